@@ -1,0 +1,1 @@
+"""Tinsmith's stages: `python -m stages.NAME` runs one; `dvc repro` runs them all."""

@@ -1,0 +1,59 @@
+"""The command line every stage shares: paths in, exit code out, one line per error."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stages.core.errors import TinsmithError
+from stages.core.params import PARAMS_FILE
+
+# Set before any library is imported: nothing phones home, nothing asks a hub unless a stage means to.
+QUIET_ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+def parser(doc: str | None, *paths: str) -> argparse.ArgumentParser:
+    """Build a stage's parser.
+
+    Args:
+        doc: the module docstring; its first line becomes the description.
+        paths: names of required path arguments (`out` → `--out`).
+    """
+    built = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    built.add_argument("--params", type=Path, default=PARAMS_FILE, help="composed parameters")
+    for name in paths:
+        built.add_argument(f"--{name}", type=Path, required=True)
+    return built
+
+
+def execute(
+    built: argparse.ArgumentParser, argv: Sequence[str] | None, body: Callable[[argparse.Namespace], None]
+) -> int:
+    """Parse `argv`, run `body` and turn its end into an exit code.
+
+    Returns:
+        0 done; 1 an error the user can act on, printed as one line. Usage errors exit 2 inside argparse.
+        A defect in Tinsmith itself keeps its traceback.
+    """
+    arguments = built.parse_args(argv)
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        body(arguments)
+    except TinsmithError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.strerror or error}: '{error.filename}'; next: free the resource, rerun", file=sys.stderr)
+        return 1
+    return 0

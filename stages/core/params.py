@@ -1,0 +1,95 @@
+"""Typed, validated slices of params.yaml; the same models validate conf/ when it is composed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.core.errors import ConfigError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, no unknown keys, no silent conversions, no defaults in code."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Read params.yaml as plain values.
+
+    Raises:
+        ConfigError: the file is missing or not a YAML mapping.
+    """
+    try:
+        tree = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    except (OSError, yaml.YAMLError) as error:
+        reason = str(error).replace("\n", " ")
+        raise ConfigError(f"cannot read '{path}': {reason}", next_step="run `python -m stages.compose`") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"'{path}' is not a mapping", next_step="run `python -m stages.compose`")
+    return tree
+
+
+def select(tree: Mapping[str, Any], dotted: str) -> Any:
+    """Return the value at `a.b.c`.
+
+    Raises:
+        ConfigError: a key on the way is missing; the message lists the keys that exist.
+    """
+    node: Any = tree
+    for key in dotted.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            choices = ", ".join(map(str, node)) if isinstance(node, Mapping) else "nothing"
+            raise ConfigError(f"params.yaml has no '{dotted}'", expected=f"one of: {choices}")
+        node = node[key]
+    return node
+
+
+def parse(model: type[S], value: Any, where: str) -> S:
+    """Validate a plain value against a section.
+
+    Args:
+        model: the section's type.
+        value: plain YAML values.
+        where: dotted path of `value`, for messages.
+
+    Raises:
+        ConfigError: names the first offending key, what stands there and what was expected.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(_explain(model, error, where)) from error
+
+
+def load(model: type[S], fields: Mapping[str, str], path: Path = PARAMS_FILE) -> S:
+    """Build a stage's parameters from params.yaml.
+
+    Args:
+        model: the stage's `Params`.
+        fields: field name → dotted path in params.yaml.
+        path: the file to read.
+    """
+    tree = read(path)
+    return parse(model, {name: select(tree, dotted) for name, dotted in fields.items()}, str(path))
+
+
+def _explain(model: type[Section], error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    place = ".".join([where, *(str(part) for part in first["loc"])]) if where else ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(model.model_fields)
+        return f"unknown key '{place}'; expected a key of the schema (top level: {known})"
+    if first["type"] == "missing":
+        return f"missing key '{place}'; expected a value for it in conf/"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"'{place}' is {first['input']!r}; expected: {message}"

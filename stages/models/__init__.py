@@ -1,0 +1,1 @@
+"""Hugging Face checkpoints: loading, encoding, training and the module that converters see. Imports torch."""

@@ -1,0 +1,51 @@
+"""conf/gate and conf/benchmark: what is measured how, and what is good enough."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from stages.core import metrics
+from stages.core.params import Section
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Threshold(Section):
+    """A bound on one registered metric; its unit must be the metric's own."""
+
+    metric: str
+    unit: str
+    at_least: float | None = None
+    at_most: float | None = None
+    min_n: Count
+    """Fewest items the metric must have been measured on."""
+
+    @model_validator(mode="after")
+    def _agrees_with_metric(self) -> Threshold:
+        metric = metrics.REGISTRY.get(self.metric)
+        if metric is None:
+            raise ValueError(f"metric '{self.metric}' is not one of: {', '.join(sorted(metrics.REGISTRY))}")
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"threshold on '{self.metric}' needs exactly one of at_least, at_most")
+        metric.check_threshold(self.unit, at_least=self.at_least, at_most=self.at_most)
+        return self
+
+
+class Gate(Section):
+    """Thresholds: a floor for the reference itself, and one list per precision."""
+
+    reference: Annotated[list[Threshold], Field(min_length=1)]
+    precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
+
+
+class Benchmark(Section):
+    """How latency is measured on this host."""
+
+    threads: Count
+    warmup: Count
+    repetitions: Annotated[int, Field(ge=10)]
+    utterances: Count
+    """Probe utterances timed at their true token length, round robin."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]

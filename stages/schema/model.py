@@ -1,0 +1,90 @@
+"""conf/teacher, conf/student, conf/distill: the checkpoint that comes in and the one that is distilled."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.core.params import Section
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu"]
+
+
+class Training(Section):
+    """One AdamW run with linear warm-up and cosine decay."""
+
+    epochs: Positive
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_fraction: Fraction
+    label_smoothing: Fraction
+    token_masking: Fraction
+    """Share of input tokens replaced by the mask token, as regularisation."""
+    dropout: Fraction
+    seed: Seed
+
+
+class CheckpointTeacher(Section):
+    """A Hugging Face directory or a hub id; safetensors only, no remote code."""
+
+    kind: Literal["checkpoint"]
+    path: str
+    revision: str | None
+    """Commit hash; required for a hub id, null for a local directory."""
+    licence: str
+
+
+class TrainTeacher(Section):
+    """A teacher trained from scratch on the train split, so that the default needs nothing."""
+
+    kind: Literal["train"]
+    family: Literal["bert", "distilbert", "mobilebert", "albert"]
+    layers: Count
+    hidden_size: Count
+    heads: Count
+    ffn_size: Count
+    activation: Activation
+    vocabulary_size: Count
+    training: Training
+    licence: str
+
+
+Teacher = Annotated[CheckpointTeacher | TrainTeacher, Field(discriminator="kind")]
+
+
+class NoStudent(Section):
+    """Pass the teacher through unchanged."""
+
+    kind: Literal["none"]
+
+
+class Shape(Section):
+    """A student of the teacher's family, narrower or with fewer layers."""
+
+    kind: Literal["shape"]
+    layers: Count
+    hidden_size: Count
+    heads: Count
+    ffn_size: Count
+    activation: Activation
+
+
+Student = Annotated[NoStudent | Shape, Field(discriminator="kind")]
+
+
+class Distill(Section):
+    """Knowledge distillation (Hinton et al. 2015): T²·KL on softened logits, cross-entropy, hidden states."""
+
+    temperature: Positive
+    kl_weight: Annotated[float, Field(ge=0)]
+    ce_weight: Annotated[float, Field(ge=0)]
+    hidden_weight: Annotated[float, Field(ge=0)]
+    augmentations: Annotated[int, Field(ge=0)]
+    """Augmented copies of each training utterance (token drop, mask, splice)."""
+    training: Training

@@ -1,0 +1,26 @@
+"""conf/task: what the model is for, and the shapes it is served at."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.core.params import Section
+
+
+class Task(Section):
+    """`classify`: an encoder with a classification head; text in, one logit per label out."""
+
+    name: Literal["classify"]
+    max_length: Annotated[int, Field(ge=4, le=512)]
+    """Longest token sequence, special tokens included; longer texts are truncated and counted."""
+    sequence_lengths: Annotated[list[int], Field(min_length=1)]
+    """Ascending signature lengths of static-shape artifacts; the last is `max_length`."""
+
+    @model_validator(mode="after")
+    def _ascending_to_max(self) -> Task:
+        lengths = self.sequence_lengths
+        if lengths != sorted(set(lengths)) or lengths[-1] != self.max_length or lengths[0] < 4:
+            raise ValueError("sequence_lengths ascend, start at 4 or more and end at max_length")
+        return self

@@ -1,0 +1,88 @@
+"""conf/target, conf/precision, conf/variant: what is built, for which platform, at which precision."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.core.params import Section
+
+TargetName = Literal["tflite-nnapi", "coreml-metal", "onnx-cpu"]
+
+
+class OnnxCpu(Section):
+    """ONNX Runtime on a CPU."""
+
+    name: Literal["onnx-cpu"]
+    opset: Annotated[int, Field(ge=17, le=23)]
+
+
+class TfliteNnapi(Section):
+    """LiteRT, one signature per sequence length."""
+
+    name: Literal["tflite-nnapi"]
+
+
+class CoremlMetal(Section):
+    """Core ML program with enumerated shapes."""
+
+    name: Literal["coreml-metal"]
+    minimum_deployment_target: Literal["iOS16", "iOS17", "iOS18"]
+
+
+Target = Annotated[OnnxCpu | TfliteNnapi | CoremlMetal, Field(discriminator="name")]
+
+
+class Float(Section):
+    """Weights and activations in floating point."""
+
+    kind: Literal["float"]
+    bits: Literal[16, 32]
+
+
+class Dynamic(Section):
+    """Integer weights; activations quantised at run time."""
+
+    kind: Literal["dynamic"]
+    weight_bits: Literal[4, 8]
+    granularity: Literal["tensor", "channel"]
+
+
+class WeightOnly(Section):
+    """Integer weights, dequantised before use."""
+
+    kind: Literal["weight_only"]
+    weight_bits: Literal[4, 8]
+    granularity: Literal["tensor", "channel"]
+
+
+class Static(Section):
+    """Integer weights and activations; activation ranges come from the calibration split."""
+
+    kind: Literal["static"]
+    weight_bits: Literal[8]
+    activation_bits: Literal[8, 16]
+    granularity: Literal["tensor", "channel"]
+
+
+class Palettized(Section):
+    """Weights as indices into a k-means table of 2^bits values per tensor."""
+
+    kind: Literal["palettized"]
+    weight_bits: Literal[2, 4, 6, 8]
+
+
+Precision = Annotated[Float | Dynamic | WeightOnly | Static | Palettized, Field(discriminator="kind")]
+
+
+class Variant(Section):
+    """One line of the report: a compression lowered to a precision on a target."""
+
+    compression: str
+    target: TargetName
+    precision: str
+    required: bool
+    """Whether `release` fails the build when this variant has no passing verdict."""
+    release_not_measured: bool
+    """Whether a `not_measured` variant may ship; its manifest then says so loudly."""
