@@ -1,0 +1,1 @@
+"""One package per platform: convert, lower to a precision, run."""
