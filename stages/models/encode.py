@@ -1,0 +1,101 @@
+"""Texts to fixed-length token arrays, and arrays to logits, the same way in every stage that runs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.core.errors import InputError
+
+IntArray = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a split.
+
+    Attributes:
+        input_ids: int32 [n, max_length], right-padded with the tokenizer's pad id.
+        attention_mask: int32 [n, max_length], 1 on tokens and 0 on padding.
+        truncated: how many texts were longer than `max_length` tokens and lost their end.
+    """
+
+    input_ids: IntArray
+    attention_mask: IntArray
+    truncated: int
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, special tokens included: int64 [n]."""
+        return self.attention_mask.sum(axis=1, dtype=np.int64)
+
+
+def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
+    """Tokenise texts, special tokens included.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer with a padding token.
+        texts: n strings.
+        max_length: width of the arrays; longer texts are cut and counted.
+
+    Raises:
+        InputError: there is no text, or the tokenizer has no padding token.
+    """
+    if not texts:
+        raise InputError("no texts to encode", expected="at least one")
+    if tokenizer.pad_token_id is None:
+        raise InputError("the tokenizer has no padding token", next_step="set pad_token in its tokenizer_config.json")
+    batch = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
+    input_ids = np.full((len(texts), max_length), tokenizer.pad_token_id, dtype=np.int32)
+    attention_mask = np.zeros((len(texts), max_length), dtype=np.int32)
+    for row, ids in enumerate(batch["input_ids"]):
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+    return Encoded(input_ids, attention_mask, sum(1 for encoding in batch.encodings if encoding.overflowing))
+
+
+def logits(model: Any, encoded: Encoded, batch_size: int = 256) -> NDArray[np.float32]:
+    """Run a classifier over a split without dropout or gradients.
+
+    Texts are sorted by length so that each batch is only as wide as its longest text; padding costs nothing
+    and the batches, hence the bits, depend on the inputs alone.
+
+    Args:
+        model: a Hugging Face sequence classifier; its training mode is restored afterwards.
+        encoded: n texts.
+        batch_size: texts per forward pass.
+
+    Returns:
+        float32 [n, labels] in the order of `encoded`.
+    """
+    lengths = encoded.lengths
+    order = np.argsort(lengths, kind="stable")
+    was_training = model.training
+    model.eval()
+    parts = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                parts.append(_forward(model, encoded, rows, int(lengths[rows].max())))
+    finally:
+        model.train(was_training)
+    found = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
+    found[order] = np.concatenate(parts)
+    return found
+
+
+def _forward(model: Any, encoded: Encoded, rows: NDArray[np.int64], width: int) -> NDArray[np.float32]:
+    input_ids = torch.from_numpy(encoded.input_ids[rows, :width].astype(np.int64))
+    attention_mask = torch.from_numpy(encoded.attention_mask[rows, :width].astype(np.int64))
+    found: NDArray[np.float32] = model(input_ids=input_ids, attention_mask=attention_mask).logits.float().numpy()
+    return found
