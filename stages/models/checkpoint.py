@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers import logging as transformers_logging
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, Unsupported
+from stages.models.blocks import pruned_heads, remove_heads
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -22,20 +25,15 @@ def load_model(directory: Path) -> Any:
         understands, and the one the reference is computed with.
 
     Raises:
-        InputError: no safetensors weights, or a checkpoint `transformers` cannot load.
+        InputError: no safetensors weights, a checkpoint `transformers` cannot load, or one that lacks weights
+            (a bare encoder: its classification head would be random).
     """
     if not (directory / "model.safetensors").is_file():
         raise InputError(f"'{directory}' has no model.safetensors", expected="a Hugging Face directory")
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            directory,
-            attn_implementation="eager",
-            dtype="float32",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        config = load_config(directory)
+        model = _load_pruned(directory, config) if pruned_heads(config) else _load_stock(directory)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Unsupported) as error:
         raise InputError(f"cannot load checkpoint '{directory}': {_first_line(error)}") from error
     return model.eval()
 
@@ -61,6 +59,38 @@ def save(model: Any, tokenizer: Any, directory: Path) -> None:
     """Write model and tokenizer into an existing directory."""
     model.save_pretrained(directory, safe_serialization=True)
     tokenizer.save_pretrained(directory)
+
+
+def _load_stock(directory: Path) -> Any:
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        directory,
+        attn_implementation="eager",
+        dtype="float32",
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if info["missing_keys"]:
+        raise InputError(
+            f"checkpoint '{directory}' lacks weights '{min(info['missing_keys'])}'",
+            expected="a classifier with a trained head",
+        )
+    return model
+
+
+def _load_pruned(directory: Path, config: Any) -> Any:
+    """Load a checkpoint with `pruned_heads`, which transformers 5 records but no longer acts on.
+
+    Before: `from_pretrained` builds full layers and stops at the smaller weights. After: the layers are cut to the
+    recorded heads first, then take the weights strictly.
+    """
+    heads = pruned_heads(config)
+    config.pruned_heads = {}
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager", dtype="float32")
+    remove_heads(model, heads)
+    model.load_state_dict(load_file(directory / "model.safetensors"), strict=True)
+    return model
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,196 @@
+"""The Linear layers of an encoder's attention and FFNs, under one name for all families, and how to shrink them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stages.core.errors import InputError, Unsupported
+
+FAMILIES = ("albert", "bert", "distilbert", "mobilebert")
+
+
+@dataclass(frozen=True)
+class Ffn:
+    """A two-layer FFN: `units` = outputs of `up` = inputs of `down`."""
+
+    up: torch.nn.Linear
+    down: torch.nn.Linear
+
+
+@dataclass(frozen=True)
+class Block:
+    """One encoder layer with weights of its own; ALBERT's layers of a group share one block.
+
+    Attributes:
+        query: hidden → heads × head_size, like `key` and `value`.
+        key: see `query`.
+        value: see `query`.
+        output: heads × head_size → hidden; its input is the heads' outputs side by side.
+        head_size: width of one head; transformers derives it from the unpruned config, so it survives pruning.
+        ffns: one, or several in MobileBERT.
+    """
+
+    query: torch.nn.Linear
+    key: torch.nn.Linear
+    value: torch.nn.Linear
+    output: torch.nn.Linear
+    head_size: int
+    ffns: tuple[Ffn, ...]
+
+    @property
+    def heads(self) -> int:
+        """Heads that are left."""
+        return int(self.query.out_features) // self.head_size
+
+
+def blocks(model: Any) -> list[Block]:
+    """List a classifier's blocks, first layer first.
+
+    Raises:
+        Unsupported: the family's layers are not known here.
+    """
+    family = model.config.model_type
+    if family not in FAMILIES:
+        raise Unsupported(f"cannot prune a '{family}' checkpoint", expected=f"one of: {', '.join(FAMILIES)}")
+    encoder = model.base_model
+    if family == "albert":
+        groups = encoder.encoder.albert_layer_groups
+        return [_albert(layer) for group in groups for layer in group.albert_layers]
+    if family == "distilbert":
+        return [_distilbert(layer) for layer in encoder.transformer.layer]
+    return [_bert(layer) for layer in encoder.encoder.layer]
+
+
+def ffn_size_key(model: Any) -> str:
+    """Name of the config key that holds the number of FFN units."""
+    return "hidden_dim" if model.config.model_type == "distilbert" else "intermediate_size"
+
+
+def pruned_heads(config: Any) -> dict[int, list[int]]:
+    """Read which heads a checkpoint lacks: layer → original head numbers, sorted.
+
+    Raises:
+        InputError: config.json holds something else under `pruned_heads`.
+    """
+    recorded = getattr(config, "pruned_heads", None) or {}
+    try:
+        found = {int(layer): sorted({int(head) for head in heads}) for layer, heads in dict(recorded).items()}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"config.json has pruned_heads {recorded!r}", expected="{layer: [head, ...]}") from error
+    return {layer: heads for layer, heads in sorted(found.items()) if heads}
+
+
+def remove_heads(model: Any, heads: Mapping[int, Sequence[int]]) -> None:
+    """Cut heads out of the query, key, value and output layers, and record them in the config.
+
+    The record is transformers' own convention up to version 4 (`config.pruned_heads`, original numbering). Version 5
+    keeps the key but no longer acts on it, so `checkpoint.load_model` does.
+
+    Args:
+        model: classifier, changed in place.
+        heads: block → original numbers of the heads to remove; those already gone are ignored.
+
+    Raises:
+        InputError: a layer or head that the model does not have, or a layer that would keep none.
+    """
+    gone, parts = pruned_heads(model.config), blocks(model)
+    for layer, chosen in heads.items():
+        _check_heads(model, layer, chosen, len(parts))
+        left = [head for head in range(model.config.num_attention_heads) if head not in gone.get(layer, [])]
+        positions = [position for position, head in enumerate(left) if head not in chosen]
+        if not positions:
+            raise InputError(f"pruned_heads removes every head of layer {layer}", expected="at least one left")
+        _keep_heads(parts[layer], positions)
+        gone[layer] = sorted({*gone.get(layer, []), *chosen})
+    model.config.pruned_heads = {layer: found for layer, found in sorted(gone.items()) if found}
+
+
+def keep_ffn_units(model: Any, kept: Sequence[Sequence[Sequence[int]]]) -> None:
+    """Cut FFN units out of every FFN, and record how many are left in the config.
+
+    Args:
+        model: classifier, changed in place.
+        kept: [block][ffn] → unit numbers to keep, as many everywhere: the config has one number for all.
+
+    Raises:
+        ValueError: the numbers of kept units differ.
+    """
+    sizes = {len(units) for of_block in kept for units in of_block}
+    if len(sizes) != 1:
+        raise ValueError(f"every FFN must keep the same number of units, not {sorted(sizes)}")
+    for block, of_block in zip(blocks(model), kept, strict=True):
+        for ffn, units in zip(block.ffns, of_block, strict=True):
+            _keep_outputs(ffn.up, units)
+            _keep_inputs(ffn.down, units)
+    setattr(model.config, ffn_size_key(model), sizes.pop())
+
+
+def _check_heads(model: Any, layer: int, chosen: Sequence[int], layers: int) -> None:
+    heads = model.config.num_attention_heads
+    if not 0 <= layer < layers or not all(0 <= head < heads for head in chosen):
+        raise InputError(
+            f"pruned_heads names layer {layer}, heads {list(chosen)}",
+            expected=f"layers 0..{layers - 1}, heads 0..{heads - 1}",
+        )
+
+
+def _keep_heads(block: Block, positions: Sequence[int]) -> None:
+    rows = [position * block.head_size + row for position in positions for row in range(block.head_size)]
+    for linear in (block.query, block.key, block.value):
+        _keep_outputs(linear, rows)
+    _keep_inputs(block.output, rows)
+
+
+def _keep_outputs(linear: torch.nn.Linear, index: Sequence[int]) -> None:
+    rows = torch.as_tensor(index)
+    linear.weight = torch.nn.Parameter(linear.weight.detach()[rows].clone())
+    linear.bias = torch.nn.Parameter(linear.bias.detach()[rows].clone())
+    linear.out_features = len(index)
+
+
+def _keep_inputs(linear: torch.nn.Linear, index: Sequence[int]) -> None:
+    columns = torch.as_tensor(index)
+    linear.weight = torch.nn.Parameter(linear.weight.detach()[:, columns].contiguous())
+    linear.in_features = len(index)
+
+
+def _bert(layer: Any) -> Block:
+    attention = layer.attention
+    # MobileBERT stacks further FFNs between the attention and the last one.
+    stacked = tuple(Ffn(ffn.intermediate.dense, ffn.output.dense) for ffn in getattr(layer, "ffn", ()))
+    return Block(
+        attention.self.query,
+        attention.self.key,
+        attention.self.value,
+        attention.output.dense,
+        attention.self.attention_head_size,
+        (*stacked, Ffn(layer.intermediate.dense, layer.output.dense)),
+    )
+
+
+def _distilbert(layer: Any) -> Block:
+    attention = layer.attention
+    return Block(
+        attention.q_lin,
+        attention.k_lin,
+        attention.v_lin,
+        attention.out_lin,
+        attention.attention_head_size,
+        (Ffn(layer.ffn.lin1, layer.ffn.lin2),),
+    )
+
+
+def _albert(layer: Any) -> Block:
+    attention = layer.attention
+    return Block(
+        attention.query,
+        attention.key,
+        attention.value,
+        attention.dense,
+        attention.attention_head_size,
+        (Ffn(layer.ffn, layer.ffn_output),),
+    )
