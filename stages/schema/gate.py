@@ -36,6 +36,8 @@ class Threshold(Section):
 class Gate(Section):
     """Thresholds: a floor for the reference itself, and one list per precision."""
 
+    interval_below_n: Count
+    """Rates seen on fewer items are judged at the unfavourable end of their interval."""
     reference: Annotated[list[Threshold], Field(min_length=1)]
     precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
 

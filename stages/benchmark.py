@@ -1,0 +1,125 @@
+"""Measure latency, load time, memory and size of an artifact on this host.
+
+Reads: the artifact, probe inputs, the host's fingerprint, the checkpoint's profile.
+Writes: `metrics.json`, `samples.npz` (raw milliseconds), `manifest.json`.
+Why: a fresh process that only runs the artifact is what an app pays; the fingerprint says where.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core import artifact, cli, params, statistics
+from stages.core.errors import ArtifactError
+from stages.core.params import Section
+from stages.schema.gate import Benchmark
+from stages.targets import registry
+
+
+class Params(Section):
+    """How to measure."""
+
+    benchmark: Benchmark
+
+
+def summarise(samples: dict[str, NDArray[np.float64]], confidence: float) -> dict[str, Any]:
+    """Turn raw milliseconds into quantiles with bootstrap intervals.
+
+    Args:
+        samples: `true_length` and `full_length`, each [repetitions] in ms.
+        confidence: coverage of the intervals.
+    """
+    values: dict[str, float] = {}
+    intervals: dict[str, statistics.Interval] = {}
+    for kind, prefix in (("true_length", "latency"), ("full_length", "latency_full")):
+        for percent in (50, 90, 99):
+            key = f"{prefix}_p{percent}_ms"
+            values[key], intervals[key] = statistics.bootstrap_quantile(samples[kind], percent / 100, confidence)
+    return {"values": {**values, "n": len(samples["true_length"])}, "intervals": intervals}
+
+
+def time_artifact(target: str, artifact_dir: Path, inputs: Path, settings: Benchmark) -> dict[str, Any]:
+    """Run the worker in a process of its own.
+
+    Raises:
+        ArtifactError: the worker failed; its last line is quoted.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        receipt = Path(scratch) / "samples.json"
+        command = [sys.executable, "-m", "stages.targets.worker", "--target", target, "--json", str(receipt)]
+        command += ["--artifact", str(artifact_dir), "--inputs", str(inputs)]
+        for name in ("threads", "warmup", "repetitions", "utterances"):
+            command += [f"--{name}", str(getattr(settings, name))]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ArtifactError(f"'{artifact_dir}' cannot be timed: {last}")
+        return dict(artifact.read_json(receipt))
+
+
+def run(
+    settings: Params, target: str, artifact_dir: Path, reference: Path, checkpoint: Path, host: Path, out: Path
+) -> None:
+    """Measure, or record why nothing was measured."""
+    profile = artifact.read_json(checkpoint / "profile.json")
+    values = {
+        "size_bytes": sum(artifact.size_bytes(path) for path in artifact_dir.glob("model.*")),
+        "parameters": profile["parameters"],
+        "macs": profile["macs"],
+    }
+    result: dict[str, Any] = {
+        "host": artifact.read_json(host),
+        "intervals": {},
+        "load_average": list(os.getloadavg()),
+        "values": values,
+    }
+    samples: dict[str, NDArray[np.float64]] = {}
+    reason = registry.load(target, "runtime").timing_unavailable()
+    if reason is not None:
+        result |= {"reason": reason, "status": "not_measured"}
+    else:
+        try:
+            timed = time_artifact(target, artifact_dir, reference / "probe.npz", settings.benchmark)
+            samples = {kind: np.asarray(timed["samples_ms"][kind]) for kind in ("true_length", "full_length")}
+            summary = summarise(samples, settings.benchmark.confidence)
+            result["values"] |= summary["values"] | {key: timed[key] for key in ("load_time_ms", "peak_rss_bytes")}
+            result |= {"intervals": summary["intervals"], "runtime": timed["runtime"], "status": "measured"}
+        except ArtifactError as error:
+            result |= {"reason": str(error), "status": "failed"}
+    with artifact.writing(
+        out, stage="benchmark", parents={"artifact": artifact_dir, "host": host}, params=settings
+    ) as temporary:
+        artifact.write_json(temporary / "metrics.json", result)
+        np.savez(temporary / "samples.npz", **samples)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = cli.parser(__doc__, "artifact", "reference", "checkpoint", "host", "out")
+    parser.add_argument("--target", required=True)
+    return cli.execute(
+        parser,
+        argv,
+        lambda arguments: run(
+            params.load(Params, {"benchmark": "benchmark"}, arguments.params),
+            arguments.target,
+            arguments.artifact,
+            arguments.reference,
+            arguments.checkpoint,
+            arguments.host,
+            arguments.out,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What follows from a composed conf/: the digest that dates it, and the graph's instances that dvc.yaml iterates over.
+
+Hydra resolvers (`hydra_plugins/tinsmith.py`) call these while params.yaml is composed, by `stages.compose` and by
+`dvc exp run` alike, so that both write the same file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Tree = Mapping[str, Any]
+
+DATA_MODULES = {"embedded": "embedded", "clinc150": "clinc150", "jsonl": "files", "csv": "files", "hub": "hub"}
+
+
+def conf_digest(conf: Path) -> str:
+    """Return the sha256 over names and bytes of every YAML file below conf/."""
+    digest = hashlib.sha256()
+    for path in sorted(conf.rglob("*.yaml")):
+        digest.update(f"{path.relative_to(conf).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def module_name(target: str) -> str:
+    """Return the package of a target: `onnx-cpu` → `onnx_cpu`."""
+    return target.replace("-", "_")
+
+
+def derive(tree: Tree) -> dict[str, Any]:
+    """Derive the instances of every repeated stage from the chosen variants.
+
+    Args:
+        tree: the composed configuration, without `plan`.
+
+    Returns:
+        `data` and `teacher` (what outside file a stage depends on), and for `foreach`: `compressions` (C),
+        `conversions` (C-T) and `variants` (V), each a mapping from key to the fields dvc.yaml interpolates.
+    """
+    variants: dict[str, Any] = {}
+    conversions: dict[str, Any] = {}
+    compressions: dict[str, Any] = {}
+    for key, variant in (tree.get("variants") or {}).items():
+        compression, target = variant["compression"], variant["target"]
+        conversion = f"{compression}-{target}"
+        kind = (tree.get("compressions") or {}).get(compression, {}).get("kind", compression)
+        compressions[compression] = {"kind": kind}
+        conversions[conversion] = {"compression": compression, "target": target, "module": module_name(target)}
+        variants[key] = {
+            **conversions[conversion],
+            "conversion": conversion,
+            "executor": _executor(target),
+            "precision": variant["precision"],
+        }
+    return {
+        "compressions": compressions,
+        "conversions": conversions,
+        "data": {
+            "module": DATA_MODULES.get(tree["data"]["kind"], tree["data"]["kind"]),
+            "source": _source(tree["data"]),
+        },
+        "teacher": {"source": _teacher_source(tree["teacher"])},
+        "variants": variants,
+    }
+
+
+def _executor(target: str) -> str:
+    """Code, beside the target's runtime module, whose change must rerun that target's parity."""
+    return "stages/coreml" if target == "coreml-metal" else f"stages/targets/{module_name(target)}/__init__.py"
+
+
+def _source(data: Tree) -> str:
+    if data["kind"] in ("jsonl", "csv"):
+        return os.path.commonpath([data["train"], data["validation"], data["test"]])
+    local = data["kind"] == "clinc150" or (data["kind"] == "hub" and Path(data["path"]).exists())
+    return str(data["path"]) if local else "stages/data/__init__.py"
+
+
+def _teacher_source(teacher: Tree) -> str:
+    local = teacher["kind"] == "checkpoint" and teacher.get("revision") is None
+    return str(teacher["path"]) if local else "stages/models/__init__.py"

@@ -1,0 +1,217 @@
+"""Judge every variant's measurements against its thresholds.
+
+Reads: parity and benchmark of every chosen variant, the summaries of their references, the host's fingerprint.
+Writes: `verdicts.json` (a contract outside tools read) and `metrics.json` for `dvc metrics`.
+Why: one place decides, it never fails the build, and nothing is released without its `pass`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.core import artifact, cli, metrics, params
+from stages.core.params import Section
+from stages.schema.gate import Gate, Threshold
+from stages.schema.variant import Variant
+
+# Extremes are taken over the probe and the test split; rates and means come from the larger, the test split.
+EXTREMES = ("max_abs_error", "relative_max_error", "cosine_similarity_min", "kl_divergence_max", "non_finite_count")
+
+
+class Params(Section):
+    """The thresholds and the chosen variants."""
+
+    gate: Gate
+    variants: dict[str, Variant]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything measured of one variant, flat.
+
+    Attributes:
+        status: parity's `measured`, `not_measured` or `failed`.
+        reason: why it is not `measured`.
+        altered: differences between the artifact and its manifest.
+        values: metric → number, for metrics that were measured.
+        intervals: metric → 95 % interval, for rates and quantiles.
+        same_host: whether the benchmark was taken on this host.
+        runtime: what executed the artifact.
+        timing: why there is no latency, or empty.
+    """
+
+    status: str
+    reason: str
+    altered: list[str]
+    values: dict[str, float]
+    intervals: dict[str, list[float]]
+    same_host: bool = True
+    runtime: str | None = None
+    timing: str = ""
+
+
+@dataclass
+class Verdict:
+    """What the gate says of one variant."""
+
+    verdict: str
+    reasons: list[str] = field(default_factory=list)
+
+
+def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mapping[str, Any]) -> Measurement:
+    """Merge a variant's parity and benchmark into one flat set of metrics.
+
+    Args:
+        parity: `metrics.json` of parity.
+        benchmark: `metrics.json` of benchmark.
+        host: fingerprint of this host.
+    """
+    values: dict[str, float] = {}
+    intervals: dict[str, list[float]] = {}
+    if parity["status"] == "measured":
+        probe, test = parity["probe"]["values"], parity["test"]["values"]
+        values |= test
+        for name in EXTREMES:
+            if name in test and name in probe:
+                worst = max if metrics.REGISTRY[name].better == "lower" else min
+                values[name] = worst(test[name], probe[name])
+        # Either split alone proves the artifact broken.
+        values["non_finite_count"] = probe["non_finite_count"] + test["non_finite_count"]
+        intervals |= parity["test"]["intervals"]
+    values |= {key: value for key, value in benchmark["values"].items() if key != "n"}
+    intervals |= benchmark["intervals"]
+    return Measurement(
+        status=parity["status"],
+        reason=parity.get("reason", ""),
+        altered=parity["altered"],
+        values=values,
+        intervals=intervals,
+        same_host=benchmark["host"] == host,
+        runtime=parity["runtime"],
+        timing=benchmark.get("reason", ""),
+    )
+
+
+def judge_threshold(threshold: Threshold, values: Mapping[str, float], intervals: Mapping[str, Any], small: int) -> str:
+    """Return why a threshold is not met, or an empty string.
+
+    Args:
+        threshold: the bound.
+        values: measured metrics, `n` among them.
+        intervals: 95 % intervals of rates.
+        small: below this many items the interval's unfavourable end is judged.
+    """
+    name, n = threshold.metric, values.get("n", 0)
+    if name not in values:
+        return f"{name} was not measured"
+    if n < threshold.min_n:
+        return f"{name} was measured on {n:g} items, at least {threshold.min_n} are needed"
+    value, judged = values[name], "value"
+    if n < small and name in intervals:
+        value = intervals[name][0 if threshold.at_least is not None else 1]
+        judged = f"95 % bound (n = {n:g})"
+    if threshold.at_least is not None and not value >= threshold.at_least:
+        return f"{name} {judged} {value:.4g} < {threshold.at_least:g} {threshold.unit}"
+    if threshold.at_most is not None and not value <= threshold.at_most:
+        return f"{name} {judged} {value:.4g} > {threshold.at_most:g} {threshold.unit}"
+    return ""
+
+
+def judge(measured: Measurement, thresholds: Sequence[Threshold], small: int, floor: Sequence[str]) -> Verdict:
+    """Judge one variant; anything not known to be good is not a pass.
+
+    Args:
+        measured: the variant's measurements.
+        thresholds: those of its precision.
+        small: below this many items intervals are judged instead of values.
+        floor: why its reference is broken, empty when it is sound.
+    """
+    reasons = [f"artifact differs from its manifest: {problem}" for problem in measured.altered]
+    reasons += list(floor)
+    if measured.status == "not_measured" and not reasons:
+        return Verdict("not_measured", [measured.reason])
+    if measured.status != "measured":
+        return Verdict("fail", [*reasons, measured.reason])
+    if not measured.same_host:
+        reasons.append("benchmark was taken on another host; run `dvc repro` here")
+    found = (judge_threshold(threshold, measured.values, measured.intervals, small) for threshold in thresholds)
+    reasons += [reason for reason in found if reason]
+    return Verdict("fail" if reasons else "pass", reasons)
+
+
+def judge_reference(gate: Gate, name: str, summary: Mapping[str, Any]) -> list[str]:
+    """Return why a reference is too broken to compare anything with, one line per threshold it misses."""
+    intervals = {"accuracy": summary["accuracy_interval"]}
+    found = (judge_threshold(bound, summary, intervals, gate.interval_below_n) for bound in gate.reference)
+    return [f"reference '{name}': {reason}" for reason in found if reason]
+
+
+def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
+    """Judge the chosen variants and none of the leftovers.
+
+    Args:
+        settings: thresholds and variants.
+        build: directory with `reference/`, `parity/`, `benchmark/`, `host.json`, `teacher/` and `student/`.
+        verdicts: where the verdicts go.
+        merged: where the flat metrics go.
+    """
+    host = artifact.read_json(build / "host.json")
+    out: dict[str, Any] = {}
+    for key, variant in settings.variants.items():
+        summary = artifact.read_json(artifact.require(build / "reference" / variant.compression) / "summary.json")
+        parity, benchmark = (
+            artifact.read_json(artifact.require(build / stage / key) / "metrics.json")
+            for stage in ("parity", "benchmark")
+        )
+        measured = flatten(parity, benchmark, host)
+        verdict = judge(
+            measured,
+            settings.gate.precisions[variant.precision],
+            settings.gate.interval_below_n,
+            judge_reference(settings.gate, variant.compression, summary),
+        )
+        out[key] = {
+            "compression": variant.compression,
+            "intervals": measured.intervals,
+            "metrics": measured.values,
+            "precision": variant.precision,
+            "reasons": verdict.reasons,
+            "runtime": measured.runtime,
+            "target": variant.target,
+            "timing": measured.timing,
+            "verdict": verdict.verdict,
+        }
+    artifact.write_json(verdicts, {"variants": out})
+    artifact.write_json(merged, _flat(build, out))
+
+
+def _flat(build: Path, variants: Mapping[str, Any]) -> dict[str, Any]:
+    """One tree of numbers for `dvc metrics`: what came in, what was distilled, what was built."""
+    tree: dict[str, Any] = {key: entry["metrics"] for key, entry in variants.items()}
+    for name in ("teacher", "student"):
+        evaluation = artifact.read_json(build / name / "evaluation.json")
+        tree[name] = {key: evaluation[key] for key in ("accuracy", "parameters")}
+    return tree
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = cli.parser(__doc__, "build", "verdicts", "metrics")
+    return cli.execute(
+        parser,
+        argv,
+        lambda arguments: run(
+            params.load(Params, {"gate": "gate", "variants": "variants"}, arguments.params),
+            arguments.build,
+            arguments.verdicts,
+            arguments.metrics,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

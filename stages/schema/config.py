@@ -1,0 +1,82 @@
+"""The whole of params.yaml, and the rules that span groups."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from stages.core.errors import ConfigError, Unsupported
+from stages.core.params import Section
+from stages.core.plan import module_name
+from stages.schema.compression import Compression
+from stages.schema.data import Data
+from stages.schema.gate import Benchmark, Gate
+from stages.schema.model import Distill, Student, Teacher
+from stages.schema.task import Task
+from stages.schema.variant import Precision, Target, Variant
+
+# DVC reads `.` in a key as a path separator and `@` as the mark of a stage's instance.
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class Config(Section):
+    """Everything conf/ composes to."""
+
+    task: Task
+    data: Data
+    teacher: Teacher
+    student: Student
+    distill: Distill
+    compressions: dict[str, Compression]
+    targets: dict[str, Target]
+    precisions: dict[str, Precision]
+    variants: dict[str, Variant]
+    gate: Gate
+    benchmark: Benchmark
+    plan: dict[str, Any]
+    conf_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def check(config: Config) -> None:
+    """Refuse a configuration whose groups do not fit together.
+
+    Raises:
+        ConfigError: no variant, a key DVC cannot handle, a name that no group defines, a twin, no thresholds.
+        Unsupported: a precision the target cannot be lowered to; the message lists what it supports.
+    """
+    if not config.variants:
+        raise ConfigError("no variant is chosen", expected="at least one in the `variant` list of conf/config.yaml")
+    for key in (*config.compressions, *config.precisions, *config.variants):
+        if not KEY.fullmatch(key):
+            raise ConfigError(f"'{key}' cannot name a stage in DVC", expected="letters, digits, '_' and '-' only")
+    seen: dict[tuple[str, str, str], str] = {}
+    for key, variant in config.variants.items():
+        _check_variant(config, key, variant)
+        triple = (variant.compression, variant.target, variant.precision)
+        if triple in seen:
+            raise ConfigError(f"variants '{seen[triple]}' and '{key}' are the same: {' × '.join(triple)}")
+        seen[triple] = key
+
+
+def _check_variant(config: Config, key: str, variant: Variant) -> None:
+    for group, name, options in (
+        ("compression", variant.compression, config.compressions),
+        ("target", variant.target, config.targets),
+        ("precision", variant.precision, config.precisions),
+    ):
+        if name not in options:
+            raise ConfigError(
+                f"variant '{key}' names {group} '{name}', which conf/config.yaml does not select",
+                expected=f"one of: {', '.join(options)}",
+            )
+    target = importlib.import_module(f"stages.targets.{module_name(variant.target)}")
+    if not target.supports(config.precisions[variant.precision]):
+        raise Unsupported(
+            f"variant '{key}': target '{variant.target}' cannot be lowered to precision '{variant.precision}'",
+            expected=f"one of: {target.SUPPORTED}",
+        )
+    if variant.precision not in config.gate.precisions:
+        raise ConfigError(f"conf/gate has no thresholds for precision '{variant.precision}' of variant '{key}'")

@@ -1,0 +1,69 @@
+"""Print the variant table, and where the report and the MLflow UI are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.core import artifact, cli
+
+COLOURS = {"pass": "green", "fail": "red", "not_measured": "yellow"}
+
+
+def row(key: str, entry: Mapping[str, Any]) -> list[str]:
+    """One variant as cells; a latency appears only beside its verdict, a rate only with its interval."""
+    values, intervals = entry["metrics"], entry["intervals"]
+
+    def number(name: str, scale: float, pattern: str) -> str:
+        return format(values[name] * scale, pattern) if name in values else "–"
+
+    def rate(name: str) -> str:
+        if name not in values:
+            return "–"
+        low, high = (100 * bound for bound in intervals[name])
+        return f"{100 * values[name]:.2f} [{low:.1f}, {high:.1f}]"
+
+    verdict = entry["verdict"]
+    return [
+        key,
+        number("size_bytes", 1e-6, ".2f"),
+        number("latency_p50_ms", 1, ".3f"),
+        rate("accuracy"),
+        rate("top1_agreement"),
+        f"[{COLOURS[verdict]}]{verdict}[/]",
+    ]
+
+
+def run(verdicts: Path, report: Path) -> None:
+    """Print the table; an unfinished build says so instead."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not verdicts.is_file():
+        console.print("no verdicts yet: the build stopped before its gate")
+        return
+    table = Table(title="variants", title_justify="left")
+    for name in ("variant", "size MB", "p50 ms", "accuracy %", "top-1 agreement %", "verdict"):
+        table.add_column(name, justify="left" if name in ("variant", "verdict") else "right", no_wrap=True)
+    entries = artifact.read_json(verdicts)["variants"]
+    for key in sorted(entries):
+        table.add_row(*row(key, entries[key]))
+    console.print(table)
+    for key in sorted(entries):
+        for reason in entries[key]["reasons"]:
+            console.print(f"  {key}: {reason}", highlight=False)
+    if report.is_file():
+        console.print(f"report  {report}\nMLflow  run `make ui`", highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = cli.parser(__doc__, "verdicts", "report")
+    return cli.execute(parser, argv, lambda arguments: run(arguments.verdicts, arguments.report))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

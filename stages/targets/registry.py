@@ -1,0 +1,13 @@
+"""Find a target's modules by its name; the only place that knows where they lie."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from stages.core.plan import module_name
+
+
+def load(target: str, part: str) -> ModuleType:
+    """Import one part of a target: `convert`, `quantize` or `runtime`, and nothing else of it."""
+    return importlib.import_module(f"stages.targets.{module_name(target)}.{part}")
