@@ -1,0 +1,125 @@
+"""The default data set: assistant utterances from a seeded grammar, no download.
+
+The sentences, and which of them are held out for test, stand in grammar.yaml; this module only fills them in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+
+from stages.core.errors import ConfigError
+from stages.data.splits import RAW, Example, Source, Splits, normalise
+from stages.schema.data import Embedded
+
+GRAMMAR = Path(__file__).with_name("grammar.yaml")
+ATTEMPTS = 2000
+SHORTEST_MISTYPED = 5  # a typo in "on", "not" or "from" could make the right label unknowable
+
+_SLOT = re.compile(r"\{(\w+)\}")
+_OPTIONAL = re.compile(r"\[([^][]*)\]")
+_CHOICE = re.compile(r"\(([^()]*)\)")
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """Templates by label and split, and what their slots may say."""
+
+    slots: dict[str, list[str]]
+    templates: dict[str, dict[str, list[str]]]
+
+
+@cache
+def read_grammar(path: Path = GRAMMAR) -> Grammar:
+    """Read the grammar; each pair becomes two labels, the second with {a} and {b} exchanged."""
+    tree: dict[str, Any] = yaml.safe_load(path.read_text())
+    templates = dict(tree["intents"])
+    for pair in tree["pairs"]:
+        roles = (pair["a"], pair["b"]), (pair["b"], pair["a"])
+        for label, (a, b) in zip(pair["labels"], roles, strict=True):
+            templates[label] = {
+                split: [line.replace("{a}", f"{{{a}}}").replace("{b}", f"{{{b}}}") for line in pair[split]]
+                for split in RAW
+            }
+    return Grammar(slots=tree["slots"], templates=dict(sorted(templates.items())))
+
+
+def load(data: Embedded) -> Source:
+    """Generate train, validation and test.
+
+    Labels are balanced to within one example, no text occurs twice, and a split uses its own templates only.
+
+    Raises:
+        ConfigError: the grammar has fewer distinct utterances for a label than the sizes ask for.
+    """
+    grammar, used = read_grammar(), set[str]()
+    sizes = {"test": data.test_size, "validation": data.validation_size, "train": data.train_size}
+    splits: Splits = {}
+    for split, size in sizes.items():
+        # A string seed is hashed with SHA-512, not with PYTHONHASHSEED; one per split, so that resizing one
+        # split leaves the sentences of the others alone.
+        random = Random(f"{data.seed}/{split}")  # noqa: S311 (reproducible, not secret)
+        splits[split] = _generate(grammar, split, size, data.typo_rate, random, used)
+    return Source(splits={split: splits[split] for split in RAW})
+
+
+def expand(template: str, slots: dict[str, list[str]], random: Random) -> str:
+    """Fill in a template: slots first (a slot may hold choices), then choices, innermost first."""
+    text = template
+    while match := _SLOT.search(text):
+        text = text[: match.start()] + random.choice(slots[match[1]]) + text[match.end() :]
+    while match := _OPTIONAL.search(text):
+        text = f"{text[: match.start()]}({match[1]}|){text[match.end() :]}"
+    while match := _CHOICE.search(text):
+        text = text[: match.start()] + random.choice(match[1].split("|")) + text[match.end() :]
+    return " ".join(text.split())
+
+
+def mistype(text: str, random: Random) -> str:
+    """Drop, double or exchange letters inside one longer word; the first letter stays, as in real typing."""
+    words = text.split()
+    longer = [index for index, word in enumerate(words) if len(word) >= SHORTEST_MISTYPED]
+    if not longer:
+        return text
+    index = random.choice(longer)
+    word = words[index]
+    at = random.randrange(1, len(word) - 1)
+    words[index] = random.choice(
+        (
+            word[:at] + word[at + 1 :],
+            word[:at] + word[at] + word[at:],
+            word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+        )
+    )
+    return " ".join(words)
+
+
+def _generate(
+    grammar: Grammar, split: str, size: int, typo_rate: float, random: Random, used: set[str]
+) -> list[Example]:
+    labels = list(grammar.templates)
+    examples = []
+    for index in range(size):
+        label = labels[index % len(labels)]
+        examples.append(Example(_new_text(grammar, label, split, typo_rate, random, used), label))
+    random.shuffle(examples)
+    return examples
+
+
+def _new_text(grammar: Grammar, label: str, split: str, typo_rate: float, random: Random, used: set[str]) -> str:
+    for _ in range(ATTEMPTS):
+        text = expand(random.choice(grammar.templates[label][split]), grammar.slots, random)
+        if random.random() < typo_rate:
+            text = mistype(text, random)
+        if normalise(text) not in used:
+            used.add(normalise(text))
+            return text
+    raise ConfigError(
+        f"the embedded grammar has too few {split} utterances of '{label}'", next_step=f"lower data.{split}_size"
+    )
