@@ -84,6 +84,12 @@ def pruned_heads(config: Any) -> dict[int, list[int]]:
     return {layer: heads for layer, heads in sorted(found.items()) if heads}
 
 
+def heads_left(model: Any, layer: int) -> list[int]:
+    """Original numbers of the heads a block still has, in the order they lie in its layers."""
+    gone = pruned_heads(model.config).get(layer, [])
+    return [head for head in range(model.config.num_attention_heads) if head not in gone]
+
+
 def remove_heads(model: Any, heads: Mapping[int, Sequence[int]]) -> None:
     """Cut heads out of the query, key, value and output layers, and record them in the config.
 
@@ -100,8 +106,7 @@ def remove_heads(model: Any, heads: Mapping[int, Sequence[int]]) -> None:
     gone, parts = pruned_heads(model.config), blocks(model)
     for layer, chosen in heads.items():
         _check_heads(model, layer, chosen, len(parts))
-        left = [head for head in range(model.config.num_attention_heads) if head not in gone.get(layer, [])]
-        positions = [position for position, head in enumerate(left) if head not in chosen]
+        positions = [at for at, head in enumerate(heads_left(model, layer)) if head not in chosen]
         if not positions:
             raise InputError(f"pruned_heads removes every head of layer {layer}", expected="at least one left")
         _keep_heads(parts[layer], positions)

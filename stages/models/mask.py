@@ -1,0 +1,107 @@
+"""Choose the constant that the export module subtracts from the attention scores of padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.core.errors import InputError
+from stages.models.encode import Encoded, logits
+from stages.models.export import ExportModule
+
+LADDER = (8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0, 768.0, 1024.0)
+LEAK_TOLERANCE = 1e-6
+AGREEMENT_TOLERANCE = 1e-4
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MaskCalibration:
+    """A mask constant and what it was measured to do, both errors over the spread of the logits.
+
+    Attributes:
+        constant: what `ExportModule` takes.
+        leak: largest change of a logit when the ids under the mask change.
+        disagreement: largest difference of a logit to the stock Hugging Face forward without padding.
+    """
+
+    constant: float
+    leak: float
+    disagreement: float
+
+
+def calibrate(model: Any, encoded: Encoded, pad_token_id: int, *, seed: int = 0) -> MaskCalibration:
+    """Find the smallest constant that hides padding, and take the next one as margin.
+
+    A constant that is too small lets padding speak; one that is too large (-1e4 is common) stretches the int8
+    grid of the attention scores until nothing else is left on it: top-1 falls from .85 to .10.
+
+    Args:
+        model: classifier in eval mode.
+        encoded: calibration utterances, padded to the maximum length.
+        pad_token_id: never drawn as a replacement.
+        seed: of the ids that replace padding.
+
+    Raises:
+        InputError: no constant on the ladder, its last one aside, hides padding; or all logits are equal.
+    """
+    stock = logits(model, encoded)
+    spread = float(stock.std())
+    if not np.isfinite(spread) or spread == 0:
+        raise InputError(f"the checkpoint's logits have spread {spread}", expected="a model that tells inputs apart")
+    disturbed = disturb_padding(model.config, encoded, pad_token_id, seed)
+    measured: list[MaskCalibration] = []
+    for constant in LADDER:
+        measured.append(_measure(model, constant, encoded, disturbed, stock, spread))
+        if len(measured) > 1 and _hides_padding(measured[-2]) and _hides_padding(measured[-1]):
+            return measured[-1]
+    best = min(measured, key=lambda one: (one.leak, one.disagreement))
+    raise InputError(
+        f"no mask constant up to {LADDER[-1]:g} hides padding: at {best.constant:g} logits change by {best.leak:.1e} "
+        f"and differ from the stock forward by {best.disagreement:.1e} of their spread",
+        expected=f"at most {LEAK_TOLERANCE:g} and {AGREEMENT_TOLERANCE:g}",
+    )
+
+
+def disturb_padding(config: Any, encoded: Encoded, pad_token_id: int, seed: int) -> Encoded:
+    """Replace the ids under the mask by random vocabulary ids.
+
+    MobileBERT embeds every token together with its neighbours (`trigram_input`), so there the first padding position
+    is an input of the model and stays as it is.
+    """
+    reach = 1 if getattr(config, "trigram_input", False) else 0
+    width = encoded.input_ids.shape[1]
+    hidden = np.arange(width)[None, :] >= encoded.lengths[:, None] + reach
+    drawn = np.random.default_rng(seed).integers(0, config.vocab_size - 1, encoded.input_ids.shape, dtype=np.int32)
+    drawn += drawn >= pad_token_id
+    return Encoded(np.where(hidden, drawn, encoded.input_ids), encoded.attention_mask, encoded.truncated)
+
+
+def export_logits(module: ExportModule, encoded: Encoded, batch_size: int = 64) -> FloatArray:
+    """Run the module converters see at the full padded length: float32 [n, labels]."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(encoded), batch_size):
+            rows = slice(start, start + batch_size)
+            ids, mask = torch.from_numpy(encoded.input_ids[rows]), torch.from_numpy(encoded.attention_mask[rows])
+            parts.append(module(ids, mask).numpy())
+    return np.concatenate(parts)
+
+
+def _measure(
+    model: Any, constant: float, encoded: Encoded, disturbed: Encoded, stock: FloatArray, spread: float
+) -> MaskCalibration:
+    module = ExportModule(model, constant).eval()
+    found = export_logits(module, encoded)
+    leak = float(np.abs(export_logits(module, disturbed) - found).max()) / spread
+    return MaskCalibration(constant, leak, float(np.abs(found - stock).max()) / spread)
+
+
+def _hides_padding(measured: MaskCalibration) -> bool:
+    # Written so that NaN does not pass.
+    return measured.leak <= LEAK_TOLERANCE and measured.disagreement <= AGREEMENT_TOLERANCE
