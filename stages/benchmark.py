@@ -99,7 +99,7 @@ def run(
         out, stage="benchmark", parents={"artifact": artifact_dir, "host": host}, params=settings
     ) as temporary:
         artifact.write_json(temporary / "metrics.json", result)
-        np.savez(temporary / "samples.npz", **samples)
+        artifact.write_arrays(temporary / "samples.npz", samples)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -74,7 +74,7 @@ def run(target: str, artifact_dir: Path, reference: Path, teacher: Path, out: Pa
     """Measure whatever bytes lie in `artifact_dir`, altered ones too: the gate judges, with `intact` in hand."""
     artifact.require(reference)
     altered = artifact.problems(artifact_dir)
-    splits = {name: dict(np.load(reference / f"{name}.npz")) for name in ("probe", "test")}
+    splits = {name: artifact.read_arrays(reference / f"{name}.npz") for name in ("probe", "test")}
     module = registry.load(target, "runtime")
     result: dict[str, Any] = {"altered": altered, "runtime": None}
     outputs: dict[str, NDArray[np.float32]] = {}
@@ -94,7 +94,7 @@ def run(target: str, artifact_dir: Path, reference: Path, teacher: Path, out: Pa
         out, stage="parity", parents={"artifact": artifact_dir, "reference": reference, "teacher": teacher}
     ) as temporary:
         artifact.write_json(temporary / "metrics.json", result)
-        np.savez(temporary / "outputs.npz", **outputs)
+        artifact.write_arrays(temporary / "outputs.npz", outputs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

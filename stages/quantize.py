@@ -11,8 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from stages.core import artifact, cli, params
 from stages.core.params import Section
 from stages.core.process import quiet
@@ -37,8 +35,8 @@ def run(settings: Params, converted: Path, reference: Path, out: Path) -> None:
     """Lower; the toolchain's own messages go to a log beside `out`."""
     artifact.require(converted)
     artifact.require(reference)
-    with np.load(reference / "calibration.npz") as arrays:
-        calibration = {name: arrays[name] for name in ("input_ids", "attention_mask")}
+    arrays = artifact.read_arrays(reference / "calibration.npz")
+    calibration = {name: arrays[name] for name in ("input_ids", "attention_mask")}
     with artifact.writing(
         out,
         stage="quantize",

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stages.core import artifact, cli, params
 from stages.core.errors import ReleaseRefused
 from stages.core.params import Section
@@ -94,12 +92,13 @@ def _write_golden(reference: Path, parity: Path, out: Path) -> None:
 
     Token ids only: no text leaves the build.
     """
-    with np.load(reference / "probe.npz") as probe, np.load(parity / "outputs.npz") as outputs:
-        arrays = {name: probe[name] for name in ("input_ids", "attention_mask")}
-        arrays["reference_logits"] = probe["logits"]
-        if "probe" in outputs:
-            arrays["artifact_logits"] = outputs["probe"]
-        np.savez(out, **arrays)
+    probe = artifact.read_arrays(reference / "probe.npz")
+    outputs = artifact.read_arrays(parity / "outputs.npz")
+    arrays = {name: probe[name] for name in ("input_ids", "attention_mask")}
+    arrays["reference_logits"] = probe["logits"]
+    if "probe" in outputs:
+        arrays["artifact_logits"] = outputs["probe"]
+    artifact.write_arrays(out, arrays)
 
 
 def run(settings: Params, build: Path, verdicts: Path, out: Path) -> None:

@@ -1,0 +1,33 @@
+# Every target is one line of real work. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint bench ui clean
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Tiny models lose more to thread hand-over than they gain from a second core.
+export OMP_NUM_THREADS ?= 1
+INSTALLED := .venv/installed
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+$(INSTALLED): constraints.txt
+	python3 -m venv --clear .venv
+	python -m pip install --disable-pip-version-check --quiet --requirement constraints.txt
+	touch $@
+
+repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
+	@dvc repro; code=$$?; python -m stages.summary --verdicts build/verdicts.json --report build/report/index.html; exit $$code
+
+test: $(INSTALLED)  ## all three tiers of tests
+	pytest --numprocesses 2 --dist loadfile
+
+lint: $(INSTALLED)  ## ruff and mypy
+	ruff check && ruff format --check && mypy
+
+bench: $(INSTALLED)  ## interleaved latency of the built artifacts, and build time per stage
+	python -m benchmarks.artifacts --build build
+
+ui: $(INSTALLED)  ## the MLflow UI on loopback
+	mlflow ui --host 127.0.0.1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}
+
+clean:  ## forget every build product, the cache included
+	rm -rf build .dvc/cache .dvc/tmp dvc.lock mlruns

@@ -1,0 +1,52 @@
+"""Publish a build to MLflow, failing variants included, once.
+
+Reads: verdicts, the report, manifests of every stage in each variant's chain, params.yaml.
+Writes: nothing in build/; a parent run, a child run and a logged model per variant, versions of passing ones.
+Why: a stage restored from DVC's cache runs no command and would log nothing. This one runs on every repro, asks
+whether the content is already there, and adds only what is missing: a deleted database is refilled.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.core import cli, params
+from stages.core.process import quiet
+from stages.tracking import record, store
+
+LOCAL = Path("mlruns")
+
+
+def run(build: Path, verdicts: Path, report: Path, params_file: Path) -> None:
+    """Publish what is not there yet; MLFLOW_TRACKING_URI chooses the server, a local database is the default."""
+    found = record.collect(build, verdicts, report, params_file, params.read(params_file))
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    artifacts = None
+    if not uri:
+        database = LOCAL.resolve() / "mlflow.db"
+        fingerprints = [found.fingerprint, *(variant.fingerprint for variant in found.variants)]
+        if store.recorded_in_sqlite(database, fingerprints):
+            print(f"MLflow has this build ({found.fingerprint[:8]})")
+            return
+        LOCAL.mkdir(exist_ok=True)
+        uri, artifacts = f"sqlite:///{database}", (LOCAL.resolve() / "artifacts").as_uri()
+    with quiet(build / "track.log"):
+        written = store.Store(uri, artifacts).publish(found)
+    print(f"MLflow: wrote {', '.join(written)}" if written else f"MLflow has this build ({found.fingerprint[:8]})")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = cli.parser(__doc__, "build", "verdicts", "report")
+    return cli.execute(
+        parser,
+        argv,
+        lambda arguments: run(arguments.build, arguments.verdicts, arguments.report, arguments.params),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

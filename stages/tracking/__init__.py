@@ -1,0 +1,1 @@
+"""What a build tells MLflow, and how it is written there without ever being written twice."""
