@@ -1,0 +1,121 @@
+"""Compress the student, and measure what the compressed checkpoint costs and how it hides padding.
+
+Reads: the data's train, validation and calibration splits; the student.
+Writes: a Hugging Face directory, `profile.json`, `history.csv` where trained, `manifest.json`.
+Why: a compression is done once in torch, for all targets; everything after it must agree with its result.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.core import artifact, cli, params, splits
+from stages.core.params import Section
+from stages.schema.compression import Compression
+from stages.schema.task import Task
+
+if TYPE_CHECKING:
+    from stages.compression import Outcome
+    from stages.models.training import Examples
+
+
+class Params(Section):
+    """Shapes to serve, and what to do to the checkpoint."""
+
+    task: Task
+    compression: Compression
+
+
+def compress(model: Any, tokenizer: Any, examples: dict[str, Examples], settings: Params) -> Outcome:
+    """Apply the compression of `settings` to a loaded student, which is consumed.
+
+    Args:
+        model: classifier in eval mode.
+        tokenizer: its tokenizer.
+        examples: `train` and `validation`, where the compression reads them.
+        settings: what to do.
+    """
+    from stages.compression import transform
+
+    return transform(settings.compression.kind).apply(model, tokenizer, examples, settings.compression)
+
+
+def profile(model: Any, tokenizer: Any, calibration: Sequence[str], task: Task) -> dict[str, Any]:
+    """Measure a checkpoint.
+
+    Args:
+        model: classifier in eval mode.
+        tokenizer: its tokenizer.
+        calibration: utterances to calibrate the mask constant on.
+        task: the lengths it is served at.
+
+    Returns:
+        `parameters`; `macs` of one utterance at `max_length` and `macs_by_length`, matrix products only;
+        `mask_constant`, with `mask_leak` and `mask_disagreement` in units of the logits' spread.
+    """
+    from stages.models import mask
+    from stages.models import profile as costs
+    from stages.models.encode import encode
+
+    found = mask.calibrate(model, encode(tokenizer, calibration, task.max_length), tokenizer.pad_token_id)
+    return {
+        "macs": costs.macs(model, task.max_length),
+        "macs_by_length": costs.macs_by_length(model, task.sequence_lengths),
+        "mask_constant": found.constant,
+        "mask_disagreement": found.disagreement,
+        "mask_leak": found.leak,
+        "parameters": costs.parameters(model),
+    }
+
+
+def run(settings: Params, data: Path, student: Path, out: Path) -> None:
+    """Read data and student, compress, write the checkpoint and its profile."""
+    from stages.models import checkpoint, training
+    from stages.models.encode import encode
+
+    artifact.require(data)
+    artifact.require(student)
+    model, tokenizer = checkpoint.load_model(student), checkpoint.load_tokenizer(student)
+    examples = {}
+    for name in ("train", "validation"):
+        split = splits.read_split(data, name)
+        examples[name] = training.Examples(encode(tokenizer, split.texts, settings.task.max_length), split.labels)
+    with artifact.writing(
+        out,
+        stage="compress",
+        parents={"data": data, "student": student},
+        params=settings,
+        tools=("torch", "transformers"),
+    ) as temporary:
+        outcome = compress(model, tokenizer, examples, settings)
+        checkpoint.save(outcome.model, tokenizer, temporary)
+        # Measured on what was saved: a checkpoint that does not reload must not leave this stage.
+        measured = profile(
+            checkpoint.load_model(temporary), tokenizer, splits.read_split(data, "calibration").texts, settings.task
+        )
+        artifact.write_json(temporary / "profile.json", {**measured, "removed": outcome.removed})
+        if outcome.history:
+            training.write_history(temporary / "history.csv", outcome.history)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = cli.parser(__doc__, "data", "student", "out")
+    parser.add_argument("--name", required=True, help="key of `compressions` in params.yaml")
+    return cli.execute(
+        parser,
+        argv,
+        lambda arguments: run(
+            params.load(Params, {"task": "task", "compression": f"compressions.{arguments.name}"}, arguments.params),
+            arguments.data,
+            arguments.student,
+            arguments.out,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

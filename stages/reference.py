@@ -1,0 +1,154 @@
+"""Record what the compressed checkpoint computes, as inputs and fp32 outputs that need no torch to read.
+
+Reads: the data's probe, test and calibration splits; a compressed checkpoint.
+Writes: `probe.npz`, `test.npz`, `calibration.npz`, `summary.json`, `manifest.json`.
+Why: an artifact must agree with the unmodified Hugging Face forward, not with the module its converter saw.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core import artifact, cli, params, splits
+from stages.core.errors import InputError
+from stages.core.metrics import non_finite_count
+from stages.core.params import Section
+from stages.core.splits import Split
+from stages.core.statistics import proportion_interval
+from stages.schema.task import Task
+
+SPLITS = ("probe", "test", "calibration")
+
+
+class Params(Section):
+    """The length inputs are padded to."""
+
+    task: Task
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One split's inputs and reference outputs.
+
+    Attributes:
+        input_ids: int32 [n, max_length], right-padded.
+        attention_mask: int32 [n, max_length].
+        labels: int64 [n], -1 unknown.
+        logits: float32 [n, labels].
+        truncated: texts that were longer than `max_length`.
+    """
+
+    input_ids: NDArray[np.int32]
+    attention_mask: NDArray[np.int32]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    truncated: int
+
+
+def golden(model: Any, tokenizer: Any, split: Split, max_length: int) -> Golden:
+    """Run a split through the unmodified Hugging Face forward with its two-dimensional mask.
+
+    Batches are as wide as their longest text (`encode.logits`), so the logits owe as little to padding as a batch
+    allows; what padding an artifact sees, and its mask constant, are part of what is checked.
+    """
+    from stages.models import encode
+
+    encoded = encode.encode(tokenizer, split.texts, max_length)
+    return Golden(
+        encoded.input_ids,
+        encoded.attention_mask,
+        split.labels,
+        encode.logits(model, encoded),
+        encoded.truncated,
+    )
+
+
+def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
+    """Describe the reference.
+
+    Args:
+        found: split name → what was recorded; `test` and `probe` must be among them.
+
+    Returns:
+        `accuracy`, `accuracy_interval` and `n` on the labelled test utterances; `spread`, the standard deviation
+        of all probe logits that errors are put in relation to; `non_finite_count` over all splits; counts and
+        truncated texts per split.
+
+    Raises:
+        InputError: no test utterance has a label.
+    """
+    test = found["test"]
+    labelled = test.labels != splits.UNKNOWN
+    n = int(labelled.sum())
+    if n == 0:
+        raise InputError("no test utterance has a label", expected="labels to measure accuracy with")
+    bad = sum(non_finite_count(one.logits) for one in found.values())
+    summary: dict[str, Any] = {
+        "counts": {name: len(one.labels) for name, one in found.items()},
+        "n": n,
+        "non_finite_count": bad,
+        "truncated": {name: one.truncated for name, one in found.items()},
+    }
+    if bad:  # an accuracy or a spread of NaN is not a number; the gate fails on non_finite_count
+        return summary
+    right = int((test.logits.argmax(axis=1) == test.labels)[labelled].sum())
+    return summary | {
+        "accuracy": right / n,
+        "accuracy_interval": proportion_interval(right, n),
+        "spread": float(found["probe"].logits.std()),
+    }
+
+
+def arrays(one: Golden) -> dict[str, NDArray[Any]]:
+    """Name a split's arrays as the files hold them; how many texts were cut goes into the summary instead."""
+    return {
+        "attention_mask": one.attention_mask,
+        "input_ids": one.input_ids,
+        "labels": one.labels,
+        "logits": one.logits,
+    }
+
+
+def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
+    """Read data and checkpoint, run every split, write inputs and outputs."""
+    from stages.models import checkpoint
+
+    artifact.require(data)
+    artifact.require(compressed)
+    model, tokenizer = checkpoint.load_model(compressed), checkpoint.load_tokenizer(compressed)
+    found = {name: golden(model, tokenizer, splits.read_split(data, name), settings.task.max_length) for name in SPLITS}
+    with artifact.writing(
+        out,
+        stage="reference",
+        parents={"compressed": compressed, "data": data},
+        params=settings,
+        tools=("numpy", "torch", "transformers"),
+    ) as temporary:
+        for name, one in found.items():
+            artifact.write_arrays(temporary / f"{name}.npz", arrays(one))
+        artifact.write_json(temporary / "summary.json", summarise(found))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    return cli.execute(
+        cli.parser(__doc__, "data", "checkpoint", "out"),
+        argv,
+        lambda arguments: run(
+            params.load(Params, {"task": "task"}, arguments.params),
+            arguments.data,
+            arguments.checkpoint,
+            arguments.out,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
