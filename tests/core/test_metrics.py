@@ -1,0 +1,96 @@
+"""Metrics against hand-computed values, and thresholds that could never fire."""
+
+import numpy as np
+import pytest
+
+from stages.core import metrics
+
+REFERENCE = np.float32([[2, 0, 0], [0, 3, 0], [0, 0, 1], [1, 0, 0]])
+
+
+def test_identical_outputs_have_no_error():
+    values, intervals = metrics.measure_parity(reference=REFERENCE, outputs=REFERENCE)
+    assert values["max_abs_error"] == values["kl_divergence_max"] == values["mean_abs_error"] == 0
+    assert values["top1_agreement"] == values["cosine_similarity_min"] == 1
+    assert intervals["top1_agreement"][0] < 1
+
+
+def test_one_changed_answer_is_counted_and_measured():
+    outputs = REFERENCE.copy()
+    outputs[3] = [0, 1, 0]
+    values, _ = metrics.measure_parity(reference=REFERENCE, outputs=outputs)
+    assert values["top1_agreement"] == 0.75
+    assert values["max_abs_error"] == 1
+    assert values["relative_max_error"] == pytest.approx(1 / REFERENCE.std())
+    assert values["mean_abs_error"] == pytest.approx(2 / 12)
+    assert values["cosine_similarity_min"] == 0
+
+
+def test_kl_divergence_is_in_nats():
+    reference, outputs = np.log([[0.75, 0.25]]), np.log([[0.5, 0.5]])
+    expected = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
+    assert metrics.kl_divergence(reference=reference, outputs=outputs)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_output_is_counted_and_nothing_else_is_claimed(poison):
+    outputs = REFERENCE.copy()
+    outputs[0, 0] = poison
+    values, intervals = metrics.measure_parity(reference=REFERENCE, outputs=outputs)
+    assert values == {"non_finite_count": 1, "n": 4}
+    assert intervals == {}
+
+
+def test_quality_of_nan_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.measure_quality(
+            labels=np.array([0]),
+            outputs=np.float32([[np.nan, 1]]),
+            reference=REFERENCE[:1, :2],
+            teacher=REFERENCE[:1, :2],
+        )
+
+
+@pytest.mark.parametrize("outputs", [REFERENCE[:2], REFERENCE[:0]])
+def test_nothing_to_compare_is_an_error_rather_than_perfect(outputs):
+    reference = REFERENCE if len(outputs) else outputs
+    with pytest.raises(ValueError, match="one non-empty shape"):
+        metrics.measure_parity(reference=reference, outputs=outputs)
+
+
+def test_quality_is_paired_with_reference_and_teacher():
+    labels = np.array([0, 1, 2, 1])
+    outputs = REFERENCE.copy()
+    outputs[2] = [9, 0, 0]
+    values, intervals = metrics.measure_quality(labels=labels, outputs=outputs, reference=REFERENCE, teacher=REFERENCE)
+    assert values["accuracy"] == 0.5
+    assert values["accuracy_drop_to_reference"] == values["accuracy_drop_to_teacher"] == 0.25
+    assert set(intervals) == {"accuracy", "accuracy_drop_to_reference", "accuracy_drop_to_teacher"}
+
+
+def test_a_zero_row_agrees_with_a_zero_row_only():
+    zero = np.zeros((1, 3), np.float32)
+    assert metrics.cosine_similarity(zero, zero)[0] == 1
+    assert metrics.cosine_similarity(zero, REFERENCE[:1])[0] == 0
+
+
+def test_a_percent_threshold_on_a_fraction_is_refused():
+    """The published fault: a 0-1 metric met a threshold of 10 percent and could never fire."""
+    with pytest.raises(ValueError, match="is measured in 'fraction', its threshold in 'percent'"):
+        metrics.REGISTRY["accuracy_drop_to_reference"].check_threshold("percent", at_least=None, at_most=10)
+    with pytest.raises(ValueError, match="can never fire: its range is -1 to 1"):
+        metrics.REGISTRY["accuracy_drop_to_reference"].check_threshold("fraction", at_least=None, at_most=10)
+
+
+def test_a_threshold_in_the_wrong_direction_is_refused():
+    with pytest.raises(ValueError, match="'max_abs_error' is better lower: use at_most"):
+        metrics.REGISTRY["max_abs_error"].check_threshold("logit", at_least=0.1, at_most=None)
+
+
+def test_every_metric_is_registered_under_its_own_name_and_has_a_range():
+    assert len(metrics.REGISTRY) >= 20
+    for name, metric in metrics.REGISTRY.items():
+        assert metric.name == name
+        assert metric.low < metric.high
+        for unit in ("ms", "bytes"):
+            assert not name.endswith(f"_{unit}") or metric.unit == unit.removesuffix("s") or metric.unit == unit

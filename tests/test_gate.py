@@ -1,0 +1,141 @@
+"""The gate passes what is known to be good and nothing else."""
+
+import json
+
+import pytest
+
+from stages import gate
+from stages.core import artifact, params
+from stages.core.errors import ArtifactError
+from stages.schema.gate import Threshold
+
+
+def bound(metric, unit, min_n=10, **limits):
+    return params.parse(Threshold, {"metric": metric, "unit": unit, "min_n": min_n, **limits}, "gate")
+
+
+AGREEMENT = bound("top1_agreement", "fraction", at_least=0.97)
+ERROR = bound("max_abs_error", "logit", at_most=0.1)
+GOOD = {"top1_agreement": 0.99, "max_abs_error": 0.05, "non_finite_count": 0, "n": 2000}
+
+
+def measurement(**changes):
+    fields = {"status": "measured", "reason": "", "altered": [], "values": GOOD, "intervals": {}}
+    return gate.Measurement(**fields | changes)
+
+
+def verdict(measured, floor=()):
+    return gate.judge(measured, [AGREEMENT, ERROR], 1000, floor)
+
+
+def test_good_measurements_pass_without_reasons():
+    assert verdict(measurement()) == gate.Verdict("pass", [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"values": GOOD | {"top1_agreement": 0.5}}, r"top1_agreement value 0\.5 < 0\.97 fraction"),
+        ({"values": GOOD | {"max_abs_error": 1.0}}, r"max_abs_error value 1 > 0\.1 logit"),
+        ({"values": GOOD | {"max_abs_error": float("nan")}}, "max_abs_error value nan"),
+        ({"values": {"n": 2000, "max_abs_error": 0.0}}, "top1_agreement was not measured"),
+        ({"values": GOOD | {"n": 5}}, "measured on 5 items, at least 10 are needed"),
+        ({"status": "failed", "reason": "cannot load"}, "cannot load"),
+        ({"altered": ["'model.onnx' has sha256 0"]}, "differs from its manifest"),
+        ({"same_host": False}, "taken on another host"),
+    ],
+)
+def test_each_fault_fails_with_its_reason(changes, reason):
+    found = verdict(measurement(**changes))
+    assert found.verdict == "fail"
+    assert any(__import__("re").search(reason, line) for line in found.reasons)
+
+
+def test_few_items_are_judged_at_the_unfavourable_end():
+    few = measurement(values=GOOD | {"n": 200}, intervals={"top1_agreement": [0.96, 0.999]})
+    assert verdict(few).reasons == ["top1_agreement 95 % bound (n = 200) 0.96 < 0.97 fraction"]
+    many = measurement(values=GOOD | {"n": 2000}, intervals={"top1_agreement": [0.96, 0.999]})
+    assert verdict(many).verdict == "pass"
+
+
+def test_not_measured_is_never_a_pass_and_never_hides_a_fault():
+    unmeasured = measurement(status="not_measured", reason="Core ML runs on macOS only", values={})
+    assert verdict(unmeasured) == gate.Verdict("not_measured", ["Core ML runs on macOS only"])
+    assert verdict(unmeasured, ["reference 'none': accuracy value 0.1 < 0.5 fraction"]).verdict == "fail"
+    altered = measurement(status="not_measured", reason="macOS only", values={}, altered=["'w' is missing"])
+    assert verdict(altered).verdict == "fail"
+
+
+def test_a_broken_reference_fails_everything_built_from_it():
+    floor = bound("accuracy", "fraction", at_least=0.5)
+    settings = gate.Gate(interval_below_n=1000, reference=[floor], precisions={"fp32": [ERROR]})
+    summary = {"accuracy": 0.1, "accuracy_interval": [0.08, 0.12], "n": 2000}
+    reasons = gate.judge_reference(settings, "none", summary)
+    assert reasons == ["reference 'none': accuracy value 0.1 < 0.5 fraction"]
+    assert verdict(measurement(), reasons).verdict == "fail"
+
+
+def test_extremes_come_from_the_worse_split():
+    split = {"values": GOOD, "intervals": {}}
+    worse = {"values": GOOD | {"max_abs_error": 9.0, "n": 64}, "intervals": {}}
+    parity = {"status": "measured", "altered": [], "runtime": "r", "probe": worse, "test": split}
+    flat = gate.flatten(parity, {"values": {"size_bytes": 1}, "intervals": {}, "host": {}}, {})
+    assert flat.values["max_abs_error"] == 9.0
+    assert flat.values["n"] == 2000
+    assert flat.values["size_bytes"] == 1
+
+
+def test_nan_in_the_probe_alone_fails():
+    bad = {"values": {"non_finite_count": 3, "n": 64}, "intervals": {}}
+    good = {"values": GOOD, "intervals": {}}
+    parity = {"status": "measured", "altered": [], "runtime": "r", "probe": bad, "test": good}
+    flat = gate.flatten(parity, {"values": {}, "intervals": {}, "host": {}}, {})
+    finite = bound("non_finite_count", "count", at_most=0)
+    assert gate.judge(flat, [finite], 1000, []).reasons == ["non_finite_count value 3 > 0 count"]
+
+
+def write(path, files):
+    with artifact.writing(path, stage="test", parents={}) as temporary:
+        for name, value in files.items():
+            artifact.write_json(temporary / name, value)
+
+
+def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp_path):
+    artifact.write_json(tmp_path / "host.json", {"cpu": "x"})
+    write(tmp_path / "reference/none", {"summary.json": {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "n": 2000}})
+    for role in ("teacher", "student"):
+        write(tmp_path / role, {"evaluation.json": {"accuracy": 0.9, "parameters": 10, "n": 2000}})
+    split = {"values": GOOD | {"accuracy": 0.9}, "intervals": {}}
+    for key in ("kept", "leftover"):
+        write(
+            tmp_path / "parity" / key,
+            {"metrics.json": {"status": "measured", "altered": [], "runtime": "r", "probe": split, "test": split}},
+        )
+        values = {"size_bytes": 10, "latency_p50_ms": 0.5}
+        write(
+            tmp_path / "benchmark" / key,
+            {"metrics.json": {"status": "measured", "host": {"cpu": "x"}, "values": values, "intervals": {}}},
+        )
+    variant = {"compression": "none", "target": "onnx-cpu", "precision": "fp32", "required": True}
+    settings = params.parse(
+        gate.Params,
+        {
+            "gate": {
+                "interval_below_n": 1000,
+                "reference": [{"metric": "accuracy", "unit": "fraction", "at_least": 0.5, "min_n": 10}],
+                "precisions": {"fp32": [{"metric": "max_abs_error", "unit": "logit", "at_most": 0.1, "min_n": 10}]},
+            },
+            "variants": {"kept": variant | {"release_not_measured": False}},
+        },
+        "",
+    )
+    gate.run(settings, tmp_path, tmp_path / "verdicts.json", tmp_path / "metrics.json")
+    entries = json.loads((tmp_path / "verdicts.json").read_text())["variants"]
+    assert list(entries) == ["kept"]
+    entry = entries["kept"]
+    assert (entry["target"], entry["compression"], entry["precision"]) == ("onnx-cpu", "none", "fp32")
+    assert (entry["verdict"], entry["reasons"]) == ("pass", [])
+    assert {"size_bytes", "latency_p50_ms", "accuracy", "top1_agreement", "max_abs_error", "n"} <= set(entry["metrics"])
+    (tmp_path / "parity/kept/metrics.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="is not what its stage wrote"):
+        gate.run(settings, tmp_path, tmp_path / "verdicts.json", tmp_path / "metrics.json")

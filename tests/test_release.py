@@ -1,0 +1,122 @@
+"""What may not ship is not there to be shipped."""
+
+import json
+
+import numpy as np
+import pytest
+
+from stages import release
+from stages.core import artifact, params
+from stages.core.errors import ArtifactError, ReleaseRefused
+
+VARIANT = {
+    "compression": "none",
+    "target": "onnx-cpu",
+    "precision": "fp32",
+    "required": True,
+    "release_not_measured": False,
+}
+
+
+def entry(verdict, *reasons):
+    return {"verdict": verdict, "reasons": list(reasons), "metrics": {"accuracy": 0.9}, "runtime": "onnxruntime-cpu"}
+
+
+@pytest.fixture()
+def build(tmp_path):
+    """A build with one compression and three variants `a`, `b`, `c`."""
+    root = tmp_path / "build"
+    probe = {"input_ids": np.ones((2, 4), np.int32), "attention_mask": np.ones((2, 4), np.int32)}
+    for place in ("converted/none-onnx-cpu", "teacher", "student", "data", "compressed/none", "reference/none"):
+        with artifact.writing(root / place, stage="test", parents={}) as temporary:
+            if place == "data":
+                artifact.write_json(temporary / "labels.json", ["yes", "no"])
+            if place == "compressed/none":
+                (temporary / "tokenizer.json").write_text("{}")
+                (temporary / "model.safetensors").write_text("weights")
+            if place == "reference/none":
+                artifact.write_arrays(temporary / "probe.npz", probe | {"logits": np.ones((2, 2), np.float32)})
+    for key in "abc":
+        with artifact.writing(root / "artifact" / key, stage="test", parents={}) as temporary:
+            (temporary / "model.onnx").write_text(f"model {key}")
+        with artifact.writing(root / "parity" / key, stage="test", parents={}) as temporary:
+            artifact.write_arrays(temporary / "outputs.npz", {"probe": np.zeros((2, 2), np.float32)})
+    return root
+
+
+def release_with(build, verdicts, **changes):
+    variants = {key: VARIANT | changes.get(key, {}) for key in verdicts}
+    artifact.write_json(build / "verdicts.json", {"variants": verdicts})
+    settings = params.parse(release.Params, {"variants": variants}, "")
+    release.run(settings, build, build / "verdicts.json", build / "release")
+
+
+def bundles(build):
+    return sorted(path.name for path in (build / "release").iterdir() if path.is_dir())
+
+
+def test_a_passing_variant_ships_with_everything_an_app_needs(build):
+    release_with(build, {"a": entry("pass")})
+    bundle = build / "release" / "a"
+    assert {path.name for path in bundle.iterdir()} == {
+        "golden.npz", "labels.json", "manifest.json", "model.onnx", "tokenizer", "verdict.json",
+    }  # fmt: skip
+    assert artifact.problems(bundle) == []
+    assert set(artifact.read_arrays(bundle / "golden.npz")) == {
+        "artifact_logits", "attention_mask", "input_ids", "reference_logits",
+    }  # fmt: skip
+    manifest = artifact.manifest(bundle)
+    assert manifest["parents"]["artifact"] == artifact.digest(build / "artifact" / "a")
+    assert set(manifest["parents"]) >= {"artifact", "compressed", "converted", "data", "student", "teacher"}
+
+
+def test_a_required_variant_that_failed_stops_the_build_and_does_not_ship(build):
+    verdicts = {"a": entry("pass"), "b": entry("fail", "top1_agreement value 0.1 < 0.97 fraction")}
+    with pytest.raises(ReleaseRefused, match=r"1 required variant.*'b' is fail \(top1_agreement value 0\.1"):
+        release_with(build, verdicts)
+    assert bundles(build) == ["a"]
+
+
+def test_every_required_variant_without_a_pass_is_named(build):
+    verdicts = {key: entry("fail", "bad") for key in "abc"}
+    with pytest.raises(ReleaseRefused, match="3 required .*'a' is fail.*'b' is fail.*'c' is fail"):
+        release_with(build, verdicts)
+    assert bundles(build) == []
+
+
+def test_a_failing_variant_that_is_not_required_does_not_ship_either(build):
+    release_with(build, {"a": entry("pass"), "b": entry("fail", "bad")}, b={"required": False})
+    assert bundles(build) == ["a"]
+
+
+def test_an_unmeasured_variant_ships_only_where_its_conf_says_so_and_says_it_loudly(build):
+    verdicts = {"a": entry("not_measured", "Core ML runs on macOS only")}
+    with pytest.raises(ReleaseRefused, match="'a' is not_measured"):
+        release_with(build, verdicts)
+    assert bundles(build) == []
+    release_with(build, verdicts, a={"release_not_measured": True})
+    warning = json.loads((build / "release/a/verdict.json").read_text())["WARNING"]
+    assert warning.startswith("NOT MEASURED")
+
+
+def test_a_stale_bundle_of_a_variant_that_now_fails_is_gone(build):
+    release_with(build, {"a": entry("pass"), "b": entry("pass")})
+    assert bundles(build) == ["a", "b"]
+    with pytest.raises(ReleaseRefused, match="'b' is fail"):
+        release_with(build, {"a": entry("pass"), "b": entry("fail", "bad")})
+    assert bundles(build) == ["a"]
+
+
+def test_an_artifact_altered_after_its_verdict_does_not_ship(build):
+    release_with(build, {"a": entry("pass")})
+    (build / "artifact/a/model.onnx").write_text("model A")
+    with pytest.raises(ArtifactError, match=r"'model\.onnx' has sha256"):
+        release_with(build, {"a": entry("pass")})
+    assert (build / "release/a/model.onnx").read_text() == "model a"
+
+
+def test_two_releases_are_byte_identical(build):
+    release_with(build, {"a": entry("pass")})
+    first = artifact.digest(build / "release")
+    release_with(build, {"a": entry("pass")})
+    assert artifact.digest(build / "release") == first
