@@ -36,7 +36,8 @@ class Encoded:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each text, special tokens included: int64 [n]."""
-        return self.attention_mask.sum(axis=1, dtype=np.int64)
+        found: NDArray[np.int64] = self.attention_mask.sum(axis=1, dtype=np.int64)
+        return found
 
 
 def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
