@@ -16,9 +16,10 @@ def _conf_digest() -> str:
     return plan.conf_digest(CONF)
 
 
-def _plan(*, _root_: DictConfig) -> dict[str, Any]:
+def _plan(*, _root_: DictConfig) -> DictConfig:
     groups = ("data", "teacher", "compressions", "variants")
-    return plan.derive({name: OmegaConf.to_container(_root_[name]) for name in groups if name in _root_})
+    tree: dict[str, Any] = {name: OmegaConf.to_container(_root_[name]) for name in groups if name in _root_}
+    return OmegaConf.create(plan.derive(tree))
 
 
 OmegaConf.register_new_resolver("tinsmith.conf_digest", _conf_digest, replace=True)
