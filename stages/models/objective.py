@@ -1,0 +1,126 @@
+"""What training minimises: cross-entropy, or what a teacher says about the same texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What a teacher says about the training texts.
+
+    Attributes:
+        logits: float32 [n, labels], in the order of the training examples.
+        temperature: softens both distributions.
+        kl_weight: of the divergence to the teacher.
+        ce_weight: of the cross-entropy to the labels.
+        hidden_weight: of the hidden states' mean squared error; above 0 it needs `teacher`.
+        teacher: the model whose hidden states are matched, or None.
+    """
+
+    logits: NDArray[np.float32]
+    temperature: float
+    kl_weight: float
+    ce_weight: float
+    hidden_weight: float = 0.0
+    teacher: Any = None
+
+
+def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T²·KL(teacher ‖ student) of softened distributions, mean over the batch, in nats.
+
+    Source: Hinton, Vinyals & Dean, Distilling the Knowledge in a Neural Network (2015), section 2: the factor
+    T² keeps the gradient's size when the temperature changes.
+
+    Args:
+        student: logits [batch, labels].
+        teacher: logits [batch, labels].
+        temperature: above 0.
+    """
+    log_student = functional.log_softmax(student / temperature, dim=-1)
+    log_teacher = functional.log_softmax(teacher / temperature, dim=-1)
+    return functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
+    """Name the teacher layer that each student layer stands for: evenly spaced, the last for the last.
+
+    Source: Jiao et al., TinyBERT (2020), uniform strategy: student layer m ↔ teacher layer m·(T/S).
+    """
+    return [ceil((layer + 1) * teacher_layers / student_layers) - 1 for layer in range(student_layers)]
+
+
+class Objective(torch.nn.Module):
+    """A model together with its loss, and the projections that are trained along and dropped."""
+
+    def __init__(self, model: Any, label_smoothing: float, guidance: Guidance | None) -> None:
+        """Prepare the loss of `model`.
+
+        Args:
+            model: the Hugging Face sequence classifier in training.
+            label_smoothing: of the cross-entropy.
+            guidance: a teacher's view of the training texts, or None for cross-entropy alone.
+        """
+        super().__init__()
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self.guidance = guidance
+        self.wanted = torch.from_numpy(guidance.logits) if guidance else None
+        self.layers: list[int] = []
+        self.projections = torch.nn.ModuleList()
+        if guidance and guidance.hidden_weight > 0:
+            student, teacher = model.config, guidance.teacher.config
+            self.layers = layer_map(student.num_hidden_layers, teacher.num_hidden_layers)
+            self.projections.extend(
+                torch.nn.Linear(student.hidden_size, teacher.hidden_size, bias=False) for _ in self.layers
+            )
+
+    def forward(
+        self,
+        rows: torch.Tensor,
+        input_ids: torch.Tensor,
+        masked_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        labels: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            rows: int64 [batch] places in the training split, for the teacher's logits.
+            input_ids: int64 [batch, length] as tokenised: what the teacher reads.
+            masked_ids: int64 [batch, length] with tokens masked: what the student reads.
+            attention_mask: int64 [batch, length].
+            labels: int64 [batch] class ids.
+        """
+        found = self.model(input_ids=masked_ids, attention_mask=attention_mask, output_hidden_states=bool(self.layers))
+        entropy = functional.cross_entropy(found.logits, labels, label_smoothing=self.label_smoothing)
+        if self.guidance is None or self.wanted is None:
+            return entropy
+        divergence = distillation_loss(found.logits, self.wanted[rows], self.guidance.temperature)
+        loss = self.guidance.kl_weight * divergence + self.guidance.ce_weight * entropy
+        if self.layers:
+            error = self._hidden_error(found.hidden_states, input_ids, attention_mask)
+            loss = loss + self.guidance.hidden_weight * error
+        return loss
+
+    def _hidden_error(
+        self, hidden: tuple[torch.Tensor, ...], input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        assert self.guidance is not None
+        with torch.no_grad():
+            wanted = self.guidance.teacher(
+                input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
+            ).hidden_states
+        real = attention_mask.bool()  # the states of padding mean nothing
+        errors = [
+            functional.mse_loss(projection(hidden[index + 1][real]), wanted[layer + 1][real])
+            for index, (layer, projection) in enumerate(zip(self.layers, self.projections, strict=True))
+        ]
+        return torch.stack(errors).mean()
