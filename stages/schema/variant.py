@@ -22,6 +22,9 @@ class TfliteNnapi(Section):
     """LiteRT, one signature per sequence length."""
 
     name: Literal["tflite-nnapi"]
+    static_embedding_bits: Literal[8, 32]
+    """Of lookup tables at static precisions. NNAPI takes float tables only: 8 shrinks the file and leaves the lookup
+    to the CPU."""
 
 
 class CoremlMetal(Section):

@@ -1,0 +1,84 @@
+"""Convert a compressed checkpoint to one fp32 TFLite file with a signature per sequence length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.core.errors import ConversionError
+from stages.schema.task import Task
+from stages.schema.variant import TfliteNnapi
+from stages.targets.base import INPUTS, OUTPUTS, write_signature
+from stages.targets.tflite_nnapi import flatbuffer
+
+MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2"}
+"""What Hugging Face's own mask turns into; NNAPI has no kernels for them."""
+
+
+def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> None:  # noqa: ARG001 (quantize's knobs)
+    """Write `model.tflite` (fp32) and `signature.json` into an existing directory.
+
+    Every signature `length_N` maps `input_ids` and `attention_mask`, int32 [1, N], to `logits`, fp32 [1, labels];
+    all share one copy of the weights.
+
+    Args:
+        checkpoint: output of `compress`.
+        task: its `sequence_lengths` become signatures.
+        target: has no setting that shapes the fp32 file.
+        out: directory to write into.
+
+    Raises:
+        ConversionError: litert-torch cannot lower the checkpoint, or gave another graph than was asked for.
+    """
+    from stages.models.checkpoint import load_config
+    from stages.models.export import load_export_module
+
+    model = flatbuffer.parse(_lower(load_export_module(checkpoint), task.sequence_lengths), flatbuffer.MODEL)
+    flatbuffer.shorten_names(model)
+    flatbuffer.write(model, out / flatbuffer.MODEL)
+    _check(out / flatbuffer.MODEL, task.sequence_lengths)
+    pad_token_id = load_config(checkpoint).pad_token_id or 0
+    write_signature(out, sequence_lengths=task.sequence_lengths, dynamic=False, pad_token_id=pad_token_id)
+
+
+def _lower(module: Any, lengths: Sequence[int]) -> bytes:
+    import litert_torch
+    import torch
+
+    class NamedOutput(torch.nn.Module):
+        """Gives the output its name: a bare tensor would become `output_0`."""
+
+        def __init__(self, module: Any) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+            return dict(zip(OUTPUTS, (self.module(input_ids, attention_mask),), strict=True))
+
+    named = NamedOutput(module).eval()
+    converter: Any = litert_torch
+    for length in lengths:
+        example = {name: torch.ones((1, length), dtype=torch.int32) for name in INPUTS}
+        converter = converter.signature(flatbuffer.signature_name(length), named, (), example)
+    try:
+        return bytes(converter.convert().model_content())
+    except Exception as error:  # litert-torch, torch.export and MLIR bindings share no other base
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConversionError(
+            f"litert-torch cannot convert: {first}", next_step="read the log beside the output"
+        ) from (error)
+
+
+def _check(path: Path, lengths: Sequence[int]) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    expected = {
+        flatbuffer.signature_name(length): {"inputs": sorted(INPUTS), "outputs": list(OUTPUTS)} for length in lengths
+    }
+    found = Interpreter(model_path=str(path), num_threads=1).get_signature_list()
+    if {name: {role: sorted(names) for role, names in roles.items()} for name, roles in found.items()} != expected:
+        raise ConversionError(f"the converted file has signatures {found}", expected=f"{expected}")
+    alien = sorted(MASK_OPERATORS & set(flatbuffer.operators(path)))
+    if alien:
+        raise ConversionError(f"the graph contains {', '.join(alien)}", expected="a mask of SUB, MUL and ADD alone")

@@ -1,0 +1,202 @@
+"""Read, inspect, slim and write TFLite files so that equal models have equal bytes."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import ArtifactError
+
+MODEL = "model.tflite"
+IDENTIFIER = b"TFL3"
+ALIGNMENT = 16
+"""Bytes; what the schema forces on buffer data, and SIMD kernels rely on."""
+WRAPPERS = "module/model/"
+"""Attributes through which a converted module reaches the checkpoint."""
+WEIGHT_INPUT = {"FULLY_CONNECTED": 1, "EMBEDDING_LOOKUP": 1, "BATCH_MATMUL": 1}
+"""Operator → position of the input that may be a weight."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant matrix that an operator multiplies by or looks up, counted once however many signatures share it.
+
+    Attributes:
+        buffer: index into the file's buffers.
+        name: of what the operator computes with it, in the first signature; constants have no name of their own.
+        operator: what consumes it, through a DEQUANTIZE where there is one.
+        dtype: FLOAT32, INT8, ...
+        scales: number of quantisation scales: 0 in float, 1 per tensor, more per channel.
+        expanded: whether a DEQUANTIZE stands before the operator.
+        activation: dtype of the operator's first input, which for FULLY_CONNECTED is the activation.
+        size_bytes: of the data.
+    """
+
+    buffer: int
+    name: str
+    operator: str
+    dtype: str
+    scales: int
+    expanded: bool
+    activation: str
+    size_bytes: int
+
+
+def signature_name(length: int) -> str:
+    """Name the signature that takes `length` tokens."""
+    return f"length_{length}"
+
+
+def read(path: Path) -> Any:
+    """Read a file as a mutable `ModelT`, buffer data inline.
+
+    Raises:
+        ArtifactError: the file is missing or is not TFLite.
+    """
+    try:
+        return parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ArtifactError(f"cannot read '{path}': {error.strerror}", next_step="run `dvc repro`") from error
+
+
+def parse(content: bytes | bytearray, origin: str) -> Any:
+    """Parse the bytes of a file as a mutable `ModelT`, buffer data inline.
+
+    Raises:
+        ArtifactError: they are not TFLite.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if content[4:8] != IDENTIFIER:
+        raise ArtifactError(f"'{origin}' is not a TFLite file", expected=f"identifier {IDENTIFIER.decode()}")
+    try:
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+    except (struct.error, IndexError, TypeError, ValueError) as error:
+        raise ArtifactError(f"'{origin}' is damaged: {error}", next_step="run `dvc repro`") from error
+    for buffer in model.buffers:
+        # ai-edge-quantizer puts data behind the flatbuffer, where LiteRT's verifier does not look.
+        if buffer.offset:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
+def write(model: Any, path: Path) -> None:
+    """Write a model, each distinct vector and string once; the same model gives the same bytes."""
+    builder = _builder()
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    path.write_bytes(builder.Output())
+
+
+def shorten_names(model: Any) -> None:
+    """Rename tensors in place to their path inside the checkpoint, numbered where several share one.
+
+    Before: `pkg.Wrapper/transformers.models.bert.modeling_bert.BertModel_bert/...;;.../...Linear_dense;1`, up to a
+    kilobyte each (0.17 MB on two layers) and other bytes in a wrapper of another name.
+    After: `bert/encoder/1/output/dense#3`; unique in the file, as ai-edge-quantizer requires.
+    """
+    seen: Counter[str] = Counter()
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            short = _short(tensor.name.decode())
+            tensor.name = f"{short}#{seen[short]}".encode()
+            seen[short] += 1
+
+
+def operators(path: Path) -> Counter[str]:
+    """Count the operators of a file over all signatures, by name as in the schema (`FULLY_CONNECTED`)."""
+    model = read(path)
+    return Counter(name for graph in model.subgraphs for name, _ in _operators(model, graph))
+
+
+def weights(model: Any) -> list[Weight]:
+    """List the weights of matrix products and lookups, in file order."""
+    types = tensor_types()
+    found: dict[int, Weight] = {}
+    for graph in model.subgraphs:
+        dequantized = {op.outputs[0]: op.inputs[0] for name, op in _operators(model, graph) if name == "DEQUANTIZE"}
+        for name, op in _operators(model, graph):
+            if name not in WEIGHT_INPUT:
+                continue
+            index = op.inputs[WEIGHT_INPUT[name]]
+            tensor = graph.tensors[dequantized.get(index, index)]
+            data = model.buffers[tensor.buffer].data
+            if data is None or len(data) == 0:
+                continue
+            scale = tensor.quantization.scale if tensor.quantization is not None else None
+            found.setdefault(
+                tensor.buffer,
+                Weight(
+                    buffer=int(tensor.buffer),
+                    name=graph.tensors[op.outputs[0]].name.decode(),
+                    operator=name,
+                    dtype=types[tensor.type],
+                    scales=0 if scale is None else len(scale),
+                    expanded=index in dequantized,
+                    activation=types[graph.tensors[op.inputs[0]].type],
+                    size_bytes=len(data),
+                ),
+            )
+    return list(found.values())
+
+
+def tensor_types() -> dict[int, str]:
+    """Map a tensor's type code to its name in the schema."""
+    return _names("TensorType")
+
+
+def _operators(model: Any, graph: Any) -> Iterator[tuple[str, Any]]:
+    names = _names("BuiltinOperator")
+    for op in graph.operators:
+        code = model.operatorCodes[op.opcodeIndex]
+        # Codes above 127 do not fit the field of old files, which then holds a placeholder.
+        yield names[max(code.builtinCode, code.deprecatedBuiltinCode)], op
+
+
+def _names(enumeration: str) -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name for name, value in vars(getattr(schema, enumeration)).items() if not name.startswith("_")}
+
+
+def _short(name: str) -> str:
+    # Of several fused locations the last is the operator that gave the tensor its value.
+    path, _, _ = name.split(";;")[-1].partition(";")
+    # Each component is `package.module.Class_attribute`; the root has no attribute.
+    parts = [part.rpartition(".")[2].partition("_")[2] for part in path.split("/") if "." in part]
+    return "/".join(part for part in parts if part).removeprefix(WRAPPERS) or path
+
+
+def _builder() -> Any:
+    import flatbuffers  # type: ignore[import-untyped]
+
+    class Sharing(flatbuffers.Builder):  # type: ignore[misc]
+        """Stores equal vectors and strings once: signatures share scales and names as they share weights."""
+
+        def __init__(self) -> None:
+            super().__init__(1 << 20)
+            self._vectors: dict[tuple[str, bytes], int] = {}
+
+        def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802
+            key = (x.dtype.str, x.tobytes())
+            if key not in self._vectors:
+                self.StartVector(x.itemsize, x.size, max(x.itemsize, ALIGNMENT if x.dtype == np.uint8 else 4))
+                self.head -= len(key[1])
+                self.Bytes[self.head : self.head + len(key[1])] = key[1]
+                self._vectors[key] = self.EndVector()
+            return self._vectors[key]
+
+        def CreateString(self, s: bytes, encoding: str = "utf-8", errors: str = "strict") -> int:  # noqa: N802
+            key = ("str", s)
+            if key not in self._vectors:
+                self._vectors[key] = super().CreateString(s, encoding, errors)
+            return self._vectors[key]
+
+    return Sharing()
