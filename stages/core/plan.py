@@ -7,10 +7,14 @@ Hydra resolvers (`hydra_plugins/tinsmith.py`) call these while params.yaml is co
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from stages.core.errors import ConfigError
+from stages.core.names import module_name
 
 Tree = Mapping[str, Any]
 
@@ -26,9 +30,10 @@ def conf_digest(conf: Path) -> str:
     return digest.hexdigest()
 
 
-def module_name(target: str) -> str:
-    """Return the package of a target: `onnx-cpu` → `onnx_cpu`."""
-    return target.replace("-", "_")
+def params_digest(tree: Tree) -> str:
+    """Return the sha256 over all composed values but the digest itself, to tell a hand-edited params.yaml."""
+    others = {key: value for key, value in tree.items() if key != "params_digest"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def derive(tree: Tree) -> dict[str, Any]:
@@ -40,11 +45,19 @@ def derive(tree: Tree) -> dict[str, Any]:
     Returns:
         `data` and `teacher` (what outside file a stage depends on), and for `foreach`: `compressions` (C),
         `conversions` (C-T) and `variants` (V), each a mapping from key to the fields dvc.yaml interpolates.
+
+    Raises:
+        ConfigError: a variant has no compression, or a `.` in its name made Hydra nest it.
     """
     variants: dict[str, Any] = {}
     conversions: dict[str, Any] = {}
     compressions: dict[str, Any] = {}
     for key, variant in (tree.get("variants") or {}).items():
+        if not isinstance(variant, Mapping) or "compression" not in variant:
+            raise ConfigError(
+                f"variant '{key}' names no compression",
+                expected="conf/variant files with compression, target, precision, and no '.' in a variant's name",
+            )
         compression, target = variant["compression"], variant["target"]
         conversion = f"{compression}-{target}"
         kind = (tree.get("compressions") or {}).get(compression, {}).get("kind", compression)

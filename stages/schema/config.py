@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import re
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from stages.core.errors import ConfigError, Unsupported
+from stages.core.names import KEY, module_name
 from stages.core.params import Section
-from stages.core.plan import module_name
 from stages.schema.compression import Compression
 from stages.schema.data import Data
 from stages.schema.gate import Benchmark, Gate
@@ -18,8 +17,7 @@ from stages.schema.model import Distill, Student, Teacher
 from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, Variant
 
-# DVC reads `.` in a key as a path separator and `@` as the mark of a stage's instance.
-KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Config(Section):
@@ -37,18 +35,17 @@ class Config(Section):
     gate: Gate
     benchmark: Benchmark
     plan: dict[str, Any]
-    conf_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    conf_digest: Sha256
+    params_digest: Sha256
 
 
 def check(config: Config) -> None:
     """Refuse a configuration whose groups do not fit together.
 
     Raises:
-        ConfigError: no variant, a key DVC cannot handle, a name that no group defines, a twin, no thresholds.
+        ConfigError: a key DVC cannot handle, a name that no group defines, a twin, no thresholds.
         Unsupported: a precision the target cannot be lowered to; the message lists what it supports.
     """
-    if not config.variants:
-        raise ConfigError("no variant is chosen", expected="at least one in the `variant` list of conf/config.yaml")
     for key in (*config.compressions, *config.precisions, *config.variants):
         if not KEY.fullmatch(key):
             raise ConfigError(f"'{key}' cannot name a stage in DVC", expected="letters, digits, '_' and '-' only")

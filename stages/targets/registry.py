@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from stages.core.plan import module_name
+from stages.core.names import module_name
 
 
 def load(target: str, part: str) -> ModuleType:

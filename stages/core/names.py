@@ -1,0 +1,13 @@
+"""What may name a stage's instance, and how a target's name becomes a package's."""
+
+from __future__ import annotations
+
+import re
+
+# DVC reads `.` in a key as a path separator and `@` as the mark of a stage's instance.
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def module_name(target: str) -> str:
+    """Return the package of a target: `onnx-cpu` → `onnx_cpu`."""
+    return target.replace("-", "_")
