@@ -29,17 +29,20 @@ _CHOICE = re.compile(r"\(([^()]*)\)")
 
 @dataclass(frozen=True)
 class Grammar:
-    """Templates by label and split, and what their slots may say."""
+    """Templates by label and split, what their slots may say, and what may stand around any of them."""
 
+    frame: str
     slots: dict[str, list[str]]
     templates: dict[str, dict[str, list[str]]]
+    weights: dict[str, int]
 
 
 @cache
 def read_grammar(path: Path = GRAMMAR) -> Grammar:
     """Read the grammar; each pair becomes two labels, the second with {a} and {b} exchanged."""
     tree: dict[str, Any] = yaml.safe_load(path.read_text())
-    templates = dict(tree["intents"])
+    templates = {label: {split: intent[split] for split in RAW} for label, intent in tree["intents"].items()}
+    weights = {label: intent.get("weight", 1) for label, intent in tree["intents"].items()}
     for pair in tree["pairs"]:
         roles = (pair["a"], pair["b"]), (pair["b"], pair["a"])
         for label, (a, b) in zip(pair["labels"], roles, strict=True):
@@ -47,13 +50,15 @@ def read_grammar(path: Path = GRAMMAR) -> Grammar:
                 split: [line.replace("{a}", f"{{{a}}}").replace("{b}", f"{{{b}}}") for line in pair[split]]
                 for split in RAW
             }
-    return Grammar(slots=tree["slots"], templates=dict(sorted(templates.items())))
+            weights[label] = pair.get("weight", 1)
+    return Grammar(frame=tree["frame"], slots=tree["slots"], templates=dict(sorted(templates.items())), weights=weights)
 
 
 def load(data: Embedded) -> Source:
     """Generate train, validation and test.
 
-    Labels are balanced to within one example, no text occurs twice, and a split uses its own templates only.
+    No text occurs twice, and a split uses its own templates only. Validation and test are balanced over labels to
+    within one example; train follows the grammar's weights.
 
     Raises:
         ConfigError: the grammar has fewer distinct utterances for a label than the sizes ask for.
@@ -103,7 +108,8 @@ def mistype(text: str, random: Random) -> str:
 def _generate(
     grammar: Grammar, split: str, size: int, typo_rate: float, random: Random, used: set[str]
 ) -> list[Example]:
-    labels = list(grammar.templates)
+    repeats = grammar.weights if split == "train" else dict.fromkeys(grammar.weights, 1)
+    labels = [label for label in grammar.templates for _ in range(repeats[label])]
     examples = []
     for index in range(size):
         label = labels[index % len(labels)]
@@ -114,7 +120,8 @@ def _generate(
 
 def _new_text(grammar: Grammar, label: str, split: str, typo_rate: float, random: Random, used: set[str]) -> str:
     for _ in range(ATTEMPTS):
-        text = expand(random.choice(grammar.templates[label][split]), grammar.slots, random)
+        template = random.choice(grammar.templates[label][split])
+        text = expand(grammar.frame.replace("{template}", template), grammar.slots, random)
         if random.random() < typo_rate:
             text = mistype(text, random)
         if normalise(text) not in used:
