@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from stages.core.errors import ConfigError, InputError
 
 RAW = ("train", "validation", "test")
 SPLITS = ("train", "validation", "test", "calibration", "probe")
+REPORTED_CONTRADICTIONS = 20
 
 
 class Example(NamedTuple):
@@ -32,8 +34,143 @@ class Source:
     splits: Splits
     files: Mapping[str, Path] = field(default_factory=dict)
     """Role → file, for the lineage; empty where nothing was read."""
+    tools: tuple[str, ...] = ()
+    """Distributions whose versions shaped what was read."""
 
 
 def normalise(text: str) -> str:
     """Return what two texts share when they count as the same: casefolded, whitespace collapsed."""
     return " ".join(text.casefold().split())
+
+
+def check(splits: Splits) -> None:
+    """Check that a classifier can be trained on train and judged on the rest.
+
+    Raises:
+        InputError: an empty split, fewer than two labels, or a label that train does not teach.
+    """
+    for split in RAW:
+        if not splits[split]:
+            raise InputError(f"the {split} split is empty", expected="at least one utterance in each split")
+    known = {example.label for example in splits["train"]}
+    if len(known) < 2:
+        raise InputError(f"train has one label only, '{min(known)}'", expected="two or more")
+    for split in ("validation", "test"):
+        unknown = sorted({example.label for example in splits[split]} - known)
+        if unknown:
+            raise InputError(
+                f"the {split} split has {len(unknown)} label(s) that train does not have: {_quoted(unknown)}",
+                expected="labels of train only",
+                next_step=f"correct the label column, or drop those utterances from {split}",
+            )
+
+
+def remove_duplicates(splits: Splits) -> tuple[Splits, dict[str, object]]:
+    """Make train, validation and test disjoint by normalised text, at the expense of train first.
+
+    Test stays as it came, so that its figures compare with published ones; validation loses what test has;
+    train loses what either has. Within train and validation the first of several equal texts stays.
+
+    Returns:
+        The splits, and what was found: counts, and texts that occur with different labels.
+
+    Raises:
+        InputError: nothing of a split, or no utterance of a label, is left.
+    """
+    texts = {split: {normalise(example.text) for example in splits[split]} for split in RAW}
+    kept = {
+        "train": _first_of_each(splits["train"], texts["validation"] | texts["test"]),
+        "validation": _first_of_each(splits["validation"], texts["test"]),
+        "test": splits["test"],
+    }
+    for split in ("train", "validation"):
+        if not kept[split]:
+            raise InputError(f"no {split} utterance is left: every text occurs in a later split too")
+    _check_labels_left(splits["train"], kept["train"], "duplicates")
+    contradictions = _contradictions(splits)
+    return kept, {
+        "contradicting_labels": len(contradictions),
+        "contradicting_examples": dict(list(contradictions.items())[:REPORTED_CONTRADICTIONS]),
+        "removed_from_train": len(splits["train"]) - len(kept["train"]),
+        "removed_from_validation": len(splits["validation"]) - len(kept["validation"]),
+        "shared_by_train_and_test": len(texts["train"] & texts["test"]),
+        "shared_by_train_and_validation": len(texts["train"] & texts["validation"]),
+        "shared_by_validation_and_test": len(texts["validation"] & texts["test"]),
+        "within_test_kept": len(splits["test"]) - len(texts["test"]),
+        "within_train": len(splits["train"]) - len(texts["train"]),
+        "within_validation": len(splits["validation"]) - len(texts["validation"]),
+    }
+
+
+def carve_all(splits: Splits, *, calibration_size: int, probe_size: int, seed: int) -> Splits:
+    """Take calibration out of train and probe out of validation.
+
+    Raises:
+        ConfigError: a size leaves nothing to take it from.
+    """
+    taken: Splits = {}
+    for name, source, size in (("calibration", "train", calibration_size), ("probe", "validation", probe_size)):
+        if size >= len(splits[source]):
+            raise ConfigError(
+                f"data.{name}_size is {size}, but {source} has {len(splits[source])} utterances",
+                expected=f"at most {len(splits[source]) - 1}",
+            )
+        # A string seed is hashed with SHA-512, not with PYTHONHASHSEED; one per split.
+        taken[source], taken[name] = carve(splits[source], size, Random(f"{seed}/{name}"))  # noqa: S311
+    _check_labels_left(splits["train"], taken["train"], "calibration")
+    return {split: taken.get(split, splits.get(split, [])) for split in SPLITS}
+
+
+def carve(examples: Sequence[Example], size: int, random: Random) -> tuple[list[Example], list[Example]]:
+    """Split off `size` examples with every label's share as close to its share of the whole as `size` allows.
+
+    Systematic sampling: the i-th of a label's n examples, in random order, stands at (i + ½)/n; the first `size`
+    places are taken. A label's count is then within one of its fair share, and no label is emptied before half
+    of everything is taken.
+
+    Returns:
+        What is left and what was taken, both in the order of `examples`.
+    """
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        by_label[example.label].append(index)
+    places = []
+    for label in sorted(by_label):
+        indices = by_label[label]
+        random.shuffle(indices)
+        places += [((rank + 0.5) / len(indices), random.random(), index) for rank, index in enumerate(indices)]
+    taken = {index for _, _, index in sorted(places)[:size]}
+    left = [example for index, example in enumerate(examples) if index not in taken]
+    return left, [examples[index] for index in sorted(taken)]
+
+
+def _first_of_each(examples: Sequence[Example], used: set[str]) -> list[Example]:
+    seen, kept = set(used), []
+    for example in examples:
+        text = normalise(example.text)
+        if text not in seen:
+            seen.add(text)
+            kept.append(example)
+    return kept
+
+
+def _contradictions(splits: Splits) -> dict[str, list[str]]:
+    labels: dict[str, set[str]] = defaultdict(set)
+    for split in RAW:
+        for example in splits[split]:
+            labels[normalise(example.text)].add(example.label)
+    return {text: sorted(found) for text, found in sorted(labels.items()) if len(found) > 1}
+
+
+def _check_labels_left(before: Sequence[Example], after: Sequence[Example], remover: str) -> None:
+    gone = sorted({example.label for example in before} - {example.label for example in after})
+    if gone:
+        raise InputError(
+            f"train keeps no utterance of {_quoted(gone)} once {remover} are taken out",
+            expected="more distinct utterances of each label than validation and test share with train",
+        )
+
+
+def _quoted(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more

@@ -1,0 +1,53 @@
+"""From a row of somebody's file to an example, or one line that says which row is wrong and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stages.core.errors import InputError
+from stages.data.splits import Example
+
+
+def example(text: Any, label: Any, where: str) -> Example:
+    """Check one utterance and its label.
+
+    Args:
+        text: what stands for the text; must be a string with something in it.
+        label: what stands for the label; a name, or an integer, which becomes its decimal name.
+        where: file and line, or split and row, for the message.
+
+    Raises:
+        InputError: either is something else.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{where}: text is {_shown(text)}", expected="a non-empty string")
+    if isinstance(label, int) and not isinstance(label, bool):
+        label = str(label)
+    if not isinstance(label, str) or not label.strip():
+        raise InputError(f"{where}: label is {_shown(label)}", expected="a non-empty string or an integer")
+    try:
+        f"{text}{label}".encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: text is {_shown(text)}", expected="valid Unicode without lone surrogates") from None
+    return Example(text=text, label=label)
+
+
+def require_columns(present: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """Check that the named columns exist.
+
+    Raises:
+        InputError: names the missing one and those that exist.
+    """
+    for name in wanted:
+        if name not in present:
+            raise InputError(
+                f"{where} has no column '{name}'",
+                expected=f"one of: {', '.join(sorted(present)) or 'nothing, it is empty'}",
+                next_step="set data.text_column and data.label_column",
+            )
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
