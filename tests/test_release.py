@@ -22,7 +22,7 @@ def entry(verdict, *reasons):
     return {"verdict": verdict, "reasons": list(reasons), "metrics": {"accuracy": 0.9}, "runtime": "onnxruntime-cpu"}
 
 
-@pytest.fixture()
+@pytest.fixture
 def build(tmp_path):
     """A build with one compression and three variants `a`, `b`, `c`."""
     root = tmp_path / "build"

@@ -1,0 +1,137 @@
+"""conf/ composes to params.yaml, drift stops the build, and nothing impossible gets through."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import compose
+from stages.core import plan
+from stages.core.errors import StaleParams
+
+ROOT = Path(__file__).resolve().parent.parent
+NONE = "{compression: none, target: onnx-cpu, precision: %s, required: true, release_not_measured: false}"
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A copy of what composing needs."""
+    for name in ("conf", "stages", "hydra_plugins"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def run(workspace, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.compose", *arguments], cwd=workspace, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def check(workspace):
+    return run(workspace, "--check", "build/checked.json")
+
+
+def test_the_committed_params_are_the_composition_of_the_committed_conf(workspace):
+    assert run(workspace).returncode == 0
+    assert (workspace / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_fresh_params_pass_the_check_and_the_receipt_is_constant(workspace):
+    run(workspace)
+    assert check(workspace).returncode == 0
+    first = (workspace / "build/checked.json").read_bytes()
+    run(workspace, "benchmark.warmup=11")
+    assert check(workspace).returncode == 0
+    assert (workspace / "build/checked.json").read_bytes() == first
+
+
+def test_an_edit_of_conf_stops_the_build_with_the_repairing_command(workspace):
+    run(workspace)
+    path = workspace / "conf/gate/default.yaml"
+    path.write_text(path.read_text() + "# changed\n")
+    done = check(workspace)
+    assert done.returncode == 1
+    assert "conf/ has changed since it was composed" in done.stderr
+    assert "python -m stages.compose" in done.stderr
+    assert not (workspace / "build/checked.json").exists()
+
+
+def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
+    run(workspace)
+    path = workspace / "params.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["gate"]["precisions"]["fp32"][1]["at_most"] = 1e9
+    path.write_text(yaml.safe_dump(tree))
+    done = check(workspace)
+    assert done.returncode == 1
+    assert "it was edited by hand" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task.max_length=abc", "'task.max_length' is 'abc'; expected: input should be a valid integer"),
+        ("+task.colour=1", "unknown key 'task.colour'"),
+        ("benchmark.repetitions=0", "'benchmark.repetitions' is 0; expected: input should be greater than"),
+        ("variant=[]", "no variant is chosen"),
+        ("data=nowhere", "Could not find 'data/nowhere'"),
+        ("typo=1", "Could not override 'typo'"),
+        (f"+variants.v1.5={NONE % 'fp32'}", "no '.' in a variant's name"),
+        (f"+variants.twin={NONE % 'fp32'}", "'onnx-cpu-fp32' and 'twin' are the same"),
+        (
+            f"+variants.odd={NONE % 'pal4'}",
+            "'onnx-cpu' cannot be lowered to precision 'pal4'; expected one of: float 32",
+        ),
+        (f"+variants.odd={NONE % 'fp4'}", "names precision 'fp4', which conf/config.yaml does not select"),
+        ("gate.reference.0.unit=percent", "is measured in 'fraction', its threshold in 'percent'"),
+        ("gate.reference.0.at_least=75", "can never fire"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_and_leaves_params_alone(workspace, override, message):
+    run(workspace)
+    before = (workspace / "params.yaml").read_bytes()
+    done = run(workspace, override)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert (workspace / "params.yaml").read_bytes() == before
+    assert [path.name for path in workspace.glob(".*tmp*")] == []
+
+
+def test_every_experiment_composes(workspace):
+    experiments = sorted((workspace / "conf/experiment").glob("*.yaml"))
+    assert experiments
+    for path in experiments:
+        assert run(workspace, f"experiment={path.stem}").returncode == 0, path
+
+
+def test_every_option_of_every_group_composes_on_its_own(workspace):
+    tried = 0
+    for group in ("data", "teacher", "student", "distill", "gate"):
+        for path in sorted((workspace / "conf" / group).glob("*.yaml")):
+            done = run(workspace, f"{group}={path.stem}")
+            assert done.returncode == 0, (path, done.stderr)
+            tried += 1
+    assert tried >= 10
+
+
+def test_leftovers_of_removed_variants_are_deleted_and_nothing_else(tmp_path):
+    for name in ("artifact/kept", "artifact/gone", "parity/gone", "benchmark/kept", "release/gone", "data"):
+        (tmp_path / name).mkdir(parents=True)
+    assert compose.remove_leftovers(tmp_path, ["kept"]) == [f"{tmp_path}/artifact/gone", f"{tmp_path}/parity/gone"]
+    assert (tmp_path / "artifact/kept").is_dir()
+    assert (tmp_path / "data").is_dir()
+
+
+def test_a_digest_covers_names_and_bytes_of_conf(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: 1")
+    first = plan.conf_digest(tmp_path)
+    (tmp_path / "a.yaml").rename(tmp_path / "b.yaml")
+    assert plan.conf_digest(tmp_path) != first
+    with pytest.raises(StaleParams, match="conf/ has changed"):
+        compose.check_fresh({"conf_digest": first}, tmp_path)
