@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, get_cosine_schedule_with_warmup
 
-from stages.core.errors import ConfigError
+from stages.core.errors import ConfigError, InputError
+from stages.core.splits import UNKNOWN
 from stages.models.encode import Encoded, logits
 from stages.models.objective import Guidance, Objective
 from stages.schema.model import Training
@@ -44,10 +45,18 @@ class Examples:
     Attributes:
         encoded: n texts.
         labels: int64 [n] class ids.
+
+    Raises:
+        InputError: a text has no label.
     """
 
     encoded: Encoded
     labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        unknown = int((self.labels == UNKNOWN).sum())
+        if unknown:
+            raise InputError(f"{unknown} of {len(self.labels)} texts to learn from have no label")
 
 
 class Row(NamedTuple):

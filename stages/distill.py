@@ -1,0 +1,162 @@
+"""Distil the teacher into a smaller student of its family, or pass the teacher through.
+
+Reads: the data's train, validation and test splits; the teacher.
+Writes: a Hugging Face directory, `test_logits.npy`, `evaluation.json`, `history.csv` where trained, `manifest.json`.
+Why: a student that fits a phone learns more from what the teacher thinks of a text than from its label alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core import artifact, cli, params, splits
+from stages.core.params import Section
+from stages.core.splits import Split
+from stages.core.statistics import proportion_interval
+from stages.schema.model import Distill, NoStudent, Shape, Student
+from stages.schema.task import Task
+
+if TYPE_CHECKING:
+    from stages.models.encode import Encoded
+    from stages.models.training import Row
+
+SPLITS = ("train", "validation", "test")
+TOOLS = ("tokenizers", "torch", "transformers")
+# What `teacher` writes beside the Hugging Face files.
+RESULTS = {"evaluation.json", "history.csv", "test_logits.npy"}
+
+
+class Params(Section):
+    """The student's shape and how it learns."""
+
+    task: Task
+    student: Student
+    distill: Distill
+
+
+def distil(
+    teacher: Any,
+    tokenizer: Any,
+    shape: Shape,
+    settings: Distill,
+    data: Mapping[str, Split],
+    encoded: Mapping[str, Encoded],
+) -> tuple[Any, list[Row]]:
+    """Train a student on the train split and altered copies of it, all answered by the teacher beforehand.
+
+    Args:
+        teacher: a Hugging Face sequence classifier.
+        tokenizer: of the teacher, hence of the student.
+        shape: of the student.
+        settings: weights of the loss, augmentation, training.
+        data: split name → utterances, for their labels.
+        encoded: split name → tokens.
+
+    Returns:
+        The student in eval mode and its learning curve.
+    """
+    from stages.models import augment, student
+    from stages.models.encode import logits
+    from stages.models.training import Examples, Guidance, fit, reproducible
+
+    seed = settings.training.seed
+    pool = augment.pool(encoded["train"], settings.augmentations, tokenizer, seed)
+    labels = np.tile(data["train"].labels, 1 + settings.augmentations)
+    with reproducible(seed):
+        answers = logits(teacher, pool)
+    guidance = Guidance(
+        logits=answers,
+        temperature=settings.temperature,
+        kl_weight=settings.kl_weight,
+        ce_weight=settings.ce_weight,
+        hidden_weight=settings.hidden_weight,
+        teacher=teacher,
+    )
+    model = student.build(teacher, shape, seed)
+    validation = Examples(encoded["validation"], data["validation"].labels)
+    history = fit(
+        model, tokenizer, Examples(pool, labels), validation, settings.training, guidance=guidance, title="distil"
+    )
+    return model, history
+
+
+def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> dict[str, Any]:
+    """Share of test texts that student and teacher answer alike, with its 95 % Wilson interval.
+
+    Args:
+        student: float32 [n, labels] logits.
+        teacher: float32 [n, labels] logits, same order.
+    """
+    same = int((student.argmax(axis=1) == teacher.argmax(axis=1)).sum())
+    return {
+        "agreement_with_teacher": same / len(teacher),
+        "agreement_with_teacher_interval": list(proportion_interval(same, len(teacher))),
+    }
+
+
+def pass_through(settings: Params, data: Path, teacher: Path, out: Path) -> None:
+    """Write the teacher's own files as the student."""
+    found = np.load(teacher / "test_logits.npy")
+    scores = {**artifact.read_json(teacher / "evaluation.json"), **agreement(found, found)}
+    parents = {"data": data, "teacher": teacher}
+    with artifact.writing(out, stage="distill", parents=parents, params=settings) as temporary:
+        for name in artifact.manifest(teacher)["files"]:
+            if name not in RESULTS:
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(teacher / name, temporary / name)
+        np.save(temporary / "test_logits.npy", found)
+        artifact.write_json(temporary / "evaluation.json", scores)
+
+
+def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
+    """Produce the student's directory.
+
+    Args:
+        settings: task, student and distillation.
+        data: output of `prepare`.
+        teacher: output of `teacher`.
+        out: directory to write.
+    """
+    artifact.require(data)
+    artifact.require(teacher)
+    if isinstance(settings.student, NoStudent):
+        pass_through(settings, data, teacher, out)
+        return
+    from stages.models import checkpoint, training
+    from stages.models.encode import encode, logits
+    from stages.models.evaluation import evaluation
+
+    model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
+    utterances = {name: splits.read_split(data, name) for name in SPLITS}
+    encoded = {name: encode(tokenizer, split.texts, settings.task.max_length) for name, split in utterances.items()}
+    student, history = distil(model, tokenizer, settings.student, settings.distill, utterances, encoded)
+    found = logits(student, encoded["test"])
+    scores = evaluation(student, found, utterances["test"].labels, encoded)
+    scores |= agreement(found, np.load(teacher / "test_logits.npy"))
+    parents = {"data": data, "teacher": teacher}
+    with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
+        checkpoint.save(student, tokenizer, temporary)
+        np.save(temporary / "test_logits.npy", found)
+        artifact.write_json(temporary / "evaluation.json", scores)
+        training.write_history(temporary / "history.csv", history)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage from the command line."""
+
+    def body(arguments: Any) -> None:
+        fields = {"task": "task", "student": "student", "distill": "distill"}
+        run(params.load(Params, fields, arguments.params), arguments.data, arguments.teacher, arguments.out)
+
+    return cli.execute(cli.parser(__doc__, "data", "teacher", "out"), argv, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Take in a checkpoint from outside: a local directory or a hub repository at a pinned commit."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.core.errors import ConfigError, InputError
+from stages.models.checkpoint import load_config, load_model, load_tokenizer
+from stages.models.families import family_of
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "spiece.model")
+HUB_FILES = ("config.json", "model.safetensors", "tokenizer_config.json", "special_tokens_map.json", *TOKENIZER_FILES)
+CULPRITS_SHOWN = 5
+
+
+def locate(path: str, revision: str | None) -> Path:
+    """Return the directory of a checkpoint, downloading it where `path` is a hub id.
+
+    Args:
+        path: a local directory or a hub id.
+        revision: None for a directory; the commit hash, 40 hex digits, for a hub id.
+
+    Raises:
+        ConfigError: a directory with a revision, or a revision that can move.
+        InputError: there is no such directory, or the hub does not answer with one.
+    """
+    directory = Path(path).expanduser()
+    if directory.is_dir():
+        if revision is not None:
+            raise ConfigError(f"'{path}' is a local directory and has no revision", next_step="set revision: null")
+        return directory
+    if revision is None:
+        raise InputError(
+            f"'{path}' is not a directory",
+            expected="a local Hugging Face directory (or a hub id together with a pinned revision)",
+        )
+    if not COMMIT.fullmatch(revision):
+        raise ConfigError(f"revision '{revision}' can move", expected="a commit hash of 40 hex digits")
+    return _download(path, revision)
+
+
+def read(directory: Path, labels: list[str], max_length: int) -> tuple[Any, Any]:
+    """Load a checkpoint from outside and check that it fits the data.
+
+    Args:
+        directory: in Hugging Face layout.
+        labels: class names of the data; the index is the class id.
+        max_length: longest token sequence it must take.
+
+    Returns:
+        Model and tokenizer. Class ids are those of `labels`: the classifier's rows are permuted where the
+        checkpoint numbers the same names in another order.
+
+    Raises:
+        InputError: the checkpoint is incomplete, corrupt, pickled, wants to run its own code, is of another
+            family, or does not agree with its tokenizer, the labels or the length.
+    """
+    _check_files(directory)
+    config = _config(directory)
+    family_of(config)
+    if config.max_position_embeddings < max_length:
+        raise InputError(
+            f"'{directory}' has {config.max_position_embeddings} positions and the task's max_length is {max_length}",
+            next_step="lower task.max_length",
+        )
+    tokenizer, model = load_tokenizer(directory), load_model(directory)
+    _check_tokenizer(directory, tokenizer, model)
+    adopt_labels(model, labels)
+    return model, tokenizer
+
+
+def adopt_labels(model: Any, labels: list[str]) -> None:
+    """Renumber a classifier's outputs so that output i answers `labels[i]`.
+
+    Raises:
+        InputError: the checkpoint answers other labels than the data has.
+    """
+    ids = {str(name): int(index) for index, name in model.config.id2label.items()}
+    missing, extra = sorted(set(labels) - set(ids)), sorted(set(ids) - set(labels))
+    if missing or extra or len(ids) != model.config.num_labels:
+        raise InputError(
+            f"the checkpoint's labels are not the data's: {_listed('missing', missing)}, {_listed('extra', extra)}",
+            expected=f"the {len(labels)} names of labels.json",
+            next_step="set id2label in the checkpoint's config.json, or choose the data it was trained on",
+        )
+    order = torch.tensor([ids[label] for label in labels])
+    with torch.no_grad():
+        for tensor in model.classifier.parameters():
+            tensor.copy_(tensor[order].clone())
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: index for index, label in enumerate(labels)}
+
+
+def _download(path: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(path, revision=revision, allow_patterns=list(HUB_FILES)))
+    except (OSError, HFValidationError) as error:  # the hub's own errors derive from OSError
+        raise InputError(
+            f"cannot download '{path}' at {revision[:12]}: {str(error).strip().splitlines()[0]}",
+            next_step="check the id and the network, or give a local directory",
+        ) from error
+
+
+def _check_files(directory: Path) -> None:
+    if not (directory / "config.json").is_file():
+        raise InputError(f"'{directory}' has no config.json", expected="a Hugging Face directory")
+    if not (directory / "model.safetensors").is_file():
+        pickled = sorted(file.name for file in directory.glob("*.bin"))
+        if pickled:
+            auto = "AutoModelForSequenceClassification"
+            convert = (
+                f"from transformers import {auto}; "
+                f"{auto}.from_pretrained('{directory}', use_safetensors=False).save_pretrained('{directory}')"
+            )
+            raise InputError(
+                f"'{directory}' has only pickled weights ('{pickled[0]}'), which can run code when they are read",
+                expected="model.safetensors",
+                next_step=f'if you trust the file: python -c "{convert}"',
+            )
+        raise InputError(f"'{directory}' has no model.safetensors", expected="weights in one safetensors file")
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        # transformers would make up an empty vocabulary
+        raise InputError(f"'{directory}' has no tokenizer", expected=f"one of: {', '.join(TOKENIZER_FILES)}")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (directory / name).is_file() and "auto_map" in _json(directory / name):
+            raise InputError(f"'{directory / name}' names code of its own (auto_map), which is never run")
+
+
+def _config(directory: Path) -> Any:
+    try:
+        return load_config(directory)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"cannot load '{directory / 'config.json'}': {reason}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read '{path}': {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"'{path}' is not a JSON object")
+    return found
+
+
+def _check_tokenizer(directory: Path, tokenizer: Any, model: Any) -> None:
+    if not tokenizer.is_fast:
+        raise InputError(f"the tokenizer of '{directory}' is not a fast one", expected="a tokenizer.json")
+    rows, largest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise InputError(
+            f"the tokenizer of '{directory}' does not belong to its weights: it gives ids up to {largest}",
+            expected=f"ids below the {rows} rows of the word embeddings",
+        )
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"the tokenizer of '{directory}' has no padding token", next_step="set its pad_token")
+
+
+def _listed(word: str, names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:CULPRITS_SHOWN])
+    return f"{len(names)} {word}" + (f" ({shown}{', …' if len(names) > CULPRITS_SHOWN else ''})" if names else "")
