@@ -34,12 +34,16 @@ def stages():
         return found
 
 
+def stage_of(cmd):
+    return re.match(r"python -m stages\.(\w+) ", cmd).group(1)
+
+
 def params():
     return yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
 def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(stages):
-    modules = {re.match(r"python -m stages\.(\w+) ", cmd).group(1) for cmd, _, _ in stages.values()}
+    modules = {stage_of(cmd) for cmd, _, _ in stages.values()}
     people = {"summary"}
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert modules | people == files
@@ -49,7 +53,7 @@ def test_deps_cover_the_import_closure_of_every_stage(stages):
     tree = params()["plan"]
     assert len(stages) > 30
     for name, (cmd, deps, _) in stages.items():
-        module = re.match(r"python -m stages\.(\w+) ", cmd).group(1)
+        module = stage_of(cmd)
         if module == "host":
             continue  # runs on every repro
         _, _, key = name.partition("@")
@@ -87,7 +91,7 @@ def test_params_of_every_stage_are_declared(stages):
     plural = {"compression": "compressions", "target": "targets", "precision": "precisions"}
     seen = 0
     for name, (cmd, _, keys) in stages.items():
-        module = importlib.import_module(f"stages.{re.match(r'python -m stages.(\w+) ', cmd).group(1)}")
+        module = importlib.import_module(f"stages.{stage_of(cmd)}")
         for field in getattr(module, "Params", type("P", (), {"model_fields": {}})).model_fields:
             group = plural.get(field, field)
             assert any(key.split(".")[0] == group for key in keys), f"{name} reads '{field}' but declares {keys}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import resource
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -48,8 +51,10 @@ def execute(
     arguments = built.parse_args(argv)
     for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    started = time.perf_counter()
     try:
         body(arguments)
+        _record_cost(built.prog, time.perf_counter() - started)
     except TinsmithError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -57,3 +62,21 @@ def execute(
         print(f"error: {error.strerror or error}: '{error.filename}'; next: free the resource, rerun", file=sys.stderr)
         return 1
     return 0
+
+
+def _record_cost(stage: str, wall_s: float) -> None:
+    """Append this process's cost to the file that `benchmarks.build` names, if it does."""
+    log = os.environ.get("TINSMITH_COSTS")
+    if not log:
+        return
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    cost = {
+        "argv": sys.argv[1:],
+        "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+        # ru_maxrss is in KiB on Linux, in bytes on macOS.
+        "peak_rss_bytes": max(own.ru_maxrss, children.ru_maxrss) * (1 if sys.platform == "darwin" else 1024),
+        "stage": Path(stage).stem,
+        "wall_s": wall_s,
+    }
+    with Path(log).open("a") as stream:
+        stream.write(json.dumps(cost) + "\n")
