@@ -1,0 +1,214 @@
+"""Read everything the report says from what other stages wrote, once, and check that it belongs together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.core import artifact
+from stages.core.errors import ArtifactError
+from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
+from stages.reporting.lineage import Lineage, read_lineage
+from stages.schema.variant import Variant
+
+# Fixes each platform's place, colour and mark, so that two reports can be laid side by side.
+TARGETS = ("tflite-nnapi", "coreml-metal", "onnx-cpu")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One variant, as the gate judged it.
+
+    Attributes:
+        key: the variant.
+        target: its platform.
+        precision: its precision.
+        compression: its compression.
+        verdict: `pass`, `fail` or `not_measured`.
+        reasons: why it is not a pass.
+        runtime: what executed it for parity, if anything did.
+        timing: why it has no latency, or empty.
+        values: metric → number, only what was measured.
+        intervals: metric → interval.
+    """
+
+    key: str
+    target: str
+    precision: str
+    compression: str
+    verdict: str
+    reasons: list[str]
+    runtime: str | None
+    timing: str
+    values: dict[str, float]
+    intervals: dict[str, list[float]]
+
+    @property
+    def rank(self) -> int:
+        """Place of the platform among the known ones; unknown platforms come last."""
+        return TARGETS.index(self.target) if self.target in TARGETS else len(TARGETS)
+
+    @property
+    def short(self) -> str:
+        """The key without the platform, where something beside it names the platform."""
+        return self.key.removeprefix(f"{self.target}-")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A teacher or student: architecture, weights, accuracy on the test split."""
+
+    model_type: str
+    layers: int | None
+    hidden_size: int | None
+    parameters: int
+    accuracy: float
+    accuracy_interval: Sequence[float]
+    n: int
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host that benchmarks were taken on.
+
+    Attributes:
+        facts: its fingerprint.
+        variants: what was benchmarked there.
+        load_average: lowest and highest 1-minute load while benchmarking.
+    """
+
+    facts: dict[str, Any]
+    variants: list[str]
+    load_average: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the report says."""
+
+    lines: list[Line]
+    data: dict[str, Any]
+    teacher: Checkpoint
+    student: Checkpoint
+    gaps: list[Gap]
+    spreads: dict[str, Spread]
+    lineage: Lineage
+    hosts: list[Host]
+
+
+def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Evidence:
+    """Read the chosen variants and none of the leftovers.
+
+    Args:
+        variants: the chosen variants.
+        build: directory of all stage outputs.
+        verdicts: what the gate wrote.
+
+    Raises:
+        ArtifactError: something is missing or altered, or was judged from other measurements than lie here.
+    """
+    _require_intact(variants, build)
+    lines = sorted(read_lines(variants, verdicts), key=lambda line: line.rank)
+    for line in lines:
+        _check_judged(line, build / "parity" / line.key)
+    data = build / "data"
+    return Evidence(
+        lines=lines,
+        data={
+            "labels": len(artifact.read_json(data / "labels.json")),
+            "params": artifact.manifest(data)["params"].get("data", {}),
+            "summary": artifact.read_json(data / "summary.json"),
+        },
+        teacher=read_checkpoint(build / "teacher"),
+        student=read_checkpoint(build / "student"),
+        gaps=read_gaps(variants, build),
+        spreads={
+            line.key: read_spread(build / "reference" / line.compression, build / "parity" / line.key) for line in lines
+        },
+        lineage=read_lineage(variants, build),
+        hosts=read_hosts(list(variants), build),
+    )
+
+
+def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
+    """Read the verdicts of the chosen variants.
+
+    Raises:
+        ArtifactError: a chosen variant was not judged.
+    """
+    judged = artifact.read_json(verdicts)["variants"]
+    lines = []
+    for key, variant in variants.items():
+        if key not in judged:
+            raise ArtifactError(f"'{verdicts}' does not judge variant '{key}'", next_step="run `dvc repro gate`")
+        entry = judged[key]
+        lines.append(
+            Line(
+                key=key,
+                target=variant.target,
+                precision=variant.precision,
+                compression=variant.compression,
+                verdict=entry["verdict"],
+                reasons=entry["reasons"],
+                runtime=entry["runtime"],
+                timing=entry["timing"],
+                values=entry["metrics"],
+                intervals=entry["intervals"],
+            )
+        )
+    return lines
+
+
+def read_checkpoint(directory: Path) -> Checkpoint:
+    """Read what a teacher or student is, without loading it."""
+    config, evaluation = (artifact.read_json(directory / f"{name}.json") for name in ("config", "evaluation"))
+    return Checkpoint(
+        model_type=config["model_type"],
+        layers=config.get("num_hidden_layers", config.get("n_layers")),
+        hidden_size=config.get("hidden_size", config.get("dim")),
+        parameters=evaluation["parameters"],
+        accuracy=evaluation["accuracy"],
+        accuracy_interval=evaluation["accuracy_interval"],
+        n=evaluation["n"],
+    )
+
+
+def read_hosts(variants: Sequence[str], build: Path) -> list[Host]:
+    """Group the chosen variants by the host their benchmark was taken on."""
+    groups: list[tuple[dict[str, Any], list[tuple[str, float]]]] = []
+    for key in variants:
+        measured = artifact.read_json(build / "benchmark" / key / "metrics.json")
+        entry = (key, float(measured["load_average"][0]))
+        known = next((members for facts, members in groups if facts == measured["host"]), None)
+        if known is None:
+            groups.append((measured["host"], [entry]))
+        else:
+            known.append(entry)
+    return [
+        Host(facts, [key for key, _ in members], (min(load for _, load in members), max(load for _, load in members)))
+        for facts, members in groups
+    ]
+
+
+def _require_intact(variants: Mapping[str, Variant], build: Path) -> None:
+    """Everything whose content is quoted; an altered artifact is not among it, since the gate has a verdict on that."""
+    compressions = dict.fromkeys(variant.compression for variant in variants.values())
+    directories = [build / name for name in ("data", "teacher", "student")]
+    directories += [build / "reference" / name for name in compressions]
+    directories += [build / stage / key for stage in ("parity", "benchmark") for key in variants]
+    for directory in directories:
+        artifact.require(directory)
+
+
+def _check_judged(line: Line, parity: Path) -> None:
+    measured = artifact.read_json(parity / "metrics.json")
+    # A verdict beside another run's distributions would vouch for numbers it has never seen.
+    values = measured["test"]["values"] if measured["status"] == "measured" else {}
+    for name in ("mean_abs_error", "top1_agreement", "n"):
+        if values.get(name) != line.values.get(name) and not (name == "n" and not values):
+            raise ArtifactError(
+                f"variant '{line.key}' was judged with {name} {line.values.get(name)}, '{parity}' has {values.get(name)}",
+                next_step="run `dvc repro gate`",
+            )

@@ -1,0 +1,189 @@
+"""Put the evidence on one self-contained page: no request leaves it, and no text in it is taken for markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from stages.core.artifact import write_json
+from stages.reporting import graph, pareto, strips, wording
+from stages.reporting.evidence import Evidence, Line
+from stages.reporting.gaps import Gap
+from stages.reporting.svg import canvas, mark
+from stages.reporting.tradeoff import tradeoff
+
+SOURCES = Path(__file__).parent
+VERDICTS = ("pass", "fail", "not_measured")
+COSTS = (("latency_p50_ms", "p50 latency at the true length, ms", 1.0), ("size_bytes", "size on disk, MB", 1e-6))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A trade-off plot, and the variants that have no place on it."""
+
+    cost: str
+    drawing: Markup
+    absent: list[str]
+
+
+def render(evidence: Evidence) -> str:
+    """Return the page as HTML; the same evidence gives the same bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(SOURCES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("bracket", "magnitude", "percent", "points", "scaled", "scientific"):
+        environment.filters[name] = getattr(wording, name)
+    environment.filters["glyph"] = graph.GLYPHS.__getitem__
+    return environment.get_template("page.html.j2").render(**_context(evidence)) + "\n"
+
+
+def write_data(evidence: Evidence, out: Path) -> None:
+    """Write the data files of DVC plots, `pareto.json` and `gaps.json`, into an existing directory."""
+    write_json(out / "pareto.json", pareto.rows(evidence.lines))
+    write_json(out / "gaps.json", [_gap_row(gap) for gap in evidence.gaps])
+
+
+def best(lines: Sequence[Line], metric: str) -> Line | None:
+    """Return the passing variant with the lowest value of a metric, if any passing variant has one."""
+    measured = [line for line in lines if line.verdict == "pass" and metric in line.values]
+    return min(measured, key=lambda line: (line.values[metric], line.key), default=None)
+
+
+def _context(evidence: Evidence) -> dict[str, Any]:
+    lines = evidence.lines
+    style, script = ((SOURCES / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js"))
+    return {
+        "evidence": evidence,
+        "lines": lines,
+        "by_key": {line.key: line for line in lines},
+        "names": _names(evidence),
+        "targets": _legend(lines),
+        "counts": {verdict: sum(line.verdict == verdict for line in lines) for verdict in VERDICTS},
+        "fastest": best(lines, "latency_p50_ms"),
+        "smallest": best(lines, "size_bytes"),
+        "sizes_of_test": sorted({int(line.values["n"]) for line in lines if "accuracy" in line.values}),
+        "plots": [_plot(lines, *cost, evidence.teacher.accuracy) for cost in COSTS],
+        "gaps": _gap_context(evidence),
+        "baseline": evidence.data["summary"]["baseline"],
+        "spreads": _spread_context(evidence),
+        "graph": graph.graph(evidence.lineage, {line.key: line for line in lines}, _names(evidence)),
+        "untimed": _untimed(lines),
+        "runtimes": _runtimes(lines),
+        "style": Markup(style),  # noqa: S704 (ours, and the policy's hash covers exactly these bytes)
+        "script": Markup(script),  # noqa: S704
+        "policy": f"default-src 'none'; style-src {_source_hash(style)}; script-src {_source_hash(script)}",
+    }
+
+
+def _source_hash(text: str) -> str:
+    """Name an inline block in a Content-Security-Policy, which then runs and loads nothing else."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _names(evidence: Evidence) -> dict[str, str]:
+    names = {"data": str(evidence.data["params"].get("kind", "data"))}
+    for role, checkpoint in (("teacher", evidence.teacher), ("student", evidence.student)):
+        layers = f", {checkpoint.layers} layers" if checkpoint.layers else ""
+        names[role] = f"{checkpoint.model_type}{layers}"
+    return names
+
+
+def _legend(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    ranks = {line.target: line.rank for line in lines}
+    return [
+        {"name": target, "mark": canvas(14, 14, target, mark(rank, 7, 7, f"mark t{rank}", 4.5))}
+        for target, rank in sorted(ranks.items(), key=lambda item: (item[1], item[0]))
+    ]
+
+
+def _plot(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: float) -> Plot:
+    absent = [line.key for line in lines if not pareto.plottable(line, cost)]
+    return Plot(cost, tradeoff(lines, cost, unit, scale, teacher), absent)
+
+
+def _gap_context(evidence: Evidence) -> dict[str, Any]:
+    axis = strips.gap_axis(evidence.gaps)
+    ranks = {line.key: line.rank for line in evidence.lines}
+    groups: dict[str, list[tuple[Gap, Markup]]] = {"distillation": [], "compression": [], "conversion": []}
+    order = {line.key: index for index, line in enumerate(evidence.lines)}
+    for gap in sorted(evidence.gaps, key=lambda gap: order.get(gap.name, -1) if gap.kind == "conversion" else -1):
+        rank = ranks[gap.name] if gap.kind == "conversion" else None
+        groups[gap.kind].append((gap, strips.gap_strip(gap, axis, rank)))
+    return {"scale": strips.gap_scale(axis), "groups": groups}
+
+
+def _spread_context(evidence: Evidence) -> dict[str, Any]:
+    spreads = evidence.spreads
+    errors = strips.error_axis([spread.max_abs_error for spread in spreads.values()])
+    divergences = strips.error_axis([spread.kl_divergence for spread in spreads.values()])
+    rows = []
+    for line in evidence.lines:
+        spread = spreads[line.key]
+        cells = [
+            (sample, strips.histogram(sample, axis, line.rank, f"{name} of {line.key}"))
+            for name, sample, axis in (
+                ("largest logit error", spread.max_abs_error, errors),
+                ("KL divergence", spread.kl_divergence, divergences),
+            )
+        ]
+        rows.append({"line": line, "spread": spread, "cells": [_cell(sample, drawing) for sample, drawing in cells]})
+    return {
+        "rows": rows,
+        "scales": [strips.error_scale(errors, "logit error"), strips.error_scale(divergences, "KL in nats")],
+    }
+
+
+def _cell(sample: Any, drawing: Markup) -> dict[str, Any]:
+    if not sample.size:
+        return {"drawing": drawing}
+    ordered = sorted(float(value) for value in sample)
+    middle = len(ordered) // 2
+    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return {"drawing": drawing, "median": median, "worst": ordered[-1], "n": len(ordered)}
+
+
+def _untimed(lines: Sequence[Line]) -> Mapping[str, list[str]]:
+    """Reason → variants without a latency."""
+    reasons: dict[str, list[str]] = {}
+    for line in lines:
+        if "latency_p50_ms" not in line.values:
+            reasons.setdefault(line.timing or "no reason was recorded", []).append(line.key)
+    return reasons
+
+
+def _runtimes(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    labels = dict.fromkeys(line.runtime for line in lines if line.runtime)
+    return [
+        {
+            "label": label,
+            "meaning": wording.RUNTIMES.get(label, wording.UNKNOWN_RUNTIME),
+            "variants": [line.key for line in lines if line.runtime == label],
+        }
+        for label in labels
+    ]
+
+
+def _gap_row(gap: Gap) -> dict[str, Any]:
+    value, interval = gap.lost or (None, (None, None))
+    return {
+        "gap": gap.kind,
+        "name": gap.name,
+        "n": gap.n,
+        "accuracy_before": gap.before,
+        "accuracy_after": gap.after,
+        "accuracy_drop": value,
+        "accuracy_drop_low": interval[0],
+        "accuracy_drop_high": interval[1],
+    }
+

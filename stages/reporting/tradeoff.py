@@ -1,0 +1,127 @@
+"""Draw accuracy against latency or size, with the Pareto front of each platform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from stages.reporting import wording
+from stages.reporting.evidence import Line
+from stages.reporting.pareto import front, plottable
+from stages.reporting.svg import Linear, Log, around, canvas, element, mark
+
+WIDTH, HEIGHT = 580.0, 372.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 566.0, 14.0, 326.0
+Box = tuple[float, float, float, float]
+
+
+def tradeoff(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: float) -> Markup:
+    """Draw one plot.
+
+    Args:
+        lines: the variants; those without cost or accuracy are left out (the page says which).
+        cost: metric on the x axis.
+        unit: of the axis.
+        scale: from the metric's unit to the axis'.
+        teacher: the teacher's accuracy, drawn as a line.
+    """
+    shown = [line for line in lines if plottable(line, cost)]
+    if not shown:
+        return Markup('<p class="absent">Nothing to plot: no variant has both figures.</p>')
+    x, y = _scales(shown, cost, scale, teacher)
+    parts = [*_axes(x, y, unit), _teacher(y, teacher)]
+    for rank in sorted({line.rank for line in shown}):
+        parts.append(_step([line for line in shown if line.rank == rank], x, y, cost, scale))
+    parts += [_point(line, x, y, cost, scale) for line in shown]
+    parts += _labels(shown, x, y, cost, scale)
+    return canvas(WIDTH, HEIGHT, f"accuracy in percent against {unit}, one mark per variant", *parts, class_="plot")
+
+
+def _scales(shown: Sequence[Line], cost: str, scale: float, teacher: float) -> tuple[Log, Linear]:
+    costs = [line.values[cost] * scale for line in shown]
+    # A broken artifact's accuracy would squeeze all others into one line: it sits on the lower edge with an arrow.
+    good = [line for line in shown if line.verdict == "pass"] or shown
+    bounds = [100 * bound for line in good for bound in line.intervals["accuracy"]]
+    low, high = around([*bounds, 100 * teacher], 0.06, 1.0)
+    return Log(min(costs) / 1.25, max(costs) * 1.6, LEFT, RIGHT), Linear(max(low, 0), min(high, 100.4), BOTTOM, TOP)
+
+
+def _axes(x: Log, y: Linear, unit: str) -> list[Markup]:
+    parts = []
+    for tick in y.ticks(6):
+        parts.append(element("line", x1=LEFT, x2=RIGHT, y1=y(tick), y2=y(tick), class_="grid"))
+        parts.append(element("text", f"{tick:g}", x=LEFT - 7, y=y(tick) + 4, text_anchor="end", class_="tick"))
+    for tick in x.ticks():
+        parts.append(element("line", x1=x(tick), x2=x(tick), y1=BOTTOM, y2=BOTTOM + 4, class_="axis"))
+        parts.append(element("text", f"{tick:g}", x=x(tick), y=BOTTOM + 18, text_anchor="middle", class_="tick"))
+    parts.append(element("line", x1=LEFT, x2=RIGHT, y1=BOTTOM, y2=BOTTOM, class_="axis"))
+    middle = (LEFT + RIGHT) / 2
+    parts.append(element("text", f"{unit} (log scale)", x=middle, y=BOTTOM + 40, text_anchor="middle", class_="name"))
+    return parts
+
+
+def _teacher(y: Linear, teacher: float) -> Markup:
+    height = y(100 * teacher)
+    line = element("line", x1=LEFT, x2=RIGHT, y1=height, y2=height, class_="teacher")
+    label = f"teacher {wording.percent(teacher)} %"
+    return Markup("").join(
+        [line, element("text", label, x=RIGHT, y=height - 5, text_anchor="end", class_="teacher-name")]
+    )
+
+
+def _step(lines: Sequence[Line], x: Log, y: Linear, cost: str, scale: float) -> Markup:
+    """Draw the front as stairs: between two variants nothing better is on offer than the cheaper one."""
+    best = front(lines, cost)
+    if not best:
+        return Markup("")
+    path = ""
+    for index, line in enumerate(best):
+        px, py = x(line.values[cost] * scale), y(100 * line.values["accuracy"])
+        path += f"M{px:.1f} {py:.1f}" if index == 0 else f"H{px:.1f}V{py:.1f}"
+    keys = " ".join(line.key for line in best)
+    return element("path", d=f"{path}H{RIGHT:.1f}", class_=f"front t{best[0].rank}", data_front=keys)
+
+
+def _point(line: Line, x: Log, y: Linear, cost: str, scale: float) -> Markup:
+    px, py = x(line.values[cost] * scale), y(100 * line.values["accuracy"])
+    low, high = (y(100 * bound) for bound in line.intervals["accuracy"])
+    hollow = "" if line.verdict == "pass" else " hollow"
+    title = (
+        f"{line.key}: {wording.percent(line.values['accuracy'])} %, "
+        f"{wording.magnitude(line.values[cost] * scale)}; {line.verdict.replace('_', ' ')}"
+    )
+    whisker = element("line", x1=px, x2=px, y1=low, y2=high, class_=f"whisker t{line.rank}")
+    return Markup("").join([whisker, mark(line.rank, px, py, f"mark t{line.rank}{hollow}", title=title)])
+
+
+def _labels(shown: Sequence[Line], x: Log, y: Linear, cost: str, scale: float) -> list[Markup]:
+    """Place each name at the first of eight places where it covers no mark, no other name and no edge."""
+    spots = {line.key: (x(line.values[cost] * scale), y(100 * line.values["accuracy"])) for line in shown}
+    taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in spots.values()]
+    parts = []
+    for line in sorted(shown, key=lambda line: spots[line.key]):
+        px, py = spots[line.key]
+        text = line.short if line.verdict == "pass" else f"{line.short} ({line.verdict.replace('_', ' ')})"
+        if 100 * line.values["accuracy"] < y.low:
+            text += f" ↓ {wording.percent(line.values['accuracy'], 1)} %"
+        width = 6.0 * len(text)
+        places = [
+            (px + 9, py + 4), (px + 8, py - 8), (px + 8, py + 16), (px - 9 - width, py + 4),
+            (px - width / 2, py - 11), (px - width / 2, py + 20), (px - 8 - width, py - 8), (px - 8 - width, py + 16),
+            (px + 9, py + 28), (px + 9, py - 20),
+        ]  # fmt: skip
+        boxes = [(left, base - 10, left + width, base + 3) for left, base in places]
+        free = [box for box in boxes if not any(_overlap(box, other) for other in taken) and _inside(box)]
+        box = (free or boxes)[0]
+        taken.append(box)
+        parts.append(element("text", text, x=box[0], y=box[3] - 3, class_=f"point t{line.rank}"))
+    return parts
+
+
+def _overlap(first: Box, second: Box) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+
+def _inside(box: Box) -> bool:
+    return box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= BOTTOM

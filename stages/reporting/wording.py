@@ -1,0 +1,65 @@
+"""How numbers are written, and what runtimes are called and mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MINUS = "\N{MINUS SIGN}"
+
+RUNTIMES = {
+    "litert-cpu-xnnpack": "LiteRT's own CPU kernels (XNNPACK), the ones an Android app falls back to when no accelerator "
+    "takes an op. NNAPI itself is not on this host.",
+    "onnxruntime-cpu": "ONNX Runtime's CPU kernels: what ships is what ran.",
+    "reference-interpreted": "The saved Core ML program, interpreted op by op in numpy. It checks the artifact (graph, "
+    "weights, precisions), not Apple's runtime: Core ML may fuse, reorder or place ops elsewhere. A time of the "
+    "interpreter would say nothing about a phone, so latency is not measured.",
+    "coreml": "Core ML on this Mac.",
+}
+UNKNOWN_RUNTIME = "No further description of this runtime."
+
+
+def magnitude(value: float) -> str:
+    """Write a positive number with three significant digits and no exponent: 0.0123, 4.56, 1,234."""
+    if value == 0:
+        return "0"
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    if value >= 1:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if value >= 0.01 else f"{value:.1g}" if value >= 0.001 else scientific(value)
+
+
+def scientific(value: float) -> str:
+    """Write an error that may be of any magnitude: 0, 0.012, 3.4×10⁻⁷."""
+    if value == 0:
+        return "0"
+    if 0.001 <= value < 1000:
+        return f"{value:.2g}"
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}×10{str(int(power)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    """Write a fraction in percent, without the sign."""
+    return f"{100 * fraction:.{digits}f}".replace("-", MINUS)
+
+
+def points(fraction: float) -> str:
+    """Write a difference of fractions in percentage points, signed; zero has no sign."""
+    text = f"{100 * fraction:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def bracket(bounds: Sequence[str]) -> str:
+    """Write an interval."""
+    return f"[{bounds[0]}, {bounds[1]}]"
+
+
+def scaled(count: float) -> str:
+    """Write a count of weights or operations: 17.4 k, 1.07 M, 2.3 G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{magnitude(count / size)} {unit}"
+    return f"{count:g}"
