@@ -22,5 +22,15 @@ def _plan(*, _root_: DictConfig) -> DictConfig:
     return OmegaConf.create(plan.derive(tree))
 
 
+def _params_digest(*, _root_: DictConfig) -> str:
+    others = [str(name) for name in _root_ if name != "params_digest"]
+    return plan.params_digest({name: _plain(_root_[name]) for name in others})
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
 OmegaConf.register_new_resolver("tinsmith.conf_digest", _conf_digest, replace=True)
 OmegaConf.register_new_resolver("tinsmith.plan", _plan, replace=True)
+OmegaConf.register_new_resolver("tinsmith.params_digest", _params_digest, replace=True)

@@ -35,17 +35,17 @@ class Params(Section):
 def run(settings: Params, checkpoint: Path, out: Path) -> None:
     """Convert; the toolchain's own messages go to a log beside `out`."""
     artifact.require(checkpoint)
-    with artifact.writing(
-        out,
-        stage="convert",
-        parents={"compressed": checkpoint},
-        params=settings,
-        tools=(*TOOLS[settings.target.name], "transformers"),
-    ) as temporary:
-        with quiet(out.with_suffix(".log")):
-            registry.load(settings.target.name, "convert").convert(
-                checkpoint, settings.task, settings.target, temporary
-            )
+    with (
+        artifact.writing(
+            out,
+            stage="convert",
+            parents={"compressed": checkpoint},
+            params=settings,
+            tools=(*TOOLS[settings.target.name], "transformers"),
+        ) as temporary,
+        quiet(out.with_suffix(".log")),
+    ):
+        registry.load(settings.target.name, "convert").convert(checkpoint, settings.task, settings.target, temporary)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
