@@ -16,6 +16,8 @@ from stages.models.blocks import pruned_heads, remove_heads
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
+LOAD_OPTIONS = ("is_local", "local_files_only")
+
 
 def load_model(directory: Path) -> Any:
     """Load a classifier for inference.
@@ -58,6 +60,8 @@ def load_tokenizer(directory: Path) -> Any:
 def save(model: Any, tokenizer: Any, directory: Path) -> None:
     """Write model and tokenizer into an existing directory."""
     model.save_pretrained(directory, safe_serialization=True)
+    for option in LOAD_OPTIONS:  # how it was loaded here is no property of the tokenizer
+        tokenizer.init_kwargs.pop(option, None)
     tokenizer.save_pretrained(directory)
 
 

@@ -56,6 +56,7 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     if tokenizer.pad_token_id is None:
         raise InputError("the tokenizer has no padding token", next_step="set pad_token in its tokenizer_config.json")
     batch = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
+    tokenizer.backend_tokenizer.no_truncation()  # a call leaves its limit behind, and saving would ship it
     input_ids = np.full((len(texts), max_length), tokenizer.pad_token_id, dtype=np.int32)
     attention_mask = np.zeros((len(texts), max_length), dtype=np.int32)
     for row, ids in enumerate(batch["input_ids"]):
