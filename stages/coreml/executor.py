@@ -1,0 +1,151 @@
+"""Runs planned steps: numpy in fp32, rounded where the mode says so, every result checked against its declaration.
+
+Modes:
+    exact: fp16 tensors keep fp32 values; what remains against the reference is the conversion's own error.
+    declared: each computed output is rounded once to the type the program declares.
+    native: element-wise arithmetic happens in fp16; sums of products still accumulate in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any, Literal
+
+import numpy as np
+
+from stages.coreml.dtypes import Array
+from stages.coreml.errors import Malformed, Mismatch
+from stages.coreml.ir import Named, Operation
+from stages.coreml.ops._limits import MAX_ELEMENTS
+from stages.coreml.plan import Plan, Step, _as_tuple, blamed_on, is_tensor_kind
+from stages.coreml.registry import convert
+from stages.coreml.values import TensorType
+
+Mode = Literal["exact", "declared", "native"]
+MODES: tuple[Mode, ...] = ("exact", "declared", "native")
+State = MutableMapping[str, Array]
+Observer = Callable[[Operation, Named, Array, Array], None]
+"""Called with each tensor an operation made: before rounding and as stored."""
+MAX_ITERATIONS = 100_000
+"""Of one `while_loop`; a program whose condition never fails must not hang."""
+
+
+def to_half(values: Array) -> Array:
+    """Round fp32 values to the nearest fp16, still carried in fp32; beyond 65,504 that is infinity."""
+    return values.astype(np.float16).astype(np.float32)
+
+
+class Run:
+    """One execution of a plan."""
+
+    def __init__(self, values: dict[str, Any], mode: Mode, state: State, observe: Observer | None) -> None:
+        """Start from the inputs' values."""
+        self.values = values
+        self.mode = mode
+        self.state = state
+        self.observe = observe
+
+    def block(self, plan: Plan) -> list[Any]:
+        """Run a block and return its outputs."""
+        for step in plan.steps:
+            with blamed_on(step.operation):
+                self._step(step)
+        return [self.values[name] for name in plan.outputs]
+
+    def _step(self, step: Step) -> None:
+        if step.function is None:
+            results = _CONTROL[step.operation.type](self, step)
+        else:
+            results = _as_tuple(step.function(**self._arguments(step)), len(step.outputs))
+        for index, named in enumerate(step.outputs):
+            rounds = step.rounds[index] if step.rounds else False
+            self.values[named.name] = self._stored(step.operation, named, results[index], rounds)
+
+    def _arguments(self, step: Step) -> dict[str, Any]:
+        arguments = dict(step.constants)
+        values = self.values
+        for key, kind, name in step.dynamic:
+            arguments[key] = values[name] if is_tensor_kind(kind) else convert(kind, values[name])
+        for key, items in step.lists:
+            arguments[key] = [values[item] if isinstance(item, str) else item for item in items]
+        if self.mode == "native" and step.half:
+            for key in step.half & arguments.keys():
+                arguments[key] = _narrow(arguments[key])
+        return arguments
+
+    def _stored(self, operation: Operation, named: Named, result: Any, rounds: bool) -> Any:
+        kind = named.type
+        if not isinstance(kind, TensorType):
+            return result
+        value = np.asarray(result)
+        if value.dtype == np.float16:
+            value = value.astype(np.float32)
+        if value.shape != kind.shape and not kind.admits(value.shape):
+            raise Mismatch(f"'{named.name}' has shape {value.shape}", expected=f"'{kind}', as declared")
+        if value.dtype != kind.dtype.carrier:
+            raise Mismatch(f"'{named.name}' has type {value.dtype}", expected=f"'{kind}', as declared")
+        if value.size > MAX_ELEMENTS:
+            raise Mismatch(f"'{named.name}' has {value.size} elements", expected=f"at most {MAX_ELEMENTS}")
+        stored = to_half(value) if rounds and self.mode != "exact" else value
+        if self.observe is not None:
+            self.observe(operation, named, value, stored)
+        return stored
+
+    def read_state(self, step: Step) -> tuple[Any, ...]:
+        """Return a state's value; arrays are never written in place, so no copy is needed."""
+        return (self.state[_state_name(step, "input")],)
+
+    def write_state(self, step: Step) -> tuple[Any, ...]:
+        """Replace a state's value."""
+        named = {key: items[0] for key, items in step.lists}
+        target = _state_name(step, "state" if "state" in named else "input")
+        source = named["value" if "value" in named else "data"]
+        value = self.values[source] if isinstance(source, str) else source
+        self.state[target] = value
+        return (value,) if step.outputs else ()
+
+    def cond(self, step: Step) -> tuple[Any, ...]:
+        """Run one of two blocks."""
+        (source,) = dict(step.lists)["pred"]
+        chosen = convert(bool, self.values[source] if isinstance(source, str) else source)
+        return tuple(self.block(step.blocks[0 if chosen else 1]))
+
+    def while_loop(self, step: Step) -> tuple[Any, ...]:
+        """Run the body while the condition holds; both see the loop variables."""
+        condition, body = step.blocks
+        items = dict(step.lists)["loop_vars"]
+        variables = [self.values[item] if isinstance(item, str) else item for item in items]
+        for _ in range(MAX_ITERATIONS):
+            self._enter(condition, variables)
+            (holds,) = self.block(condition)
+            if not convert(bool, holds):
+                return tuple(variables)
+            self._enter(body, variables)
+            variables = self.block(body)
+        raise Mismatch(f"the loop is still running after {MAX_ITERATIONS} rounds")
+
+    def _enter(self, plan: Plan, variables: list[Any]) -> None:
+        if len(plan.inputs) != len(variables):
+            raise Malformed(f"{len(variables)} loop variables for a block of {len(plan.inputs)} inputs")
+        self.values.update(zip((named.name for named in plan.inputs), variables, strict=True))
+
+
+def _state_name(step: Step, parameter: str) -> str:
+    (name,) = dict(step.lists)[parameter]
+    assert isinstance(name, str)
+    return name
+
+
+def _narrow(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_narrow(item) for item in value]
+    return value.astype(np.float16) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
+
+
+_CONTROL: dict[str, Callable[[Run, Step], tuple[Any, ...]]] = {
+    "read_state": Run.read_state,
+    "write_state": Run.write_state,
+    "coreml_update_state": Run.write_state,
+    "cond": Run.cond,
+    "while_loop": Run.while_loop,
+}

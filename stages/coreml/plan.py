@@ -1,0 +1,301 @@
+"""Turns a function into steps: constants decompressed, arguments converted and types checked once, before any run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stages.coreml import dtypes, ops
+from stages.coreml.dtypes import Array, DType
+from stages.coreml.errors import Malformed, Mismatch, ProgramError, UnsupportedOp
+from stages.coreml.ir import Block, Function, Literal, Named, Operation
+from stages.coreml.registry import OPS, Op, Tensor, Tensors, convert
+from stages.coreml.values import StateType, TensorType, Type, Value
+
+CONTROL = {
+    "read_state": ({"input"}, 1, 0),
+    "write_state": ({"input", "data"}, 0, 0),
+    "coreml_update_state": ({"state", "value"}, 1, 0),
+    "cond": ({"pred"}, None, 2),
+    "while_loop": ({"loop_vars"}, None, 2),
+}
+"""Operations the executor runs itself: their arguments, outputs (None: as many as the blocks have) and blocks."""
+_PREFIX = "constexpr_"
+_NUMPY_ERRORS = (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError, MemoryError)
+assert ops  # importing it fills the registry
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation, ready to run."""
+
+    operation: Operation
+    function: Callable[..., Any] | None
+    """None for control operations."""
+    constants: dict[str, Any]
+    dynamic: tuple[tuple[str, Any, str], ...]
+    """(parameter, kind, name) of arguments that are other operations' results."""
+    lists: tuple[tuple[str, tuple[str | Array, ...]], ...]
+    half: frozenset[str]
+    """Parameters holding fp16 values, which `native` arithmetic narrows; empty where it accumulates."""
+    outputs: tuple[Named, ...]
+    rounds: tuple[bool, ...]
+    """Per output: declared fp16 and computed rather than moved."""
+    blocks: tuple[Plan, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A block, ready to run."""
+
+    inputs: tuple[Named, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass
+class Known:
+    """What is known of every name before a run."""
+
+    types: dict[str, Type] = field(default_factory=dict)
+    constants: dict[str, Value] = field(default_factory=dict)
+    """In declared storage."""
+    carriers: dict[str, Value] = field(default_factory=dict)
+    """As operations see them: fp16 widened to fp32, once."""
+
+    def carrier(self, name: str) -> Value:
+        """Return a constant as operations see it."""
+        if name not in self.carriers:
+            value = self.constants[name]
+            half = isinstance(value, np.ndarray) and value.dtype == np.float16
+            self.carriers[name] = value.astype(np.float32) if half else value  # type: ignore[union-attr]
+        return self.carriers[name]
+
+
+@contextmanager
+def blamed_on(operation: Operation) -> Iterator[None]:
+    """Name the operation in whatever goes wrong inside.
+
+    Raises:
+        ProgramError: the same class, prefixed; Mismatch for numpy's own complaints.
+    """
+    try:
+        yield
+    except ProgramError as error:
+        text = str(error)
+        raise type(error)(text if text.startswith("op '") else f"{operation}: {text}") from error
+    except _NUMPY_ERRORS as error:
+        raise Mismatch(f"{operation}: {type(error).__name__}: {error}") from error
+
+
+def plan(function: Function) -> tuple[Plan, Known]:
+    """Prepare a function.
+
+    Raises:
+        UnsupportedOp: an operation, parameter or setting the executor has no definition of.
+        Mismatch: declared types that do not follow from the operations.
+        Malformed: constants that contradict their declaration.
+    """
+    known = Known()
+    for item in function.inputs:
+        known.types[item.name] = item.type
+    return _plan_block(function.block, known), known
+
+
+def _plan_block(block: Block, known: Known) -> Plan:
+    steps: list[Step] = []
+    for item in block.inputs:
+        known.types[item.name] = item.type
+    for operation in block.operations:
+        for item in operation.outputs:
+            known.types[item.name] = item.type
+        with blamed_on(operation):
+            if operation.type == "const":
+                _constant(operation, known)
+            elif operation.type.startswith(_PREFIX):
+                _decompress(operation, known)
+            else:
+                steps.append(_step(operation, known))
+    return Plan(block.inputs, tuple(steps), block.outputs)
+
+
+def _constant(operation: Operation, known: Known) -> None:
+    if set(operation.attributes) - {"name"} != {"val"} or len(operation.outputs) != 1 or operation.inputs:
+        raise Malformed(f"a constant with attributes {sorted(operation.attributes)}", expected="'val'")
+    literal, named = operation.attributes["val"], operation.outputs[0]
+    if literal.type != named.type:
+        raise Malformed(f"a value of type '{literal.type}'", expected=f"'{named.type}', as declared")
+    known.constants[named.name] = literal.value
+
+
+def _decompress(operation: Operation, known: Known) -> None:
+    definition = _definition(operation)
+    raw: dict[str, Any] = {key: value.value for key, value in operation.attributes.items() if key != "name"}
+    types = {key: value.type for key, value in operation.attributes.items() if key != "name"}
+    for key, arguments in operation.inputs.items():
+        value, types[key] = _constant_argument(key, arguments, known)
+        raw[key] = value
+    _check_parameters(definition, set(raw))
+    arguments_ = {key: convert(definition.parameters[key].kind, value) for key, value in raw.items()}
+    _check_declared(operation, definition, _tensor_dtypes(types), arguments_)
+    with np.errstate(all="ignore"):
+        result = definition.function(**arguments_)
+    for named, value in zip(operation.outputs, _as_tuple(result, len(operation.outputs)), strict=True):
+        assert isinstance(named.type, TensorType)
+        if not named.type.admits(value.shape) or value.dtype != named.type.dtype.numpy:
+            raise Mismatch(f"'{named.name}' is {value.dtype}{value.shape}", expected=f"'{named.type}', as declared")
+        known.constants[named.name] = value
+
+
+def _constant_argument(key: str, arguments: tuple[str | Literal, ...], known: Known) -> tuple[Value, Type]:
+    if len(arguments) != 1:
+        raise Malformed(f"{len(arguments)} values for '{key}'", expected="one")
+    argument = arguments[0]
+    if isinstance(argument, Literal):
+        return argument.value, argument.type
+    if argument not in known.constants:
+        raise Malformed(f"'{key}' is '{argument}', which is no constant")
+    return known.constants[argument], known.types[argument]
+
+
+def _definition(operation: Operation) -> Op:
+    if operation.type not in OPS:
+        raise UnsupportedOp(f"{operation}: the executor has no such operation", expected=f"one of {len(OPS)} known")
+    if operation.blocks:
+        raise UnsupportedOp("nested blocks")
+    return OPS[operation.type]
+
+
+def _check_parameters(definition: Op, given: set[str]) -> None:
+    unknown = sorted(given - set(definition.parameters))
+    if unknown:
+        raise UnsupportedOp(f"parameters {unknown}", expected=f"only {sorted(definition.parameters)}")
+    missing = sorted(key for key, value in definition.parameters.items() if value.required and key not in given)
+    if missing:
+        raise Malformed(f"parameters {missing} are missing")
+
+
+def _step(operation: Operation, known: Known) -> Step:
+    if set(operation.attributes) - {"name"}:
+        raise UnsupportedOp(f"attributes {sorted(operation.attributes)}", expected="only 'name'")
+    if operation.type in CONTROL:
+        return _control(operation, known)
+    definition = _definition(operation)
+    _check_parameters(definition, set(operation.inputs))
+    constants: dict[str, Any] = {}
+    dynamic: list[tuple[str, Any, str]] = []
+    lists: list[tuple[str, tuple[str | Array, ...]]] = []
+    for key, arguments in operation.inputs.items():
+        kind = definition.parameters[key].kind
+        bound = [_bind(argument, known) for argument in arguments]
+        if kind == Tensors:
+            lists.append((key, tuple(bound)))
+        elif len(bound) != 1:
+            raise Malformed(f"{len(bound)} values for '{key}'", expected="one")
+        elif isinstance(arguments[0], str) and bound[0] is arguments[0]:
+            dynamic.append((key, kind, arguments[0]))
+        else:
+            constants[key] = convert(kind, bound[0])
+    types = dict(_argument_types(operation, known))
+    _check_declared(operation, definition, types, constants)
+    narrow = (
+        frozenset(k for k, t in types.items() if t is dtypes.FP16) if definition.arithmetic == "steps" else frozenset()
+    )
+    rounds = tuple(definition.arithmetic != "moves" and _is_half(named.type) for named in operation.outputs)
+    return Step(
+        operation, definition.function, constants, tuple(dynamic), tuple(lists), narrow, operation.outputs, rounds
+    )
+
+
+def _is_half(kind: Type) -> bool:
+    return isinstance(kind, TensorType) and kind.dtype is dtypes.FP16
+
+
+def _bind(argument: str | Literal, known: Known) -> Any:
+    if isinstance(argument, Literal):
+        value = argument.value
+        return value.astype(np.float32) if isinstance(value, np.ndarray) and value.dtype == np.float16 else value
+    return known.carrier(argument) if argument in known.constants else argument
+
+
+def _argument_types(operation: Operation, known: Known) -> Iterator[tuple[str, DType]]:
+    """Yield the element type of each tensor argument; those of a list must agree."""
+    for key, arguments in operation.inputs.items():
+        kinds = {
+            kind.dtype
+            for argument in arguments
+            for kind in [argument.type if isinstance(argument, Literal) else known.types[argument]]
+            if isinstance(kind, TensorType)
+        }
+        if len(kinds) > 1:
+            raise Mismatch(f"values of types {sorted(kind.name for kind in kinds)} for '{key}'", expected="one type")
+        if kinds:
+            yield key, kinds.pop()
+
+
+def _tensor_dtypes(types: dict[str, Type]) -> dict[str, DType]:
+    return {key: kind.dtype for key, kind in types.items() if isinstance(kind, TensorType)}
+
+
+def _check_declared(operation: Operation, definition: Op, types: dict[str, DType], constants: dict[str, Any]) -> None:
+    """Check that declared output types follow from the arguments'."""
+    agreeing = {types[key] for key in definition.matching if key in types}
+    if len(agreeing) > 1:
+        names = sorted(kind.name for kind in agreeing)
+        raise Mismatch(f"operands of types {names}", expected=f"one type for {list(definition.matching)}")
+    for index, named in enumerate(operation.outputs):
+        rule = definition.returns[min(index, len(definition.returns) - 1)]
+        if rule is None:
+            continue
+        follows = (
+            types.get(rule) if isinstance(rule, str) else rule if isinstance(rule, DType) else rule(types, constants)
+        )
+        if not isinstance(named.type, TensorType) or named.type.dtype is not follows:
+            raise Mismatch(
+                f"'{named.name}' is declared '{named.type}'",
+                expected=f"element type '{follows.name if follows else 'none'}', which its arguments give",
+            )
+
+
+def _control(operation: Operation, known: Known) -> Step:
+    parameters, outputs, blocks = CONTROL[operation.type]
+    if set(operation.inputs) != parameters or len(operation.blocks) != blocks:
+        raise Malformed(f"arguments {sorted(operation.inputs)}, {len(operation.blocks)} blocks")
+    if outputs is not None and len(operation.outputs) != outputs:
+        raise Malformed(f"{len(operation.outputs)} outputs", expected=str(outputs))
+    names = {key: tuple(_bind(a, known) for a in arguments) for key, arguments in operation.inputs.items()}
+    _check_state(operation, known)
+    planned = tuple(_plan_block(block, known) for block in operation.blocks)
+    return Step(operation, None, {}, (), tuple(names.items()), frozenset(), operation.outputs, (), planned)
+
+
+def _check_state(operation: Operation, known: Known) -> None:
+    if "state" not in operation.type:
+        return
+    state, *values = [known.types[a] for args in _state_first(operation) for a in args if isinstance(a, str)]
+    if not isinstance(state, StateType):
+        raise Mismatch(f"the argument is a '{state}'", expected="a state")
+    for kind in [*values, *(named.type for named in operation.outputs)]:
+        if kind != state.tensor:
+            raise Mismatch(f"a value of type '{kind}'", expected=f"'{state.tensor}', which the state holds")
+
+
+def _state_first(operation: Operation) -> list[tuple[str | Literal, ...]]:
+    first = "state" if "state" in operation.inputs else "input"
+    return [operation.inputs[first], *(value for key, value in operation.inputs.items() if key != first)]
+
+
+def _as_tuple(result: Any, count: int) -> tuple[Any, ...]:
+    values = result if isinstance(result, tuple) else (result,)
+    if len(values) != count:
+        raise Mismatch(f"{len(values)} results for {count} declared outputs")
+    return values
+
+
+def is_tensor_kind(kind: Any) -> bool:
+    """Whether a parameter takes a tensor as it is."""
+    return bool(kind == Tensor)
