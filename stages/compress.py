@@ -73,12 +73,13 @@ def profile(model: Any, tokenizer: Any, calibration: Sequence[str], task: Task) 
 
 def run(settings: Params, data: Path, student: Path, out: Path) -> None:
     """Read data and student, compress, write the checkpoint and its profile."""
-    from stages.models import checkpoint, training
+    from stages.models import checkpoint, mask, training
     from stages.models.encode import encode
 
     artifact.require(data)
     artifact.require(student)
     model, tokenizer = checkpoint.load_model(student), checkpoint.load_tokenizer(student)
+    neutralised = mask.neutralise_padding(model, tokenizer.pad_token_id)
     examples = {}
     for name in ("train", "validation"):
         split = splits.read_split(data, name)
@@ -96,7 +97,9 @@ def run(settings: Params, data: Path, student: Path, out: Path) -> None:
         measured = profile(
             checkpoint.load_model(temporary), tokenizer, splits.read_split(data, "calibration").texts, settings.task
         )
-        artifact.write_json(temporary / "profile.json", {**measured, "removed": outcome.removed})
+        artifact.write_json(
+            temporary / "profile.json", measured | {"removed": outcome.removed, "padding_neutralised": neutralised}
+        )
         if outcome.history:
             training.write_history(temporary / "history.csv", outcome.history)
 

@@ -77,33 +77,31 @@ def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
         found: split name → what was recorded; `test` and `probe` must be among them.
 
     Returns:
-        `accuracy`, `accuracy_interval` and `n` on the labelled test utterances; `spread`, the standard deviation
-        of all probe logits that errors are put in relation to; `non_finite_count` over all splits; counts and
-        truncated texts per split.
+        `accuracy`, `accuracy_interval` and `n` on the labelled test utterances, a non-finite answer being a wrong
+        one; `spread`, the standard deviation of the probe logits, which errors are put in relation to (absent when
+        one is not finite: a spread of NaN is not a number); `non_finite_count` over all splits; counts and truncated
+        texts per split.
 
     Raises:
         InputError: no test utterance has a label.
     """
-    test = found["test"]
+    test, probe = found["test"], found["probe"]
     labelled = test.labels != splits.UNKNOWN
     n = int(labelled.sum())
     if n == 0:
         raise InputError("no test utterance has a label", expected="labels to measure accuracy with")
-    bad = sum(non_finite_count(one.logits) for one in found.values())
+    right = (test.logits.argmax(axis=1) == test.labels) & np.isfinite(test.logits).all(axis=1)
     summary: dict[str, Any] = {
+        "accuracy": int(right[labelled].sum()) / n,
+        "accuracy_interval": proportion_interval(int(right[labelled].sum()), n),
         "counts": {name: len(one.labels) for name, one in found.items()},
         "n": n,
-        "non_finite_count": bad,
+        "non_finite_count": sum(non_finite_count(one.logits) for one in found.values()),
         "truncated": {name: one.truncated for name, one in found.items()},
     }
-    if bad:  # an accuracy or a spread of NaN is not a number; the gate fails on non_finite_count
-        return summary
-    right = int((test.logits.argmax(axis=1) == test.labels)[labelled].sum())
-    return summary | {
-        "accuracy": right / n,
-        "accuracy_interval": proportion_interval(right, n),
-        "spread": float(found["probe"].logits.std()),
-    }
+    if non_finite_count(probe.logits) == 0:
+        summary["spread"] = float(probe.logits.std())
+    return summary
 
 
 def arrays(one: Golden) -> dict[str, NDArray[Any]]:

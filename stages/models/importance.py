@@ -90,7 +90,7 @@ def _rows(examples: Examples, rows: NDArray[np.int64]) -> Examples:
 
 def _batch(model: Any, probes: Sequence[_Probe], batch: Examples) -> list[FloatArray]:
     """Sum of the batch's importances, one array [parts] per probe."""
-    width = int(batch.lengths.max())
+    width = int(batch.encoded.lengths.max())
     ids = torch.from_numpy(batch.encoded.input_ids[:, :width].astype(np.int64))
     mask = torch.from_numpy(batch.encoded.attention_mask[:, :width].astype(np.int64))
     with _capturing(probes) as captured:

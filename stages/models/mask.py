@@ -13,7 +13,8 @@ from stages.core.errors import InputError
 from stages.models.encode import Encoded, logits
 from stages.models.export import ExportModule
 
-LADDER = (8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0, 768.0, 1024.0)
+# Doubling, with a step between. Ends below the largest fp16 (65504): Core ML computes the mask in half precision.
+LADDER = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16384, 32768)
 LEAK_TOLERANCE = 1e-6
 AGREEMENT_TOLERANCE = 1e-4
 
@@ -50,14 +51,14 @@ def calibrate(model: Any, encoded: Encoded, pad_token_id: int, *, seed: int = 0)
     Raises:
         InputError: no constant on the ladder, its last one aside, hides padding; or all logits are equal.
     """
-    stock = logits(model, encoded)
+    stock = logits(model, encoded, batch_size=1)  # one at a time: a wider batch would pad the stock forward too
     spread = float(stock.std())
     if not np.isfinite(spread) or spread == 0:
         raise InputError(f"the checkpoint's logits have spread {spread}", expected="a model that tells inputs apart")
     disturbed = disturb_padding(model.config, encoded, pad_token_id, seed)
     measured: list[MaskCalibration] = []
     for constant in LADDER:
-        measured.append(_measure(model, constant, encoded, disturbed, stock, spread))
+        measured.append(_measure(model, float(constant), encoded, disturbed, stock, spread))
         if len(measured) > 1 and _hides_padding(measured[-2]) and _hides_padding(measured[-1]):
             return measured[-1]
     best = min(measured, key=lambda one: (one.leak, one.disagreement))
@@ -68,13 +69,33 @@ def calibrate(model: Any, encoded: Encoded, pad_token_id: int, *, seed: int = 0)
     )
 
 
+def neutralise_padding(model: Any, pad_token_id: int) -> bool:
+    """Zero the padding token's embedding where it reaches into the text.
+
+    MobileBERT embeds every token together with its neighbours (`trigram_input`), past the last token with zeros. With
+    a padding embedding other than zero, as in checkpoints converted from TensorFlow, the same text has other logits
+    in a longer signature, and no mask can help.
+
+    Args:
+        model: classifier, changed in place.
+        pad_token_id: row of the embedding.
+
+    Returns:
+        Whether anything changed.
+    """
+    row = model.get_input_embeddings().weight.data[pad_token_id]
+    if not _reads_neighbours(model.config) or not bool(row.any()):
+        return False
+    row.zero_()
+    return True
+
+
 def disturb_padding(config: Any, encoded: Encoded, pad_token_id: int, seed: int) -> Encoded:
     """Replace the ids under the mask by random vocabulary ids.
 
-    MobileBERT embeds every token together with its neighbours (`trigram_input`), so there the first padding position
-    is an input of the model and stays as it is.
+    Where embeddings read neighbours, the first padding position is an input of the model and stays as it is.
     """
-    reach = 1 if getattr(config, "trigram_input", False) else 0
+    reach = int(_reads_neighbours(config))
     width = encoded.input_ids.shape[1]
     hidden = np.arange(width)[None, :] >= encoded.lengths[:, None] + reach
     drawn = np.random.default_rng(seed).integers(0, config.vocab_size - 1, encoded.input_ids.shape, dtype=np.int32)
@@ -100,6 +121,10 @@ def _measure(
     found = export_logits(module, encoded)
     leak = float(np.abs(export_logits(module, disturbed) - found).max()) / spread
     return MaskCalibration(constant, leak, float(np.abs(found - stock).max()) / spread)
+
+
+def _reads_neighbours(config: Any) -> bool:
+    return bool(getattr(config, "trigram_input", False))
 
 
 def _hides_padding(measured: MaskCalibration) -> bool:

@@ -1,0 +1,110 @@
+"""A checkpoint loads whole or not at all, pruned heads included."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stages.core.errors import InputError
+from stages.models.blocks import blocks, remove_heads
+from stages.models.checkpoint import load_model, load_tokenizer, save
+
+IDS = torch.tensor([[2, 5, 12, 30, 3, 0, 0, 0], [2, 8, 20, 21, 22, 23, 24, 3]])
+
+
+def answers(model):
+    with torch.inference_mode():
+        return model(input_ids=IDS, attention_mask=(IDS != 0).long()).logits
+
+
+def edit_config(directory, **changes):
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_pruned_checkpoint_reloads_to_the_same_outputs(family, make_model, tokenizer, tmp_path):
+    model = make_model(family)
+    remove_heads(model, {0: [1, 3]})
+    save(model, tokenizer, tmp_path)
+    again = load_model(tmp_path)
+    assert again.config.pruned_heads == {0: [1, 3]}
+    assert blocks(again)[0].heads == 2
+    torch.testing.assert_close(answers(again), answers(model), rtol=0, atol=0)
+
+
+def test_a_reloaded_pruned_checkpoint_can_be_saved_and_pruned_again(make_model, tokenizer, tmp_path):
+    model = make_model()
+    remove_heads(model, {0: [1]})
+    save(model, tokenizer, tmp_path)
+    again = load_model(tmp_path)
+    remove_heads(again, {0: [2], 1: [0]})
+    save(again, tokenizer, tmp_path)
+    assert load_model(tmp_path).config.pruned_heads == {0: [1, 2], 1: [0]}
+
+
+def test_plain_transformers_refuses_a_checkpoint_with_pruned_heads_instead_of_answering_wrongly(
+    make_model, tokenizer, tmp_path
+):
+    from transformers import AutoModelForSequenceClassification
+
+    model = make_model()
+    remove_heads(model, {0: [1]})
+    save(model, tokenizer, tmp_path)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "message"),
+    [
+        ({"0": [2]}, "size mismatch|cannot load"),
+        ({"7": [0]}, "layer 7"),
+        ({"0": [9]}, r"heads \[9\]"),
+        ({"0": [0, 1, 2, 3]}, "every head of layer 0"),
+        (["nonsense"], "pruned_heads"),
+    ],
+)
+def test_pruned_heads_that_do_not_fit_the_weights_are_refused(recorded, message, make_model, tokenizer, tmp_path):
+    save(make_model(), tokenizer, tmp_path)
+    edit_config(tmp_path, pruned_heads=recorded)
+    with pytest.raises(InputError, match=message):
+        load_model(tmp_path)
+
+
+def test_a_checkpoint_without_its_classification_head_is_refused(make_model, tokenizer, tmp_path):
+    save(make_model(), tokenizer, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {name: tensor for name, tensor in weights.items() if not name.startswith("classifier")},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(InputError, match=r"lacks weights 'classifier\.bias'"):
+        load_model(tmp_path)
+
+
+def test_weights_that_are_not_safetensors_are_refused(make_model, tokenizer, tmp_path):
+    save(make_model(), tokenizer, tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"no model\.safetensors"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_cut_off_weights_are_refused(pruned, make_model, tokenizer, tmp_path):
+    model = make_model()
+    if pruned:
+        remove_heads(model, {0: [1]})
+    save(model, tokenizer, tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot load checkpoint"):
+        load_model(tmp_path)
+
+
+def test_a_malformed_tokenizer_is_refused(make_model, tokenizer, tmp_path):
+    save(make_model(), tokenizer, tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": 1}')
+    with pytest.raises(InputError, match="cannot load tokenizer"):
+        load_tokenizer(tmp_path)
