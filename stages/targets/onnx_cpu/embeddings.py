@@ -16,10 +16,11 @@ LEVELS = 127
 def quantize_tables(model: Any, tables: Sequence[Weight], granularity: Literal["tensor", "channel"]) -> None:
     """Quantise in place the float tables that `Gather` reads, symmetric int8.
 
-    Before: `Gather(table fp32, ids)`. After, per channel (one scale a row, because rare tokens keep the small
-    norms they were initialised with): `Mul(Cast(Gather(table int8, ids)), Gather(scales, ids))`; per tensor:
-    `DequantizeLinear(Gather(table int8, ids), scale)`. ONNX Runtime's own static quantiser puts the
-    `DequantizeLinear` before the `Gather` and so expands the whole table for every utterance.
+    Before: `Gather(table fp32, ids)`. After: `Mul(Cast(Gather(table int8, ids)), scale)`, where `scale` is one
+    number per tensor, or `Gather(scales, ids)` per channel (one a row: rare tokens keep the small norms they were
+    initialised with). Two wrongs are avoided: ONNX Runtime's static quantiser puts a `DequantizeLinear` before the
+    `Gather`, which expands the whole table for every utterance; and a `DequantizeLinear` after it is moved beyond
+    the `Slice` of MobileBERT's trigrams by a `QuantizeLinear` of uint8, which cuts all negative values to zero.
 
     Args:
         model: ModelProto.
@@ -59,12 +60,14 @@ def _expansion(node: Any, table: str, granularity: str) -> list[Any]:
     ids, output = node.input[1], node.output[0]
     axis = {item.name: item.i for item in node.attribute}.get("axis", 0)
     picked, scale = f"{output}_quantized", f"{table}_scale"
-    looked_up = helper.make_node("Gather", [f"{table}_quantized", ids], [picked], name=node.name, axis=axis)
-    if granularity == "tensor":
-        return [looked_up, helper.make_node("DequantizeLinear", [picked, scale], [output], name=f"{node.name}_expand")]
-    return [
-        looked_up,
+    rescaled = helper.make_node("Mul", [f"{output}_cast", scale], [output], name=f"{node.name}_expand")
+    nodes = [
+        helper.make_node("Gather", [f"{table}_quantized", ids], [picked], name=node.name, axis=axis),
         helper.make_node("Cast", [picked], [f"{output}_cast"], name=f"{node.name}_cast", to=onnx.TensorProto.FLOAT),
-        helper.make_node("Gather", [scale, ids], [f"{output}_scale"], name=f"{node.name}_scale", axis=axis),
-        helper.make_node("Mul", [f"{output}_cast", f"{output}_scale"], [output], name=f"{node.name}_expand"),
     ]
+    if granularity == "channel":
+        rescaled.input[1] = f"{output}_scale"
+        nodes.append(
+            helper.make_node("Gather", [scale, ids], [f"{output}_scale"], name=f"{node.name}_scale", axis=axis)
+        )
+    return [*nodes, rescaled]

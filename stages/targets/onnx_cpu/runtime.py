@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, InputError
 from stages.targets.base import INPUTS, OUTPUTS, Inputs, read_signature
+from stages.targets.onnx_cpu.graph import MODEL
 
-MODEL = "model.onnx"
 DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
