@@ -28,8 +28,8 @@ def load(data: Clinc150) -> Source:
         tree = json.loads(text_of(path))
     except ValueError as error:
         raise InputError(f"'{path}' is not JSON: {error}", expected=f"CLINC150's {FILE}") from error
-    if not isinstance(tree, dict) or not set(KEYS.values()) <= set(tree):
-        raise InputError(f"'{path}' is not CLINC150", expected=f"an object with the keys {', '.join(KEYS.values())}")
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(key), list) for key in KEYS.values()):
+        raise InputError(f"'{path}' is not CLINC150", expected=f"an object with lists {', '.join(KEYS.values())}")
     return Source(
         splits={
             split: [_example(entry, f"'{path}' {key}[{i}]") for i, entry in enumerate(tree[key])]

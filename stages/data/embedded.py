@@ -20,6 +20,7 @@ from stages.schema.data import Embedded
 
 GRAMMAR = Path(__file__).with_name("grammar.yaml")
 ATTEMPTS = 2000
+LONGEST = 20  # words
 SHORTEST_MISTYPED = 5  # a typo in "on", "not" or "from" could make the right label unknowable
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -124,7 +125,7 @@ def _new_text(grammar: Grammar, label: str, split: str, typo_rate: float, random
         text = expand(grammar.frame.replace("{template}", template), grammar.slots, random)
         if random.random() < typo_rate:
             text = mistype(text, random)
-        if normalise(text) not in used:
+        if len(text.split()) <= LONGEST and normalise(text) not in used:
             used.add(normalise(text))
             return text
     raise ConfigError(
