@@ -105,7 +105,8 @@ def fit(
         trainer = _Trainer(objective, collate, training, scratch)
         curve = _Curve(trainer, model, validation, title)
         trainer.add_callback(curve)
-        trainer.train()
+        with curve.bar:
+            trainer.train()
     model.eval()
     return curve.rows
 
@@ -268,10 +269,6 @@ class _Curve(TrainerCallback):  # type: ignore[misc]
             )
             self.bar.set_postfix_str(f"loss {loss:.3f} validation {row.validation_accuracy:.2%}", refresh=False)
             self.rows.append(row)
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Leave the finished bar on the screen."""
-        self.bar.close()
 
 
 def _optimizer(objective: Objective, training: Training) -> torch.optim.Optimizer:

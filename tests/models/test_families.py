@@ -1,0 +1,71 @@
+import pytest
+
+from stages.core.errors import ConfigError, InputError
+from stages.models.families import FAMILIES, family_of, student_config, teacher_config
+from stages.schema.model import Shape, TrainTeacher
+
+TRAINING = {
+    "epochs": 1.0,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "warmup_fraction": 0.1,
+    "label_smoothing": 0.0,
+    "token_masking": 0.0,
+    "dropout": 0.0,
+    "seed": 0,
+}
+SHAPE = {"layers": 3, "hidden_size": 64, "heads": 4, "ffn_size": 96, "activation": "quick_gelu"}
+
+
+def scratch(family, **changes):
+    fields = {"kind": "train", "family": family, "vocabulary_size": 99, "training": TRAINING, "licence": "x"}
+    return TrainTeacher.model_validate({**fields, **SHAPE, **changes})
+
+
+def built(config):
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+def test_a_scratch_teacher_of_every_family_has_the_shape_asked_for(family):
+    config = teacher_config(scratch(family), 50, 16, ["a", "b", "c"])
+    fields = FAMILIES[family]
+    assert family_of(config) == family
+    assert getattr(config, fields.layers) == 3
+    assert getattr(config, fields.ffn_size) == 96
+    assert getattr(config, fields.activation) == "quick_gelu"
+    assert config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert config.num_labels == built(config).classifier.out_features == 3
+    assert built(config).classifier.in_features == 64
+
+
+def test_a_narrower_student_of_every_family_builds(family, make_model):
+    teacher = make_model(family)
+    shape = Shape(kind="shape", layers=1, hidden_size=16, heads=2, ffn_size=24, activation="relu")
+    config = student_config(teacher.config, shape)
+    student = built(config)
+    assert family_of(config) == family
+    assert config.id2label == teacher.config.id2label
+    assert student.classifier.in_features == 16
+    assert student.num_parameters() < teacher.num_parameters()
+
+
+def test_a_mobilebert_student_keeps_the_teachers_ratio_of_widths(make_model):
+    teacher = make_model("mobilebert", hidden_size=32, intra_bottleneck_size=16)
+    shape = Shape(kind="shape", layers=1, hidden_size=16, heads=2, ffn_size=24, activation="relu")
+    config = student_config(teacher.config, shape)
+    assert (config.intra_bottleneck_size, config.true_hidden_size) == (8, 8)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(family):
+    with pytest.raises(ConfigError, match="5 heads do not divide"):
+        teacher_config(scratch(family, heads=5), 50, 16, ["a", "b"])
+
+
+def test_another_family_is_refused_naming_the_supported_ones():
+    from transformers import LlamaConfig
+
+    with pytest.raises(InputError, match="family 'llama'; expected one of: bert, distilbert, mobilebert, albert"):
+        family_of(LlamaConfig())

@@ -1,0 +1,190 @@
+import csv
+import io
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from stages.core.errors import ConfigError, InputError
+from stages.core.splits import read_split
+from stages.models import training
+from stages.models.encode import encode, logits
+from stages.models.training import Examples, Guidance, batches, fit
+from stages.schema.model import Training
+
+SETTINGS = Training(
+    epochs=2.0,
+    batch_size=16,
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    warmup_fraction=0.1,
+    label_smoothing=0.0,
+    token_masking=0.1,
+    dropout=0.1,
+    seed=3,
+)
+
+
+@pytest.fixture
+def examples(data, tokenizer):
+    def split(name):
+        found = read_split(data, name)
+        return Examples(encode(tokenizer, found.texts, 16), found.labels)
+
+    return split("train"), split("validation")
+
+
+def changed(**changes):
+    return SETTINGS.model_copy(update=changes)
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_training_learns_and_the_history_has_one_row_per_epoch(make_model, tokenizer, examples):
+    model = make_model(seed=1)
+    before = training.accuracy(model, examples[1])
+    history = fit(model, tokenizer, *examples, changed(epochs=12.0))
+    assert [row.step for row in history] == [6 * (epoch + 1) for epoch in range(12)]
+    assert history[-1].train_loss < history[0].train_loss
+    assert history[-1].validation_accuracy == training.accuracy(model, examples[1]) > max(before, 0.6)
+    assert not model.training
+
+
+def test_half_an_epoch_is_half_the_steps(make_model, tokenizer, examples):
+    history = fit(make_model(), tokenizer, *examples, changed(epochs=1.5))
+    assert [(row.step, row.epoch) for row in history] == [(6, 1.0), (9, 1.5)]
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero(make_model, tokenizer, examples):
+    history = fit(make_model(), tokenizer, *examples, changed(epochs=4.0, warmup_fraction=0.5))
+    rates = [row.learning_rate for row in history]
+    assert rates[1] == pytest.approx(SETTINGS.learning_rate)
+    assert rates[0] < rates[1] > rates[2] > rates[3] == 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_model, tokenizer, examples):
+    models = [make_model(seed=1) for _ in range(3)]
+    for model, seed, noise in zip(models, (3, 3, 4), (0, 1, 2), strict=True):
+        torch.manual_seed(noise)  # the caller's random state must not matter
+        fit(model, tokenizer, *examples, changed(seed=seed))
+    first, again, other = (weights(model) for model in models)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_training_restores_the_callers_torch_settings_and_the_models_dropout(make_model, tokenizer, examples):
+    model = make_model()
+    rates = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    fit(model, tokenizer, *examples, changed(epochs=0.2))
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert rates == [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+
+
+def test_training_prints_to_stderr_only_and_writes_no_file(make_model, tokenizer, examples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    captured = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", captured)
+    fit(make_model(), tokenizer, *examples, changed(epochs=0.5))
+    assert captured.getvalue() == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_student_follows_its_teacher_rather_than_the_labels(make_model, tokenizer, examples):
+    train, validation = examples
+    teacher = make_model(seed=7)
+    answers = logits(teacher, train.encoded)
+    guidance = Guidance(answers, temperature=2.0, kl_weight=1.0, ce_weight=0.0)
+    student = make_model(seed=8)
+    before = (logits(student, train.encoded).argmax(1) == answers.argmax(1)).mean()
+    fit(student, tokenizer, train, validation, changed(epochs=15.0, dropout=0.0, token_masking=0.0), guidance=guidance)
+    after = (logits(student, train.encoded).argmax(1) == answers.argmax(1)).mean()
+    assert after > max(before, 0.8)
+
+
+def test_hidden_states_draw_nearer_to_the_teachers(make_model, tokenizer, examples):
+    from stages.models.objective import Objective
+
+    train, validation = examples
+    teacher = make_model(seed=7)
+    guidance = Guidance(
+        logits(teacher, train.encoded), 2.0, kl_weight=0.0, ce_weight=0.0, hidden_weight=1.0, teacher=teacher
+    )
+    frozen = weights(teacher)
+    student = make_model(seed=8, hidden_size=16, num_attention_heads=2, num_hidden_layers=1)
+    history = fit(student, tokenizer, train, validation, changed(epochs=8.0), guidance=guidance)
+    assert history[-1].train_loss < history[0].train_loss
+    assert all(torch.equal(frozen[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert Objective(student, 0.0, guidance).layers == [1]
+
+
+def test_no_weight_decay_on_vectors(make_model):
+    from stages.models.objective import Objective
+
+    groups = training._optimizer(Objective(make_model(), 0.0, None), SETTINGS).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
+    assert {tensor.ndim for tensor in groups[0]["params"]} == {2}
+    assert {tensor.ndim for tensor in groups[1]["params"]} == {1}
+
+
+def test_masking_spares_special_tokens_and_padding(tokenizer, examples):
+    train = examples[0]
+    batch = training._Collate(train, tokenizer, changed(token_masking=1.0))(list(range(32)))
+    special = np.isin(batch["input_ids"].numpy(), tokenizer.all_special_ids)
+    masked = batch["masked_ids"].numpy()
+    assert (masked[~special] == tokenizer.mask_token_id).all()
+    assert (masked[special] == batch["input_ids"].numpy()[special]).all()
+
+
+def test_masking_without_a_mask_token_is_refused(make_model, tokenizer, examples, monkeypatch):
+    from copy import deepcopy
+
+    maskless = deepcopy(tokenizer)
+    maskless.mask_token = None
+    with pytest.raises(ConfigError, match="the tokenizer has none; next: set token_masking: 0"):
+        fit(make_model(), maskless, *examples, SETTINGS)
+
+
+def test_a_loss_that_runs_away_is_an_error_and_not_a_checkpoint(make_model, tokenizer, examples):
+    model = make_model()
+    model.classifier.weight.data[0, 0] = float("nan")
+    with pytest.raises(ConfigError, match="the loss is nan at step 6; next: lower"):
+        fit(model, tokenizer, *examples, SETTINGS)
+
+
+def test_texts_without_a_label_cannot_be_learned_from(examples):
+    with pytest.raises(InputError, match="24 of 24 texts to learn from have no label"):
+        Examples(examples[1].encoded, np.full(24, -1, np.int64))
+
+
+def test_an_epoch_has_every_text_once_and_batches_of_similar_length():
+    lengths = np.random.default_rng(0).integers(3, 30, 1000)
+    found = batches(lengths, 20, np.random.default_rng(1))
+    assert sorted(np.concatenate(found)) == list(range(1000))
+    assert np.mean([np.ptp(lengths[rows]) for rows in found]) < 4
+    assert [rows.tolist() for rows in found] != [
+        rows.tolist() for rows in batches(lengths, 20, np.random.default_rng(2))
+    ]
+
+
+def test_the_history_is_a_csv_with_units_a_plot_can_name(tmp_path):
+    rows = [training.Row(10, 1.0, 0.123456789, 0.5, 1e-3)]
+    training.write_history(tmp_path / "history.csv", rows)
+    with (tmp_path / "history.csv").open() as stream:
+        assert list(csv.DictReader(stream)) == [
+            {
+                "step": "10",
+                "epoch": "1",
+                "train_loss": "0.123457",
+                "validation_accuracy": "0.5",
+                "learning_rate": "0.001",
+            }
+        ]
