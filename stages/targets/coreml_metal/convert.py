@@ -1,0 +1,87 @@
+"""Trace a compressed checkpoint into one fp32 Core ML program for all sequence lengths."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from stages.core.errors import ConversionError, Unsupported
+from stages.schema.task import Task
+from stages.schema.variant import CoremlMetal
+from stages.targets.base import INPUTS, OUTPUTS, write_signature
+from stages.targets.coreml_metal import canonical, toolchain
+from stages.targets.coreml_metal.package import PACKAGE, read_program
+
+
+def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> None:
+    """Write `model.mlpackage` (fp32) and `signature.json` into an existing directory.
+
+    Inputs `input_ids` and `attention_mask` are int32 [1, n], n one of `task.sequence_lengths`; the output `logits`
+    is fp32 [1, labels]. The program is meant for `quantize`, which also writes the fp32 artifact: it lacks the guard
+    that Core ML wants on signed indices, because a 16-bit program needs none and could not drop it again.
+
+    Args:
+        checkpoint: output of `compress`.
+        task: sequence lengths.
+        target: minimum deployment target.
+        out: directory to write into.
+
+    Raises:
+        Unsupported: several lengths on a deployment target that enumerates the shapes of one input only.
+        ConversionError: coremltools cannot express the checkpoint, or gave other inputs or outputs.
+    """
+    from stages.models.checkpoint import load_config
+    from stages.models.export import load_export_module
+
+    lengths = task.sequence_lengths
+    if len(lengths) > 1 and target.minimum_deployment_target != "iOS18":
+        raise Unsupported(
+            f"coreml-metal cannot serve lengths {lengths} at {target.minimum_deployment_target}",
+            expected="one of task.sequence_lengths, or minimum_deployment_target iOS18",
+        )
+    ct = toolchain.load_with_torch()
+    pipeline = ct.PassPipeline()
+    pipeline.remove_passes({"common::guard_negative_gather_indices"})
+    traced = _trace(load_export_module(checkpoint), lengths[-1])
+    model = toolchain.build(traced, lengths, target.minimum_deployment_target, "FLOAT32", pipeline)
+    canonical.save(model, out / PACKAGE)
+    check_interface(out / PACKAGE, lengths)
+    pad_token_id = load_config(checkpoint).pad_token_id or 0
+    write_signature(out, sequence_lengths=lengths, dynamic=False, pad_token_id=pad_token_id)
+
+
+def _trace(module: Any, length: int) -> Any:
+    import torch
+
+    # Two tensors: one given twice would be traced as one input.
+    example = tuple(torch.ones((1, length), dtype=torch.int32) for _ in INPUTS)
+    with torch.no_grad(), warnings.catch_warnings():
+        # jit.trace is deprecated; torch.export, which replaces it, gives larger programs in coremltools 9.
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(module, example, check_trace=False)
+
+
+def check_interface(package: Path, lengths: list[int]) -> None:
+    """Refuse a package that is called in another way than `signature.json` says.
+
+    Args:
+        package: the `.mlpackage` directory.
+        lengths: token counts its inputs must enumerate.
+
+    Raises:
+        ConversionError: names what it has and what was asked for.
+    """
+    description = read_program(package).description
+    found = {item.name: _interface(item) for item in description.input}
+    outputs = {item.name: item.type.multiArrayType for item in description.output}
+    dtypes = {name: kind.ArrayDataType.Name(kind.dataType) for name, kind in outputs.items()}
+    expected = dict.fromkeys(INPUTS, ("INT32", lengths)), dict.fromkeys(OUTPUTS, "FLOAT32")
+    if (found, dtypes) != expected:
+        raise ConversionError(f"the program maps {found} to {dtypes}", expected=f"{expected[0]} to {expected[1]}")
+
+
+def _interface(item: Any) -> tuple[str, list[int]]:
+    kind = item.type.multiArrayType
+    shapes = [shape.shape for shape in kind.enumeratedShapes.shapes] or [kind.shape]
+    return kind.ArrayDataType.Name(kind.dataType), sorted(shape[-1] for shape in shapes)

@@ -1,0 +1,106 @@
+"""Run a `model.mlpackage` with Core ML, on macOS."""
+
+from __future__ import annotations
+
+import platform
+from importlib import util
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import ArtifactError, Unsupported
+from stages.targets.base import OUTPUTS, Inputs, Signature, pad_to_signature, read_signature
+
+PACKAGE = "model.mlpackage"
+ComputeUnits = Literal["ALL", "CPU_AND_GPU", "CPU_AND_NE", "CPU_ONLY"]
+OLDEST_MACOS = 13
+"""First one whose Core ML takes ML programs of iOS16 and lets the Neural Engine be chosen."""
+MACOS_OF_SPECIFICATION = {7: 13, 8: 14, 9: 15}
+"""Specification version (iOS16, iOS17, iOS18) → first macOS that runs it."""
+
+
+def available() -> str | None:
+    """Return None where Core ML runs, else the reason it cannot run here."""
+    system = {"Darwin": "macOS"}.get(platform.system(), platform.system())
+    if system != "macOS":
+        return f"Core ML runs on macOS only; this host is {system}"
+    if _macos() < OLDEST_MACOS:
+        return f"Core ML programs need macOS {OLDEST_MACOS}; this host has {platform.mac_ver()[0]}"
+    # Asked of the file system: importing coremltools to ask it takes seconds.
+    found = util.find_spec("coremltools")
+    folders = found.submodule_search_locations if found else None
+    if not any(next(Path(folder).glob("libcoremlpython*.so"), None) for folder in folders or []):
+        return "coremltools is not installed, or without libcoremlpython"
+    return None
+
+
+def timing_unavailable() -> str | None:
+    """Return None where a latency measured here means something, else the reason it does not."""
+    return available()
+
+
+class CoremlRuntime:
+    """An opened `model.mlpackage`.
+
+    Attributes:
+        label: what executes, with the compute units Core ML may choose from.
+    """
+
+    def __init__(self, model: Any, signature: Signature, units: ComputeUnits) -> None:
+        """Wrap a loaded `MLModel`."""
+        self.label = f"coreml-{units.lower()}"
+        self._model = model
+        self._signature = signature
+
+    def run(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
+        """Compute logits fp32 [1, labels] of one utterance: int32 ids and mask [1, n], padded here.
+
+        Raises:
+            InputError: an input is missing, of another type or shape, or longer than the artifact allows.
+        """
+        padded = pad_to_signature(inputs, self._signature.sequence_lengths, self._signature.pad_token_id)
+        outputs = self._model.predict(padded)
+        return {name: np.asarray(outputs[name], np.float32) for name in OUTPUTS}
+
+
+def open_runtime(artifact: Path, threads: int, units: ComputeUnits = "ALL") -> CoremlRuntime:  # noqa: ARG001
+    """Open an artifact directory for inference.
+
+    Args:
+        artifact: output of `quantize`.
+        threads: unused: Core ML has no such setting and schedules its CPU work itself.
+        units: processors Core ML may choose from.
+
+    Raises:
+        Unsupported: Core ML cannot run here, or not a program of this deployment target.
+        ArtifactError: the package or its signature is missing or damaged.
+    """
+    reason = available()
+    if reason:
+        raise Unsupported(reason, next_step="open the artifact on a Mac")
+    signature = read_signature(artifact)
+    if not (artifact / PACKAGE).is_dir():
+        raise ArtifactError(f"'{artifact}' has no {PACKAGE}", next_step="run `dvc repro`")
+    return CoremlRuntime(_load(artifact / PACKAGE, units), signature, units)
+
+
+def _load(package: Path, units: ComputeUnits) -> Any:
+    from stages.targets.coreml_metal import toolchain
+
+    ct = toolchain.load()
+    version = ct.utils.load_spec(str(package)).specificationVersion
+    needed = MACOS_OF_SPECIFICATION.get(version, max(MACOS_OF_SPECIFICATION.values()))
+    if _macos() < needed:
+        # Core ML would not be asked: coremltools opens such a model without a word and fails at the first predict.
+        raise Unsupported(f"'{package}' needs macOS {needed}; this host has {platform.mac_ver()[0]}")
+    try:
+        return ct.models.MLModel(str(package), compute_units=ct.ComputeUnit[units])
+    except RuntimeError as error:
+        first = (str(error).strip().splitlines() or ["unknown reason"])[0]
+        raise ArtifactError(f"Core ML cannot open '{package}': {first}", next_step="run `dvc repro`") from error
+
+
+def _macos() -> int:
+    return int(platform.mac_ver()[0].partition(".")[0] or 0)
