@@ -32,6 +32,7 @@ class Line:
         timing: why it has no latency, or empty.
         values: metric → number, only what was measured.
         intervals: metric → interval.
+        required: whether the release is refused without its pass.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Line:
     timing: str
     values: dict[str, float]
     intervals: dict[str, list[float]]
+    required: bool
 
     @property
     def rank(self) -> int:
@@ -118,7 +120,7 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         lines=lines,
         data={
             "labels": len(artifact.read_json(data / "labels.json")),
-            "params": artifact.manifest(data)["params"].get("data", {}),
+            "params": artifact.manifest(data)["params"]["data"],
             "summary": artifact.read_json(data / "summary.json"),
         },
         teacher=read_checkpoint(build / "teacher"),
@@ -156,6 +158,7 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
                 timing=entry["timing"],
                 values=entry["metrics"],
                 intervals=entry["intervals"],
+                required=variant.required,
             )
         )
     return lines
@@ -206,9 +209,10 @@ def _check_judged(line: Line, parity: Path) -> None:
     measured = artifact.read_json(parity / "metrics.json")
     # A verdict beside another run's distributions would vouch for numbers it has never seen.
     values = measured["test"]["values"] if measured["status"] == "measured" else {}
-    for name in ("mean_abs_error", "top1_agreement", "n"):
-        if values.get(name) != line.values.get(name) and not (name == "n" and not values):
+    for name in ("mean_abs_error", "top1_agreement"):
+        judged, found = line.values.get(name), values.get(name)
+        if judged != found:
             raise ArtifactError(
-                f"variant '{line.key}' was judged with {name} {line.values.get(name)}, '{parity}' has {values.get(name)}",
+                f"variant '{line.key}' was judged with {name} {judged}, '{parity}' has {found}",
                 next_step="run `dvc repro gate`",
             )

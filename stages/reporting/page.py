@@ -62,13 +62,16 @@ def best(lines: Sequence[Line], metric: str) -> Line | None:
 
 def _context(evidence: Evidence) -> dict[str, Any]:
     lines = evidence.lines
+    legend = _legend(lines)
     style, script = ((SOURCES / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js"))
     return {
         "evidence": evidence,
         "lines": lines,
         "by_key": {line.key: line for line in lines},
         "names": _names(evidence),
-        "targets": _legend(lines),
+        "targets": legend,
+        "marks": {entry["name"]: entry["mark"] for entry in legend},
+        "refused": _refused(lines),
         "counts": {verdict: sum(line.verdict == verdict for line in lines) for verdict in VERDICTS},
         "fastest": best(lines, "latency_p50_ms"),
         "smallest": best(lines, "size_bytes"),
@@ -92,17 +95,17 @@ def _source_hash(text: str) -> str:
 
 
 def _names(evidence: Evidence) -> dict[str, str]:
-    names = {"data": str(evidence.data["params"].get("kind", "data"))}
+    names = {"data": str(evidence.data["params"]["kind"])}
     for role, checkpoint in (("teacher", evidence.teacher), ("student", evidence.student)):
-        layers = f", {checkpoint.layers} layers" if checkpoint.layers else ""
-        names[role] = f"{checkpoint.model_type}{layers}"
+        layers = f"{checkpoint.layers}-layer " if checkpoint.layers else ""
+        names[role] = f"{layers}{checkpoint.model_type}"
     return names
 
 
 def _legend(lines: Sequence[Line]) -> list[dict[str, Any]]:
     ranks = {line.target: line.rank for line in lines}
     return [
-        {"name": target, "mark": canvas(14, 14, target, mark(rank, 7, 7, f"mark t{rank}", 4.5))}
+        {"name": target, "mark": canvas(14, 14, target, mark(rank, 7, 7, f"mark t{rank}", 4.5), class_="inline")}
         for target, rank in sorted(ranks.items(), key=lambda item: (item[1], item[0]))
     ]
 
@@ -113,7 +116,8 @@ def _plot(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: fl
 
 
 def _gap_context(evidence: Evidence) -> dict[str, Any]:
-    axis = strips.gap_axis(evidence.gaps)
+    failing = {line.key for line in evidence.lines if line.verdict != "pass"}
+    axis = strips.gap_axis([gap for gap in evidence.gaps if not (gap.kind == "conversion" and gap.name in failing)])
     ranks = {line.key: line.rank for line in evidence.lines}
     groups: dict[str, list[tuple[Gap, Markup]]] = {"distillation": [], "compression": [], "conversion": []}
     order = {line.key: index for index, line in enumerate(evidence.lines)}
@@ -153,6 +157,15 @@ def _cell(sample: Any, drawing: Markup) -> dict[str, Any]:
     return {"drawing": drawing, "median": median, "worst": ordered[-1], "n": len(ordered)}
 
 
+def _refused(lines: Sequence[Line]) -> list[list[Line]]:
+    """Group the variants without a pass that have the same verdict for the same reasons."""
+    groups: dict[tuple[str, ...], list[Line]] = {}
+    for line in lines:
+        if line.verdict != "pass":
+            groups.setdefault((line.verdict, *line.reasons), []).append(line)
+    return list(groups.values())
+
+
 def _untimed(lines: Sequence[Line]) -> Mapping[str, list[str]]:
     """Reason → variants without a latency."""
     reasons: dict[str, list[str]] = {}
@@ -186,4 +199,3 @@ def _gap_row(gap: Gap) -> dict[str, Any]:
         "accuracy_drop_low": interval[0],
         "accuracy_drop_high": interval[1],
     }
-

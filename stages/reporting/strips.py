@@ -15,14 +15,17 @@ from stages.reporting.svg import Linear, Log, around, canvas, element, mark
 
 GAP_WIDTH, GAP_HEIGHT = 360.0, 24.0
 HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT, BASE = 330.0, 34.0, 32.0
-EDGE = 6.0
+EDGE = 8.0
 BINS_PER_DECADE = 4
-# Below these a difference is rounding of the float64 sums that measure it.
-FLOOR = 1e-12
+# A difference below this is rounding, of no interest to anyone, and would stretch the axis.
+FLOOR = 1e-9
 
 
 def gap_axis(gaps: Sequence[Gap]) -> Linear:
-    """Return the axis all gaps share, in points, zero always on it."""
+    """Return an axis in points that holds all these gaps, zero always on it.
+
+    Broken artifacts are better left out: one that lost 40 points would squeeze all others into the zero line.
+    """
     bounds = [100 * bound for gap in gaps if gap.lost for bound in (gap.lost[0], *gap.lost[1])]
     low, high = around([0.0, *bounds], 0.05, 1.0)
     return Linear(low, high, EDGE, GAP_WIDTH - EDGE)
@@ -30,11 +33,11 @@ def gap_axis(gaps: Sequence[Gap]) -> Linear:
 
 def gap_scale(axis: Linear) -> Markup:
     """Draw the axis' ticks, for the head of the column."""
-    parts = [
-        element("text", wording.points(tick / 100).removesuffix(".00"), x=axis(tick), y=12, text_anchor="middle", class_="tick")
-        for tick in axis.ticks(5)
-        if EDGE + 8 < axis(tick) < GAP_WIDTH - EDGE - 8
-    ]  # fmt: skip
+    parts = []
+    for tick in axis.ticks(5):
+        if EDGE + 8 < axis(tick) < GAP_WIDTH - EDGE - 8:
+            text = wording.points(tick / 100).removesuffix(".00")
+            parts.append(element("text", text, x=axis(tick), y=12, text_anchor="middle", class_="tick"))
     return canvas(GAP_WIDTH, 16, "axis of the points lost", *parts)
 
 
@@ -56,10 +59,18 @@ def gap_strip(gap: Gap, axis: Linear, rank: int | None) -> Markup:
         style = "torch" if rank is None else f"t{rank}"
         ends = {"x1": axis(100 * low), "x2": axis(100 * high)}
         parts.append(element("line", y1=middle, y2=middle, class_=f"bar {style}", **ends))
-        parts.append(mark(3 if rank is None else rank, axis(100 * value), middle, f"mark {style}", radius=4.5))
+        parts.append(_gap_mark(100 * value, axis, 3 if rank is None else rank, style))
     return canvas(
         GAP_WIDTH, GAP_HEIGHT, gap.absent or f"{wording.points(gap.lost[0] if gap.lost else 0)} points", *parts
     )
+
+
+def _gap_mark(value: float, axis: Linear, rank: int, style: str) -> Markup:
+    middle = GAP_HEIGHT / 2
+    if value > axis.high:
+        tip = f"{GAP_WIDTH:g},{middle:g} {GAP_WIDTH - 9:g},{middle - 5:g} {GAP_WIDTH - 9:g},{middle + 5:g}"
+        return element("polygon", element("title", "beyond the axis"), points=tip, class_=f"arrow {style}")
+    return mark(rank, axis(value), middle, f"mark {style}", radius=4.5)
 
 
 def error_axis(samples: Sequence[NDArray[np.float64]]) -> Log | None:
@@ -82,7 +93,7 @@ def error_scale(axis: Log | None, label: str) -> Markup:
     parts = []
     for power in decades[::step]:
         x = axis(10.0**power)
-        anchor = "start" if x < 12 else "end" if x > HISTOGRAM_WIDTH - 12 else "middle"
+        anchor = "end" if x > HISTOGRAM_WIDTH - 12 else "middle"
         text = element("tspan", str(power).replace("-", wording.MINUS), dy="-4", font_size="8")
         parts.append(element("text", "10", text, x=x, y=14, text_anchor=anchor, class_="tick"))
     return canvas(HISTOGRAM_WIDTH, 18, label, *parts)
@@ -103,7 +114,7 @@ def histogram(sample: NDArray[np.float64], axis: Log | None, rank: int, label: s
     edges = np.linspace(low, high, (high - low) * BINS_PER_DECADE + 1)
     counts, _ = np.histogram(np.log10(np.clip(sample, axis.low, axis.high)), edges)
     x = Linear(low, high, axis.start, axis.end)
-    parts = [element("line", x1=EDGE, x2=HISTOGRAM_WIDTH - EDGE, y1=BASE, y2=BASE, class_="axis")]
+    parts = [element("line", x1=axis.start, x2=axis.end, y1=BASE, y2=BASE, class_="axis")]
     for index in np.flatnonzero(counts):
         left, right = x(float(edges[index])), x(float(edges[index + 1]))
         height = max(1.0, 26 * float(counts[index]) / float(counts.max()))

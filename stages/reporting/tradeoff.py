@@ -107,7 +107,7 @@ def _labels(shown: Sequence[Line], x: Log, y: Linear, cost: str, scale: float) -
             text += f" ↓ {wording.percent(line.values['accuracy'], 1)} %"
         width = 6.0 * len(text)
         places = [
-            (px + 9, py + 4), (px + 8, py - 8), (px + 8, py + 16), (px - 9 - width, py + 4),
+            (px + 8, py - 8), (px + 8, py + 16), (px + 9, py + 4), (px - 9 - width, py + 4),
             (px - width / 2, py - 11), (px - width / 2, py + 20), (px - 8 - width, py - 8), (px - 8 - width, py + 16),
             (px + 9, py + 28), (px + 9, py - 20),
         ]  # fmt: skip
