@@ -10,16 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages.core import artifact, cli, params, splits
 from stages.core.params import Section
 from stages.schema.compression import Compression
 from stages.schema.task import Task
-
-if TYPE_CHECKING:
-    from stages.compression import Outcome
-    from stages.models.training import Examples
 
 
 class Params(Section):
@@ -27,20 +23,6 @@ class Params(Section):
 
     task: Task
     compression: Compression
-
-
-def compress(model: Any, tokenizer: Any, examples: dict[str, Examples], settings: Params) -> Outcome:
-    """Apply the compression of `settings` to a loaded student, which is consumed.
-
-    Args:
-        model: classifier in eval mode.
-        tokenizer: its tokenizer.
-        examples: `train` and `validation`, where the compression reads them.
-        settings: what to do.
-    """
-    from stages.compression import transform
-
-    return transform(settings.compression.kind).apply(model, tokenizer, examples, settings.compression)
 
 
 def profile(model: Any, tokenizer: Any, calibration: Sequence[str], task: Task) -> dict[str, Any]:
@@ -73,6 +55,7 @@ def profile(model: Any, tokenizer: Any, calibration: Sequence[str], task: Task) 
 
 def run(settings: Params, data: Path, student: Path, out: Path) -> None:
     """Read data and student, compress, write the checkpoint and its profile."""
+    from stages.compression import transform
     from stages.models import checkpoint, mask, training
     from stages.models.encode import encode
 
@@ -80,8 +63,8 @@ def run(settings: Params, data: Path, student: Path, out: Path) -> None:
     artifact.require(student)
     model, tokenizer = checkpoint.load_model(student), checkpoint.load_tokenizer(student)
     neutralised = mask.neutralise_padding(model, tokenizer.pad_token_id)
-    examples = {}
-    for name in ("train", "validation"):
+    compression, examples = transform(settings.compression.kind), {}
+    for name in compression.SPLITS:
         split = splits.read_split(data, name)
         examples[name] = training.Examples(encode(tokenizer, split.texts, settings.task.max_length), split.labels)
     with artifact.writing(
@@ -91,7 +74,7 @@ def run(settings: Params, data: Path, student: Path, out: Path) -> None:
         params=settings,
         tools=("torch", "transformers"),
     ) as temporary:
-        outcome = compress(model, tokenizer, examples, settings)
+        outcome = compression.apply(model, tokenizer, examples, settings.compression)
         checkpoint.save(outcome.model, tokenizer, temporary)
         # Measured on what was saved: a checkpoint that does not reload must not leave this stage.
         measured = profile(

@@ -31,10 +31,16 @@ class Outcome:
 
 
 class Transform(Protocol):
-    """A module of this package."""
+    """A module of this package.
+
+    Attributes:
+        SPLITS: names of the data's splits that `apply` reads.
+    """
+
+    SPLITS: tuple[str, ...]
 
     def apply(self, model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Any) -> Outcome:
-        """Compress `model`; `splits` holds `train` and `validation`, `params` the kind's section."""
+        """Compress `model`; `splits` holds those of `SPLITS`, `params` is the kind's section."""
 
 
 def transform(kind: str) -> Transform:

@@ -15,6 +15,8 @@ from stages.models.blocks import heads_left, keep_ffn_units, remove_heads
 from stages.models.training import Examples
 from stages.schema.compression import PruneStructured, Recovery
 
+SPLITS = ("train", "validation")
+
 FloatArray = NDArray[np.float64]
 
 
