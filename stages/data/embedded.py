@@ -72,7 +72,7 @@ def load(data: Embedded) -> Source:
         # split leaves the sentences of the others alone.
         random = Random(f"{data.seed}/{split}")  # noqa: S311 (reproducible, not secret)
         splits[split] = _generate(grammar, split, size, data.typo_rate, random, used)
-    return Source(splits={split: splits[split] for split in RAW})
+    return Source(splits={split: splits[split] for split in RAW}, files={GRAMMAR.name: GRAMMAR})
 
 
 def expand(template: str, slots: dict[str, list[str]], random: Random) -> str:

@@ -33,7 +33,7 @@ class Source:
 
     splits: Splits
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Role → file, for the lineage; empty where nothing was read."""
+    """Role → file, for the lineage; empty only where a hub served it."""
     tools: tuple[str, ...] = ()
     """Distributions whose versions shaped what was read."""
 

@@ -60,6 +60,10 @@ def test_sizes_are_as_asked_and_no_text_occurs_twice():
     assert len(texts) == len(set(texts))
 
 
+def test_the_grammar_is_a_parent_of_the_data():
+    assert embedded.load(Embedded(**SMALL)).files == {"grammar.yaml": embedded.GRAMMAR}
+
+
 def test_validation_and_test_are_balanced_over_all_labels():
     labels = list(read_grammar().templates)
     splits = generated()
