@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from transformers import logging as transformers_logging
 from stages.core.errors import InputError, Unsupported
 from stages.models.blocks import pruned_heads, remove_heads
 
+# transformers imports torchao, which warns on every start about CUDA kernels that a CPU cannot load.
+for _noisy in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
