@@ -1,0 +1,404 @@
+"""tflite-nnapi on two-layer models: parity, operators, bytes, what was quantised, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.core import artifact
+from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
+from stages.core.metrics import measure_parity
+from stages.schema.task import Task
+from stages.schema.variant import Dynamic, Float, Palettized, Precision, Static, TfliteNnapi, WeightOnly
+from stages.targets.base import INPUTS
+from stages.targets.tflite_nnapi import flatbuffer, quantize, supports
+from stages.targets.tflite_nnapi.convert import convert
+from stages.targets.tflite_nnapi.runtime import open_runtime
+from tests.targets.faults_tflite import zero_tflite_layer
+
+pytestmark = pytest.mark.target
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
+ONE_LENGTH = Task(name="classify", max_length=16, sequence_lengths=[16])
+TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32)
+SMALL_TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=8)
+STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
+FLOAT = Float(kind="float", bits=32)
+PRECISIONS: dict[str, tuple[Precision, TfliteNnapi]] = {
+    "float": (FLOAT, TARGET),
+    "dynamic-channel": (Dynamic(kind="dynamic", weight_bits=8, granularity="channel"), TARGET),
+    "dynamic-tensor": (Dynamic(kind="dynamic", weight_bits=8, granularity="tensor"), TARGET),
+    "weight-only-channel": (WeightOnly(kind="weight_only", weight_bits=8, granularity="channel"), TARGET),
+    "weight-only-tensor": (WeightOnly(kind="weight_only", weight_bits=8, granularity="tensor"), TARGET),
+    "static": (STATIC, TARGET),
+    "static-small": (STATIC, SMALL_TARGET),
+}
+MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2", "LESS", "GREATER", "EQUAL"}
+
+
+def utterances(count: int, seed: int = 0, shortest: int = 3) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    ids = random.integers(5, 49, (count, TASK.max_length)).astype(np.int32)
+    mask = (np.arange(TASK.max_length) < random.integers(shortest, TASK.max_length + 1, (count, 1))).astype(np.int32)
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def run_all(directory: Path, inputs: dict[str, Any]) -> Any:
+    """Logits of every row at its true length, so that every signature takes part."""
+    runtime = open_runtime(directory, threads=1)
+    lengths = inputs["attention_mask"].sum(axis=1)
+    rows = [{name: inputs[name][i : i + 1, :n] for name in INPUTS} for i, n in enumerate(lengths)]
+    return np.concatenate([runtime.run(row)["logits"] for row in rows])
+
+
+def lowered(converted: Path, name: str, out: Path) -> tuple[Path, dict[str, Any]]:
+    precision, target = PRECISIONS[name]
+    out.mkdir(parents=True, exist_ok=True)
+    return out, quantize.quantize(converted, precision, utterances(32, seed=1), target, out)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(make_model, tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    for family in ("albert", "bert", "distilbert", "mobilebert"):
+        shape = {"hidden_act": "quick_gelu", "hidden_size": 64, "intermediate_size": 256} if family == "bert" else {}
+        make_model(family, **shape).save_pretrained(root / family)
+        artifact.write_json(root / family / "profile.json", {"mask_constant": 32.0})
+    return {path.name: path for path in root.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def converted(checkpoints, tmp_path_factory) -> dict[str, Path]:
+    import torch
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("converted")
+    for family, checkpoint in checkpoints.items():
+        (root / family).mkdir()
+        convert(checkpoint, TASK if family == "bert" else ONE_LENGTH, TARGET, root / family)
+    return {path.name: path for path in root.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def artifacts(converted, tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("artifacts")
+    return {name: lowered(converted["bert"], name, root / name)[0] for name in PRECISIONS}
+
+
+@pytest.mark.parametrize("family", ["albert", "bert", "distilbert", "mobilebert"])
+def test_converted_graph_agrees_with_hugging_face_at_every_signature(family, checkpoints, converted):
+    import torch
+
+    from stages.models.checkpoint import load_model
+
+    model, runtime = load_model(checkpoints[family]), open_runtime(converted[family], threads=1)
+    inputs = utterances(12)
+    for length in (3, 8, 9, 16):
+        for row in range(12):
+            item = {name: inputs[name][row : row + 1, :length] for name in INPUTS}
+            # MobileBERT's trigram embeddings see the token after the last, so padding is part of its input.
+            padding = ((0, 0), (0, (8 if length <= 8 and family == "bert" else 16) - length))
+            padded = {name: torch.tensor(np.pad(item[name], padding)) for name in INPUTS}
+            with torch.no_grad():
+                reference = model(**padded).logits.numpy()
+            np.testing.assert_allclose(runtime.run(item)["logits"], reference, atol=1e-4 * max(1, np.ptp(reference)))
+
+
+@pytest.mark.parametrize("family", ["albert", "bert", "distilbert", "mobilebert"])
+def test_the_mask_is_arithmetic_and_quick_gelu_is_no_gelu(family, converted):
+    found = flatbuffer.operators(converted[family] / flatbuffer.MODEL)
+    assert not MASK_OPERATORS & set(found)
+    assert found["FULLY_CONNECTED"] > 0
+    if family == "bert":
+        assert (found["GELU"], found["LOGISTIC"]) == (0, 4)
+
+
+def test_hugging_faces_own_mask_is_refused(checkpoints, tmp_path, monkeypatch):
+    from stages.models import export
+
+    def own_mask(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    monkeypatch.setattr(export.ExportModule, "forward", own_mask)
+    with pytest.raises(ConversionError, match=r"the graph contains .*; expected a mask of SUB, MUL and ADD alone"):
+        convert(checkpoints["bert"], ONE_LENGTH, TARGET, tmp_path)
+
+
+def test_what_cannot_be_converted_is_one_line(checkpoints, tmp_path, monkeypatch):
+    from stages.models import export
+
+    def data_dependent(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids[:, : int(attention_mask.sum())]).logits
+
+    monkeypatch.setattr(export.ExportModule, "forward", data_dependent)
+    with pytest.raises(ConversionError, match="litert-torch cannot convert: ") as caught:
+        convert(checkpoints["bert"], ONE_LENGTH, TARGET, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_signatures_share_one_copy_of_the_weights(checkpoints, converted):
+    model = flatbuffer.read(converted["bert"] / flatbuffer.MODEL)
+    uses = [op for graph in model.subgraphs for op in graph.operators if len(op.inputs) == 3]
+    weights = [item for item in flatbuffer.weights(model) if item.operator == "FULLY_CONNECTED"]
+    assert len(uses) >= 2 * len(weights) == 2 * 14
+    stored = (checkpoints["bert"] / "model.safetensors").stat().st_size
+    assert (converted["bert"] / flatbuffer.MODEL).stat().st_size < stored + 120_000
+
+
+def test_tensor_names_are_short_and_unique(converted):
+    model = flatbuffer.read(converted["bert"] / flatbuffer.MODEL)
+    names = [tensor.name.decode() for graph in model.subgraphs for tensor in graph.tensors]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) < 80
+    assert any(name.startswith("bert/encoder/1/attention/self/query") for name in names)
+
+
+@pytest.mark.parametrize("name", ["float", "dynamic-channel", "static"])
+def test_buffers_lie_inside_the_flatbuffer_at_16_bytes(name, artifacts):
+    from ai_edge_litert import schema_py_generated as schema
+
+    root = schema.Model.GetRootAs((artifacts[name] / flatbuffer.MODEL).read_bytes())
+    buffers = [root.Buffers(index) for index in range(root.BuffersLength())]
+    starts = [buffer._tab.Vector(buffer._tab.Offset(4)) for buffer in buffers if buffer.DataLength()]
+    assert len(starts) > 20
+    assert {start % flatbuffer.ALIGNMENT for start in starts} == {0}
+    assert {buffer.Offset() for buffer in buffers} == {0}
+
+
+def test_bytes_hold_no_path_of_this_machine(artifacts):
+    forbidden = [b"site-packages", b".py", str(REPOSITORY).encode(), str(Path.home()).encode() + b"/", b"__main__"]
+    for directory in artifacts.values():
+        written = (directory / flatbuffer.MODEL).read_bytes()
+        assert [item for item in forbidden if item in written] == []
+
+
+OTHER_PROCESS = """
+import pickle, sys
+from pathlib import Path
+checkpoint, converted, calibration, task, precisions, out = pickle.loads(sys.stdin.buffer.read())
+from stages.targets.tflite_nnapi.quantize import quantize
+for name, (precision, target) in precisions.items():
+    (out / name).mkdir(parents=True)
+    quantize(converted, precision, calibration, target, out / name)
+assert "torch" not in sys.modules, "quantize imported torch"
+from stages.targets.tflite_nnapi.convert import convert
+(out / "converted").mkdir()
+convert(checkpoint, task, target, out / "converted")
+"""
+
+
+def test_another_process_writes_the_same_bytes_and_quantises_without_torch(checkpoints, converted, artifacts, tmp_path):
+    out = tmp_path / "again"
+    work = (checkpoints["bert"], converted["bert"], utterances(32, seed=1), TASK, PRECISIONS, out)
+    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_PROCESS],
+        input=pickle.dumps(work),
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    both = {**artifacts, "converted": converted["bert"]}
+    expected = {name: artifact.sha256(path / flatbuffer.MODEL) for name, path in both.items()}
+    assert {path.name: artifact.sha256(path / flatbuffer.MODEL) for path in out.iterdir()} == expected
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_every_precision_agrees_with_fp32_at_every_signature(name, converted, artifacts):
+    inputs = utterances(48, seed=2)
+    parity, _ = measure_parity(reference=run_all(converted["bert"], inputs), outputs=run_all(artifacts[name], inputs))
+    assert parity["cosine_similarity_min"] > (0.95 if name.startswith("static") else 0.98)
+    assert parity["non_finite_count"] == 0
+    assert (parity["max_abs_error"] > 0) == (name != "float")
+
+
+@pytest.mark.parametrize("family", ["albert", "distilbert", "mobilebert"])
+def test_every_family_survives_static_integers(family, converted, tmp_path):
+    out, report = lowered(converted[family], "static", tmp_path)
+    inputs = utterances(24, seed=2)
+    parity, _ = measure_parity(reference=run_all(converted[family], inputs), outputs=run_all(out, inputs))
+    assert parity["cosine_similarity_min"] > 0.9
+    assert report["weights"]["INT8"] > 8
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("dynamic-tensor", 0.5), ("dynamic-channel", 0.55), ("weight-only-tensor", 0.5), ("static-small", 0.6)],
+)
+def test_integer_weights_shrink_the_file(name, share, artifacts):
+    sizes = {key: (artifacts[key] / flatbuffer.MODEL).stat().st_size for key in (name, "float")}
+    assert sizes[name] < share * sizes["float"]
+
+
+def test_float_32_is_the_converted_file(converted, artifacts):
+    assert artifact.sha256(artifacts["float"] / flatbuffer.MODEL) == artifact.sha256(
+        converted["bert"] / flatbuffer.MODEL
+    )
+
+
+def test_report_says_what_was_left_in_float(converted, tmp_path):
+    _, report = lowered(converted["bert"], "static", tmp_path / "static")
+    (table,) = report["weights_left_float_bytes"]
+    assert table.startswith("bert/embeddings/word_embeddings")
+    assert report["weights"] == {"FLOAT32": 1, "INT8": 14}
+    assert report["calibration_utterances"]["length_16"] == 32 > report["calibration_utterances"]["length_8"] > 0
+    _, small = lowered(converted["bert"], "static-small", tmp_path / "small")
+    assert (small["weights_left_float_bytes"], small["weights"]) == ({}, {"INT8": 15})
+    assert small["asked"]["activation_bits"] == 8
+
+
+@pytest.mark.parametrize("name", ["dynamic-tensor", "weight-only-channel", "static"])
+def test_a_layer_skipped_by_the_quantiser_is_an_error(name, converted, tmp_path, monkeypatch):
+    original = quantize._recipe
+
+    def skipping(precision, target):
+        from ai_edge_quantizer.recipe_manager import RecipeManager
+
+        manager = RecipeManager()
+        manager.load_quantization_recipe(original(precision, target))
+        manager.add_quantization_config("pooler", "FULLY_CONNECTED", algorithm_key="no_quantize")
+        return manager.get_quantization_recipe()
+
+    monkeypatch.setattr(quantize, "_recipe", skipping)
+    with pytest.raises(ConversionError, match="weight of FULLY_CONNECTED 'bert/pooler.* is FLOAT32.*; expected INT8"):
+        lowered(converted["bert"], name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "message"),
+    [
+        ("static-small", "dynamic-tensor", "INT8 on FLOAT32 activations; expected INT8 on INT8 activations"),
+        ("dynamic-tensor", "dynamic-channel", "has [0-9]+ scales; expected 1, for the tensor"),
+        ("dynamic-tensor", "weight-only-tensor", "is INT8, expanded before use, on INT32 .*; expected INT8 on INT32"),
+        ("static-small", "static", "EMBEDDING_LOOKUP .* is FLOAT32 on INT32 activations; expected INT8"),
+        ("float", "dynamic-tensor", "is INT8 .*; expected FLOAT32"),
+    ],
+)
+def test_another_precision_than_asked_is_an_error(asked, given, message, artifacts):
+    weights = flatbuffer.weights(flatbuffer.read(artifacts[given] / flatbuffer.MODEL))
+    quantize.check_weights(weights, *PRECISIONS[given])
+    with pytest.raises(ConversionError, match=message):
+        quantize.check_weights(weights, *PRECISIONS[asked])
+
+
+def test_a_file_without_weights_is_an_error():
+    with pytest.raises(ConversionError, match="no FULLY_CONNECTED weight"):
+        quantize.check_weights([], FLOAT, TARGET)
+
+
+def test_static_logits_are_not_clipped_on_the_calibration_split(converted, artifacts):
+    # A moving average of ranges, the toolchain's default, clips the largest logits.
+    calibration = utterances(32, seed=1)
+    reference, outputs = run_all(converted["bert"], calibration), run_all(artifacts["static"], calibration)
+    step = np.ptp(reference) / 255
+    assert outputs.max() > reference.max() - 12 * step
+    assert outputs.min() < reference.min() + 12 * step
+
+
+def test_calibration_is_read_for_static_only(converted, artifacts, tmp_path):
+    quantize.quantize(converted["bert"], PRECISIONS["dynamic-tensor"][0], {}, TARGET, tmp_path)
+    again = artifact.sha256(tmp_path / flatbuffer.MODEL)
+    assert again == artifact.sha256(artifacts["dynamic-tensor"] / flatbuffer.MODEL)
+
+
+def test_a_signature_that_no_calibration_utterance_fits_is_refused(converted, tmp_path):
+    with pytest.raises(InputError, match="no calibration utterance has 8 tokens or fewer"):
+        quantize.quantize(converted["bert"], STATIC, utterances(8, shortest=10), TARGET, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["float", "dynamic-tensor", "static-small"])
+def test_parity_notices_a_zeroed_layer(name, converted, artifacts, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in artifacts[name].iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    zero_tflite_layer(broken)
+    inputs = utterances(48, seed=2)
+    parity, _ = measure_parity(reference=run_all(converted["bert"], inputs), outputs=run_all(broken, inputs))
+    assert parity["relative_max_error"] > 0.5
+    assert parity["cosine_similarity_min"] < 0.85
+
+
+def test_a_file_without_layers_cannot_be_broken(tmp_path, converted):
+    model = flatbuffer.read(converted["bert"] / flatbuffer.MODEL)
+    for graph in model.subgraphs:
+        graph.operators = []
+    flatbuffer.write(model, tmp_path / flatbuffer.MODEL)
+    with pytest.raises(ValueError, match="no constant FULLY_CONNECTED weight"):
+        zero_tflite_layer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["float", "static"])
+@pytest.mark.parametrize("kept", [0, 8, 1000, 0.5, 0.99])
+def test_a_truncated_file_is_refused(name, kept, artifacts, tmp_path):
+    for file in artifacts[name].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / flatbuffer.MODEL
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(ArtifactError, match=r"LiteRT cannot open .*model\.tflite"):
+        open_runtime(tmp_path, threads=1)
+
+
+def test_a_missing_file_or_signature_is_refused(artifacts, tmp_path):
+    with pytest.raises(ArtifactError, match=r"cannot read .*signature\.json"):
+        open_runtime(tmp_path, threads=1)
+    (tmp_path / "signature.json").write_bytes((artifacts["float"] / "signature.json").read_bytes())
+    with pytest.raises(ArtifactError, match=r"has no model\.tflite"):
+        open_runtime(tmp_path, threads=1)
+
+
+def test_a_signature_the_file_does_not_have_is_refused(artifacts, tmp_path):
+    signature = artifact.read_json(artifacts["float"] / "signature.json")
+    artifact.write_json(tmp_path / "signature.json", {**signature, "sequence_lengths": [8, 12]})
+    (tmp_path / flatbuffer.MODEL).write_bytes((artifacts["float"] / flatbuffer.MODEL).read_bytes())
+    with pytest.raises(ArtifactError, match="LiteRT cannot open"):
+        open_runtime(tmp_path, threads=1)
+
+
+def test_what_is_not_tflite_is_refused(tmp_path):
+    path = tmp_path / flatbuffer.MODEL
+    with pytest.raises(ArtifactError, match="cannot read"):
+        flatbuffer.read(path)
+    path.write_bytes(b"PK" * 100)
+    with pytest.raises(ArtifactError, match="is not a TFLite file; expected identifier TFL3"):
+        flatbuffer.read(path)
+    path.write_bytes(b"\xff\xff\xff\x0fTFL3" + b"\0" * 64)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        flatbuffer.read(path)
+
+
+def test_an_utterance_longer_than_every_signature_is_refused(artifacts):
+    inputs = {name: np.ones((1, 17), np.int32) for name in INPUTS}
+    with pytest.raises(InputError, match="17 tokens do not fit; expected at most 16"):
+        open_runtime(artifacts["float"], threads=1).run(inputs)
+
+
+@pytest.mark.parametrize(
+    "precision",
+    [
+        Float(kind="float", bits=16),
+        Dynamic(kind="dynamic", weight_bits=4, granularity="channel"),
+        Static(kind="static", weight_bits=8, activation_bits=8, granularity="channel"),
+        Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor"),
+        Palettized(kind="palettized", weight_bits=4),
+    ],
+    ids=str,
+)
+def test_other_precisions_are_refused(precision, tmp_path):
+    assert not supports(precision)
+    with pytest.raises(Unsupported, match=r"tflite-nnapi cannot do .*; expected one of: float 32, dynamic wi8"):
+        quantize.quantize(tmp_path, precision, {}, TARGET, tmp_path)
+
+
+def test_supported_precisions_are_what_is_tested():
+    assert all(supports(precision) for precision, _ in PRECISIONS.values())
