@@ -1,0 +1,168 @@
+"""Run the operator tests that ship with coremltools, with our executor in place of Core ML's `predict`.
+
+`python -m benchmarks.coreml_operator_tests [PATTERN ...] [-- PYTEST ARGS]` prints passed, refused and failed. Apple wrote
+the tests and their expected values; on Linux they normally stop before predicting. `refused` are programs that use an
+operation or setting the executor has no definition of; each is listed with its count.
+"""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.coreml import Program, open_program
+from stages.coreml.errors import UnsupportedOp
+
+_HIDDEN = ("sklearn", "tensorflow", "tensorflow.compat.v1", "xgboost", "libsvm", "torchao", "executorch")
+SUITES = ("iOS14", "iOS15", "iOS16", "iOS17", "iOS18", "coreml_dialect")
+
+
+class Tally:
+    """What happened, over all tests of a run."""
+
+    def __init__(self) -> None:
+        self.predictions = 0
+        self.operations: collections.Counter[str] = collections.Counter()
+        self.refused: collections.Counter[str] = collections.Counter()
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        self.failures: list[str] = []
+
+    def as_json(self) -> str:
+        """Render for machines."""
+        return json.dumps(
+            {
+                "predictions": self.predictions,
+                "outcomes": dict(sorted(self.outcomes.items())),
+                "refused": dict(sorted(self.refused.items())),
+                "operation_types": len(self.operations),
+                "operations": dict(sorted(self.operations.items())),
+                "failures": self.failures,
+            },
+            indent=1,
+        )
+
+
+TALLY = Tally()
+
+
+def _opened(model: Any) -> Program:
+    import pytest
+
+    if not hasattr(model, "_tinsmith_program"):
+        if model.get_spec().WhichOneof("Type") != "mlProgram":
+            pytest.skip("not an ML program")
+        try:
+            model._tinsmith_program = open_program(Path(model.package_path))
+        except UnsupportedOp as error:
+            TALLY.refused[str(error).split(" (output")[0].split(";")[0]] += 1
+            pytest.skip(f"refused: {error}")
+    program: Program = model._tinsmith_program
+    return program
+
+
+def _inputs(program: Program, data: dict[str, Any]) -> dict[str, Any]:
+    """Give inputs the declared type and rank, as Core ML's Python layer does before predicting."""
+    found = {}
+    for item in program.inputs:
+        value = np.asarray(data[item.name])
+        if value.ndim > len(item.type.shape):
+            value = value.reshape(value.shape[: len(item.type.shape)])
+        found[item.name] = value.astype(item.type.dtype.numpy)
+    return found
+
+
+def predict(model: Any, data: dict[str, Any], state: Any = None) -> dict[str, Any]:
+    """Stand in for `MLModel.predict`."""
+    program = _opened(model)
+    outputs = program.run(_inputs(program, data), state=state)
+    TALLY.predictions += 1
+    TALLY.operations.update(operation.type for operation in program.function.block.walk())
+    half = {name: value.astype(np.float32) for name, value in outputs.items() if _is_half(value)}
+    return outputs | half
+
+
+def _is_half(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.float16
+
+
+def make_state(model: Any) -> Any:
+    """Stand in for `MLModel.make_state`."""
+    return _opened(model).make_state()
+
+
+def pytest_configure() -> None:
+    """Load coremltools and put the executor in `predict`'s place."""
+    for name in _HIDDEN:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    import coremltools.converters.mil.testing_utils as harness
+    from coremltools.models import model, utils
+
+    for name in [name for name in _HIDDEN if sys.modules[name] is None]:
+        del sys.modules[name]
+    utils._macos_version = lambda: (26, 0)
+    harness._IS_MACOS = True
+    model.MLModel.predict = predict
+    model.MLModel.make_state = make_state
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Leave out the older neural-network format: it has no program to interpret."""
+    items[:] = [item for item in items if "neuralnetwork" not in item.nodeid]
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """Count outcomes; a refusal is apart from a test that skips itself."""
+    if report.when == "call" or (report.when == "setup" and report.skipped):
+        refused = report.skipped and "refused:" in str(report.longrepr)
+        TALLY.outcomes["refused" if refused else report.outcome] += 1
+    if report.failed:
+        TALLY.failures.append(report.nodeid.split("tests/", 1)[-1])
+
+
+def pytest_sessionfinish() -> None:
+    """Write the tally where the caller asked for it."""
+    if "TINSMITH_TALLY" in os.environ:
+        Path(os.environ["TINSMITH_TALLY"]).write_text(TALLY.as_json())
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the tally."""
+    for line in _summary():
+        terminalreporter.write_line(line)
+
+
+def _summary() -> Iterator[str]:
+    yield f"outcomes {dict(TALLY.outcomes)}; {TALLY.predictions} predictions of {len(TALLY.operations)} operation types"
+    yield from (f"refused {count}: {what}" for what, count in TALLY.refused.most_common())
+
+
+def suite_root() -> Path:
+    """Return the folder of the operator tests in the installed coremltools, without importing it."""
+    spec = importlib.util.find_spec("coremltools")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "converters/mil/mil/ops/tests"
+
+
+def main(argv: list[str]) -> int:
+    """Run the named parts of the suite (all by default) in this process."""
+    import pytest
+
+    split = argv.index("--") if "--" in argv else len(argv)
+    parts = argv[:split] or list(SUITES)
+    where = [str(suite_root() / part) for part in parts]
+    options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(suite_root())]
+    options.remove("-x")
+    return int(pytest.main([*where, *options, *argv[split + 1 :]], plugins=[sys.modules[__name__]]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
