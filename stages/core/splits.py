@@ -45,7 +45,8 @@ def read_split(data: Path, name: str) -> Split:
     path = data / f"{name}.jsonl"
     ids: dict[str | None, int] = {label: index for index, label in enumerate(read_labels(data))}
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        # Not splitlines(): JSON strings may hold U+2028, which is no end of line in JSON Lines.
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         split = Split(
             [str(row["text"]) for row in rows], np.asarray([_class_id(row["label"], ids) for row in rows], np.int64)
         )

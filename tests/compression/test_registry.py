@@ -1,0 +1,60 @@
+"""Schema, modules and conf/ name the same compressions."""
+
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from stages.compression import transform
+from stages.schema.compression import Compression
+
+ROOT = Path(__file__).resolve().parents[2]
+PRUNED = yaml.safe_load((ROOT / "conf/compression/pruned.yaml").read_text())
+
+
+def kinds():
+    union = typing.get_args(Compression)[0]
+    return {typing.get_args(section.model_fields["kind"].annotation)[0] for section in typing.get_args(union)}
+
+
+def parse(value):
+    return TypeAdapter(Compression).validate_python(value)
+
+
+def test_every_kind_has_a_module_and_every_module_a_kind():
+    modules = {path.stem for path in (ROOT / "stages/compression").glob("*.py")} - {"__init__"}
+    assert modules == kinds()
+
+
+def test_every_module_can_be_applied_and_says_which_splits_it_reads():
+    for kind in kinds():
+        module = transform(kind)
+        assert callable(module.apply)
+        assert set(module.SPLITS) <= {"train", "validation"}
+
+
+def test_every_conf_file_is_valid():
+    paths = sorted((ROOT / "conf/compression").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        assert path.read_text().startswith(f"# @package compressions.{path.stem}\n")
+        parse(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "magic"}, "none.*prune_structured"),
+        ({"heads_fraction": 1.0}, "less than 1"),
+        ({"ffn_fraction": -0.1}, "greater than or equal to 0"),
+        ({"heads_fraction": 0.0, "ffn_fraction": 0.0}, "use kind 'none'"),
+        ({"importance_utterances": 0}, "greater than or equal to 1"),
+        ({"recovery": PRUNED["recovery"] | {"kl_weight": 0.0, "ce_weight": 0.0}}, "nothing to learn from"),
+        ({"surprise": 1}, "not permitted"),
+    ],
+)
+def test_an_impossible_compression_is_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
+        parse(PRUNED | change)
