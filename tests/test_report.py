@@ -490,10 +490,21 @@ def test_a_busy_host_is_said(build: Path) -> None:
 
 
 def test_every_runtime_label_of_the_targets_is_explained() -> None:
-    source = "".join(path.read_text() for path in Path("stages/targets").rglob("*.py"))
-    labels = set(re.findall(r'^\s*label(?:: str)? = "([^"]+)"', source, re.MULTILINE))
-    assert labels
-    assert labels <= set(wording.RUNTIMES)
+    targets = Path(__file__).parents[1] / "stages/targets"
+    source = "".join(path.read_text() for path in targets.rglob("*.py"))
+    labels = set(re.findall(r'^\s*(?:self\.)?label = f?"([^"]+)"', source, re.MULTILINE))
+    assert len(labels) >= 3
+    unexplained = wording.runtime_meaning("of nobody")
+    assert all(wording.runtime_meaning(label) != unexplained for label in labels)
+
+
+def test_interpreted_core_ml_is_said_not_to_be_apples_runtime(build: Path) -> None:
+    def interpret(value: Any) -> None:
+        value["variants"]["coreml-metal-fp16"]["runtime"] = "reference-interpreted"
+
+    rewrite(build / "verdicts.json", interpret)
+    assert "It checks the artifact" in Text(written(build)).text
+    assert "not Apple's runtime" in Text(written(build)).text
 
 
 def test_a_student_no_better_than_the_baseline_is_said(build: Path) -> None:

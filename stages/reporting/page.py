@@ -180,7 +180,7 @@ def _runtimes(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
-            "meaning": wording.RUNTIMES.get(label, wording.UNKNOWN_RUNTIME),
+            "meaning": wording.runtime_meaning(label),
             "variants": [line.key for line in lines if line.runtime == label],
         }
         for label in labels

@@ -38,7 +38,7 @@ def gap_scale(axis: Linear) -> Markup:
         if EDGE + 8 < axis(tick) < GAP_WIDTH - EDGE - 8:
             text = wording.points(tick / 100).removesuffix(".00")
             parts.append(element("text", text, x=axis(tick), y=12, text_anchor="middle", class_="tick"))
-    return canvas(GAP_WIDTH, 16, "axis of the points lost", *parts)
+    return canvas(GAP_WIDTH, 16, "axis of the points lost", *parts, class_="strip")
 
 
 def gap_strip(gap: Gap, axis: Linear, rank: int | None) -> Markup:
@@ -60,17 +60,17 @@ def gap_strip(gap: Gap, axis: Linear, rank: int | None) -> Markup:
         ends = {"x1": axis(100 * low), "x2": axis(100 * high)}
         parts.append(element("line", y1=middle, y2=middle, class_=f"bar {style}", **ends))
         parts.append(_gap_mark(100 * value, axis, 3 if rank is None else rank, style))
-    return canvas(
-        GAP_WIDTH, GAP_HEIGHT, gap.absent or f"{wording.points(gap.lost[0] if gap.lost else 0)} points", *parts
-    )
+    label = f"{wording.points(gap.lost[0])} points" if gap.lost else gap.absent
+    return canvas(GAP_WIDTH, GAP_HEIGHT, label, *parts, class_="strip")
 
 
 def _gap_mark(value: float, axis: Linear, rank: int, style: str) -> Markup:
     middle = GAP_HEIGHT / 2
-    if value > axis.high:
-        tip = f"{GAP_WIDTH:g},{middle:g} {GAP_WIDTH - 9:g},{middle - 5:g} {GAP_WIDTH - 9:g},{middle + 5:g}"
-        return element("polygon", element("title", "beyond the axis"), points=tip, class_=f"arrow {style}")
-    return mark(rank, axis(value), middle, f"mark {style}", radius=4.5)
+    if axis.low <= value <= axis.high:
+        return mark(rank, axis(value), middle, f"mark {style}", radius=4.5)
+    tip, back = (GAP_WIDTH, GAP_WIDTH - 9) if value > axis.high else (0.0, 9.0)
+    corners = f"{tip:g},{middle:g} {back:g},{middle - 5:g} {back:g},{middle + 5:g}"
+    return element("polygon", element("title", "beyond the axis"), points=corners, class_=f"arrow {style}")
 
 
 def error_axis(samples: Sequence[NDArray[np.float64]]) -> Log | None:
@@ -89,14 +89,14 @@ def error_scale(axis: Log | None, label: str) -> Markup:
     if axis is None:
         return Markup("")
     decades = range(round(log10(axis.low)), round(log10(axis.high)) + 1)
-    step = 1 if len(decades) <= 9 else 2
+    step = 1 if len(decades) <= 6 else 2
     parts = []
     for power in decades[::step]:
         x = axis(10.0**power)
         anchor = "end" if x > HISTOGRAM_WIDTH - 12 else "middle"
         text = element("tspan", str(power).replace("-", wording.MINUS), dy="-4", font_size="8")
         parts.append(element("text", "10", text, x=x, y=14, text_anchor=anchor, class_="tick"))
-    return canvas(HISTOGRAM_WIDTH, 18, label, *parts)
+    return canvas(HISTOGRAM_WIDTH, 18, label, *parts, class_="strip")
 
 
 def histogram(sample: NDArray[np.float64], axis: Log | None, rank: int, label: str) -> Markup:
@@ -123,4 +123,4 @@ def histogram(sample: NDArray[np.float64], axis: Log | None, rank: int, label: s
         )
     for value, class_ in ((float(np.median(sample)), "median"), (float(sample.max()), "worst")):
         parts.append(element("line", x1=axis(value), x2=axis(value), y1=1, y2=BASE, class_=class_))
-    return canvas(HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT, label, *parts)
+    return canvas(HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT, label, *parts, class_="strip")

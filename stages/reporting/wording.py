@@ -13,9 +13,16 @@ RUNTIMES = {
     "reference-interpreted": "The saved Core ML program, interpreted op by op in numpy. It checks the artifact (graph, "
     "weights, precisions), not Apple's runtime: Core ML may fuse, reorder or place ops elsewhere. A time of the "
     "interpreter would say nothing about a phone, so latency is not measured.",
-    "coreml": "Core ML on this Mac.",
 }
-UNKNOWN_RUNTIME = "No further description of this runtime."
+COREML = "coreml-"
+
+
+def runtime_meaning(label: str) -> str:
+    """Say what a runtime's label means for the figures beside it."""
+    if label.startswith(COREML):
+        units = label.removeprefix(COREML).replace("_", " ")
+        return f"Core ML itself, on this Mac; compute units it may choose from: {units}."
+    return RUNTIMES.get(label, "No further description of this runtime.")
 
 
 def magnitude(value: float) -> str:
