@@ -158,7 +158,10 @@ def test_tensor_names_are_short_and_unique(converted):
     names = [tensor.name.decode() for graph in model.subgraphs for tensor in graph.tensors]
     assert len(set(names)) == len(names)
     assert max(map(len, names)) < 80
-    assert any(name.startswith("bert/encoder/1/attention/self/query") for name in names)
+    weights = [weight.name.partition("#")[0] for weight in flatbuffer.weights(model)]
+    assert "arith" not in " ".join(weights)
+    assert {f"bert/encoder/1/attention/self/{role}" for role in ("query", "key", "value")} < set(weights)
+    assert len(set(weights)) == len(weights) == 15
 
 
 @pytest.mark.parametrize("name", ["float", "dynamic-channel", "static"])
@@ -288,6 +291,17 @@ def test_another_precision_than_asked_is_an_error(asked, given, message, artifac
     quantize.check_weights(weights, *PRECISIONS[given])
     with pytest.raises(ConversionError, match=message):
         quantize.check_weights(weights, *PRECISIONS[asked])
+
+
+def test_a_float_activation_in_the_second_signature_alone_is_an_error(artifacts):
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    model = flatbuffer.read(artifacts["static"] / flatbuffer.MODEL)
+    graph = model.subgraphs[1]
+    product = next(op for name, op in flatbuffer._operators(model, graph) if name == "FULLY_CONNECTED")
+    graph.tensors[product.inputs[0]].type = TensorType.FLOAT32
+    with pytest.raises(ConversionError, match="INT8 on FLOAT32 activations; expected INT8 on INT8 activations"):
+        quantize.check_weights(flatbuffer.weights(model), STATIC, TARGET)
 
 
 def test_a_file_without_weights_is_an_error():

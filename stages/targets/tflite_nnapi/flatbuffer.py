@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ ALIGNMENT = 16
 """Bytes; what the schema forces on buffer data, and SIMD kernels rely on."""
 WRAPPERS = "module/model/"
 """Attributes through which a converted module reaches the checkpoint."""
+ANONYMOUS = "arith."
+"""How the converter begins the names of constants that it does not know the origin of."""
 WEIGHT_INPUT = {"FULLY_CONNECTED": 1, "EMBEDDING_LOOKUP": 1, "BATCH_MATMUL": 1}
 """Operator → position of the input that may be a weight."""
 
@@ -30,7 +33,7 @@ class Weight:
 
     Attributes:
         buffer: index into the file's buffers.
-        name: of what the operator computes with it, in the first signature; constants have no name of their own.
+        name: of its tensor in the first signature, or of what the operator computes where that has no name.
         operator: what consumes it, through a DEQUANTIZE where there is one.
         dtype: FLOAT32, INT8, ...
         scales: number of quantisation scales: 0 in float, 1 per tensor, more per channel.
@@ -117,34 +120,39 @@ def operators(path: Path) -> Counter[str]:
 
 
 def weights(model: Any) -> list[Weight]:
-    """List the weights of matrix products and lookups, in file order."""
-    types = tensor_types()
-    found: dict[int, Weight] = {}
+    """List the weights of matrix products and lookups, in file order.
+
+    A weight that signatures use in different ways is listed once for each way.
+    """
+    found: dict[Weight, Weight] = {}
     for graph in model.subgraphs:
-        dequantized = {op.outputs[0]: op.inputs[0] for name, op in _operators(model, graph) if name == "DEQUANTIZE"}
+        expanded = {op.outputs[0]: op.inputs[0] for name, op in _operators(model, graph) if name == "DEQUANTIZE"}
         for name, op in _operators(model, graph):
-            if name not in WEIGHT_INPUT:
-                continue
-            index = op.inputs[WEIGHT_INPUT[name]]
-            tensor = graph.tensors[dequantized.get(index, index)]
-            data = model.buffers[tensor.buffer].data
-            if data is None or len(data) == 0:
-                continue
-            scale = tensor.quantization.scale if tensor.quantization is not None else None
-            found.setdefault(
-                tensor.buffer,
-                Weight(
-                    buffer=int(tensor.buffer),
-                    name=graph.tensors[op.outputs[0]].name.decode(),
-                    operator=name,
-                    dtype=types[tensor.type],
-                    scales=0 if scale is None else len(scale),
-                    expanded=index in dequantized,
-                    activation=types[graph.tensors[op.inputs[0]].type],
-                    size_bytes=len(data),
-                ),
-            )
+            weight = _weight(model, graph, name, op, expanded) if name in WEIGHT_INPUT else None
+            if weight is not None:
+                found.setdefault(replace(weight, name=""), weight)
     return list(found.values())
+
+
+def _weight(model: Any, graph: Any, operator: str, op: Any, expanded: dict[int, int]) -> Weight | None:
+    types = tensor_types()
+    index = op.inputs[WEIGHT_INPUT[operator]]
+    tensor = graph.tensors[expanded.get(index, index)]
+    data = model.buffers[tensor.buffer].data
+    if data is None or len(data) == 0:
+        return None
+    name = tensor.name.decode()
+    scale = tensor.quantization.scale if tensor.quantization is not None else None
+    return Weight(
+        buffer=int(tensor.buffer),
+        name=graph.tensors[op.outputs[0]].name.decode() if name.startswith(ANONYMOUS) else name,
+        operator=operator,
+        dtype=types[tensor.type],
+        scales=0 if scale is None else len(scale),
+        expanded=index in expanded,
+        activation=types[graph.tensors[op.inputs[0]].type],
+        size_bytes=len(data),
+    )
 
 
 def tensor_types() -> dict[int, str]:
@@ -160,6 +168,7 @@ def _operators(model: Any, graph: Any) -> Iterator[tuple[str, Any]]:
         yield names[max(code.builtinCode, code.deprecatedBuiltinCode)], op
 
 
+@cache
 def _names(enumeration: str) -> dict[int, str]:
     from ai_edge_litert import schema_py_generated as schema
 
@@ -167,11 +176,16 @@ def _names(enumeration: str) -> dict[int, str]:
 
 
 def _short(name: str) -> str:
-    # Of several fused locations the last is the operator that gave the tensor its value.
-    path, _, _ = name.split(";;")[-1].partition(";")
-    # Each component is `package.module.Class_attribute`; the root has no attribute.
-    parts = [part.rpartition(".")[2].partition("_")[2] for part in path.split("/") if "." in part]
-    return "/".join(part for part in parts if part).removeprefix(WRAPPERS) or path
+    # Fused locations are joined by `;;`. A LayerNorm stands first where its scale was folded into the layer after it.
+    paths = [_path(location) for location in name.split(";;")]
+    return next((path for path in paths if "Norm" not in path.rpartition("/")[2]), paths[-1])
+
+
+def _path(location: str) -> str:
+    # `package.module.Class_attribute/...;ordinal`; the root has no attribute.
+    scope = location.partition(";")[0]
+    parts = [part.rpartition(".")[2].partition("_")[2] for part in scope.split("/") if "." in part]
+    return "/".join(part for part in parts if part).removeprefix(WRAPPERS) or scope
 
 
 def _builder() -> Any:
