@@ -71,6 +71,10 @@ class Source(Section):
     data: dict[str, str]
 
 
+class Distilled(Section):
+    student: dict[str, str]
+
+
 class Compressed(Section):
     compression: str
 
@@ -128,7 +132,7 @@ class Build:
                 },
                 "test_logits.npy": self.test[name].astype(np.float32),
             }
-            self.write(name, name, files, **parents)
+            self.write(name, name, files, Distilled(student={"kind": "shape"}), **parents)
             parents |= {name: self.root / name}
 
     def _compression(self, name: str, noise: float) -> None:
@@ -496,6 +500,14 @@ def test_every_runtime_label_of_the_targets_is_explained() -> None:
     assert len(labels) >= 3
     unexplained = wording.runtime_meaning("of nobody")
     assert all(wording.runtime_meaning(label) != unexplained for label in labels)
+
+
+def test_a_teacher_passed_through_is_not_called_a_student_that_learned(build: Path) -> None:
+    assert "which learned from a 6-layer bert teacher" in Text(written(build)).text
+    rewrite(build / "student" / artifact.MANIFEST, lambda value: value["params"].update(student={"kind": "none"}))
+    text = Text(written(build)).text
+    assert "learned" not in text
+    assert "not distilled" in text
 
 
 def test_interpreted_core_ml_is_said_not_to_be_apples_runtime(build: Path) -> None:

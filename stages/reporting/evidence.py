@@ -88,12 +88,25 @@ class Host:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the report says."""
+    """All that the report says.
+
+    Attributes:
+        lines: the variants, by platform.
+        data: number of `labels`, `params` and `summary` of the data set.
+        teacher: what came in.
+        student: what was compressed.
+        distilled: whether the student learned from the teacher, or is the teacher passed through.
+        gaps: of every step.
+        spreads: variant → how its errors are distributed.
+        lineage: what the manifests name.
+        hosts: where benchmarks were taken.
+    """
 
     lines: list[Line]
     data: dict[str, Any]
     teacher: Checkpoint
     student: Checkpoint
+    distilled: bool
     gaps: list[Gap]
     spreads: dict[str, Spread]
     lineage: Lineage
@@ -125,6 +138,7 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         },
         teacher=read_checkpoint(build / "teacher"),
         student=read_checkpoint(build / "student"),
+        distilled=artifact.manifest(build / "student")["params"]["student"]["kind"] != "none",
         gaps=read_gaps(variants, build),
         spreads={
             line.key: read_spread(build / "reference" / line.compression, build / "parity" / line.key) for line in lines
