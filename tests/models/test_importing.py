@@ -1,0 +1,169 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from stages.core.errors import ConfigError, InputError
+from stages.models import checkpoint, importing
+from stages.models.encode import encode, logits
+
+LABELS = ["alarm", "lights", "music", "weather"]
+
+
+@pytest.fixture
+def directory(tmp_path, make_model, tokenizer):
+    out = tmp_path / "outside"
+    out.mkdir()
+    checkpoint.save(make_model(), tokenizer, out)
+    return out
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_checkpoint_of_every_family_is_taken_in(family, tmp_path, make_model, tokenizer):
+    checkpoint.save(make_model(family), tokenizer, tmp_path)
+    model, loaded = importing.read(tmp_path, LABELS, 16)
+    encoded = encode(loaded, ["wake word1"], 16)
+    np.testing.assert_allclose(logits(model, encoded), logits(make_model(family), encoded), atol=1e-5)
+
+
+def test_labels_in_another_order_are_renumbered_without_changing_an_answer(directory, make_model, tokenizer):
+    shuffled = ["music", "alarm", "weather", "lights"]
+    edit(directory / "config.json", id2label=dict(enumerate(shuffled)), label2id={n: i for i, n in enumerate(shuffled)})
+    model, _ = importing.read(directory, LABELS, 16)
+    encoded = encode(tokenizer, ["wake word1", "song word2 word3"], 16)
+    expected, found = logits(make_model(), encoded), logits(model, encoded)
+    assert model.config.id2label == dict(enumerate(LABELS))
+    assert model.config.label2id == {name: index for index, name in enumerate(LABELS)}
+    for index, name in enumerate(LABELS):
+        np.testing.assert_allclose(found[:, index], expected[:, shuffled.index(name)], atol=1e-6)
+
+
+def test_other_labels_are_refused_naming_at_most_five(directory):
+    labels = ["alarm", "lights", *(f"new{index}" for index in range(7))]
+    message = r"7 missing \('new0', 'new1', 'new2', 'new3', 'new4', …\), 2 extra \('music', 'weather'\); expected the 9"
+    with pytest.raises(InputError, match=message):
+        importing.read(directory, labels, 16)
+
+
+def test_two_outputs_of_one_name_are_refused(directory):
+    edit(directory / "config.json", id2label={0: "alarm", 1: "lights", 2: "music", 3: "alarm"}, label2id={})
+    with pytest.raises(InputError, match="labels are not the data's"):
+        importing.read(directory, ["alarm", "lights", "music"], 16)
+
+
+def test_pickled_weights_are_refused_with_the_command_that_converts_them(directory):
+    (directory / "model.safetensors").unlink()
+    torch.save({}, directory / "pytorch_model.bin")
+    message = r"only pickled weights \('pytorch_model.bin'\).*python -c \"from transformers.*use_safetensors=False"
+    with pytest.raises(InputError, match=message):
+        importing.read(directory, LABELS, 16)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_checkpoint_that_brings_code_is_refused(directory, name):
+    edit(directory / name, auto_map={"AutoModel": "modeling.Evil"})
+    with pytest.raises(InputError, match=r"names code of its own \(auto_map\), which is never run"):
+        importing.read(directory, LABELS, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "has no config.json"),
+        ("model.safetensors", "has no model.safetensors"),
+        ("tokenizer.json", "has no tokenizer; expected one of: tokenizer.json"),
+    ],
+)
+def test_a_missing_file_is_named(directory, name, message):
+    (directory / name).unlink()
+    with pytest.raises(InputError, match=message):
+        importing.read(directory, LABELS, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "cannot read '.*config.json'"),
+        ("model.safetensors", "cannot load checkpoint"),
+        ("tokenizer.json", "cannot load tokenizer"),
+    ],
+)
+def test_a_truncated_file_is_one_line(directory, name, message):
+    whole = (directory / name).read_bytes()
+    (directory / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=message) as caught:
+        importing.read(directory, LABELS, 16)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bare_encoder_is_refused_rather_than_given_a_random_head(directory, make_model, tokenizer):
+    make_model().bert.save_pretrained(directory)
+    edit(directory / "config.json", id2label=dict(enumerate(LABELS)), label2id={n: i for i, n in enumerate(LABELS)})
+    with pytest.raises(InputError, match="lacks weights 'classifier"):
+        importing.read(directory, LABELS, 16)
+
+
+def test_a_tokenizer_of_another_checkpoint_is_refused(directory, make_model, tokenizer):
+    smaller = make_model()
+    smaller.resize_token_embeddings(20)
+    checkpoint.save(smaller, tokenizer, directory)
+    with pytest.raises(InputError, match="ids up to 48; expected ids below the 20 rows"):
+        importing.read(directory, LABELS, 16)
+
+
+def test_fewer_positions_than_the_task_needs_is_refused(directory):
+    with pytest.raises(InputError, match="has 16 positions and the task's max_length is 32"):
+        importing.read(directory, LABELS, 32)
+
+
+def test_another_family_is_refused(directory):
+    edit(directory / "config.json", model_type="roberta")
+    with pytest.raises(InputError, match="family 'roberta'; expected one of: bert"):
+        importing.read(directory, LABELS, 16)
+
+
+def test_an_unknown_family_is_one_line(directory):
+    edit(directory / "config.json", model_type="nonsense")
+    with pytest.raises(InputError, match="cannot load '.*config.json'"):
+        importing.read(directory, LABELS, 16)
+
+
+def test_a_directory_is_located_and_has_no_revision(directory):
+    assert importing.locate(str(directory), None) == directory
+    with pytest.raises(ConfigError, match="is a local directory and has no revision; next: set revision: null"):
+        importing.locate(str(directory), "0" * 40)
+
+
+def test_a_missing_directory_is_refused_before_any_hub_is_asked():
+    with pytest.raises(InputError, match="'no/such' is not a directory; expected a local Hugging Face directory"):
+        importing.locate("no/such", None)
+
+
+def test_a_hub_id_needs_a_revision_that_cannot_move():
+    with pytest.raises(ConfigError, match="revision 'main' can move; expected a commit hash"):
+        importing.locate("someone/something", "main")
+
+
+def test_an_unreachable_hub_is_one_line(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="cannot download 'someone/something' at 000000000000: ") as caught:
+        importing.locate("someone/something", "0" * 40)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_data_files_are_asked_of_a_hub(monkeypatch, tmp_path):
+    asked = SimpleNamespace()
+
+    def download(path, revision, allow_patterns):
+        asked.patterns, asked.revision = allow_patterns, revision
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert importing.locate("someone/something", "a" * 40) == tmp_path
+    assert asked.revision == "a" * 40
+    assert not [name for name in asked.patterns if name.endswith((".bin", ".py", "*"))]

@@ -1,0 +1,146 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from stages import distill, teacher
+from stages.core import artifact, splits
+from stages.core.errors import ArtifactError
+from stages.models import checkpoint
+
+TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
+TRAINING = {
+    "epochs": 6.0,
+    "batch_size": 16,
+    "learning_rate": 5e-3,
+    "weight_decay": 0.01,
+    "warmup_fraction": 0.1,
+    "label_smoothing": 0.0,
+    "token_masking": 0.0,
+    "dropout": 0.0,
+    "seed": 0,
+}
+DISTILL = {
+    "temperature": 2.0,
+    "kl_weight": 1.0,
+    "ce_weight": 0.2,
+    "hidden_weight": 0.0,
+    "augmentations": 1,
+    "training": TRAINING,
+}
+SHAPE = {"kind": "shape", "layers": 1, "hidden_size": 16, "heads": 2, "ffn_size": 24, "activation": "quick_gelu"}
+RESULTS = {"manifest.json", "evaluation.json", "test_logits.npy"}
+
+
+def parameters(student, **changes):
+    return distill.Params.model_validate({"task": TASK, "student": student, "distill": {**DISTILL, **changes}})
+
+
+@pytest.fixture(scope="session")
+def random_teacher(data, make_model, tokenizer, tmp_path_factory):
+    """The output of `teacher` for an untrained checkpoint of a family."""
+
+    def build(family):
+        base = tmp_path_factory.mktemp(family)
+        (base / "outside").mkdir()
+        checkpoint.save(make_model(family), tokenizer, base / "outside")
+        section = {"kind": "checkpoint", "path": str(base / "outside"), "revision": None, "licence": "unknown"}
+        teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": section}), data, base / "teacher")
+        return base / "teacher"
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def trained_teacher(data, tmp_path_factory):
+    """A small BERT that has learned the toy intents."""
+    out = tmp_path_factory.mktemp("trained") / "teacher"
+    section = {**SHAPE, "kind": "train", "family": "bert", "hidden_size": 32, "vocabulary_size": 80, "licence": "x",
+               "training": {**TRAINING, "epochs": 20.0}}  # fmt: skip
+    teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": section}), data, out)
+    return out
+
+
+def test_no_student_passes_the_files_of_every_family_through(family, data, random_teacher, tmp_path):
+    given, out = random_teacher(family), tmp_path / "student"
+    distill.run(parameters({"kind": "none"}), data, given, out)
+    artifact.require(out)
+    recorded, passed = artifact.manifest(given)["files"], artifact.manifest(out)["files"]
+    assert set(recorded) == set(passed)
+    assert all(recorded[name] == passed[name] for name in set(recorded) - {"evaluation.json"})
+    before, after = (artifact.read_json(path / "evaluation.json") for path in (given, out))
+    assert after == {**before, "agreement_with_teacher": 1.0,
+                     "agreement_with_teacher_interval": after["agreement_with_teacher_interval"]}  # fmt: skip
+
+
+def test_no_student_leaves_the_teachers_learning_curve_behind(data, trained_teacher, tmp_path):
+    distill.run(parameters({"kind": "none"}), data, trained_teacher, tmp_path / "student")
+    assert not (tmp_path / "student/history.csv").exists()
+
+
+def test_a_student_of_every_family_is_smaller_and_of_that_family(family, data, random_teacher, tmp_path):
+    given, out = random_teacher(family), tmp_path / "student"
+    distill.run(parameters(SHAPE, training={**TRAINING, "epochs": 0.5}), data, given, out)
+    artifact.require(out)
+    scores, before = (artifact.read_json(path / "evaluation.json") for path in (out, given))
+    assert scores["parameters"] < before["parameters"]
+    assert checkpoint.load_config(out).model_type == family
+    assert checkpoint.load_model(out).config.id2label == dict(enumerate(splits.read_labels(data)))
+    assert (out / "tokenizer.json").read_bytes() == (given / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("hidden_weight", [0.0, 0.5])
+def test_a_student_learns_what_its_teacher_knows(hidden_weight, data, trained_teacher, tmp_path):
+    out = tmp_path / "student"
+    training = {**TRAINING, "epochs": 12.0, "learning_rate": 1e-2}
+    shape = {**SHAPE, "hidden_size": 24}
+    distill.run(parameters(shape, hidden_weight=hidden_weight, training=training), data, trained_teacher, out)
+    scores, before = (artifact.read_json(path / "evaluation.json") for path in (out, trained_teacher))
+    assert scores["accuracy"] > 0.9 * before["accuracy"] > 0.7
+    found, given = np.load(out / "test_logits.npy"), np.load(trained_teacher / "test_logits.npy")
+    assert scores["agreement_with_teacher"] == (found.argmax(1) == given.argmax(1)).mean()
+    assert not [name for name in checkpoint.load_model(out).state_dict() if "projection" in name]
+    with (out / "history.csv").open() as stream:
+        assert [row["step"] for row in csv.DictReader(stream)] == [str(12 * (epoch + 1)) for epoch in range(12)]
+
+
+def test_the_lineage_names_data_and_teacher(data, trained_teacher, tmp_path):
+    distill.run(parameters({"kind": "none"}), data, trained_teacher, tmp_path / "student")
+    parents = artifact.manifest(tmp_path / "student")["parents"]
+    assert parents == {"data": artifact.digest(data), "teacher": artifact.digest(trained_teacher)}
+
+
+def test_two_processes_distil_the_same_bytes(data, trained_teacher, tmp_path):
+    tree = {"task": TASK, "student": SHAPE, "distill": {**DISTILL, "training": {**TRAINING, "dropout": 0.1}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    found = []
+    for name, threads in (("first", "1"), ("second", "2")):
+        command = [sys.executable, "-m", "stages.distill", "--params", str(tmp_path / "params.yaml")]
+        paths = ["--data", str(data), "--teacher", str(trained_teacher), "--out", str(tmp_path / name)]
+        subprocess.run([*command, *paths], check=True, env={**os.environ, "OMP_NUM_THREADS": threads})
+        found.append(artifact.manifest(tmp_path / name)["files"])
+    assert found[0] == found[1]
+
+
+def test_an_altered_teacher_is_refused(data, random_teacher, tmp_path):
+    given = random_teacher("bert")
+    config = json.loads((given / "config.json").read_text())
+    (given / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    with pytest.raises(ArtifactError, match="is not what its stage wrote: 'config.json' has sha256"):
+        distill.run(parameters({"kind": "none"}), data, given, tmp_path / "student")
+    assert not (tmp_path / "student").exists()
+
+
+def test_heads_that_do_not_divide_the_width_exit_1_with_one_line(data, random_teacher, tmp_path, capsys):
+    tree = {"task": TASK, "student": {**SHAPE, "heads": 3}, "distill": DISTILL}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    given = random_teacher("bert")
+    arguments = ["--params", tmp_path / "params.yaml", "--data", data, "--teacher", given, "--out", tmp_path / "out"]
+    assert distill.main([str(argument) for argument in arguments]) == 1
+    assert capsys.readouterr().err == "error: 3 heads do not divide an attention of width 16\n"
+    assert not (tmp_path / "out").exists()

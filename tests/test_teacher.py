@@ -1,0 +1,141 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from stages import teacher
+from stages.core import artifact, splits
+from stages.models import checkpoint
+from stages.models.encode import encode, logits
+
+TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
+TRAINED = {
+    "kind": "train",
+    "family": "bert",
+    "layers": 1,
+    "hidden_size": 32,
+    "heads": 2,
+    "ffn_size": 48,
+    "activation": "quick_gelu",
+    "vocabulary_size": 80,
+    "licence": "Apache-2.0",
+    "training": {
+        "epochs": 20.0,
+        "batch_size": 16,
+        "learning_rate": 5e-3,
+        "weight_decay": 0.01,
+        "warmup_fraction": 0.1,
+        "label_smoothing": 0.0,
+        "token_masking": 0.05,
+        "dropout": 0.0,
+        "seed": 0,
+    },
+}
+
+
+def parameters(**section):
+    return teacher.Params.model_validate({"task": TASK, "teacher": section})
+
+
+def imported(path):
+    return parameters(kind="checkpoint", path=str(path), revision=None, licence="unknown")
+
+
+@pytest.fixture
+def outside(tmp_path, make_model, tokenizer):
+    def save(family="bert"):
+        directory = tmp_path / "outside" / family
+        directory.mkdir(parents=True)
+        checkpoint.save(make_model(family), tokenizer, directory)
+        return directory
+
+    return save
+
+
+def test_a_checkpoint_of_every_family_passes_through(family, data, outside, tmp_path):
+    directory, out = outside(family), tmp_path / "teacher"
+    teacher.run(imported(directory), data, out)
+    artifact.require(out)
+    model, tokenizer = checkpoint.load_model(out), checkpoint.load_tokenizer(out)
+    test = splits.read_split(data, "test")
+    stored = np.load(out / "test_logits.npy")
+    np.testing.assert_allclose(stored, logits(model, encode(tokenizer, test.texts, 16)), atol=1e-5)
+    scores = artifact.read_json(out / "evaluation.json")
+    assert scores["accuracy"] == (stored.argmax(1) == test.labels).mean()
+    assert (scores["n"], scores["parameters"]) == (40, model.num_parameters())
+    assert scores["truncated"] == {"train": 0, "validation": 0, "test": 0}
+    assert not (out / "history.csv").exists()
+
+
+def test_the_manifest_names_the_data_and_the_imported_weights(data, outside, tmp_path):
+    directory, out = outside(), tmp_path / "teacher"
+    teacher.run(imported(directory), data, out)
+    assert artifact.manifest(out)["parents"] == {
+        "checkpoint": artifact.sha256(directory / "model.safetensors"),
+        "data": artifact.digest(data),
+    }
+
+
+def test_a_teacher_trained_from_scratch_learns_the_train_split(data, tmp_path):
+    out = tmp_path / "teacher"
+    teacher.run(parameters(**TRAINED), data, out)
+    config = json.loads((out / "config.json").read_text())
+    assert list(config["id2label"].values()) == splits.read_labels(data)
+    assert artifact.read_json(out / "evaluation.json")["accuracy"] > 0.8
+    assert checkpoint.load_tokenizer(out).is_fast
+    with (out / "history.csv").open() as stream:
+        assert [row["epoch"] for row in csv.DictReader(stream)] == [str(epoch) for epoch in range(1, 21)]
+
+
+def test_two_processes_train_the_same_bytes(data, tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": TRAINED}))
+    found = []
+    for name, threads in (("first", "1"), ("second", "2")):
+        command = [sys.executable, "-m", "stages.teacher", "--params", str(tmp_path / "params.yaml")]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        subprocess.run([*command, "--data", str(data), "--out", str(tmp_path / name)], check=True, env=environment)
+        found.append(artifact.manifest(tmp_path / name)["files"])
+    assert found[0] == found[1]
+
+
+def test_truncated_texts_are_counted(data, outside, tmp_path):
+    settings = imported(outside())
+    task = settings.task.model_copy(update={"max_length": 6, "sequence_lengths": [6]})
+    teacher.run(settings.model_copy(update={"task": task}), data, tmp_path / "teacher")
+    long = sum(len(text.split()) > 4 for text in splits.read_split(data, "test").texts)
+    assert artifact.read_json(tmp_path / "teacher/evaluation.json")["truncated"]["test"] == long > 0
+
+
+def test_a_bad_checkpoint_exits_1_with_one_line_and_leaves_nothing(data, tmp_path, capsys):
+    section = imported(tmp_path / "absent").model_dump()["teacher"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": section}))
+    arguments = ["--params", tmp_path / "params.yaml", "--data", data, "--out", tmp_path / "build/teacher"]
+    assert teacher.main([str(argument) for argument in arguments]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "is not a directory; expected a local Hugging Face directory" in error
+    assert "\n" not in error
+    assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.real
+def test_the_real_teacher_keeps_its_accuracy_on_clinc150(real, tmp_path):
+    rows = json.loads((real / "clinc150/data_full.json").read_text())
+    data = tmp_path / "data"
+    with artifact.writing(data, stage="prepare", parents={}) as temporary:
+        for name, key in {"train": "val", "validation": "val", "test": "test"}.items():
+            lines = [
+                json.dumps({"text": text, "label": label}) for text, label in rows[key][:: 10 if key == "val" else 1]
+            ]
+            (temporary / f"{name}.jsonl").write_text("\n".join(lines))
+        artifact.write_json(temporary / "labels.json", sorted({label for _, label in rows["test"]}))
+    task = {"name": "classify", "max_length": 32, "sequence_lengths": [32]}
+    section = {"kind": "checkpoint", "path": str(real / "clinc150_teacher"), "revision": None, "licence": "x"}
+    teacher.run(teacher.Params.model_validate({"task": task, "teacher": section}), data, tmp_path / "teacher")
+    scores = artifact.read_json(tmp_path / "teacher/evaluation.json")
+    assert (round(scores["accuracy"], 4), scores["n"], scores["truncated"]["test"]) == (0.9096, 4500, 2)
