@@ -73,6 +73,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "marks": {entry["name"]: entry["mark"] for entry in legend},
         "refused": _refused(lines),
         "counts": {verdict: sum(line.verdict == verdict for line in lines) for verdict in VERDICTS},
+        "interpreted": sum(line.verdict == "pass" and line.runtime == wording.INTERPRETED for line in lines),
         "fastest": best(lines, "latency_p50_ms"),
         "smallest": best(lines, "size_bytes"),
         "sizes_of_test": sorted({int(line.values["n"]) for line in lines if "accuracy" in line.values}),

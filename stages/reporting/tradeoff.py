@@ -13,6 +13,8 @@ from stages.reporting.svg import Linear, Log, around, canvas, element, mark
 
 WIDTH, HEIGHT = 580.0, 372.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 566.0, 14.0, 326.0
+# A name further from its mark than this, in pixels, is tied to it by a line.
+FAR = 20
 Box = tuple[float, float, float, float]
 
 
@@ -34,7 +36,7 @@ def tradeoff(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher:
     for rank in sorted({line.rank for line in shown}):
         parts.append(_step([line for line in shown if line.rank == rank], x, y, cost, scale))
     parts += [_point(line, x, y, cost, scale) for line in shown]
-    parts += _labels(shown, x, y, cost, scale)
+    parts += _labels(shown, x, y, cost, scale, teacher)
     return canvas(WIDTH, HEIGHT, f"accuracy in percent against {unit}, one mark per variant", *parts, class_="plot")
 
 
@@ -95,28 +97,33 @@ def _point(line: Line, x: Log, y: Linear, cost: str, scale: float) -> Markup:
     return Markup("").join([whisker, mark(line.rank, px, py, f"mark t{line.rank}{hollow}", title=title)])
 
 
-def _labels(shown: Sequence[Line], x: Log, y: Linear, cost: str, scale: float) -> list[Markup]:
-    """Place each name at the first of eight places where it covers no mark, no other name and no edge."""
+def _labels(shown: Sequence[Line], x: Log, y: Linear, cost: str, scale: float, teacher: float) -> list[Markup]:
+    """Place each name at the nearest spot where it covers no mark, no other name and no edge."""
     spots = {line.key: (x(line.values[cost] * scale), y(100 * line.values["accuracy"])) for line in shown}
     taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in spots.values()]
+    taken.append((RIGHT - 105, y(100 * teacher) - 16, RIGHT, y(100 * teacher) - 1))
     parts = []
     for line in sorted(shown, key=lambda line: spots[line.key]):
         px, py = spots[line.key]
         text = line.short if line.verdict == "pass" else f"{line.short} ({line.verdict.replace('_', ' ')})"
         if 100 * line.values["accuracy"] < y.low:
             text += f" ↓ {wording.percent(line.values['accuracy'], 1)} %"
-        width = 6.0 * len(text)
-        places = [
-            (px + 8, py - 8), (px + 8, py + 16), (px + 9, py + 4), (px - 9 - width, py + 4),
-            (px - width / 2, py - 11), (px - width / 2, py + 20), (px - 8 - width, py - 8), (px - 8 - width, py + 16),
-            (px + 9, py + 28), (px + 9, py - 20),
-        ]  # fmt: skip
-        boxes = [(left, base - 10, left + width, base + 3) for left, base in places]
-        free = [box for box in boxes if not any(_overlap(box, other) for other in taken) and _inside(box)]
-        box = (free or boxes)[0]
+        box = _place(px, py, 6.3 * len(text), taken)
         taken.append(box)
+        if abs(box[3] - 3 - py) > FAR:
+            foot = (box[0] if box[0] > px else box[2], (box[1] + box[3]) / 2)
+            parts.append(element("line", x1=px, y1=py, x2=foot[0], y2=foot[1], class_=f"leader t{line.rank}"))
         parts.append(element("text", text, x=box[0], y=box[3] - 3, class_=f"point t{line.rank}"))
     return parts
+
+
+def _place(px: float, py: float, width: float, taken: Sequence[Box]) -> Box:
+    """Return the first free box of a name: right of its mark, left of it, then further up and down."""
+    near = [(left, dy) for dy in (-8, 16, 4) for left in (px + 8, px - 8 - width)]
+    far = [(left, dy) for dy in (30, -22, 44, -36, 58, -50, 72) for left in (px + 16, px - 16 - width)]
+    boxes = [(left, py + dy - 10, left + width, py + dy + 3) for left, dy in (*near, *far)]
+    free = (box for box in boxes if _inside(box) and not any(_overlap(box, other) for other in taken))
+    return next(free, boxes[0])
 
 
 def _overlap(first: Box, second: Box) -> bool:

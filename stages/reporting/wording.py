@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 MINUS = "\N{MINUS SIGN}"
 
+INTERPRETED = "reference-interpreted"
+
 RUNTIMES = {
     "litert-cpu-xnnpack": "LiteRT's own CPU kernels (XNNPACK), the ones an Android app falls back to when no "
     "accelerator takes an op. NNAPI itself is not on this host.",
     "onnxruntime-cpu": "ONNX Runtime's CPU kernels: what ships is what ran.",
-    "reference-interpreted": "The saved Core ML program, interpreted op by op in numpy. It checks the artifact (graph, "
+    INTERPRETED: "The saved Core ML program, interpreted op by op in numpy. It checks the artifact (graph, "
     "weights, precisions), not Apple's runtime: Core ML may fuse, reorder or place ops elsewhere. A time of the "
     "interpreter would say nothing about a phone, so latency is not measured.",
 }
