@@ -1,4 +1,4 @@
-"""Run a `model.mlpackage` with Core ML, on macOS."""
+"""Run a `model.mlpackage`: with Core ML on macOS, elsewhere with the reference executor, which says so in its label."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, Unsupported
+from stages.coreml import LABEL, Program, open_program
 from stages.targets.base import OUTPUTS, Inputs, Signature, pad_to_signature, read_signature
 
 PACKAGE = "model.mlpackage"
@@ -22,7 +23,12 @@ MACOS_OF_SPECIFICATION = {7: 13, 8: 14, 9: 15}
 
 
 def available() -> str | None:
-    """Return None where Core ML runs, else the reason it cannot run here."""
+    """Return None: the reference executor runs the artifact on every host."""
+    return None
+
+
+def coreml_unavailable() -> str | None:
+    """Return None where Core ML itself runs, else the reason it cannot run here."""
     system = {"Darwin": "macOS"}.get(platform.system(), platform.system())
     if system != "macOS":
         return f"Core ML runs on macOS only; this host is {system}"
@@ -37,8 +43,8 @@ def available() -> str | None:
 
 
 def timing_unavailable() -> str | None:
-    """Return None where a latency measured here means something, else the reason it does not."""
-    return available()
+    """Return None where a latency measured here means something: the reference executor's says nothing of a phone."""
+    return coreml_unavailable()
 
 
 class CoremlRuntime:
@@ -65,24 +71,53 @@ class CoremlRuntime:
         return {name: np.asarray(outputs[name], np.float32) for name in OUTPUTS}
 
 
-def open_runtime(artifact: Path, threads: int, units: ComputeUnits = "ALL") -> CoremlRuntime:  # noqa: ARG001
-    """Open an artifact directory for inference.
+class ReferenceRuntime:
+    """An opened `model.mlpackage`, interpreted in numpy.
+
+    It checks the artifact and not Apple's runtime: fused kernels, fp16 accumulation and placement are Core ML's own.
+
+    Attributes:
+        label: `reference-interpreted`.
+    """
+
+    def __init__(self, program: Program, signature: Signature) -> None:
+        """Wrap a loaded program."""
+        self.label = LABEL
+        self._program = program
+        self._signature = signature
+
+    def run(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
+        """Compute logits fp32 [1, labels] of one utterance, every value rounded to its declared type.
+
+        Raises:
+            InputError: an input is missing, of another type or shape, or longer than the artifact allows.
+        """
+        padded = pad_to_signature(inputs, self._signature.sequence_lengths, self._signature.pad_token_id)
+        outputs = self._program.run(padded, mode="declared")
+        return {name: np.asarray(outputs[name], np.float32) for name in OUTPUTS}
+
+
+def open_runtime(
+    artifact: Path,
+    threads: int,
+    units: ComputeUnits = "ALL",  # noqa: ARG001
+) -> CoremlRuntime | ReferenceRuntime:
+    """Open an artifact directory for inference, with Core ML where it is to be had.
 
     Args:
         artifact: output of `quantize`.
-        threads: unused: Core ML has no such setting and schedules its CPU work itself.
+        threads: unused: neither Core ML nor the executor has such a setting.
         units: processors Core ML may choose from.
 
     Raises:
-        Unsupported: Core ML cannot run here, or not a program of this deployment target.
+        Unsupported: this macOS is too old for the program's deployment target.
         ArtifactError: the package or its signature is missing or damaged.
     """
-    reason = available()
-    if reason:
-        raise Unsupported(reason, next_step="open the artifact on a Mac")
     signature = read_signature(artifact)
     if not (artifact / PACKAGE).is_dir():
         raise ArtifactError(f"'{artifact}' has no {PACKAGE}", next_step="run `dvc repro`")
+    if coreml_unavailable():
+        return ReferenceRuntime(open_program(artifact / PACKAGE), signature)
     return CoremlRuntime(_load(artifact / PACKAGE, units), signature, units)
 
 

@@ -19,6 +19,11 @@ def available() -> str | None:
     return None if util.find_spec("ai_edge_litert") else "ai-edge-litert is not installed"
 
 
+def timing_unavailable() -> str | None:
+    """Return None where a latency measured here means something, else the reason it does not."""
+    return available()
+
+
 class LitertRuntime:
     """An opened `model.tflite`, for one thread: two threads in one runtime silently read each other's tensors.
 
