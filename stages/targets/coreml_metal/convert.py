@@ -31,15 +31,15 @@ def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> Non
         Unsupported: several lengths on a deployment target that enumerates the shapes of one input only.
         ConversionError: coremltools cannot express the checkpoint, or gave other inputs or outputs.
     """
-    from stages.models.checkpoint import load_config
-    from stages.models.export import load_export_module
-
     lengths = task.sequence_lengths
     if len(lengths) > 1 and target.minimum_deployment_target != "iOS18":
         raise Unsupported(
             f"coreml-metal cannot serve lengths {lengths} at {target.minimum_deployment_target}",
             expected="one of task.sequence_lengths, or minimum_deployment_target iOS18",
         )
+    from stages.models.checkpoint import load_config
+    from stages.models.export import load_export_module
+
     ct = toolchain.load_with_torch()
     pipeline = ct.PassPipeline()
     pipeline.remove_passes({"common::guard_negative_gather_indices"})

@@ -99,8 +99,8 @@ class ReferenceRuntime:
 
 def open_runtime(
     artifact: Path,
-    threads: int,
-    units: ComputeUnits = "ALL",  # noqa: ARG001
+    threads: int,  # noqa: ARG001
+    units: ComputeUnits = "ALL",
 ) -> CoremlRuntime | ReferenceRuntime:
     """Open an artifact directory for inference, with Core ML where it is to be had.
 

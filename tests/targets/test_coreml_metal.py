@@ -1,0 +1,403 @@
+"""Core ML: one conversion of every family, every precision, and the ways in which they may go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from stages.core import artifact
+from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
+from stages.schema.task import Task
+from stages.schema.variant import CoremlMetal, Dynamic, Float, Palettized, Static, WeightOnly
+from stages.targets import coreml_metal
+from stages.targets.base import Signature, read_signature
+from stages.targets.coreml_metal import canonical, package, runtime, toolchain
+from stages.targets.coreml_metal import quantize as lowering
+from stages.targets.coreml_metal.convert import check_interface, convert
+from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, constants
+from tests.targets.faults_coreml import overwrite, zero_coreml_layer
+
+LENGTHS = [8, 16]
+TASK = Task(name="classify", max_length=16, sequence_lengths=LENGTHS)
+TARGET = CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18")
+IOS17 = CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS17")
+FP32, FP16 = Float(kind="float", bits=32), Float(kind="float", bits=16)
+WI8 = WeightOnly(kind="weight_only", weight_bits=8, granularity="channel")
+WI4 = WeightOnly(kind="weight_only", weight_bits=4, granularity="channel")
+PAL2, PAL4 = (Palettized(kind="palettized", weight_bits=bits) for bits in (2, 4))
+PRECISIONS = {"fp32": FP32, "fp16": FP16, "wi8": WI8, "wi4": WI4, "pal2": PAL2, "pal4": PAL4}
+OPS = {"wi8": "constexpr_blockwise_shift_scale", "wi4": "constexpr_blockwise_shift_scale"}
+OPS |= {"pal2": "constexpr_lut_to_dense", "pal4": "constexpr_lut_to_dense"}
+
+# Runs in a process of its own: converts one checkpoint, then lowers it; prints what quantize alone imported.
+WORKER = """
+import sys
+from pathlib import Path
+from pydantic import TypeAdapter
+from stages.schema.task import Task
+from stages.schema.variant import CoremlMetal, Precision
+step, source, out, task, target, *precision = sys.argv[1:]
+target = CoremlMetal.model_validate_json(target)
+if step == "convert":
+    from stages.targets.coreml_metal.convert import convert
+    convert(Path(source), Task.model_validate_json(task), target, Path(out))
+else:
+    from stages.targets.coreml_metal.quantize import quantize
+    for item in precision:
+        name, _, value = item.partition("=")
+        (Path(out) / name).mkdir()
+        quantize(Path(source), TypeAdapter(Precision).validate_json(value), {}, target, Path(out) / name)
+print(*sorted({"sklearn", "torch", "transformers"} & set(sys.modules)))
+"""
+
+
+def in_process(step, source, out, seed, *precision, task=TASK, target=TARGET):
+    """Run `WORKER` under another hash seed; return the heavy modules it imported."""
+    out.mkdir(parents=True)
+    command = [sys.executable, "-c", WORKER, step, source, out, task.model_dump_json(), target.model_dump_json()]
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [*command, *precision], env={**environment, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()[-1].split()
+
+
+def lowered(source, precision, out, target=TARGET):
+    out.mkdir()
+    return lowering.quantize(source, precision, {}, target, out)
+
+
+def tree(directory):
+    return {str(item.relative_to(directory)): artifact.sha256(item) for item in directory.rglob("*") if item.is_file()}
+
+
+def dense(directory):
+    """Every weight of a package, expanded, by its name in the checkpoint."""
+    toolchain.load()
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    spec = package.read_program(directory / PACKAGE)
+    program = load(spec, spec.specificationVersion, str((directory / PACKAGE / WEIGHTS).parent))
+    found = {}
+    for operation in program.functions["main"].operations:
+        if operation.op_type.startswith("constexpr_"):
+            found[operation.outputs[0].name] = operation.materialized_val_inference()
+        elif operation.op_type == "const" and isinstance(operation.outputs[0].val, np.ndarray):
+            found[operation.outputs[0].name] = operation.outputs[0].val
+    return {name.partition("_to_fp16")[0]: value for name, value in found.items() if value.ndim >= 2}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(make_model, tmp_path_factory):
+    def write(family):
+        directory = tmp_path_factory.mktemp(f"coreml-{family}")
+        make_model(family).save_pretrained(directory)
+        artifact.write_json(directory / "profile.json", {"mask_constant": 32.0})
+        return directory
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def builds(checkpoint, tmp_path_factory):
+    """The same conversion and artifacts twice: from this process, and from two others with other hash seeds."""
+    first, second = (tmp_path_factory.mktemp("builds") / name for name in ("first", "second"))
+    source = checkpoint("bert")
+    (first / "converted").mkdir(parents=True)
+    (first / "artifact").mkdir()
+    convert(source, TASK, TARGET, first / "converted")
+    for name, precision in PRECISIONS.items():
+        lowered(first / "converted", precision, first / "artifact" / name)
+    in_process("convert", source, second / "converted", 1)
+    asked = [f"{name}={precision.model_dump_json()}" for name, precision in PRECISIONS.items()]
+    imported = in_process("quantize", second / "converted", second / "artifact", 2, *asked)
+    return SimpleNamespace(
+        first=first, second=second, converted=first / "converted", artifact=first / "artifact", used=imported
+    )
+
+
+@pytest.fixture
+def damaged(builds, tmp_path):
+    """A converted package with one value of its largest weight replaced."""
+
+    def replace(value):
+        out = tmp_path / "damaged"
+        shutil.copytree(builds.converted, out)
+        weight = max((item for item in constants(out / PACKAGE) if item.is_weight), key=lambda item: item.stored_bytes)
+        overwrite(out / PACKAGE, weight.blobs[0], np.float32(value).tobytes())
+        return out
+
+    return replace
+
+
+@pytest.mark.target
+def test_two_processes_write_the_same_bytes(builds):
+    first, second = tree(builds.first), tree(builds.second)
+    assert first == second
+    assert len(first) == 4 * (1 + len(PRECISIONS))
+
+
+@pytest.mark.target
+def test_quantize_needs_neither_torch_nor_scikit_learn(builds):
+    assert builds.used == []
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("name", ["converted", *(f"artifact/{name}" for name in PRECISIONS)])
+def test_a_program_takes_int32_at_every_length_and_gives_fp32(builds, name):
+    directory = builds.first / name
+    check_interface(directory / PACKAGE, LENGTHS)
+    signature = read_signature(directory)
+    assert (signature.sequence_lengths, signature.dynamic, signature.pad_token_id) == (LENGTHS, False, 0)
+
+
+@pytest.mark.target
+def test_a_program_with_other_lengths_is_refused(builds):
+    with pytest.raises(ConversionError, match=r"the program maps .* expected .*\[8, 32\]"):
+        check_interface(builds.converted / PACKAGE, [8, 32])
+
+
+@pytest.mark.target
+def test_no_date_and_no_torch_version_is_left(builds):
+    program = (builds.artifact / "fp16" / PACKAGE / PROGRAM).read_bytes()
+    assert b"conversion_date" not in program
+    assert b"TorchScript" not in program
+    assert b"buildInfo" not in program
+
+
+@pytest.mark.target
+def test_canonical_bytes_do_not_depend_on_identifiers_or_reserved_bytes(builds, tmp_path):
+    copy = tmp_path / PACKAGE
+    shutil.copytree(builds.converted / PACKAGE, copy)
+    manifest = json.loads((copy / "Manifest.json").read_text())
+    root = manifest["rootModelIdentifier"]
+    (copy / "Manifest.json").write_text(json.dumps(manifest).replace(root, "F0F0"))
+    with (copy / WEIGHTS).open("r+b") as stream:
+        stream.seek(40)
+        stream.write(b"rubbish")
+    (copy / PROGRAM).chmod(0o600)
+    assert tree(copy) != tree(builds.converted / PACKAGE)
+    canonical.canonicalise(copy)
+    assert tree(copy) == tree(builds.converted / PACKAGE)
+    assert (copy / PROGRAM).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("name", OPS)
+def test_every_weight_is_compressed_in_the_way_asked_for(builds, name):
+    weights = [constant for constant in constants(builds.converted / PACKAGE) if constant.is_weight]
+    found = constants(builds.artifact / name / PACKAGE)
+    compressed = [constant for constant in found if constant.op == OPS[name]]
+    assert len(compressed) == len(weights) == 17
+    assert not [constant for constant in found if constant.is_weight and constant.op == "const"]
+    assert {constant.dtype for constant in found if constant.op == "const" and constant.blobs} <= {
+        "FLOAT16",
+        "INT32",
+        "UINT16",
+    }
+
+
+@pytest.mark.target
+def test_compressed_weights_expand_to_the_sources(builds):
+    source, linear, palette = (dense(builds.first / name) for name in ("converted", "artifact/wi8", "artifact/pal4"))
+    names = [name for name, value in source.items() if value.dtype == np.float32]
+    assert len(names) == 17
+    for name in names:
+        weight = source[name]
+        half_step = np.abs(weight).max(axis=1, keepdims=True) / 254
+        # Scale and result are fp16, each rounded by up to 2^-11 of the weight: an eighth of half a step.
+        assert (np.abs(linear[name] - weight) <= 1.3 * half_step).all(), name
+        table = np.unique(palette[name])
+        nearest = np.abs(weight[..., None] - table.astype(np.float32)).min(axis=-1)
+        assert len(table) <= 16
+        # Rounded to fp16 before clustering: a value between two centres may fall to either.
+        np.testing.assert_allclose(np.abs(palette[name] - weight), nearest, atol=2e-3)
+        assert np.abs(palette[name] - weight).mean() < np.ptp(weight) / 32
+
+
+@pytest.mark.target
+def test_palettes_are_never_scaled_per_channel():
+    toolchain.load()
+    config = lowering._palette(PAL4)
+    assert config.enable_per_channel_scale is False
+    assert config.granularity.name == "PER_TENSOR"
+
+
+@pytest.mark.target
+def test_clusters_are_optimal():
+    toolchain.load()
+    weight = np.array([[0.0, 0.1, 5.0], [5.1, 9.0, 9.1]], np.float16)
+    table, indices = lowering._clusters(2)(np.concatenate([weight, weight + 20]))
+    assert table.shape == (4,)
+    assert [list(indices[:6]), list(indices[6:])] == [[0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3, 3]]
+
+
+@pytest.mark.target
+def test_the_report_counts_what_was_compressed_and_what_was_left(builds, tmp_path):
+    report = lowered(builds.converted, WI8, tmp_path / "out")
+    assert report["asked"] == {"kind": "weight_only", "weight_bits": 8, "granularity": "channel"}
+    assert report["quantized"]["tensors"] == 17
+    assert 0.5 < report["quantized"]["bytes"] / report["quantized"]["bytes_as_float"] < 0.6
+    assert set(report["left_float"]) == {
+        "fewer than ten values, kept in the program itself",
+        "one axis: a bias or a norm",
+    }
+
+
+@pytest.mark.target
+def test_a_weight_that_coremltools_skips_is_an_error(builds, tmp_path, monkeypatch):
+    before = lowering._palette
+
+    def only_large(precision):
+        config = before(precision)
+        config.weight_threshold = 1000
+        return config
+
+    monkeypatch.setattr(lowering, "_palette", only_large)
+    with pytest.raises(ConversionError, match=r"\d+ weights were compressed; left in float: '.*expected 17 compressed"):
+        lowered(builds.converted, PAL4, tmp_path / "out")
+
+
+@pytest.mark.target
+def test_an_infinite_weight_is_an_error(damaged, tmp_path):
+    source = damaged(np.inf)
+    with pytest.raises(ConversionError, match="left in float"):
+        lowered(source, WI8, tmp_path / "wi8")
+    with pytest.raises(ConversionError, match="has NaN or infinite values"):
+        lowered(source, FP16, tmp_path / "fp16")
+
+
+@pytest.mark.target
+def test_a_weight_beyond_16_bits_is_an_error(damaged, tmp_path):
+    with pytest.raises(ConversionError, match="was left in 32 bits"):
+        lowered(damaged(1e5), FP16, tmp_path / "out")
+
+
+def test_a_program_without_weights_is_an_error():
+    with pytest.raises(ConversionError, match="no weights to lower"):
+        lowering.check([], WI8, [])
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("family", ["albert", "distilbert", "mobilebert"])
+def test_every_family_converts_and_lowers(family, checkpoint, tmp_path):
+    (tmp_path / "converted").mkdir()
+    convert(checkpoint(family), TASK, TARGET, tmp_path / "converted")
+    report = lowered(tmp_path / "converted", PAL4, tmp_path / "pal4")
+    assert report["quantized"]["tensors"] >= 12
+
+
+@pytest.mark.target
+def test_a_bert_at_one_length_converts_beside_numpy_2_4(checkpoint, tmp_path):
+    (tmp_path / "converted").mkdir()
+    task = Task(name="classify", max_length=16, sequence_lengths=[16])
+    convert(checkpoint("bert"), task, IOS17, tmp_path / "converted")
+    check_interface(tmp_path / "converted" / PACKAGE, [16])
+    lowered(tmp_path / "converted", WI8, tmp_path / "wi8", IOS17)
+    assert "constexpr_affine_dequantize" in {item.op for item in constants(tmp_path / "wi8" / PACKAGE)}
+    with pytest.raises(Unsupported, match="no 4-bit integers at iOS17"):
+        lowered(tmp_path / "converted", WI4, tmp_path / "wi4", IOS17)
+
+
+def test_several_lengths_need_ios18(tmp_path):
+    with pytest.raises(Unsupported, match=r"cannot serve lengths \[8, 16\] at iOS17"):
+        convert(tmp_path, TASK, IOS17, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("precision", "supported"),
+    [
+        *((precision, True) for precision in PRECISIONS.values()),
+        (Dynamic(kind="dynamic", weight_bits=8, granularity="channel"), False),
+        (Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor"), False),
+    ],
+)
+def test_supports_says_what_quantize_does(precision, supported, tmp_path):
+    assert coreml_metal.supports(precision) is supported
+    if not supported:
+        with pytest.raises(Unsupported, match="cannot lower to .* expected float 16"):
+            lowering.quantize(tmp_path, precision, {}, TARGET, tmp_path)
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("name", ["fp32", "fp16", "wi8", "pal4"])
+def test_a_zeroed_layer_is_zero_and_nothing_else_changes(builds, name, tmp_path):
+    shutil.copytree(builds.artifact / name, tmp_path / name)
+    before = dense(tmp_path / name)
+    zeroed = zero_coreml_layer(tmp_path / name).partition("_to_fp16")[0]
+    after = dense(tmp_path / name)
+    assert before[zeroed].any()
+    assert not after[zeroed].any()
+    assert all(np.array_equal(before[other], after[other]) for other in before if other != zeroed)
+
+
+@pytest.mark.target
+def test_a_damaged_package_is_named(builds, tmp_path):
+    copy = tmp_path / PACKAGE
+    shutil.copytree(builds.converted / PACKAGE, copy)
+    (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:1000])
+    with pytest.raises(ArtifactError, match=r"weight\.bin' is damaged: no blob at \d+"):
+        constants(copy)
+    (copy / PROGRAM).write_bytes(b"not a program")
+    with pytest.raises(ArtifactError, match="cannot read .*model.mlpackage"):
+        constants(copy)
+
+
+@pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML runs here")
+def test_core_ml_is_not_available_elsewhere_and_says_why(tmp_path):
+    assert runtime.available() == f"Core ML runs on macOS only; this host is {platform.system()}"
+    assert runtime.timing_unavailable() == runtime.available()
+    with pytest.raises(Unsupported, match=r"runs on macOS only.*next: open the artifact on a Mac"):
+        runtime.open_runtime(tmp_path, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("version", "bridge", "reason"),
+    [
+        ("12.6", True, r"need macOS 13; this host has 12\.6"),
+        ("15.1", False, "without libcoremlpython"),
+        ("15.1", True, None),
+    ],
+)
+def test_on_a_mac_the_version_and_the_bridge_decide(version, bridge, reason, monkeypatch, tmp_path):
+    (tmp_path / "libcoremlpython.cpython-311-darwin.so" if bridge else tmp_path / "other").touch()
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "mac_ver", lambda: (version, ("", "", ""), "arm64"))
+    monkeypatch.setattr(util, "find_spec", lambda _: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    found = runtime.available()
+    assert (found is None) if reason is None else re.search(reason, found)
+
+
+def test_the_runtime_pads_to_the_smallest_length_that_holds_the_utterance():
+    fed = {}
+
+    def predict(inputs):
+        fed.update(inputs)
+        return {"logits": np.ones((1, 4), np.float32)}
+
+    signature = Signature(
+        inputs=["input_ids", "attention_mask"],
+        outputs=["logits"],
+        sequence_lengths=LENGTHS,
+        dynamic=False,
+        pad_token_id=7,
+    )
+    opened = runtime.CoremlRuntime(SimpleNamespace(predict=predict), signature, "CPU_AND_NE")
+    three = np.ones((1, 3), np.int32)
+    assert opened.label == "coreml-cpu_and_ne"
+    assert opened.run({"input_ids": three, "attention_mask": three})["logits"].shape == (1, 4)
+    assert fed["input_ids"].tolist() == [[1, 1, 1, 7, 7, 7, 7, 7]]
+    assert fed["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0]]
+    with pytest.raises(InputError, match="17 tokens do not fit"):
+        opened.run(dict.fromkeys(fed, np.ones((1, 17), np.int32)))
