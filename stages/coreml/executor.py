@@ -17,15 +17,15 @@ from stages.coreml.dtypes import Array
 from stages.coreml.errors import Malformed, Mismatch
 from stages.coreml.ir import Named, Operation
 from stages.coreml.ops._limits import MAX_ELEMENTS
-from stages.coreml.plan import Plan, Step, _as_tuple, blamed_on, is_tensor_kind
+from stages.coreml.plan import Name, Plan, Step, _as_tuple, blamed_on, is_tensor_kind
 from stages.coreml.registry import convert
 from stages.coreml.values import TensorType
 
 Mode = Literal["exact", "declared", "native"]
 MODES: tuple[Mode, ...] = ("exact", "declared", "native")
 State = MutableMapping[str, Array]
-Observer = Callable[[Operation, Named, Array, Array], None]
-"""Called with each tensor an operation made: before rounding and as stored."""
+Observer = Callable[[Operation, Named, Array, Array], Array | None]
+"""Called with each tensor an operation made, before rounding and as stored; what it returns replaces the latter."""
 MAX_ITERATIONS = 100_000
 """Of one `while_loop`; a program whose condition never fails must not hang."""
 
@@ -67,7 +67,7 @@ class Run:
         for key, kind, name in step.dynamic:
             arguments[key] = values[name] if is_tensor_kind(kind) else convert(kind, values[name])
         for key, items in step.lists:
-            arguments[key] = [values[item] if isinstance(item, str) else item for item in items]
+            arguments[key] = [values[item] if isinstance(item, Name) else item for item in items]
         if self.mode == "native" and step.half:
             for key in step.half & arguments.keys():
                 arguments[key] = _narrow(arguments[key])
@@ -88,7 +88,8 @@ class Run:
             raise Mismatch(f"'{named.name}' has {value.size} elements", expected=f"at most {MAX_ELEMENTS}")
         stored = to_half(value) if rounds and self.mode != "exact" else value
         if self.observe is not None:
-            self.observe(operation, named, value, stored)
+            replaced = self.observe(operation, named, value, stored)
+            return stored if replaced is None else replaced
         return stored
 
     def read_state(self, step: Step) -> tuple[Any, ...]:
@@ -100,21 +101,21 @@ class Run:
         named = {key: items[0] for key, items in step.lists}
         target = _state_name(step, "state" if "state" in named else "input")
         source = named["value" if "value" in named else "data"]
-        value = self.values[source] if isinstance(source, str) else source
-        self.state[target] = value
+        value = self.values[source] if isinstance(source, Name) else source
+        self.state[target] = np.asarray(value)
         return (value,) if step.outputs else ()
 
     def cond(self, step: Step) -> tuple[Any, ...]:
         """Run one of two blocks."""
         (source,) = dict(step.lists)["pred"]
-        chosen = convert(bool, self.values[source] if isinstance(source, str) else source)
+        chosen = convert(bool, self.values[source] if isinstance(source, Name) else source)
         return tuple(self.block(step.blocks[0 if chosen else 1]))
 
     def while_loop(self, step: Step) -> tuple[Any, ...]:
         """Run the body while the condition holds; both see the loop variables."""
         condition, body = step.blocks
         items = dict(step.lists)["loop_vars"]
-        variables = [self.values[item] if isinstance(item, str) else item for item in items]
+        variables = [self.values[item] if isinstance(item, Name) else item for item in items]
         for _ in range(MAX_ITERATIONS):
             self._enter(condition, variables)
             (holds,) = self.block(condition)
@@ -132,7 +133,7 @@ class Run:
 
 def _state_name(step: Step, parameter: str) -> str:
     (name,) = dict(step.lists)[parameter]
-    assert isinstance(name, str)
+    assert isinstance(name, Name)
     return name
 
 

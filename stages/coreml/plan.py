@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from stages.coreml import dtypes, ops
-from stages.coreml.dtypes import Array, DType
+from stages.coreml.dtypes import DType
 from stages.coreml.errors import Malformed, Mismatch, ProgramError, UnsupportedOp
 from stages.coreml.ir import Block, Function, Literal, Named, Operation
-from stages.coreml.registry import OPS, Op, Tensor, Tensors, convert
+from stages.coreml.registry import OPS, Labels, Op, Tensor, Tensors, convert
 from stages.coreml.values import StateType, TensorType, Type, Value
 
 CONTROL = {
@@ -29,6 +29,12 @@ _NUMPY_ERRORS = (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowE
 assert ops  # importing it fills the registry
 
 
+class Name(str):
+    """An argument that another step makes, as opposed to a constant string."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Step:
     """One operation, ready to run."""
@@ -37,9 +43,9 @@ class Step:
     function: Callable[..., Any] | None
     """None for control operations."""
     constants: dict[str, Any]
-    dynamic: tuple[tuple[str, Any, str], ...]
+    dynamic: tuple[tuple[str, Any, Name], ...]
     """(parameter, kind, name) of arguments that are other operations' results."""
-    lists: tuple[tuple[str, tuple[str | Array, ...]], ...]
+    lists: tuple[tuple[str, tuple[Name | Value, ...]], ...]
     half: frozenset[str]
     """Parameters holding fp16 values, which `native` arithmetic narrows; empty where it accumulates."""
     outputs: tuple[Named, ...]
@@ -187,17 +193,17 @@ def _step(operation: Operation, known: Known) -> Step:
     definition = _definition(operation)
     _check_parameters(definition, set(operation.inputs))
     constants: dict[str, Any] = {}
-    dynamic: list[tuple[str, Any, str]] = []
-    lists: list[tuple[str, tuple[str | Array, ...]]] = []
+    dynamic: list[tuple[str, Any, Name]] = []
+    lists: list[tuple[str, tuple[Name | Value, ...]]] = []
     for key, arguments in operation.inputs.items():
         kind = definition.parameters[key].kind
         bound = [_bind(argument, known) for argument in arguments]
-        if kind == Tensors:
+        if kind in (Tensors, Labels) and not (bound and isinstance(bound[0], list)):
             lists.append((key, tuple(bound)))
         elif len(bound) != 1:
             raise Malformed(f"{len(bound)} values for '{key}'", expected="one")
-        elif isinstance(arguments[0], str) and bound[0] is arguments[0]:
-            dynamic.append((key, kind, arguments[0]))
+        elif isinstance(bound[0], Name):
+            dynamic.append((key, kind, bound[0]))
         else:
             constants[key] = convert(kind, bound[0])
     types = dict(_argument_types(operation, known))
@@ -219,7 +225,7 @@ def _bind(argument: str | Literal, known: Known) -> Any:
     if isinstance(argument, Literal):
         value = argument.value
         return value.astype(np.float32) if isinstance(value, np.ndarray) and value.dtype == np.float16 else value
-    return known.carrier(argument) if argument in known.constants else argument
+    return known.carrier(argument) if argument in known.constants else Name(argument)
 
 
 def _argument_types(operation: Operation, known: Known) -> Iterator[tuple[str, DType]]:

@@ -20,6 +20,15 @@ Ints = tuple[int, ...]
 Bools = tuple[bool, ...]
 Labels = list[Any]
 
+
+@dataclass(frozen=True)
+class TensorList:
+    """The value of a MIL list: elements, None where not written yet, and whether it grows."""
+
+    elements: tuple[Array | None, ...]
+    dynamic: bool
+
+
 Arithmetic = Literal["moves", "steps", "accumulates"]
 """moves: outputs are values of the inputs, nothing is rounded. steps: in `native` mode every numpy operation rounds to
 fp16. accumulates: sums in fp32 and rounds once, in every mode."""
@@ -123,6 +132,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _list(value: Any) -> TensorList:
+    if not isinstance(value, TensorList):
+        raise Mismatch(f"a {type(value).__name__} argument", expected="a list")
+    return value
+
+
 def _labels(value: Any) -> Labels:
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.ndim == 1:
         return list(value.tolist())
@@ -138,6 +153,7 @@ _CONVERSIONS: dict[Any, Callable[[Any], Any]] = {
     float: lambda value: float(_single(value, "fiu", "number")),
     bool: lambda value: _single(value, "b", "bool"),
     str: _text,
+    TensorList: _list,
     Ints: lambda value: _several(value, "iu", "integers"),
     Bools: lambda value: _several(value, "b", "bools"),
     Labels: _labels,
