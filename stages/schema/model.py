@@ -27,6 +27,7 @@ class Training(Section):
     token_masking: Fraction
     """Share of input tokens replaced by the mask token, as regularisation."""
     dropout: Fraction
+    """Of hidden states; attention weights are never dropped."""
     seed: Seed
 
 

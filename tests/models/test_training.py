@@ -89,6 +89,15 @@ def test_training_restores_the_callers_torch_settings_and_the_models_dropout(mak
     assert rates == [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
 
 
+def test_hidden_states_are_dropped_and_attention_weights_are_not(family, make_model):
+    model = make_model(family)
+    with training._dropout(model, 0.3):
+        rates = {name: module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
+    attention = [name for name, rate in rates.items() if rate == 0.0]
+    assert len(attention) == (1 if family == "albert" else 2)  # one per layer; ALBERT's layers are one
+    assert set(rates.values()) == {0.0, 0.3}
+
+
 def test_training_prints_to_stderr_only_and_writes_no_file(make_model, tokenizer, examples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     captured = io.StringIO()
