@@ -23,10 +23,17 @@ Labels = list[Any]
 
 @dataclass(frozen=True)
 class TensorList:
-    """The value of a MIL list: elements, None where not written yet, and whether it grows."""
+    """The value of a MIL list.
+
+    Attributes:
+        elements: None where not written yet and of a shape only known when written.
+        dynamic: whether it grows.
+        blank: what an element is before it is written.
+    """
 
     elements: tuple[Array | None, ...]
     dynamic: bool
+    blank: Array | None
 
 
 Arithmetic = Literal["moves", "steps", "accumulates"]

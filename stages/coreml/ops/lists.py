@@ -14,15 +14,17 @@ from stages.coreml.registry import Labels, Tensor, TensorList, op
 
 @op("make_list", returns=None)
 def make_list(
-    elem_shape: Labels,  # noqa: ARG001 (the declared type repeats it, and elements are checked where they are read)
+    elem_shape: Labels,
     init_length: int = 1,
     dynamic_length: bool = True,
     dtype: str = "fp32",
 ) -> TensorList:
-    """A list of unwritten elements."""
-    dtypes.from_name(dtype)
-    allocate((init_length,))
-    return TensorList((None,) * init_length, dynamic_length)
+    """A list of zeros; of unwritten elements where the shape names symbols."""
+    sizes = [size for size in elem_shape if isinstance(size, np.ndarray)]
+    blank = None
+    if len(sizes) == len(elem_shape):
+        blank = np.zeros(allocate(tuple(int(size.item()) for size in sizes)), dtypes.from_name(dtype).carrier)
+    return TensorList((blank,) * allocate((init_length,))[0], dynamic_length, blank)
 
 
 @op("list_length", returns=dtypes.INT32)
@@ -50,11 +52,11 @@ def _written(ls: TensorList, indices: list[int], values: list[Array]) -> TensorL
     for index, value in zip(indices, values, strict=True):
         if ls.dynamic and index >= len(elements):
             allocate((index + 1,))
-            elements += [None] * (index + 1 - len(elements))
+            elements += [ls.blank] * (index + 1 - len(elements))
         if not 0 <= index < len(elements):
             raise Mismatch(f"element {index} of a list of {len(elements)}")
         elements[index] = np.asarray(value)
-    return TensorList(tuple(elements), ls.dynamic)
+    return TensorList(tuple(elements), ls.dynamic, ls.blank)
 
 
 @op("list_read", returns=None, arithmetic="moves")
