@@ -22,8 +22,8 @@ def row(key: str, entry: Mapping[str, Any]) -> list[str]:
     def rate(name: str) -> str:
         if name not in values:
             return "–"
-        low, high = (100 * bound for bound in intervals[name])
-        return f"{100 * values[name]:.2f} [{low:.1f}, {high:.1f}]"
+        low, high = intervals[name]
+        return f"{100 * values[name]:.2f} ±{50 * (high - low):.1f}"
 
     verdict = entry["verdict"]
     return [
@@ -38,6 +38,7 @@ def row(key: str, entry: Mapping[str, Any]) -> list[str]:
 
 def run(verdicts: Path, report: Path) -> None:
     """Print the table; an unfinished build says so instead."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -45,16 +46,16 @@ def run(verdicts: Path, report: Path) -> None:
     if not verdicts.is_file():
         console.print("no verdicts yet: the build stopped before its gate")
         return
-    table = Table(title="variants", title_justify="left")
-    for name in ("variant", "size MB", "p50 ms", "accuracy %", "top-1 agreement %", "verdict"):
-        table.add_column(name, justify="left" if name in ("variant", "verdict") else "right", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("variant", "size MB", "p50 ms", "accuracy %", "top-1\nagreement %", "verdict"):
+        table.add_column(name, justify="left" if name in ("variant", "verdict") else "right", overflow="fold")
     entries = artifact.read_json(verdicts)["variants"]
     for key in sorted(entries):
         table.add_row(*row(key, entries[key]))
     console.print(table)
     for key in sorted(entries):
         for reason in entries[key]["reasons"]:
-            console.print(f"  {key}: {reason}", highlight=False)
+            console.print(f"{key}: {reason}", highlight=False, soft_wrap=True, markup=False)
     if report.is_file():
         console.print(f"report  {report}\nMLflow  run `make ui`", highlight=False)
 
