@@ -101,7 +101,8 @@ def writing(
     """
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)
+    for leftover in out.parent.glob(f".{out.name}.*.tmp"):  # of a killed run
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary

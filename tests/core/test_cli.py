@@ -1,0 +1,80 @@
+"""A stage ends with one line and an exit code, and leaves nothing half-written."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from stages.core import artifact, cli
+from stages.core.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from stages.core import artifact, cli
+
+def body(arguments):
+    with artifact.writing(arguments.out, stage="writer", parents={}) as temporary:
+        (temporary / "weights").write_bytes(bytes(4_000_000))
+        print("half", flush=True)
+        time.sleep(float(arguments.params.name))
+
+sys.exit(cli.execute(cli.parser("Write.", "out"), None, body))
+"""
+
+
+def command(out, sleep="0"):
+    return [sys.executable, "-c", WRITER, "--out", str(out), "--params", sleep]
+
+
+def test_a_domain_error_is_one_line_and_exit_1(capsys):
+    def body(_):
+        raise InputError("'x' is empty", expected="at least one utterance", next_step="check the file")
+
+    assert cli.execute(cli.parser("Doc."), [], body) == 1
+    assert capsys.readouterr().err == "error: 'x' is empty; expected at least one utterance; next: check the file\n"
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """A limit on file size stands for the full disk: the same OSError from the same write."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    done = subprocess.run(command(tmp_path / "out"), cwd=ROOT, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_stage_leaves_no_output_and_the_rerun_clears_its_traces(tmp_path):
+    process = subprocess.Popen(command(tmp_path / "out", "60"), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "half\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out").exists()
+    assert subprocess.run(command(tmp_path / "out"), cwd=ROOT, capture_output=True).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert artifact.problems(tmp_path / "out") == []
+
+
+def test_a_defect_keeps_its_traceback(tmp_path):
+    code = "from stages.core import cli; cli.execute(cli.parser('D.'), [], lambda _: 1 / 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_costs_are_recorded_only_where_asked(tmp_path, monkeypatch):
+    assert cli.execute(cli.parser("D."), [], lambda _: None) == 0
+    monkeypatch.setenv("TINSMITH_COSTS", str(tmp_path / "costs.jsonl"))
+    assert cli.execute(cli.parser("D."), [], lambda _: time.sleep(0.01)) == 0
+    cost = json.loads((tmp_path / "costs.jsonl").read_text())
+    assert cost["wall_s"] >= 0.01
+    assert cost["peak_rss_bytes"] > 1_000_000

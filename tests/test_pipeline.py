@@ -1,0 +1,282 @@
+"""`dvc repro` in a clone: three platforms from nothing, only what changed reruns, and a broken artifact never ships.
+
+One toy build is shared by the tests of this file, which run in order; each leaves the build as it found it.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.pipeline
+
+VARIANTS = (
+    "coreml-metal-fp16",
+    "onnx-cpu-dynamic_wi8_afp32",
+    "onnx-cpu-fp32",
+    "tflite-nnapi-dynamic_wi8_afp32",
+    "tflite-nnapi-fp32",
+)
+TOY = (
+    "data.train_size=1200",
+    "data.validation_size=200",
+    "data.test_size=1200",
+    "data.calibration_size=64",
+    "data.probe_size=64",
+    "teacher.layers=2",
+    "teacher.hidden_size=64",
+    "teacher.heads=2",
+    "teacher.ffn_size=128",
+    "teacher.training.epochs=3",
+    "student=none",
+    # A toy knows next to nothing: its agreement is judged, its quality is not.
+    "gate=parity",
+    "benchmark.repetitions=20",
+    f"variant=[{','.join(VARIANTS)}]",
+)
+ALWAYS = {"host", "track"}
+DOWNSTREAM = {"gate", "report", "release"}
+
+
+class Clone:
+    """A git repository with a build of its own."""
+
+    def __init__(self, path):
+        self.path = path
+        environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        environment["PYTHONPATH"] = str(ROOT / "tests" / "targets")
+        self.environment = environment
+
+    def run(self, *command):
+        return subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True)
+
+    def compose(self, *overrides):
+        done = self.run(sys.executable, "-m", "stages.compose", *TOY, *overrides)
+        assert done.returncode == 0, done.stderr
+
+    def repro(self, *arguments, fails=False):
+        """Run `dvc repro` and return the stages that executed and those restored from the cache."""
+        done = self.run("dvc", "repro", *arguments)
+        assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
+        self.output = done.stdout + done.stderr
+        executed = set(re.findall(r"Running stage '([^']+)'", done.stdout))
+        restored = set(re.findall(r"Stage '([^']+)' is cached", done.stdout))
+        return executed, restored
+
+    def json(self, name):
+        return json.loads((self.path / "build" / name).read_text())
+
+    def verdicts(self):
+        return {key: entry["verdict"] for key, entry in self.json("verdicts.json")["variants"].items()}
+
+    def bundles(self):
+        return {path.name for path in (self.path / "build/release").iterdir() if path.is_dir()}
+
+    def digests(self):
+        """Digest of every artifact, by variant."""
+        return {
+            path.parent.name: path.read_text()
+            for path in sorted((self.path / "build/artifact").glob("*/manifest.json"))
+        }
+
+    def runs(self):
+        with sqlite3.connect(self.path / "mlruns/mlflow.db") as connection:
+            query = "SELECT name FROM runs WHERE lifecycle_stage = 'active' AND status = 'FINISHED'"
+            return sorted(row[0] for row in connection.execute(query))
+
+    @contextlib.contextmanager
+    def edited(self, name, change):
+        """Change a file for the length of a block."""
+        path = self.path / name
+        before = path.read_text()
+        path.write_text(change(before))
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+
+def clone_to(path):
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listing.splitlines():
+        if (ROOT / name).is_file():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, path / name)
+    clone = Clone(path)
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "add", "--all"],
+        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "clone"],
+    ):
+        assert clone.run(*command).returncode == 0
+    clone.compose()
+    return clone
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    clone = clone_to(tmp_path_factory.mktemp("pipeline") / "clone")
+    clone.first = clone.repro()[0]
+    return clone
+
+
+def test_a_cold_build_makes_three_platforms_and_ships_what_passes(built):
+    assert {name.partition("@")[0] for name in built.first} >= {
+        "check", "prepare", "teacher", "distill", "compress", "reference", "convert", "quantize", "parity",
+        "benchmark", "gate", "report", "track", "release",
+    }  # fmt: skip
+    assert built.verdicts() == dict.fromkeys(VARIANTS, "pass")
+    assert built.bundles() == set(VARIANTS)
+    assert (built.path / "build/release/tflite-nnapi-fp32/model.tflite").is_file()
+    assert (built.path / "build/release/coreml-metal-fp16/model.mlpackage/Manifest.json").is_file()
+    assert (built.path / "build/release/onnx-cpu-fp32/model.onnx").is_file()
+    assert (built.path / "build/report/index.html").stat().st_size > 10_000
+    assert len(built.runs()) == 1 + len(VARIANTS)
+
+
+def test_the_verdicts_keep_their_contract_with_outside_tools(built):
+    entries = built.json("verdicts.json")["variants"]
+    for entry in entries.values():
+        assert {"target", "compression", "precision", "verdict", "reasons", "metrics"} <= set(entry)
+        assert {"size_bytes", "accuracy", "top1_agreement", "max_abs_error", "n"} <= set(entry["metrics"])
+        assert all(isinstance(value, int | float) for value in entry["metrics"].values())
+        assert ("latency_p50_ms" in entry["metrics"]) == (entry["target"] != "coreml-metal" or sys.platform == "darwin")
+    label = "reference-interpreted" if sys.platform != "darwin" else "coreml-all"
+    assert entries["coreml-metal-fp16"]["runtime"] == label
+
+
+def test_a_second_build_does_nothing(built):
+    executed, restored = built.repro()
+    assert executed <= ALWAYS
+    assert not restored
+    assert "MLflow has this build" in built.output
+
+
+@pytest.mark.parametrize(
+    ("override", "reruns"),
+    [
+        ("gate.precisions.fp32.0.min_n=63", {"gate"}),
+        ("benchmark.warmup=11", {f"benchmark@{key}" for key in VARIANTS} | DOWNSTREAM),
+        (
+            "variants.onnx-cpu-dynamic_wi8_afp32.precision=static_wi8_ai8",
+            {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "parity", "benchmark")} | DOWNSTREAM,
+        ),
+    ],
+)
+def test_a_change_reruns_what_it_touches_and_its_reversal_runs_nothing(built, override, reruns):
+    before = built.digests()
+    built.compose(override)
+    executed, restored = built.repro()
+    assert executed - ALWAYS - {"check"} == reruns
+    assert not restored - {"check"}
+    built.compose()
+    executed, restored = built.repro()
+    assert executed <= ALWAYS
+    assert reruns <= restored
+    assert built.digests() == before
+
+
+def test_editing_one_target_reruns_that_target_only(built):
+    with built.edited("stages/targets/onnx_cpu/runtime.py", lambda text: text + "\n# a comment\n"):
+        executed, _ = built.repro()
+    instances = {name for name in executed if "@" in name}
+    assert instances
+    assert all("onnx-cpu" in name for name in instances)
+    assert executed - instances - ALWAYS <= DOWNSTREAM
+    built.repro()
+
+
+def test_a_removed_variant_leaves_no_trace(built):
+    kept = [key for key in VARIANTS if key != "onnx-cpu-fp32"]
+    built.compose(f"variant=[{','.join(kept)}]")
+    built.repro()
+    assert set(built.verdicts()) == set(kept)
+    assert built.bundles() == set(kept)
+    assert "onnx-cpu-fp32" not in (built.path / "build/report/index.html").read_text()
+    assert not (built.path / "build/artifact/onnx-cpu-fp32").exists()
+    built.compose()
+    built.repro()
+    assert set(built.verdicts()) == set(VARIANTS)
+
+
+def test_a_deleted_tracking_database_is_refilled_from_a_build_that_runs_nothing(built):
+    before = built.runs()
+    shutil.rmtree(built.path / "mlruns")
+    executed, _ = built.repro()
+    assert executed <= ALWAYS
+    assert set(built.runs()) <= set(before)
+    assert len(built.runs()) == 1 + len(VARIANTS)
+
+
+def test_a_corrupted_byte_in_an_artifact_fails_the_gate_and_dvc_rebuilds_it(built):
+    path = built.path / "build/artifact/onnx-cpu-fp32/model.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.unlink()
+    path.write_bytes(content)
+    places = ("--artifact", "build/artifact/onnx-cpu-fp32", "--reference", "build/reference/none")
+    places += ("--teacher", "build/teacher", "--out", "build/parity/onnx-cpu-fp32")
+    assert built.run(sys.executable, "-m", "stages.parity", "--target", "onnx-cpu", *places).returncode == 0
+    gate = ("--build", "build", "--verdicts", "build/verdicts.json", "--metrics", "build/metrics.json")
+    assert built.run(sys.executable, "-m", "stages.gate", *gate).returncode == 0
+    entry = built.json("verdicts.json")["variants"]["onnx-cpu-fp32"]
+    assert entry["verdict"] == "fail"
+    assert "'model.onnx' has sha256" in entry["reasons"][0]
+    release = ("--build", "build", "--verdicts", "build/verdicts.json", "--out", "build/release")
+    done = built.run(sys.executable, "-m", "stages.release", *release)
+    assert done.returncode == 1
+    assert "'onnx-cpu-fp32' is fail" in done.stderr
+    assert "onnx-cpu-fp32" not in built.bundles()
+    built.repro()
+    assert built.verdicts() == dict.fromkeys(VARIANTS, "pass")
+    assert built.bundles() == set(VARIANTS)
+
+
+FAULT = """
+        import faults_coreml, faults_onnx, faults_tflite
+        zero = {"coreml-metal": faults_coreml.zero_coreml_layer, "onnx-cpu": faults_onnx.zero_onnx_layer,
+                "tflite-nnapi": faults_tflite.zero_tflite_layer}[settings.target.name]
+        model = next(temporary.glob("model.*"))
+        zero(model)
+        artifact.write_json("""
+
+
+def test_a_layer_zeroed_by_a_converter_bug_fails_every_target_and_nothing_ships(built):
+    """The manifest is intact here: only what the artifact computes gives it away."""
+    with built.edited("stages/quantize.py", lambda text: text.replace("\n        artifact.write_json(", FAULT, 1)):
+        assert "zero(model)" in (built.path / "stages/quantize.py").read_text()
+        built.repro(fails=True)
+        assert built.verdicts() == dict.fromkeys(VARIANTS, "fail")
+        assert built.bundles() == set()
+        assert "5 required variant(s) may not ship" in built.output
+        tracked = sqlite3.connect(built.path / "mlruns/mlflow.db").execute(
+            "SELECT count(*) FROM tags WHERE key = 'verdict' AND value = 'fail'"
+        )
+        assert tracked.fetchone()[0] == len(VARIANTS)
+    executed, _ = built.repro()
+    assert executed <= ALWAYS
+    assert built.bundles() == set(VARIANTS)
+
+
+def test_dvc_shows_metrics_params_and_plots(built):
+    metrics = json.loads(built.run("dvc", "metrics", "show", "--json").stdout)
+    values = metrics[""]["data"]["build/metrics.json"]["data"]
+    assert values["onnx-cpu-fp32"]["top1_agreement"] == 1
+    plots = built.run("dvc", "plots", "show", "--json")
+    assert plots.returncode == 0, plots.stderr
+    assert "latency_p50_ms" in plots.stdout
+
+
+def test_two_builds_from_nothing_give_the_same_artifacts(built, tmp_path):
+    other = clone_to(tmp_path / "other")
+    other.repro(*(f"quantize@{key}" for key in VARIANTS))
+    assert other.digests() == built.digests()
