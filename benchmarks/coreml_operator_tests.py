@@ -1,8 +1,8 @@
 """Run the operator tests that ship with coremltools, with our executor in place of Core ML's `predict`.
 
-`python -m benchmarks.coreml_operator_tests [PATTERN ...] [-- PYTEST ARGS]` prints passed, refused and failed. Apple wrote
-the tests and their expected values; on Linux they normally stop before predicting. `refused` are programs that use an
-operation or setting the executor has no definition of; each is listed with its count.
+`python -m benchmarks.coreml_operator_tests [PATTERN ...] [-- PYTEST ARGS]` prints passed, refused and failed. Apple
+wrote the tests and their expected values; on Linux they normally stop before predicting. `refused` are programs that
+use an operation or setting the executor has no definition of; each is listed with its count.
 """
 
 from __future__ import annotations
@@ -98,8 +98,15 @@ def make_state(model: Any) -> Any:
     return _opened(model).make_state()
 
 
+def pytest_addoption(parser: Any) -> None:
+    """Choose precisions: fp32 is the sharp one, since Apple's harness allows fp16 programs an error of 0.5."""
+    parser.addoption("--precision", choices=("fp32", "fp16", "all"), default="all")
+
+
 def pytest_configure() -> None:
     """Load coremltools and put the executor in `predict`'s place."""
+    os.environ["INCLUDE_MIL_FP32_UNIT_TESTS"] = "1"
+    os.environ["PYMIL_TEST_TARGETS"] = "mlprogram"
     for name in _HIDDEN:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     import coremltools.converters.mil.testing_utils as harness
@@ -113,9 +120,17 @@ def pytest_configure() -> None:
     model.MLModel.make_state = make_state
 
 
-def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Leave out the older neural-network format: it has no program to interpret."""
-    items[:] = [item for item in items if "neuralnetwork" not in item.nodeid]
+def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
+    """Leave out the older neural-network format, which has no program to interpret, and other precisions."""
+    items[:] = [item for item in items if _chosen(getattr(item, "callspec", None), config.getoption("--precision"))]
+
+
+def _chosen(callspec: Any, precision: str) -> bool:
+    backend = getattr(callspec, "params", {}).get("backend")
+    if backend is None:
+        return True
+    name, bits = (backend[0], backend[1]) if isinstance(backend, tuple) else (backend.backend, backend.precision)
+    return name == "mlprogram" and precision in ("all", bits)
 
 
 def pytest_runtest_logreport(report: Any) -> None:
@@ -159,8 +174,7 @@ def main(argv: list[str]) -> int:
     split = argv.index("--") if "--" in argv else len(argv)
     parts = argv[:split] or list(SUITES)
     where = [str(suite_root() / part) for part in parts]
-    options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(suite_root())]
-    options.remove("-x")
+    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(suite_root())]
     return int(pytest.main([*where, *options, *argv[split + 1 :]], plugins=[sys.modules[__name__]]))
 
 

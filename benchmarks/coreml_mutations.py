@@ -1,0 +1,184 @@
+"""Put single faults into saved programs and weight files, and print what finds each: refusal, parity or audit.
+
+`python -m benchmarks.coreml_mutations` converts a two-layer BERT and prints the table of docs/coreml.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.coreml import open_program, proto
+from stages.coreml.audit import audit
+from stages.coreml.divergence import relative_error
+from stages.coreml.errors import ProgramError
+
+Array = npt.NDArray[Any]
+MODEL = "Data/com.apple.CoreML/model.mlmodel"
+WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A package with what it must compute.
+
+    Attributes:
+        package: the unmutated `.mlpackage`.
+        runs: inputs of consecutive calls, sharing state where the program has any.
+        expected: the reference's output of each call.
+        checkpoint: tensors by name; empty where there is no audit.
+        bound: relative error parity allows.
+    """
+
+    package: Path
+    runs: tuple[Mapping[str, Array], ...]
+    expected: tuple[Array, ...]
+    checkpoint: Mapping[str, Array]
+    bound: float
+
+
+class Edit:
+    """A package being mutated."""
+
+    def __init__(self, package: Path) -> None:
+        self.model = proto.read_model(package / MODEL)
+        weights = package / WEIGHTS
+        self.weights = bytearray(weights.read_bytes() if weights.is_file() else b"")
+        function = self.model.mlProgram.functions["main"]
+        self.function = function
+        self.block = function.block_specializations[function.opset]
+
+    def first(self, kind: str, nth: int = 0) -> Any:
+        """Return an operation by type."""
+        return [operation for operation in self.block.operations if operation.type == kind][nth]
+
+    def reading(self, kind: str, weight: str) -> Any:
+        """Return the operation of a type that reads a constant whose name contains `weight`."""
+        for operation in self.block.operations:
+            if operation.type == kind:
+                names = [a.name for argument in operation.inputs.values() for a in argument.arguments]
+                if any(weight in name for name in names):
+                    return operation
+        raise LookupError(f"no {kind} reads {weight}")
+
+    def made(self, name: str) -> Any:
+        """Return the operation that makes a value whose name contains `name`."""
+        return next(o for o in self.block.operations if any(name in output.name for output in o.outputs))
+
+    def constant(self, operation: Any, parameter: str) -> Any:
+        """Return the immediate tensor of an operation's constant argument."""
+        name = operation.inputs[parameter].arguments[0].name
+        return self.made(name).attributes["val"].immediateValue.tensor
+
+    def record(self, name: str, parameter: str = "") -> tuple[int, int, int]:
+        """Return (offset of the record, offset of the data, bytes) of a constant's blob."""
+        operation = self.made(name)
+        if parameter:
+            argument = operation.inputs[parameter].arguments[0]
+            source = argument.value if argument.WhichOneof("binding") == "value" else None
+            if source is None:
+                source = self.made(argument.name).attributes["val"]
+        else:
+            source = operation.attributes["val"]
+        offset = source.blobFileValue.offset
+        size, start = struct.unpack_from("<QQ", self.weights, offset + 8)
+        return offset, start, size
+
+    def save(self, package: Path) -> None:
+        """Write the mutated package."""
+        (package / MODEL).write_bytes(self.model.SerializeToString(deterministic=True))
+        if self.weights:
+            (package / WEIGHTS).write_bytes(bytes(self.weights))
+
+
+def swap_arguments(edit: Edit, operation: Any, one: str, other: str) -> None:
+    """Exchange two arguments."""
+    del edit
+    kept = type(operation.inputs[one]).FromString(operation.inputs[one].SerializeToString())
+    operation.inputs[one].CopyFrom(operation.inputs[other])
+    operation.inputs[other].CopyFrom(kept)
+
+
+def write(edit: Edit, start: int, data: bytes) -> None:
+    """Overwrite bytes of the weight file."""
+    edit.weights[start : start + len(data)] = data
+
+
+def flip(edit: Edit, position: int, bit: int) -> None:
+    """Flip one bit of the weight file."""
+    edit.weights[position] ^= 1 << bit
+
+
+def found_by(subject: Subject, mutate: Callable[[Edit], None] | None) -> tuple[str, str]:
+    """Mutate a copy of a package and say what finds it.
+
+    Returns:
+        (`refusal`, `parity`, `audit` or `nothing`, detail).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "mutated.mlpackage"
+        shutil.copytree(subject.package, package)
+        if mutate is not None:
+            edit = Edit(package)
+            mutate(edit)
+            edit.save(package)
+        try:
+            return _judge(package, subject)
+        except ProgramError as error:
+            return "refusal", str(error)
+
+
+def _judge(package: Path, subject: Subject) -> tuple[str, str]:
+    program = open_program(package)
+    state = program.make_state() if program.states else None
+    errors = []
+    for inputs, expected in zip(subject.runs, subject.expected, strict=True):
+        (output,) = program.run(inputs, "exact", state=state).values()
+        errors.append(relative_error(np.asarray(output), expected) if output.shape == expected.shape else np.inf)
+    worst = float(np.max(errors))
+    if not worst <= subject.bound:
+        return "parity", f"relative error {worst:.1e}, bound {subject.bound:.1e}"
+    if subject.checkpoint:
+        report = audit(program, subject.checkpoint)
+        if not report.passed:
+            names = [weight.source for weight in report.corrupted] + list(report.unmatched)
+            beyond = sum(weight.beyond for weight in report.corrupted)
+            return "audit", f"{beyond} elements beyond their bound in {names[0]}"
+    return "nothing", f"relative error {worst:.1e}"
+
+
+def table(
+    subjects: Mapping[str, Subject], mutations: Mapping[str, Mapping[str, Callable[[Edit], None]]]
+) -> Iterator[str]:
+    """Yield the table as Markdown lines."""
+    yield "| program | fault | found by | how |"
+    yield "|---|---|---|---|"
+    for key, faults in mutations.items():
+        for name, mutate in faults.items():
+            by, how = found_by(subjects[key], mutate)
+            yield f"| {key} | {name} | {by} | {how.split('; next:')[0].replace('|', '/')[:110]} |"
+
+
+def main() -> int:
+    """Convert the subjects and print the table."""
+    from benchmarks.coreml_faults import MUTATIONS
+    from benchmarks.coreml_subjects import subjects
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = subjects(Path(folder))
+        for line in table(made, MUTATIONS):
+            print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
