@@ -20,6 +20,7 @@ import numpy as np
 
 from stages.coreml import Program, open_program
 from stages.coreml.errors import UnsupportedOp
+from stages.coreml.executor import MODES, Mode
 
 _HIDDEN = ("sklearn", "tensorflow", "tensorflow.compat.v1", "xgboost", "libsvm", "torchao", "executorch")
 SUITES = ("iOS14", "iOS15", "iOS16", "iOS17", "iOS18", "coreml_dialect")
@@ -30,6 +31,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.predictions = 0
+        self.mode: Mode = "exact"
         self.operations: collections.Counter[str] = collections.Counter()
         self.refused: collections.Counter[str] = collections.Counter()
         self.outcomes: collections.Counter[str] = collections.Counter()
@@ -82,7 +84,7 @@ def _inputs(program: Program, data: dict[str, Any]) -> dict[str, Any]:
 def predict(model: Any, data: dict[str, Any], state: Any = None) -> dict[str, Any]:
     """Stand in for `MLModel.predict`."""
     program = _opened(model)
-    outputs = program.run(_inputs(program, data), state=state)
+    outputs = program.run(_inputs(program, data), TALLY.mode, state=state)
     TALLY.predictions += 1
     TALLY.operations.update(operation.type for operation in program.function.block.walk())
     half = {name: value.astype(np.float32) for name, value in outputs.items() if _is_half(value)}
@@ -101,10 +103,12 @@ def make_state(model: Any) -> Any:
 def pytest_addoption(parser: Any) -> None:
     """Choose precisions: fp32 is the sharp one, since Apple's harness allows fp16 programs an error of 0.5."""
     parser.addoption("--precision", choices=("fp32", "fp16", "all"), default="all")
+    parser.addoption("--mode", choices=MODES, default="exact")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: Any) -> None:
     """Load coremltools and put the executor in `predict`'s place."""
+    TALLY.mode = config.getoption("--mode")
     os.environ["INCLUDE_MIL_FP32_UNIT_TESTS"] = "1"
     os.environ["PYMIL_TEST_TARGETS"] = "mlprogram"
     for name in _HIDDEN:

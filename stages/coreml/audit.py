@@ -31,7 +31,7 @@ class WeightAudit:
         max_abs_error: largest difference from the source.
         relative_error: that, over the source's largest magnitude.
         cosine: of the two, flattened.
-        worst_channel: index along axis 0 with the largest difference.
+        worst_channel: index along axis 0 that comes closest to its bound, or exceeds it most.
         worst_channel_cosine: of that channel.
         beyond: elements that differ by more than the compression can explain.
         size: elements.
@@ -126,7 +126,7 @@ def _compare(name: str, source: Source, storage: str, value: Array, bound: Array
     difference = np.abs(value - source.value)
     # Written so that a NaN, which compares false with everything, counts as beyond.
     beyond = int((~(difference <= bound)).sum())
-    channels = difference.reshape(difference.shape[0], -1).max(1)
+    channels = (difference - bound).reshape(difference.shape[0], -1).max(1)
     worst = int(np.argmax(channels))
     largest = float(np.abs(source.value).max())
     error = float(difference.max())

@@ -80,7 +80,8 @@ def op(
         names: MIL operation types.
         returns: type of each output; the last one repeats.
         arithmetic: how values round in `native` mode.
-        matching: parameters that must be declared with the same element type.
+        matching: parameters that must be declared with the same element type (since iOS 17, weights need not
+            have the type of what they multiply).
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -48,7 +48,7 @@ def thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return np.where(x >= alpha, x, x.dtype.type(0))
 
 
-@op("prelu", matching=("x", "alpha"))
+@op("prelu")
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     """Leaky ReLU with one slope per channel (axis 1)."""
     slope = alpha.reshape((-1,) + (1,) * (x.ndim - 2))
@@ -114,7 +114,7 @@ def softplus(x: Tensor) -> Tensor:
     return np.logaddexp(x, x.dtype.type(0))
 
 
-@op("softplus_parametric", matching=("x", "alpha", "beta"))
+@op("softplus_parametric", matching=("alpha", "beta"))
 def softplus_parametric(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     """Alpha * log(1 + exp(beta * x)) per channel (axis 1)."""
     shape = (-1,) + (1,) * (x.ndim - 2)

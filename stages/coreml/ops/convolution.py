@@ -32,7 +32,7 @@ def _padding(
     return pairs
 
 
-@op("conv", arithmetic="accumulates", matching=("x", "weight", "bias"))
+@op("conv", arithmetic="accumulates", matching=("weight", "bias"))
 def conv(
     x: Tensor,
     weight: Tensor,

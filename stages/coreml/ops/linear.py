@@ -15,7 +15,7 @@ from stages.coreml.ops.activation import softmax
 from stages.coreml.registry import Tensor, Tensors, op
 
 
-@op("matmul", arithmetic="accumulates", matching=("x", "y"))
+@op("matmul", arithmetic="accumulates")
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """Batched matrix product, either operand transposed in its last two axes first."""
     a = np.swapaxes(x, -1, -2) if transpose_x and x.ndim > 1 else x
@@ -30,7 +30,7 @@ def _check_product(a: Tensor, b: Tensor) -> None:
         allocate((*lead, a.shape[-2] if a.ndim > 1 else 1, b.shape[-1] if b.ndim > 1 else 1))
 
 
-@op("linear", arithmetic="accumulates", matching=("x", "weight", "bias"))
+@op("linear", arithmetic="accumulates", matching=("weight", "bias"))
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """X times weight [out, in] transposed, plus bias [out]."""
     if weight.ndim != 2 or x.shape[-1] != weight.shape[1] or (bias is not None and bias.shape != weight.shape[:1]):

@@ -10,7 +10,7 @@ from stages.coreml.ops._limits import axes as checked_axes
 from stages.coreml.registry import Ints, Tensor, op
 
 
-@op("layer_norm", matching=("x", "gamma", "beta"))
+@op("layer_norm", matching=("gamma", "beta"))
 def layer_norm(
     x: Tensor,
     axes: Ints | None = None,
@@ -40,7 +40,7 @@ def _affine(y: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
     return y if beta is None else y + _per_channel(y, beta)
 
 
-@op("batch_norm", matching=("x", "mean", "variance", "gamma", "beta"))
+@op("batch_norm", matching=("mean", "variance", "gamma", "beta"))
 def batch_norm(
     x: Tensor,
     mean: Tensor,
@@ -54,7 +54,7 @@ def batch_norm(
     return _affine((x - _per_channel(x, mean)) / _per_channel(x, spread), gamma, beta)
 
 
-@op("instance_norm", matching=("x", "gamma", "beta"))
+@op("instance_norm", matching=("gamma", "beta"))
 def instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5) -> Tensor:
     """Normalise each channel of each sample over its spatial axes."""
     return _affine(layer_norm(x, tuple(range(2, x.ndim)), epsilon=epsilon), gamma, beta)

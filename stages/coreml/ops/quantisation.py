@@ -52,7 +52,7 @@ def quantize(
     return np.clip(levels, info.min, info.max).astype(target)
 
 
-@op("dequantize", returns="scale", arithmetic="accumulates")
+@op("dequantize", returns="scale", arithmetic="accumulates", matching=("input", "zero_point"))
 def dequantize(
     input: Tensor,  # noqa: A002 (MIL's name)
     scale: Tensor,

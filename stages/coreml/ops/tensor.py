@@ -89,7 +89,7 @@ def shape(x: Tensor) -> Tensor:
     return np.array(x.shape, np.int32)
 
 
-@op("range_1d", returns="start")
+@op("range_1d", returns="start", matching=("start", "end", "step"))
 def range_1d(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
     """Numbers from start, by step, up to but without end."""
     first, last, by = (value.item() for value in (start, end, step))
