@@ -15,6 +15,8 @@ from stages.core.errors import StaleParams
 ROOT = Path(__file__).resolve().parent.parent
 NONE = "{compression: none, target: onnx-cpu, precision: %s, required: true, release_not_measured: false}"
 
+FLOOR = "{metric: accuracy, unit: %s, at_least: %s, min_n: 10}"
+
 
 @pytest.fixture
 def workspace(tmp_path):
@@ -88,8 +90,8 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
             "'onnx-cpu' cannot be lowered to precision 'pal4'; expected one of: float 32",
         ),
         (f"+variants.odd={NONE % 'fp4'}", "names precision 'fp4', which conf/config.yaml does not select"),
-        ("gate.reference.0.unit=percent", "is measured in 'fraction', its threshold in 'percent'"),
-        ("gate.reference.0.at_least=75", "can never fire"),
+        (f"gate.reference=[{FLOOR % ('percent', 75)}]", "is measured in 'fraction', its threshold in 'percent'"),
+        (f"gate.reference=[{FLOOR % ('fraction', 75)}]", "can never fire"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_leaves_params_alone(workspace, override, message):

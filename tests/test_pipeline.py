@@ -164,7 +164,7 @@ def test_a_second_build_does_nothing(built):
 @pytest.mark.parametrize(
     ("override", "reruns"),
     [
-        ("gate.precisions.fp32.0.min_n=63", {"gate"}),
+        ("gate.interval_below_n=999", {"gate"}),
         ("benchmark.warmup=11", {f"benchmark@{key}" for key in VARIANTS} | DOWNSTREAM),
         (
             "variants.onnx-cpu-dynamic_wi8_afp32.precision=static_wi8_ai8",
