@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact
-from stages.core.statistics import bootstrap_quantile
+from stages.measure.statistics import bootstrap_quantile
 from stages.targets import registry
 from stages.targets.base import Runtime
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from stages.core import plan
+from stages.schema import plan
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 

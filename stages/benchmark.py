@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core import artifact, cli, params, statistics
+from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError
 from stages.core.params import Section
+from stages.measure import statistics
 from stages.schema.gate import Benchmark
 from stages.targets import registry
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, StaleParams
-from stages.core.plan import conf_digest, params_digest
 from stages.schema.config import Config, check
+from stages.schema.plan import conf_digest, params_digest
 
 CONF = Path("conf")
 PER_VARIANT = ("artifact", "parity", "benchmark")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stages.core import artifact, cli, params, splits
 from stages.core.params import Section
 from stages.core.splits import Split
-from stages.core.statistics import proportion_interval
+from stages.measure.statistics import proportion_interval
 from stages.schema.model import Distill, NoStudent, Shape, Student
 from stages.schema.task import Task
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact, cli, metrics, params
+from stages.core import artifact, cli, params
 from stages.core.params import Section
+from stages.measure import metrics
 from stages.schema.gate import Gate, Threshold
 from stages.schema.variant import Variant
 

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stages.core import artifact, cli, metrics
+from stages.core import artifact, cli
 from stages.core.errors import ArtifactError
+from stages.measure import metrics
 from stages.targets import registry
 from stages.targets.base import Runtime
 

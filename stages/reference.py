@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from stages.core import artifact, cli, params, splits
 from stages.core.errors import InputError
-from stages.core.metrics import non_finite_count
 from stages.core.params import Section
 from stages.core.splits import Split
-from stages.core.statistics import proportion_interval
+from stages.measure.metrics import non_finite_count
+from stages.measure.statistics import proportion_interval
 from stages.schema.task import Task
 
 SPLITS = ("probe", "test", "calibration")

@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def module_path(name):
-    """`stages.core.plan` → stages/core/plan.py, None for a bare package."""
+    """`stages.schema.plan` → stages/schema/plan.py, None for a bare package."""
     path = Path(*name.split(".")).with_suffix(".py")
     return path if (ROOT / path).is_file() else None
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from stages import compose
-from stages.core import plan
 from stages.core.errors import StaleParams
+from stages.schema import plan
 
 ROOT = Path(__file__).resolve().parent.parent
 NONE = "{compression: none, target: onnx-cpu, precision: %s, required: true, release_not_measured: false}"

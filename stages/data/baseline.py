@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stages.core.errors import InputError
-from stages.core.statistics import proportion_interval
 from stages.data.splits import Example
+from stages.measure.statistics import proportion_interval
 
 METHOD = "TF-IDF over words and word pairs, linear SVM"
 

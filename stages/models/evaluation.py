@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
-from stages.core.statistics import proportion_interval
+from stages.measure.statistics import proportion_interval
 from stages.models.encode import Encoded
 
 

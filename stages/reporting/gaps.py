@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core import metrics
 from stages.core.errors import ArtifactError
 from stages.core.splits import UNKNOWN
-from stages.core.statistics import Interval, paired_difference
+from stages.measure import metrics
+from stages.measure.statistics import Interval, paired_difference
 from stages.schema.variant import Variant
 
 Kind = Literal["distillation", "compression", "conversion"]

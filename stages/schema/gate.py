@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from stages.core import metrics
 from stages.core.params import Section
+from stages.measure import metrics
 
 Count = Annotated[int, Field(ge=1)]
 

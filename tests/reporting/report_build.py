@@ -14,7 +14,7 @@ import numpy as np
 from stages import gate, parity, report
 from stages.core import artifact
 from stages.core.params import Section
-from stages.core.statistics import proportion_interval
+from stages.measure.statistics import proportion_interval
 from stages.schema.gate import Gate
 from stages.schema.variant import Variant
 

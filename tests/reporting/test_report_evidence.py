@@ -17,7 +17,7 @@ from report_build import (
 )
 
 from stages.core import artifact
-from stages.core.statistics import paired_difference
+from stages.measure.statistics import paired_difference
 from stages.reporting import evidence, gaps
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
-from stages.core.metrics import measure_parity
+from stages.measure.metrics import measure_parity
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, Float, Palettized, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import INPUTS

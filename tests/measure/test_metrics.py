@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.core import metrics
+from stages.measure import metrics
 
 REFERENCE = np.float32([[2, 0, 0], [0, 3, 0], [0, 0, 1], [1, 0, 0]])
 

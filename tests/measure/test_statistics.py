@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.core.statistics import bootstrap_quantile, paired_difference, proportion_interval
+from stages.measure.statistics import bootstrap_quantile, paired_difference, proportion_interval
 
 
 def test_wilson_interval_matches_the_textbook():

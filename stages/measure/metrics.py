@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.statistics import Interval, paired_difference, proportion_interval
+from stages.measure.statistics import Interval, paired_difference, proportion_interval
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte"]

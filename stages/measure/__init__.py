@@ -1,0 +1,1 @@
+"""What is measured, in which unit and direction, and how certain it is."""
