@@ -15,6 +15,9 @@ from stages.schema.model import Shape, TrainTeacher
 EMBEDDING_SIZE = 128
 # MobileBERT's published ratio of a layer's outer width (512) to the one its attention works in (128).
 BOTTLENECK_RATIO = 4
+# Spread of a scratch teacher's weights. The stock 0.02 suits a width of 768; at 128 to 192, positions start too
+# alike and word order is learned late or never (84 to 87 % on the embedded data against 90 to 94 %; 0.1: 83 %).
+INITIAL_STD = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def teacher_config(teacher: TrainTeacher, vocabulary_size: int, max_length: int,
             "vocab_size": vocabulary_size,
             "max_position_embeddings": max_length,
             "pad_token_id": 0,
+            "initializer_range": INITIAL_STD,
             **family.narrow(start, teacher.hidden_size),
             **_label_fields(labels),
         },

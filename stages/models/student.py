@@ -16,14 +16,14 @@ from stages.schema.model import Shape
 # Spread of projected word embeddings: wide enough that utterances differ before the first step.
 EMBEDDING_STD = 0.05
 LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
-WORD_EMBEDDINGS = "word_embeddings.weight"
+EMBEDDINGS = re.compile(r"_embeddings\.weight$")
 
 
 def build(teacher: Any, shape: Shape, seed: int) -> Any:
     """Make a student in fp32 and eval mode.
 
-    Every tensor whose shape agrees with the teacher's is copied, layers evenly spaced. Word embeddings that
-    become narrower keep their first principal components, so that words stay near what they were near.
+    Every tensor whose shape agrees with the teacher's is copied, layers evenly spaced. Embeddings that become
+    narrower are projected onto the words' first principal components, so that words stay near what they were near.
 
     Args:
         teacher: a Hugging Face sequence classifier.
@@ -37,31 +37,43 @@ def build(teacher: Any, shape: Shape, seed: int) -> Any:
         config = student_config(teacher.config, shape)
         student = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
         layers = layer_map(config.num_hidden_layers, teacher.config.num_hidden_layers)
-        given = teacher.state_dict()
         with torch.no_grad():
-            for name, tensor in student.state_dict().items():
-                source = given.get(_teacher_name(name, layers))
-                if source is not None and source.shape == tensor.shape:
-                    tensor.copy_(source)
-                elif source is not None and name.endswith(WORD_EMBEDDINGS) and tensor.shape[1] < min(source.shape):
-                    tensor.copy_(principal_components(source, tensor.shape[1]))
+            _copy(teacher.state_dict(), student.state_dict(), layers)
+            _project(teacher.get_input_embeddings().weight, teacher.state_dict(), student.state_dict())
     return student.eval()
 
 
-def principal_components(embeddings: torch.Tensor, width: int) -> torch.Tensor:
-    """Project embeddings onto their directions of largest variance.
+def principal_directions(embeddings: torch.Tensor, width: int) -> torch.Tensor:
+    """Find the directions in which embeddings vary most.
 
     Args:
         embeddings: [words, features].
-        width: features to keep, fewer than both.
+        width: directions to keep, fewer than words and features.
 
     Returns:
-        [words, width], centred, scaled to a standard deviation of `EMBEDDING_STD`.
+        [features, width]; the centred embeddings times it have a standard deviation of `EMBEDDING_STD`.
     """
-    left, singular, _ = torch.linalg.svd(embeddings - embeddings.mean(dim=0), full_matrices=False)
-    projected = left[:, :width] * singular[:width]
-    spread = projected.std()
-    return projected / spread * EMBEDDING_STD if spread > 0 else projected
+    centred = embeddings - embeddings.mean(dim=0)
+    directions = torch.linalg.svd(centred, full_matrices=False).Vh[:width].T
+    spread = (centred @ directions).std()
+    return directions * (EMBEDDING_STD / spread) if spread > 0 else directions
+
+
+def _copy(given: dict[str, torch.Tensor], taken: dict[str, torch.Tensor], layers: list[int]) -> None:
+    for name, tensor in taken.items():
+        source = given.get(_teacher_name(name, layers))
+        if source is not None and source.shape == tensor.shape:
+            tensor.copy_(source)
+
+
+def _project(words: torch.Tensor, given: dict[str, torch.Tensor], taken: dict[str, torch.Tensor]) -> None:
+    """Narrow words, positions and token types together: they are summed, so they share one space."""
+    for name, tensor in taken.items():
+        source = given.get(name)
+        if source is None or not EMBEDDINGS.search(name) or source.shape[1] != words.shape[1]:
+            continue
+        if len(source) == len(tensor) and tensor.shape[1] < min(words.shape):
+            tensor.copy_((source - source.mean(dim=0)) @ principal_directions(words, tensor.shape[1]))
 
 
 def _teacher_name(name: str, layers: list[int]) -> str:

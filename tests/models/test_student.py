@@ -39,12 +39,22 @@ def test_a_shallower_student_starts_from_evenly_spaced_layers(make_model):
 def test_narrower_word_embeddings_keep_the_directions_of_largest_variance():
     torch.manual_seed(0)
     plane = torch.randn(50, 2) @ torch.randn(2, 8) + 3
-    kept = student.principal_components(plane, 2)
+    kept = (plane - plane.mean(0)) @ student.principal_directions(plane, 2)
     assert kept.std().item() == pytest.approx(student.EMBEDDING_STD, rel=1e-4)
     centred = plane - plane.mean(0)
     ratio = torch.cdist(kept, kept) / torch.cdist(centred, centred)
     inside = ratio[~torch.eye(50, dtype=torch.bool)]
     torch.testing.assert_close(inside, inside.mean().expand_as(inside), rtol=1e-2, atol=0)
+
+
+def test_positions_and_words_are_narrowed_into_the_same_space(make_model):
+    teacher = make_model("bert")
+    built = student.build(teacher, shape_of(teacher, "bert", hidden_size=16, heads=2), seed=1)
+    wide, narrow = teacher.bert.embeddings, built.bert.embeddings
+    directions = student.principal_directions(wide.word_embeddings.weight, 16)
+    for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
+        source = getattr(wide, name).weight
+        torch.testing.assert_close(getattr(narrow, name).weight, (source - source.mean(0)) @ directions)
 
 
 def test_the_seed_decides_what_no_teacher_tensor_fits(family, make_model):
