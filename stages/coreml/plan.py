@@ -257,14 +257,24 @@ def _check_declared(operation: Operation, definition: Op, types: dict[str, DType
         rule = definition.returns[min(index, len(definition.returns) - 1)]
         if rule is None:
             continue
-        follows = (
-            types.get(rule) if isinstance(rule, str) else rule if isinstance(rule, DType) else rule(types, constants)
-        )
+        follows = _followed(rule, types, constants)
         if not isinstance(named.type, TensorType) or named.type.dtype is not follows:
             raise Mismatch(
                 f"'{named.name}' is declared '{named.type}'",
                 expected=f"element type '{follows.name if follows else 'none'}', which its arguments give",
             )
+
+
+def _followed(rule: Any, types: dict[str, DType], constants: dict[str, Any]) -> DType | None:
+    if isinstance(rule, str):
+        return types.get(rule)
+    if isinstance(rule, DType):
+        return rule
+    try:
+        follows: DType = rule(types, constants)
+    except KeyError as error:
+        raise Malformed(f"parameter {error} is no constant") from error
+    return follows
 
 
 def _control(operation: Operation, known: Known) -> Step:

@@ -64,13 +64,3 @@ def instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = 
 def l2_norm(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     """X / sqrt(sum of squares over the last three axes + epsilon)."""
     return x / np.sqrt(np.square(x).sum((-3, -2, -1), keepdims=True) + x.dtype.type(epsilon))
-
-
-@op("local_response_norm")
-def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """X / (k + alpha / size * sum of squares of `size` neighbouring channels) ^ beta."""
-    before = size // 2
-    widths = [(0, 0), (before, size - 1 - before)] + [(0, 0)] * (x.ndim - 2)
-    squares = np.pad(np.square(x), widths)
-    total = sum(squares[:, start : start + x.shape[1]] for start in range(size))
-    return x / np.power(k + alpha / size * total, beta, dtype=x.dtype)
