@@ -43,6 +43,7 @@ class Measurement:
         same_host: whether the benchmark was taken on this host.
         runtime: what executed the artifact.
         timing: why there is no latency, or empty.
+        weights: cosine of the worst weight matrices by name.
     """
 
     status: str
@@ -53,6 +54,7 @@ class Measurement:
     same_host: bool = True
     runtime: str | None = None
     timing: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +73,8 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
         benchmark: `metrics.json` of benchmark.
         host: fingerprint of this host.
     """
-    values: dict[str, float] = {}
+    audit = parity.get("audit", {"values": {}, "weights": {}})
+    values: dict[str, float] = dict(audit["values"])
     intervals: dict[str, list[float]] = {}
     if parity["status"] == "measured":
         probe, test = parity["probe"]["values"], parity["test"]["values"]
@@ -94,6 +97,7 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
         same_host=benchmark["host"] == host,
         runtime=parity["runtime"],
         timing=benchmark.get("reason", ""),
+        weights=audit["weights"],
     )
 
 
@@ -133,15 +137,27 @@ def judge(measured: Measurement, thresholds: Sequence[Threshold], small: int, fl
     """
     reasons = [f"artifact differs from its manifest: {problem}" for problem in measured.altered]
     reasons += list(floor)
-    if measured.status == "not_measured" and not reasons:
-        return Verdict("not_measured", [measured.reason])
+    if measured.status == "not_measured":
+        # What needs no runtime is known all the same, and may be enough to refuse it.
+        reasons += _misses(measured, [item for item in thresholds if item.metric in measured.values], small)
+        return Verdict("fail" if reasons else "not_measured", [*reasons, measured.reason])
     if measured.status != "measured":
         return Verdict("fail", [*reasons, measured.reason])
     if not measured.same_host:
         reasons.append("benchmark was taken on another host; run `dvc repro` here")
-    found = (judge_threshold(threshold, measured.values, measured.intervals, small) for threshold in thresholds)
-    reasons += [reason for reason in found if reason]
+    reasons += _misses(measured, thresholds, small)
     return Verdict("fail" if reasons else "pass", reasons)
+
+
+def _misses(measured: Measurement, thresholds: Sequence[Threshold], small: int) -> list[str]:
+    """Return why thresholds are not met; of a lost weight, which one it is."""
+    found = []
+    for threshold in thresholds:
+        reason = judge_threshold(threshold, measured.values, measured.intervals, small)
+        if reason and threshold.metric == "weight_cosine_min" and measured.weights:
+            reason += f" ({min(measured.weights, key=lambda name: (measured.weights[name], name))})"
+        found += [reason] if reason else []
+    return found
 
 
 def judge_reference(gate: Gate, name: str, summary: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from closure import ROOT, closure
 DYNAMIC = {
     "convert": ["stages/targets/{module}/convert.py"],
     "quantize": ["stages/targets/{module}/quantize.py"],
-    "parity": ["stages/targets/{module}/runtime.py"],
+    "parity": ["stages/targets/{module}/runtime.py", "stages/targets/{module}/weights.py"],
     "benchmark": ["stages/targets/{module}/runtime.py", "stages/targets/worker.py"],
     "compress": ["stages/compression/{kind}.py"],
     "prepare": ["stages/data/{data}.py"],
@@ -99,7 +99,7 @@ def test_params_of_every_stage_are_declared(stages):
 
 def test_every_target_compression_and_data_kind_has_conf_and_module():
     for path in sorted((ROOT / "conf/target").glob("*.yaml")):
-        for part in ("__init__", "convert", "quantize", "runtime"):
+        for part in ("__init__", "convert", "quantize", "runtime", "weights"):
             assert (ROOT / "stages/targets" / path.stem.replace("-", "_") / f"{part}.py").is_file(), (path, part)
     packages = {path.parent.name for path in (ROOT / "stages/targets").glob("*/convert.py")}
     assert {path.stem.replace("-", "_") for path in (ROOT / "conf/target").glob("*.yaml")} == packages

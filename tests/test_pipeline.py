@@ -224,7 +224,8 @@ def test_a_corrupted_byte_in_an_artifact_fails_the_gate_and_dvc_rebuilds_it(buil
     path.unlink()
     path.write_bytes(content)
     places = ("--artifact", "build/artifact/onnx-cpu-fp32", "--reference", "build/reference/none")
-    places += ("--teacher", "build/teacher", "--out", "build/parity/onnx-cpu-fp32")
+    places += ("--checkpoint", "build/compressed/none", "--teacher", "build/teacher")
+    places += ("--out", "build/parity/onnx-cpu-fp32")
     assert built.run(sys.executable, "-m", "stages.parity", "--target", "onnx-cpu", *places).returncode == 0
     gate = ("--build", "build", "--verdicts", "build/verdicts.json", "--metrics", "build/metrics.json")
     assert built.run(sys.executable, "-m", "stages.gate", *gate).returncode == 0

@@ -67,6 +67,7 @@ REGISTRY: dict[str, Metric] = {
         Metric("cosine_similarity_min", "cosine", "higher", -1, 1, "worst cosine of an utterance's logits"),
         Metric("kl_divergence_mean", "nat", "lower", 0, inf, "mean KL(reference ‖ artifact)"),
         Metric("kl_divergence_max", "nat", "lower", 0, inf, "worst KL(reference ‖ artifact)"),
+        Metric("weight_cosine_min", "cosine", "higher", -1, 1, "worst match of a weight matrix in the artifact"),
         Metric("top1_agreement", "fraction", "higher", 0, 1, "share of utterances with the reference's answer"),
         Metric("non_finite_count", "count", "lower", 0, inf, "logits that are NaN or infinite"),
         Metric("accuracy", "fraction", "higher", 0, 1, "share of right answers on the test split"),
@@ -161,7 +162,7 @@ def measure_quality(
     """Task quality of an artifact, paired with the reference and the teacher on the same items.
 
     Args:
-        labels: [n] right answers.
+        labels: [n] right answers; -1 where unknown, and then the item counts nowhere.
         outputs: [n, labels] logits of the artifact.
         reference: [n, labels] logits of the compressed checkpoint in torch.
         teacher: [n, labels] logits of the teacher in torch.
@@ -170,14 +171,17 @@ def measure_quality(
         Values and 95 % intervals of `accuracy` and the two drops.
 
     Raises:
-        ValueError: outputs are not finite, or there is nothing to compare.
+        ValueError: outputs are not finite, or no item has a label.
     """
     if non_finite_count(outputs):
         raise ValueError("outputs are not finite; accuracy would be of NaN")
-    right = outputs.argmax(axis=-1) == labels
+    known = labels >= 0
+    if not known.any():
+        raise ValueError(f"none of {len(labels)} items has a label; accuracy would be of nothing")
+    right = (outputs.argmax(axis=-1) == labels)[known]
     values: Values = {"accuracy": float(right.mean())}
-    intervals: dict[str, Interval] = {"accuracy": proportion_interval(int(right.sum()), len(labels))}
+    intervals: dict[str, Interval] = {"accuracy": proportion_interval(int(right.sum()), len(right))}
     for name, other in (("reference", reference), ("teacher", teacher)):
         key = f"accuracy_drop_to_{name}"
-        values[key], intervals[key] = paired_difference(other.argmax(axis=-1) == labels, right)
+        values[key], intervals[key] = paired_difference((other.argmax(axis=-1) == labels)[known], right)
     return values, intervals

@@ -9,5 +9,5 @@ from stages.core.names import module_name
 
 
 def load(target: str, part: str) -> ModuleType:
-    """Import one part of a target: `convert`, `quantize` or `runtime`, and nothing else of it."""
+    """Import one part of a target: `convert`, `quantize`, `runtime` or `weights`, and nothing else of it."""
     return importlib.import_module(f"stages.targets.{module_name(target)}.{part}")
