@@ -15,26 +15,25 @@ from pathlib import Path
 
 from stages.core import cli, params
 from stages.core.process import quiet
-from stages.tracking import record, store
-
-LOCAL = Path("mlruns")
+from stages.tracking import place, record, store
 
 
 def run(build: Path, verdicts: Path, report: Path, params_file: Path) -> None:
-    """Publish what is not there yet; MLFLOW_TRACKING_URI chooses the server, a local database is the default."""
+    """Publish what is not there yet.
+
+    MLFLOW_TRACKING_URI chooses the server or database (default: mlruns/mlflow.db), MLFLOW_EXPERIMENT_NAME the
+    experiment (default: tinsmith).
+
+    Raises:
+        TrackingRefused: that server or database cannot be used.
+    """
+    where = place.choose(os.environ)
     found = record.collect(build, verdicts, report, params_file, params.read(params_file))
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    artifacts = None
-    if not uri:
-        database = LOCAL.resolve() / "mlflow.db"
-        fingerprints = [found.fingerprint, *(variant.fingerprint for variant in found.variants)]
-        if store.recorded_in_sqlite(database, fingerprints):
-            print(f"MLflow has this build ({found.fingerprint[:8]})")
-            return
-        LOCAL.mkdir(exist_ok=True)
-        uri, artifacts = f"sqlite:///{database}", (LOCAL.resolve() / "artifacts").as_uri()
-    with quiet(build / "track.log"):
-        written = store.Store(uri, artifacts).publish(found)
+    fingerprints = [found.fingerprint, *(variant.fingerprint for variant in found.variants)]
+    written: list[str] = []
+    if not (where.database and place.holds(where.database, where.experiment, fingerprints)):
+        with place.opened(where), quiet(build / "track.log"):
+            written = store.publish(where, found)
     print(f"MLflow: wrote {', '.join(written)}" if written else f"MLflow has this build ({found.fingerprint[:8]})")
 
 

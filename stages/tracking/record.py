@@ -10,7 +10,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from stages.core import artifact
 
 SHORT = 12
 CHAIN = ("data", "teacher", "student", "compressed", "reference", "converted", "artifact", "parity", "benchmark")
+SPLITS = ("train", "validation", "calibration", "probe", "test")
+VERDICTS = ("pass", "fail", "not_measured")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Variant:
         verdict: its entry in `verdicts.json`.
         chain: stage → sha256 of that stage's manifest, from data to benchmark.
         artifact: directory of the artifact.
+        metrics: grouped name (`quality/accuracy`) → value; an interval's ends are `NAME.low` and `NAME.high`.
+        params: compression, precision, target and the settings that shaped the bytes, flat.
+        host: what the benchmark ran on, for people.
+        tools: distributions that shaped the artifact, with versions.
     """
 
     key: str
@@ -37,6 +43,27 @@ class Variant:
     verdict: Mapping[str, Any]
     chain: Mapping[str, str]
     artifact: Path
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
+    tools: str = ""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of the data set.
+
+    Attributes:
+        name: `clinc150.test`.
+        role: train, validation, calibration, probe or test.
+        digest: sha256 of its file.
+        count: utterances.
+    """
+
+    name: str
+    role: str
+    digest: str
+    count: int
 
 
 @dataclass(frozen=True)
@@ -47,19 +74,27 @@ class Build:
         fingerprint: sha256 over the variants' fingerprints and the parameters.
         variants: all of them, failing ones too.
         params: params.yaml, flat, dotted keys.
-        evaluations: accuracy and size of teacher and student.
+        metrics: accuracy and size of teacher and student, number of variants by verdict.
         git: revision and whether the tree was dirty when it was tracked.
         files: what is attached to the parent run.
-        data: the data set's summary.
+        splits: of the data set, counts and digests only.
+        teacher: sha256 of the teacher's manifest.
     """
 
     fingerprint: str
     variants: list[Variant]
     params: Mapping[str, str]
-    evaluations: dict[str, float]
+    metrics: Mapping[str, float]
     git: Mapping[str, str]
     files: list[Path]
-    data: Mapping[str, Any]
+    splits: list[Split]
+    teacher: str
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """Number of variants by verdict."""
+        given = [variant.verdict["verdict"] for variant in self.variants]
+        return {name: given.count(name) for name in VERDICTS}
 
 
 def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params: Mapping[str, Any]) -> Build:
@@ -71,22 +106,30 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
         report: the report's directory.
         params_file: params.yaml.
         params: its content.
+
+    Raises:
+        ArtifactError: a stage output is missing.
     """
     judged = artifact.read_json(verdicts)["variants"]
     variants = [_variant(build, key, entry) for key, entry in sorted(judged.items())]
     flat = flatten({key: value for key, value in params.items() if key not in ("plan", "variants", "gate")})
-    evaluations: dict[str, float] = {}
+    metrics = {f"variants/{name}": 0.0 for name in VERDICTS}
+    for variant in variants:
+        metrics[f"variants/{variant.verdict['verdict']}"] += 1
     for role in ("teacher", "student"):
         evaluation = artifact.read_json(build / role / "evaluation.json")
-        evaluations |= {f"{role}_{name}": float(evaluation[name]) for name in ("accuracy", "parameters")}
+        metrics |= {f"{role}/{name}": float(evaluation[name]) for name in ("accuracy", "n", "parameters")}
+        low, high = evaluation["accuracy_interval"]
+        metrics |= {f"{role}/accuracy.high": high, f"{role}/accuracy.low": low}
     return Build(
         fingerprint=_sha256([variant.fingerprint for variant in variants] + [flat]),
         variants=variants,
         params=flat,
-        evaluations=evaluations,
+        metrics=dict(sorted(metrics.items())),
         git=git_state(),
         files=[params_file, verdicts, report / "index.html"],
-        data=artifact.read_json(build / "data" / "summary.json"),
+        splits=_splits(build / "data", flat.get("data.kind", "data")),
+        teacher=artifact.digest(build / "teacher"),
     )
 
 
@@ -102,23 +145,17 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def git_state() -> dict[str, str]:
-    """Return the revision and whether tracked or untracked files differ from it."""
+    """Return the revision and whether tracked or untracked files differ from it (`unknown` outside a repository)."""
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    def git(*arguments: str) -> str | None:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
 
-    return {"rev": git("rev-parse", "HEAD") or "none", "dirty": str(bool(git("status", "--porcelain"))).lower()}
-
-
-def describe(variant: Variant) -> str:
-    """Write a variant's chain as the Markdown an auditor reads on the run's page."""
-    rows = "\n".join(f"| {stage} | `{variant.chain[stage]}` |" for stage in CHAIN)
-    reasons = "".join(f"\n- {reason}" for reason in variant.verdict["reasons"])
-    runtime = variant.verdict["runtime"] or "nothing"
-    return (
-        f"**{variant.key}**: {variant.verdict['verdict']}, executed by `{runtime}`.{reasons}\n\n"
-        f"| stage output | sha256 of its manifest |\n|---|---|\n{rows}\n"
-    )
+    status = git("status", "--porcelain")
+    return {
+        "dirty": "unknown" if status is None else str(bool(status)).lower(),
+        "rev": git("rev-parse", "HEAD") or "unknown",
+    }
 
 
 def _variant(build: Path, key: str, entry: Mapping[str, Any]) -> Variant:
@@ -135,7 +172,43 @@ def _variant(build: Path, key: str, entry: Mapping[str, Any]) -> Variant:
         "teacher": build / "teacher",
     }
     chain = {stage: artifact.digest(places[stage]) for stage in CHAIN}
-    return Variant(key, _sha256([entry, chain]), entry, chain, places["artifact"])
+    made, compressed = artifact.manifest(places["artifact"]), artifact.manifest(places["compressed"])
+    benchmark = artifact.read_json(places["benchmark"] / "metrics.json")
+    axes = {name: entry[name] for name in ("compression", "precision", "target", "verdict")}
+    return Variant(
+        key,
+        _sha256([entry, chain]),
+        entry,
+        chain,
+        places["artifact"],
+        metrics=_metrics(entry, benchmark["values"]),
+        params=flatten(compressed["params"]) | flatten(made["params"]) | axes,
+        host=_host(benchmark["host"]) if "latency_p50_ms" in entry["metrics"] else "",
+        tools=", ".join(f"{tool} {version}" for tool, version in sorted(made["tools"].items())),
+    )
+
+
+def _metrics(entry: Mapping[str, Any], benchmarked: Mapping[str, Any]) -> dict[str, float]:
+    """Group metrics as MLflow's charts do, by what stands before the slash."""
+    grouped: dict[str, float] = {}
+    for name, value in entry["metrics"].items():
+        quality = name == "n" or name.startswith("accuracy")
+        group = "quality" if quality else "benchmark" if name in benchmarked else "parity"
+        grouped[f"{group}/{name}"] = float(value)
+        if name in entry["intervals"]:
+            low, high = entry["intervals"][name]
+            grouped |= {f"{group}/{name}.high": float(high), f"{group}/{name}.low": float(low)}
+    return dict(sorted(grouped.items()))
+
+
+def _host(host: Mapping[str, Any]) -> str:
+    return f"{host['cpu_model']}, {host['cores']} cores, {host['cpu_isa'] or host['machine']}"
+
+
+def _splits(data: Path, kind: str) -> list[Split]:
+    counts = artifact.read_json(data / "summary.json")["counts"]
+    files = artifact.manifest(data)["files"]
+    return [Split(f"{kind}.{role}", role, files[f"{role}.jsonl"]["sha256"], int(counts[role])) for role in SPLITS]
 
 
 def _sha256(value: Any) -> str:

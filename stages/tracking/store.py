@@ -1,71 +1,89 @@
 """Write a record to an MLflow tracking server, once.
 
-Every run carries its record's fingerprint and is `FINISHED` only when whole; a run left unfinished by a kill is deleted
-and written again.
+Every run carries its record's fingerprint and is `FINISHED` only when whole; what a killed attempt left behind (run,
+logged model, registered version) is deleted and written again.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from stages.core.artifact import write_json
-from stages.tracking.record import SHORT, Build, Variant, describe
+from stages.tracking import wording
+from stages.tracking.errors import TrackingRefused
+from stages.tracking.place import Place
+from stages.tracking.record import SHORT, Build, Split, Variant
 
-EXPERIMENT = "tinsmith"
-# Files attached to the parent run carry text that MLflow shows; more than this is no parameter but a document.
+# A longer value is no parameter but a document: params.yaml, which is attached whole, has it.
 PARAM_LIMIT = 500
 BATCH = 100
+ALIAS = "passing"
+MEASURED_ON = ("calibration", "probe", "test")
 
 
-def recorded_in_sqlite(database: Path, fingerprints: Iterable[str]) -> bool:
-    """Whether a local database holds a finished run of every fingerprint.
+def publish(place: Place, build: Build) -> list[str]:
+    """Write what is not there yet.
 
-    Importing MLflow costs about 3 s of CPU; asking its database first keeps a no-op `dvc repro` quick. Any doubt
-    (no file, another schema) is answered with False, and MLflow itself decides.
+    Returns:
+        Names of what was written; empty when everything was there.
+
+    Raises:
+        TrackingRefused: the server or database cannot be used.
     """
-    if not database.is_file():
-        return False
-    query = (
-        "SELECT DISTINCT t.value FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid "
-        "WHERE t.key = 'fingerprint' AND r.status = 'FINISHED' AND r.lifecycle_stage = 'active'"
-    )
+    from mlflow.exceptions import MlflowException
+
     try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-            have = {row[0] for row in connection.execute(query)}
-    except sqlite3.Error:
-        return False
-    return set(fingerprints) <= have
+        return Store(place).publish(build)
+    except MlflowException as error:
+        raise TrackingRefused(place.uri, error.message) from error
+    except ModuleNotFoundError as error:
+        raise TrackingRefused(place.uri, f"its database driver is not installed ({error})") from error
 
 
 class Store:
     """An experiment on a tracking server."""
 
-    def __init__(self, uri: str, artifacts: str | None) -> None:
-        """Open or create the experiment.
-
-        Args:
-            uri: tracking URI.
-            artifacts: where a new experiment's artifacts go; None leaves it to the server.
-        """
+    def __init__(self, place: Place) -> None:
+        """Open or create the experiment."""
         import mlflow
 
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        self.client = mlflow.MlflowClient(uri)
-        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        mlflow.set_tracking_uri(place.uri)
+        mlflow.set_registry_uri(place.uri)
+        self.client = mlflow.MlflowClient(place.uri)
+        self.name = place.experiment
+        experiment = self.client.get_experiment_by_name(self.name)
         self.experiment = (
             experiment.experiment_id
             if experiment
-            else self.client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            else self.client.create_experiment(
+                self.name,
+                artifact_location=place.artifacts,
+                tags={"mlflow.note.content": wording.ABOUT_EXPERIMENT},
+            )
         )
 
-    def finished(self, fingerprint: str) -> str | None:
+    def publish(self, build: Build) -> list[str]:
+        """Write what is not there yet; the names of what was written come back."""
+        written = []
+        parent = self._finished(build.fingerprint)
+        fresh = parent is None
+        if parent is None:
+            parent = self._start(wording.build_name(build), build.fingerprint, "build", build)
+            self._fill_build(parent, build)
+            written.append("build")
+        for variant in build.variants:
+            if self._finished(variant.fingerprint) is None:
+                self._publish_variant(parent, build, variant)
+                written.append(variant.key)
+        if fresh:
+            self.client.set_terminated(parent)
+        return written
+
+    def _finished(self, fingerprint: str) -> str | None:
         """Return the id of the finished run of a record, deleting unfinished attempts at it."""
         runs = self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'")
         found = None
@@ -73,43 +91,27 @@ class Store:
             if run.info.status == "FINISHED":
                 found = run.info.run_id
             else:
-                self.client.delete_run(run.info.run_id)
+                self._discard(run.info.run_id)
         return found
 
-    def publish(self, build: Build) -> list[str]:
-        """Write what is not there yet.
-
-        Returns:
-            Names of the runs written; empty when everything was there.
-        """
-        written = []
-        parent = self.finished(build.fingerprint)
-        fresh = parent is None
-        if parent is None:
-            parent = self._start(f"build {build.fingerprint[:8]}", build.fingerprint, "build", build)
-            self._fill_build(parent, build)
-            written.append("build")
-        for variant in build.variants:
-            if self.finished(variant.fingerprint) is None:
-                self._publish_variant(parent, build, variant)
-                written.append(variant.key)
-        if fresh:
-            self.client.set_terminated(parent)
-        return written
+    def _discard(self, run: str) -> None:
+        models = self.client.search_logged_models([self.experiment], filter_string=f"source_run_id = '{run}'")
+        for model in models:
+            self.client.delete_logged_model(model.model_id)
+        self.client.delete_run(run)
 
     def _start(self, name: str, fingerprint: str, kind: str, build: Build, **tags: str) -> str:
         run = self.client.create_run(
             self.experiment,
             run_name=name,
+            # In MLflow's pages tags stand in this order.
             tags={
-                "dirty": build.git["dirty"],
-                "fingerprint": fingerprint,
-                "kind": kind,
-                "mlflow.source.git.commit": build.git["rev"],
-                "mlflow.source.name": "dvc repro",
-                "mlflow.source.type": "PROJECT",
-                "rev": build.git["rev"][:SHORT],
                 **tags,
+                "rev": build.git["rev"][:SHORT],
+                "dirty": build.git["dirty"],
+                "kind": kind,
+                "fingerprint": fingerprint,
+                **_source(build),
             },
         )
         return str(run.info.run_id)
@@ -117,108 +119,134 @@ class Store:
     def _fill_build(self, run: str, build: Build) -> None:
         from mlflow.entities import Metric, Param
 
-        verdicts = [variant.verdict["verdict"] for variant in build.variants]
-        counts = {name: float(verdicts.count(name)) for name in ("pass", "fail", "not_measured")}
         now = int(time.time() * 1000)
-        self.client.log_batch(
-            run, metrics=[Metric(key, value, now, 0) for key, value in (build.evaluations | counts).items()]
-        )
+        self.client.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in build.metrics.items()])
         params = [Param(key, value) for key, value in build.params.items() if len(value) <= PARAM_LIMIT]
         for start in range(0, len(params), BATCH):
             self.client.log_batch(run, params=params[start : start + BATCH])
-        self._log_inputs(run, build)
+        self._log_inputs(run, build, build.splits)
         for path in build.files:
             self.client.log_artifact(run, str(path))
-        self.client.set_tag(run, "mlflow.note.content", _describe_build(build))
+        self.client.set_tag(run, "mlflow.note.content", wording.describe_build(build))
 
     def _publish_variant(self, parent: str, build: Build, variant: Variant) -> None:
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Param
 
-        verdict = variant.verdict
-        digests = {stage: sha[:SHORT] for stage, sha in variant.chain.items()}
-        axes = {name: verdict[name] for name in ("compression", "precision", "target")}
-        tags = {
-            "mlflow.note.content": describe(variant),
-            "mlflow.parentRunId": parent,
-            "reasons": "; ".join(verdict["reasons"])[:PARAM_LIMIT],
-            "runtime": verdict["runtime"] or "none",
-            "verdict": verdict["verdict"],
-        }
-        run = self._start(variant.key, variant.fingerprint, "variant", build, **tags, **digests)
+        description = wording.describe(variant, build, self._registered(variant))
+        params = {key: value for key, value in variant.params.items() if len(value) <= PARAM_LIMIT}
+        tags = _tags(variant)
+        run = self._start(
+            wording.run_name(variant),
+            variant.fingerprint,
+            "variant",
+            build,
+            **tags,
+            **{"mlflow.note.content": description, "mlflow.parentRunId": parent},
+        )
         model = self.client.create_logged_model(
             self.experiment,
             name=variant.key,
             source_run_id=run,
-            tags={"verdict": verdict["verdict"], **digests},
-            params=axes,
-            model_type=verdict["target"],
-        )
-        now = int(time.time() * 1000)
-        values = dict(verdict["metrics"])
-        for name, (low, high) in verdict["intervals"].items():
-            values |= {f"{name}.low": low, f"{name}.high": high}
+            tags={**tags, "mlflow.note.content": description, **_source(build)},
+            params=params,
+            model_type=variant.verdict["target"],
+        ).model_id
         self.client.log_batch(
             run,
-            metrics=[Metric(key, float(value), now, 0, model_id=model.model_id) for key, value in values.items()],
-            params=[Param(key, value) for key, value in axes.items()],
+            metrics=_metrics(variant, build, run, model),
+            params=[Param(key, value) for key, value in params.items()],
         )
-        self._log_inputs(run, build)
-        self.client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
-        self.client.log_model_artifacts(model.model_id, str(variant.artifact))
+        self._log_inputs(run, build, [split for split in build.splits if split.role in MEASURED_ON])
+        self.client.log_outputs(run, [LoggedModelOutput(model, 0)])
+        self.client.log_model_artifacts(model, str(variant.artifact))
         with tempfile.TemporaryDirectory() as scratch:
-            write_json(Path(scratch) / "lineage.json", {"chain": dict(variant.chain), "verdict": dict(verdict)})
+            write_json(Path(scratch) / "lineage.json", {"chain": dict(variant.chain), "verdict": dict(variant.verdict)})
             self.client.log_artifacts(run, scratch)
-        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        if verdict["verdict"] == "pass":
-            self._register(variant, run, model.model_id, digests)
+        self.client.finalize_logged_model(model, LoggedModelStatus.READY)
+        if variant.verdict["verdict"] == "pass":
+            self._register(variant, run, model, description)
         self.client.set_terminated(run)
 
-    def _register(self, variant: Variant, run: str, model: str, digests: dict[str, str]) -> None:
-        """Register a passing variant and move its alias; a version of the same bytes and proof is reused."""
+    def _registered(self, variant: Variant) -> str:
+        """Name the registered model; it begins with the experiment, so that projects on one server do not mix."""
+        return f"{self.name.replace('/', '-').replace(':', '-')}.{variant.key}"
+
+    def _register(self, variant: Variant, run: str, model: str, description: str) -> None:
+        """Register a passing variant and move its alias; a version that a killed attempt left is replaced."""
         from mlflow.exceptions import MlflowException
 
-        name = f"{EXPERIMENT}.{variant.key}"
+        name = self._registered(variant)
         try:
-            self.client.create_registered_model(name, description=f"Passing builds of {variant.key}.")
+            self.client.create_registered_model(name, description=wording.describe_registered(variant))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        known = [
-            version
-            for version in self.client.search_model_versions(f"name = '{name}'")
-            if version.tags.get("fingerprint") == variant.fingerprint
-        ]
-        version = (
-            known[0]
-            if known
-            else self.client.create_model_version(
-                name,
-                source=f"models:/{model}",
-                run_id=run,
-                model_id=model,
-                tags={"fingerprint": variant.fingerprint, **digests},
-                description=describe(variant),
-            )
+        for version in self.client.search_model_versions(f"name = '{name}'"):
+            if version.tags.get("fingerprint") == variant.fingerprint:
+                self.client.delete_model_version(name, version.version)
+        version = self.client.create_model_version(
+            name,
+            source=f"models:/{model}",
+            run_id=run,
+            model_id=model,
+            tags={"fingerprint": variant.fingerprint, **_tags(variant)},
+            description=description,
         )
         # Without this tag the model's page says "Not registered" (create_model_version alone does not link back).
         link = json.dumps([{"name": name, "version": int(version.version)}])
         self.client.set_logged_model_tags(model, {"mlflow.modelVersions": link})
-        self.client.set_registered_model_alias(name, "passing", version.version)
+        self.client.set_registered_model_alias(name, ALIAS, version.version)
 
-    def _log_inputs(self, run: str, build: Build) -> None:
+    def _log_inputs(self, run: str, build: Build, splits: list[Split]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        chain = build.variants[0].chain
-        inputs: list[Any] = []
-        for role in ("data", "teacher"):
-            source = json.dumps({"path": f"build/{role}", "manifest_sha256": chain[role], "git_rev": build.git["rev"]})
-            profile = json.dumps(build.data["counts"]) if role == "data" and "counts" in build.data else None
-            dataset = Dataset(role, chain[role][:SHORT], "dvc", source, profile=profile)
-            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", role)]))
+        def entry(name: str, role: str, digest: str, path: str, count: int | None) -> Any:
+            source = json.dumps({"path": path, "sha256": digest, "git_rev": build.git["rev"]})
+            profile = None if count is None else json.dumps({"num_rows": count})
+            return DatasetInput(
+                Dataset(name, digest[:SHORT], "dvc", source, profile=profile), [InputTag("mlflow.data.context", role)]
+            )
+
+        inputs = [
+            entry(split.name, split.role, split.digest, f"build/data/{split.role}.jsonl", split.count)
+            for split in reversed(splits)
+        ]
+        inputs.append(entry("teacher", "teacher", build.teacher, "build/teacher/manifest.json", None))
         self.client.log_inputs(run, datasets=inputs)
 
 
-def _describe_build(build: Build) -> str:
-    rows = "\n".join(f"| {variant.key} | {variant.verdict['verdict']} |" for variant in build.variants)
-    dirty = ", with uncommitted changes" if build.git["dirty"] == "true" else ""
-    return f"**Build** at `{build.git['rev'][:SHORT]}`{dirty}.\n\n| variant | verdict |\n|---|---|\n{rows}\n"
+def _tags(variant: Variant) -> dict[str, str]:
+    """Short keys, the verdict first: MLflow cuts tags at a line's end and keys at about twelve characters."""
+    verdict = variant.verdict
+    return {
+        "verdict": verdict["verdict"],
+        "runtime": verdict["runtime"] or "none",
+        **{key: text[:PARAM_LIMIT] for key, text in {
+            "reasons": "; ".join(verdict["reasons"]),
+            "no_latency": "" if "latency_p50_ms" in verdict["metrics"] else verdict["timing"],
+            "host": variant.host,
+            "tools": variant.tools,
+        }.items() if text},
+        **{stage: sha[:SHORT] for stage, sha in variant.chain.items()},
+    }  # fmt: skip
+
+
+def _source(build: Build) -> dict[str, str]:
+    return {
+        "mlflow.source.git.commit": build.git["rev"],
+        "mlflow.source.name": "dvc repro",
+        "mlflow.source.type": "PROJECT",
+    }
+
+
+def _metrics(variant: Variant, build: Build, run: str, model: str) -> list[Any]:
+    """Quality belongs to the test split; parity's extremes are taken over test and probe, so they name neither."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    test = next(split for split in build.splits if split.role == "test")
+    on_test = {"dataset_name": test.name, "dataset_digest": test.digest[:SHORT]}
+    return [
+        Metric(key, value, now, 0, model_id=model, run_id=run, **(on_test if key.startswith("quality/") else {}))
+        for key, value in variant.metrics.items()
+    ]

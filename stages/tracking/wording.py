@@ -1,0 +1,121 @@
+"""What an auditor reads in MLflow: names and Markdown, the verdict always first.
+
+MLflow folds a description after about three lines, so what must not be missed stands in those.
+"""
+
+from __future__ import annotations
+
+from stages.tracking.record import CHAIN, SHORT, Build, Variant
+
+INTERPRETED = "reference-interpreted"
+PLAIN = {"fail": "fail", "not_measured": "not measured", "pass": "pass"}
+MEANING = {
+    "fail": "it misses a threshold and is not released",
+    "not_measured": "nothing proves that it computes anything; it counts as no pass",
+    "pass": "it meets every threshold of its precision",
+}
+ABOUT_EXPERIMENT = (
+    "One run per build of Tinsmith, one child run and one logged model per variant (compression × target × "
+    "precision), failing variants included. Passing ones have a version in the model registry; the alias `passing` "
+    "is the newest of them. If the sidebar shows no runs, switch from *GenAI* to *Model training*."
+)
+
+
+def run_name(variant: Variant) -> str:
+    """Name a variant's run: charts of latency show nothing but this name, so the verdict is part of it."""
+    how = ", interpreted" if variant.verdict["runtime"] == INTERPRETED else ""
+    return f"{variant.key} ({PLAIN[variant.verdict['verdict']]}{how})"
+
+
+def build_name(build: Build) -> str:
+    """Name a build's run by its fingerprint and its verdicts."""
+    counts = ", ".join(f"{count} {PLAIN[name]}" for name, count in build.verdicts.items() if count)
+    return f"build {build.fingerprint[:8]} ({counts})"
+
+
+def headline(variant: Variant) -> str:
+    """Say the verdict, what executed the artifact, and why the verdict is not a pass."""
+    verdict, runtime = variant.verdict["verdict"], variant.verdict["runtime"]
+    said = f"**{PLAIN[verdict].upper()}**: {MEANING[verdict]}."
+    if runtime == INTERPRETED:
+        said += (
+            f" **NOT RUN BY CORE ML**: executed by `{INTERPRETED}`, which interprets the saved program in numpy; it "
+            "proves the artifact, not Apple's runtime, and gives no latency."
+        )
+    else:
+        said += f" Executed by `{runtime}`." if runtime else " Nothing executed it."
+    return said + "".join(f"\n- {reason}" for reason in variant.verdict["reasons"])
+
+
+def measured(variant: Variant) -> str:
+    """Write quality with its interval and sample size, and latency with its host and the verdict beside it."""
+    values, intervals = variant.verdict["metrics"], variant.verdict["intervals"]
+    lines = []
+    if "accuracy" in values:
+        within = " to ".join(f"{100 * end:.2f}" for end in intervals["accuracy"])
+        lines.append(f"Accuracy {100 * values['accuracy']:.2f} % (95 %: {within}; n = {values['n']:g}).")
+    if "latency_p50_ms" in values:
+        within = " to ".join(f"{end:.3g}" for end in intervals["latency_p50_ms"])
+        beside = PLAIN[variant.verdict["verdict"]]
+        lines.append(f"Latency p50 {values['latency_p50_ms']:.3g} ms (95 %: {within}) on {variant.host}: {beside}.")
+    else:
+        lines.append(f"No latency: {variant.verdict['timing'] or 'the benchmark gave none'}.")
+    return " ".join(lines)
+
+
+def describe(variant: Variant, build: Build, registered: str) -> str:
+    """Write a variant's page: verdict, figures, its chain, and the commands that check it.
+
+    Args:
+        variant: what is described.
+        build: where it was made.
+        registered: name of its registered model.
+    """
+    rows = "\n".join(f"| {stage} | `{variant.chain[stage]}` |" for stage in CHAIN)
+    fetch = f"models:/{registered}@passing" if variant.verdict["verdict"] == "pass" else "models:/MODEL_ID"
+    return (
+        f"{headline(variant)}\n\n{measured(variant)}\n\n"
+        f"| stage output | sha256 of its `manifest.json` |\n|---|---|\n{rows}\n\n"
+        "Each manifest holds the sha256 of its files and of its parents' manifests. To check this artifact without "
+        "trusting MLflow:\n\n"
+        "```\n"
+        f"mlflow artifacts download -u {fetch} -d fetched\n"
+        f"sha256sum fetched/manifest.json    # {variant.chain['artifact']}\n"
+        'python -c "from pathlib import Path; from stages.core import artifact; '
+        "print(artifact.problems(Path('fetched')) or 'intact')\"\n"
+        "```\n\n"
+        f"To check the chain: {_checkout(build)}, then `dvc checkout` (or `dvc repro`), then `sha256sum "
+        f"build/artifact/{variant.key}/manifest.json` and so on up the table.\n"
+    )
+
+
+def describe_build(build: Build) -> str:
+    """Write a build's page: what passed, what did not and why, and how to have the build again."""
+    rows = "\n".join(
+        f"| {variant.key} | {PLAIN[variant.verdict['verdict']]} | {variant.verdict['runtime'] or 'nothing'} "
+        f"| {'; '.join(variant.verdict['reasons']).replace('|', '/')} |"
+        for variant in build.variants
+    )
+    counts = ", ".join(f"{count} {PLAIN[name]}" for name, count in build.verdicts.items())
+    return (
+        f"**{counts}** of {len(build.variants)} variants. To have this build again: {_checkout(build)}, "
+        "then `dvc repro`.\n\n"
+        f"| variant | verdict | executed by | reasons |\n|---|---|---|---|\n{rows}\n\n"
+        "The parameters beside are params.yaml; it, the verdicts and the report (`index.html`) are under Artifacts.\n"
+    )
+
+
+def describe_registered(variant: Variant) -> str:
+    """Describe a registered model, the same for all its versions."""
+    return (
+        f"Builds of `{variant.key}` that passed every gate, and no others. The alias `passing` is the newest. "
+        "Each version names its chain of digests and the commands that check it."
+    )
+
+
+def _checkout(build: Build) -> str:
+    rev, dirty = build.git["rev"], build.git["dirty"]
+    if rev == "unknown":
+        return "the revision is unknown (tracked outside a git repository)"
+    warning = " (**uncommitted changes were present: this revision alone may not reproduce it**)"
+    return f"`git checkout {rev[:SHORT]}`{warning if dirty == 'true' else ''}"
