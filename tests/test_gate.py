@@ -51,6 +51,32 @@ def test_each_fault_fails_with_its_reason(changes, reason):
     assert any(__import__("re").search(reason, line) for line in found.reasons)
 
 
+LOST = bound("weight_cosine_min", "cosine", at_least=0.9)
+
+
+def audited(cosine, status="measured"):
+    audit = {"values": {"weight_cosine_min": cosine, "n": 2000}, "weights": {"a.weight": cosine, "b.weight": 0.99}}
+    split = {"values": GOOD, "intervals": {}}
+    parity = {"status": status, "altered": [], "runtime": "r", "reason": "macOS only", "audit": audit}
+    measured = gate.flatten(parity | {"probe": split, "test": split}, {"values": {}, "intervals": {}, "host": {}}, {})
+    return gate.judge(measured, [LOST, AGREEMENT], 1000, [])
+
+
+def test_a_lost_weight_fails_by_name_though_the_answers_agree():
+    assert audited(0.95) == gate.Verdict("pass", [])
+    assert audited(0.0) == gate.Verdict("fail", ["weight_cosine_min value 0 < 0.9 cosine (a.weight)"])
+
+
+def test_a_lost_weight_fails_where_nothing_can_run():
+    assert audited(0.95, "not_measured") == gate.Verdict("not_measured", ["macOS only"])
+    lost = ["weight_cosine_min value 0 < 0.9 cosine (a.weight)", "macOS only"]
+    assert audited(0.0, "not_measured") == gate.Verdict("fail", lost)
+
+
+def test_weights_that_were_not_audited_fail():
+    assert gate.judge(measurement(), [LOST], 1000, []).reasons == ["weight_cosine_min was not measured"]
+
+
 def test_few_items_are_judged_at_the_unfavourable_end():
     few = measurement(values=GOOD | {"n": 200}, intervals={"top1_agreement": [0.96, 0.999]})
     assert verdict(few).reasons == ["top1_agreement 95 % bound (n = 200) 0.96 < 0.97 fraction"]

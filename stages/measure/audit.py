@@ -79,7 +79,7 @@ def _best(value: Matrix, vectors: Matrix | None, tensors: Mapping[str, Matrix]) 
     cosines = vectors @ _unit(value)
     best = vectors[int(cosines.argmax())]
     changed = (float(_unit(other) @ best) for other in _changed(value, tensors))
-    return float(np.clip(max(float(cosines.max()), *changed), 0, 1))
+    return float(np.clip(max([float(cosines.max()), *changed]), 0, 1))
 
 
 def _changed(value: Matrix, tensors: Mapping[str, Matrix]) -> Iterator[Matrix]:

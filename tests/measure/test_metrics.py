@@ -68,6 +68,19 @@ def test_quality_is_paired_with_reference_and_teacher():
     assert set(intervals) == {"accuracy", "accuracy_drop_to_reference", "accuracy_drop_to_teacher"}
 
 
+def test_items_without_a_label_count_nowhere():
+    labels = np.array([0, -1, 2, -1])
+    outputs = REFERENCE.copy()
+    outputs[2] = [9, 0, 0]
+    parts = {"outputs": outputs, "reference": REFERENCE, "teacher": REFERENCE}
+    found = metrics.measure_quality(labels=labels, **parts)
+    known = {key: value[labels >= 0] for key, value in parts.items()}
+    assert found == metrics.measure_quality(labels=labels[labels >= 0], **known)
+    assert found[0]["accuracy"] == found[0]["accuracy_drop_to_reference"] == 0.5
+    with pytest.raises(ValueError, match="none of 4 items has a label"):
+        metrics.measure_quality(labels=np.full(4, -1), **parts)
+
+
 def test_a_zero_row_agrees_with_a_zero_row_only():
     zero = np.zeros((1, 3), np.float32)
     assert metrics.cosine_similarity(zero, zero)[0] == 1

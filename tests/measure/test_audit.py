@@ -1,0 +1,94 @@
+"""The audit finds every matrix that conversion keeps, and misses the one that is broken."""
+
+import numpy as np
+import pytest
+
+from stages.measure.audit import match
+
+RANDOM = np.random.default_rng(0)
+SQUARE = "encoder.query.weight"
+WIDE = "encoder.dense.weight"
+TABLE = "embeddings.position_embeddings.weight"
+TYPES = "embeddings.token_type_embeddings.weight"
+
+
+def matrix(*shape):
+    return RANDOM.normal(0, 0.1, shape).astype(np.float32)
+
+
+CHECKPOINT = {
+    SQUARE: matrix(48, 48),
+    WIDE: matrix(64, 48),
+    TABLE: matrix(60, 48),
+    TYPES: matrix(40, 48),
+    "embeddings.LayerNorm.weight": RANDOM.uniform(0.2, 1.8, 48).astype(np.float32),
+    "encoder.NoNorm.weight": RANDOM.uniform(0.2, 1.8, 64).astype(np.float32),
+    "classifier.weight": matrix(5, 48),
+    "encoder.dense.bias": matrix(64),
+}
+SOUND = {"a": CHECKPOINT[SQUARE], "b": CHECKPOINT[WIDE], "c": CHECKPOINT[TABLE]}
+NEAR_ZERO = 0.1
+
+
+def cosines(checkpoint=CHECKPOINT, positions=60, **changes):
+    return match(checkpoint, SOUND | changes, positions=positions)
+
+
+def test_sound_weights_match_under_any_name():
+    assert cosines() == pytest.approx({SQUARE: 1, WIDE: 1, TABLE: 1}, abs=1e-6)
+
+
+@pytest.mark.parametrize(("stored", "name"), [("a", SQUARE), ("b", WIDE), ("c", TABLE)])
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_a_zeroed_or_poisoned_weight_matches_nothing_and_the_others_stay(stored, name, value):
+    found = cosines(**{stored: np.full_like(SOUND[stored], value)})
+    assert found.pop(name) < NEAR_ZERO
+    assert min(found.values()) > 0.999
+
+
+def test_a_missing_or_transposed_weight_is_caught():
+    assert match(CHECKPOINT, {"a": SOUND["a"], "c": SOUND["c"]}, positions=60)[WIDE] == 0
+    assert cosines(a=SOUND["a"].T)[SQUARE] < NEAR_ZERO
+    assert cosines(b=SOUND["b"].T)[WIDE] == 0
+
+
+def test_a_negated_weight_is_no_match():
+    assert cosines(a=-SOUND["a"])[SQUARE] < NEAR_ZERO
+
+
+def test_rows_of_zeros_lower_the_cosine():
+    broken = SOUND["b"].copy()
+    broken[:16] = 0
+    assert 0.7 < cosines(b=broken)[WIDE] < 0.95
+
+
+def test_normalisations_that_converters_fold_are_known():
+    before = SOUND["b"] * CHECKPOINT["embeddings.LayerNorm.weight"]
+    after = SOUND["b"] * CHECKPOINT["encoder.NoNorm.weight"][:, None]
+    for folded in (before, after):
+        assert cosines(b=folded)[WIDE] == pytest.approx(1, abs=1e-6)
+    stranger = SOUND["b"] * RANDOM.uniform(0.2, 1.8, 48).astype(np.float32)
+    assert cosines(b=stranger)[WIDE] < 0.99
+
+
+def test_positions_are_compared_as_far_as_they_are_read():
+    kept = SOUND["c"][:30]
+    assert cosines(positions=30, c=kept[None])[TABLE] == pytest.approx(1, abs=1e-6)
+    assert cosines(positions=30, c=kept + CHECKPOINT[TYPES][0])[TABLE] == pytest.approx(1, abs=1e-6)
+    assert cosines(positions=40, c=kept)[TABLE] == 0
+    unread = SOUND["c"].copy()
+    unread[30:] = 0
+    assert cosines(positions=30, c=unread)[TABLE] == pytest.approx(1, abs=1e-6)
+    assert cosines(positions=60, c=unread)[TABLE] < 0.95
+    assert TABLE not in cosines(positions=21)  # 1,008 elements
+
+
+def test_two_weights_that_changed_places_are_not_seen():
+    """Said in the docstring: content has no place; logits are there for that."""
+    twice = CHECKPOINT | {"encoder.key.weight": matrix(48, 48)}
+    assert min(match(twice, SOUND | {"a": twice["encoder.key.weight"], "d": SOUND["a"]}, positions=60).values()) > 0.999
+
+
+def test_a_checkpoint_without_matrices_is_an_error_rather_than_perfect():
+    with pytest.raises(ValueError, match="no matrix of 1024 elements"):
+        match({"bias": np.ones(4096, np.float32)}, SOUND, positions=60)
