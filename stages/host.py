@@ -14,12 +14,10 @@ from pathlib import Path
 
 from stages.core import artifact, cli, process
 
-RUNTIMES = ("ai-edge-litert", "coremltools", "numpy", "onnxruntime")
-
 
 def run(out: Path) -> None:
     """Write the fingerprint; unchanged bytes on an unchanged host."""
-    artifact.write_json(out, process.host_fingerprint(RUNTIMES))
+    artifact.write_json(out, process.host_fingerprint())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

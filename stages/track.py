@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core import cli, params
-from stages.core.process import quiet
+from stages.core import artifact, cli, params, process
+from stages.core.errors import ArtifactError
 from stages.tracking import place, record, store
 
 
@@ -25,16 +25,29 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path) -> None:
     experiment (default: tinsmith).
 
     Raises:
+        ArtifactError: the build's latencies were taken on another host than this one.
         TrackingRefused: that server or database cannot be used.
     """
+    _check_host(build / "host.json")
     where = place.choose(os.environ)
     found = record.collect(build, verdicts, report, params_file, params.read(params_file))
     fingerprints = [found.fingerprint, *(variant.fingerprint for variant in found.variants)]
     written: list[str] = []
     if not (where.database and place.holds(where.database, where.experiment, fingerprints)):
-        with place.opened(where), quiet(build / "track.log"):
+        with place.opened(where), process.quiet(build / "track.log"):
             written = store.publish(where, found)
     print(f"MLflow: wrote {', '.join(written)}" if written else f"MLflow has this build ({found.fingerprint[:8]})")
+
+
+def _check_host(described: Path) -> None:
+    """Refuse a workspace that moved: this is the one stage sure to run, so no latency is passed on silently."""
+    there, here = artifact.read_json(described), process.host_fingerprint()
+    changed = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
+    if changed:
+        raise ArtifactError(
+            f"'{described}' describes another host ({', '.join(changed)} differ): latencies were measured there",
+            next_step="run `dvc repro --force --single-item host && dvc repro`",
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

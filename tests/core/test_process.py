@@ -1,0 +1,33 @@
+"""A host is described by what decides a latency, and toolchain noise goes where it belongs."""
+
+import os
+
+import pytest
+
+from stages import host, track
+from stages.core import artifact, process
+from stages.core.errors import ArtifactError
+
+
+def test_a_fingerprint_repeats_and_names_cpu_cores_and_runtimes():
+    first = process.host_fingerprint()
+    assert first == process.host_fingerprint()
+    assert {"cpu_model", "cores", "os", "runtime_onnxruntime", "runtime_ai-edge-litert"} <= set(first)
+
+
+def test_a_build_that_moved_to_another_host_is_not_passed_on(tmp_path):
+    host.run(tmp_path / "host.json")
+    track._check_host(tmp_path / "host.json")
+    elsewhere = artifact.read_json(tmp_path / "host.json") | {"cpu_model": "another"}
+    artifact.write_json(tmp_path / "host.json", elsewhere)
+    with pytest.raises(ArtifactError, match=r"another host \(cpu_model differ\).*--single-item host"):
+        track._check_host(tmp_path / "host.json")
+
+
+def test_noise_of_python_and_of_c_goes_to_the_log(tmp_path, capfd):
+    with process.quiet(tmp_path / "logs" / "noise.log"):
+        print("python noise")
+        os.write(2, b"c noise\n")
+    print("ours")
+    assert capfd.readouterr().out == "ours\n"
+    assert (tmp_path / "logs" / "noise.log").read_text() == "c noise\npython noise\n"
