@@ -1,12 +1,16 @@
 """A host is described by what decides a latency, and toolchain noise goes where it belongs."""
 
-import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from stages import host, track
 from stages.core import artifact, process
 from stages.core.errors import ArtifactError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_fingerprint_repeats_and_names_cpu_cores_and_runtimes():
@@ -24,10 +28,13 @@ def test_a_build_that_moved_to_another_host_is_not_passed_on(tmp_path):
         track._check_host(tmp_path / "host.json")
 
 
-def test_noise_of_python_and_of_c_goes_to_the_log(tmp_path, capfd):
-    with process.quiet(tmp_path / "logs" / "noise.log"):
-        print("python noise")
-        os.write(2, b"c noise\n")
-    print("ours")
-    assert capfd.readouterr().out == "ours\n"
-    assert (tmp_path / "logs" / "noise.log").read_text() == "c noise\npython noise\n"
+def test_noise_of_python_and_of_c_goes_to_the_log(tmp_path):
+    code = (
+        "import os; from pathlib import Path; from stages.core import process\n"
+        f"with process.quiet(Path({str(tmp_path)!r}) / 'logs/noise.log'):\n"
+        "    print('python noise', flush=True); os.write(2, b'c noise\\n')\n"
+        "print('ours')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("ours\n", "")
+    assert (tmp_path / "logs/noise.log").read_text() == "python noise\nc noise\n"
