@@ -18,6 +18,7 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
+from stages.measure.audit import match
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, Palettized, Static, WeightOnly
 from stages.targets import coreml_metal
@@ -26,6 +27,7 @@ from stages.targets.coreml_metal import canonical, package, runtime, toolchain
 from stages.targets.coreml_metal import quantize as lowering
 from stages.targets.coreml_metal.convert import check_interface, convert
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, constants
+from stages.targets.coreml_metal.weights import weights
 from tests.targets.faults_coreml import overwrite, zero_coreml_layer
 
 LENGTHS = [8, 16]
@@ -112,6 +114,8 @@ def checkpoint(make_model, tmp_path_factory):
 @pytest.fixture(scope="session")
 def builds(checkpoint, tmp_path_factory):
     """The same conversion and artifacts twice: from this process, and from two others with other hash seeds."""
+    from safetensors.numpy import load_file
+
     first, second = (tmp_path_factory.mktemp("builds") / name for name in ("first", "second"))
     source = checkpoint("bert")
     (first / "converted").mkdir(parents=True)
@@ -123,7 +127,12 @@ def builds(checkpoint, tmp_path_factory):
     asked = [f"{name}={precision.model_dump_json()}" for name, precision in PRECISIONS.items()]
     imported = in_process("quantize", second / "converted", second / "artifact", 2, *asked)
     return SimpleNamespace(
-        first=first, second=second, converted=first / "converted", artifact=first / "artifact", used=imported
+        first=first,
+        second=second,
+        converted=first / "converted",
+        artifact=first / "artifact",
+        used=imported,
+        tensors=load_file(source / "model.safetensors"),
     )
 
 
@@ -340,6 +349,30 @@ def test_a_zeroed_layer_is_zero_and_nothing_else_changes(builds, name, tmp_path)
     assert before[zeroed].any()
     assert not after[zeroed].any()
     assert all(np.array_equal(before[other], after[other]) for other in before if other != zeroed)
+
+
+@pytest.mark.target
+@pytest.mark.parametrize(("name", "healthy"), [("fp32", 0.9999), ("fp16", 0.9999), ("wi8", 0.995), ("pal4", 0.97)])
+def test_the_audit_sees_a_zeroed_layer_at_every_precision(builds, name, healthy, tmp_path):
+    def audited(directory):
+        return sorted(match(builds.tensors, weights(directory), positions=TASK.max_length).values())
+
+    assert audited(builds.artifact / name)[0] > healthy
+    shutil.copytree(builds.artifact / name, tmp_path / name)
+    zero_coreml_layer(tmp_path / name)
+    broken = audited(tmp_path / name)
+    assert broken[0] < 0.15
+    assert broken[1] > healthy
+
+
+@pytest.mark.target
+def test_weights_of_a_missing_or_damaged_package_are_refused(builds, tmp_path):
+    with pytest.raises(ArtifactError, match=r"has no model\.mlpackage"):
+        weights(tmp_path)
+    shutil.copytree(builds.converted / PACKAGE, tmp_path / PACKAGE)
+    (tmp_path / PACKAGE / WEIGHTS).write_bytes(bytes(1000))
+    with pytest.raises(ArtifactError, match=r"weight\.bin"):
+        weights(tmp_path)
 
 
 @pytest.mark.target

@@ -14,6 +14,7 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
+from stages.measure.audit import match
 from stages.measure.metrics import measure_parity
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, Float, Palettized, Precision, Static, TfliteNnapi, WeightOnly
@@ -21,6 +22,7 @@ from stages.targets.base import INPUTS
 from stages.targets.tflite_nnapi import flatbuffer, quantize, supports
 from stages.targets.tflite_nnapi.convert import convert
 from stages.targets.tflite_nnapi.runtime import open_runtime
+from stages.targets.tflite_nnapi.weights import weights
 from tests.targets.faults_tflite import zero_tflite_layer
 
 pytestmark = pytest.mark.target
@@ -416,3 +418,40 @@ def test_other_precisions_are_refused(precision, tmp_path):
 
 def test_supported_precisions_are_what_is_tested():
     assert all(supports(precision) for precision, _ in PRECISIONS.values())
+
+
+def audited(checkpoint, directory):
+    from safetensors.numpy import load_file
+
+    return match(load_file(checkpoint / "model.safetensors"), weights(directory), positions=TASK.max_length)
+
+
+@pytest.mark.parametrize("family", ["albert", "bert", "distilbert", "mobilebert"])
+def test_every_matrix_of_a_checkpoint_is_found(family, checkpoints, converted):
+    assert min(audited(checkpoints[family], converted[family]).values()) > 0.9999
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_the_audit_sees_a_zeroed_layer_at_every_precision(name, checkpoints, artifacts, tmp_path):
+    assert min(audited(checkpoints["bert"], artifacts[name]).values()) > 0.995
+    (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
+    zero_tflite_layer(tmp_path)
+    broken = sorted(audited(checkpoints["bert"], tmp_path).values())
+    assert broken[0] < 0.1
+    assert broken[1] > 0.995
+
+
+@pytest.mark.parametrize("change", ["shape", "scales", "name"])
+def test_weights_that_contradict_themselves_are_refused(change, artifacts, tmp_path):
+    model = flatbuffer.read(artifacts["dynamic-channel"] / flatbuffer.MODEL)
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        if tensor.shape is not None and len(tensor.shape) == 2 and tensor.quantization is not None:
+            if change == "shape":
+                tensor.shape = tensor.shape + 1
+            elif tensor.quantization.scale is not None and change == "scales":
+                tensor.quantization.scale = tensor.quantization.scale[:3]
+            elif change == "name":
+                tensor.name = b"\xff"
+    flatbuffer.write(model, tmp_path / flatbuffer.MODEL)
+    with pytest.raises(ArtifactError, match=r"cannot read weights of|has \d+ bytes"):
+        weights(tmp_path)

@@ -44,7 +44,7 @@ def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
         if value.ndim < 2 or value.size < 1024:
             continue
         if value.dtype in INTEGERS:
-            value = _dequantised(name, values, expanded.get(name))
+            value = _dequantised(name, values, model)
         elif value.dtype.kind != "f":
             continue
         wide = np.asarray(value, np.float32)
@@ -62,17 +62,34 @@ def _turned(model: Any, sources: dict[str, str]) -> set[str]:
     return found
 
 
-def _dequantised(name: str, values: dict[str, Any], node: Any) -> Any:
-    # Where no DequantizeLinear says so, the names do: onnxruntime's and `embeddings` agree on them.
-    stem = name.removesuffix("_quantized")
-    names = [*node.input[1:]] if node is not None else [f"{stem}_scale", f"{stem}_zero_point"]
-    if not names or names[0] not in values:
+def _dequantised(name: str, values: dict[str, Any], model: Any) -> Any:
+    reader = next((node for node in model.graph.node if name in node.input), None)
+    if reader is None:
+        raise ArtifactError(f"integer weight '{name}' is not used", next_step="run `dvc repro`")
+    expands = reader.op_type == "DequantizeLinear"
+    scale = values.get(reader.input[1] if expands else _scale_of(reader, values, model))
+    if scale is None:
         raise ArtifactError(f"integer weight '{name}' has no scale", next_step="run `dvc repro`")
-    integers, scale = values[name].astype(np.float32), values[names[0]].astype(np.float32)
-    zero = values[names[1]].astype(np.float32) if len(names) > 1 and names[1] in values else np.float32(0)
+    position = 2 if expands else 3  # of MatMulInteger; lookups are symmetric
+    zero = values.get(reader.input[position]) if len(reader.input) > position else None
+    integers, scale = values[name].astype(np.float32), scale.astype(np.float32)
+    zero = np.zeros_like(scale) if zero is None else zero.astype(np.float32)
     if scale.ndim == 1 and scale.size > 1:
-        axis = next((item.i for item in node.attribute if item.name == "axis"), 1) if node is not None else -1
         shape = [1] * integers.ndim
-        shape[axis] = scale.size
+        shape[next((item.i for item in reader.attribute if item.name == "axis"), 1) if expands else -1] = scale.size
         scale, zero = scale.reshape(shape), zero.reshape(shape) if zero.size > 1 else zero
     return (integers - zero) * scale
+
+
+def _scale_of(reader: Any, values: dict[str, Any], model: Any) -> str:
+    """Follow integers → Cast → Mul; names do not lead there, since equal initialisers are merged."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    uses = {source: node for node in model.graph.node for source in node.input}
+    cast = uses.get(reader.output[0])
+    product = uses.get(cast.output[0]) if cast is not None and cast.op_type == "Cast" else None
+    if product is None or product.op_type != "Mul":
+        return ""
+    # The weight's scale alone, multiplied by the activation's, or looked up for each row.
+    near = [source for source in product.input if source != cast.output[0]]
+    far = [source for name in near if name in makers for source in makers[name].input]
+    return next((name for name in (*near, *far) if name in values), "")

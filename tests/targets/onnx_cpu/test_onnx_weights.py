@@ -1,0 +1,75 @@
+"""The weights of ONNX artifacts, read back at every precision and held against the checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.core.errors import ArtifactError
+from stages.measure.audit import match
+from stages.targets.onnx_cpu import graph
+from stages.targets.onnx_cpu.weights import weights
+from tests.targets.faults_onnx import zero_onnx_layer
+from tests.targets.onnx_models import FAMILIES, INTEGER, TASK
+
+pytestmark = pytest.mark.target
+
+
+def audited(checkpoint: Path, directory: Path) -> dict[str, float]:
+    from safetensors.numpy import load_file
+
+    return match(load_file(checkpoint / "model.safetensors"), weights(directory), positions=TASK.max_length)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_matrix_of_a_checkpoint_is_found(
+    family: str, checkpoints: dict[str, Path], converted: dict[str, Path]
+) -> None:
+    assert min(audited(checkpoints[family], converted[family]).values()) > 0.9999
+
+
+@pytest.mark.parametrize("name", ["fp32", *INTEGER])
+def test_the_audit_sees_a_zeroed_layer_at_every_precision(
+    name: str, checkpoints: dict[str, Path], converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    source = {"fp32": converted["bert"], **artifacts}[name]
+    assert min(audited(checkpoints["bert"], source).values()) > 0.995
+    (tmp_path / graph.MODEL).write_bytes((source / graph.MODEL).read_bytes())
+    zero_onnx_layer(tmp_path)
+    broken = sorted(audited(checkpoints["bert"], tmp_path).values())
+    assert broken[0] < 0.1
+    assert broken[1] > 0.995
+
+
+def test_a_transposed_square_weight_is_seen(
+    checkpoints: dict[str, Path], converted: dict[str, Path], tmp_path: Path
+) -> None:
+    from onnx import numpy_helper
+
+    model = graph.load(converted["bert"] / graph.MODEL)
+    square = next(item for item in model.graph.initializer if len(item.dims) == 2 and item.dims[0] == item.dims[1])
+    turned = np.ascontiguousarray(numpy_helper.to_array(square).T)
+    square.CopyFrom(numpy_helper.from_array(turned, square.name))
+    graph.write(model, tmp_path / graph.MODEL)
+    assert min(audited(checkpoints["bert"], tmp_path).values()) < 0.1
+
+
+@pytest.mark.parametrize("part", ["_scale", "_zero_point"])
+def test_a_weight_without_its_scale_or_with_another_ones_is_seen(
+    part: str, checkpoints: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    from onnx import numpy_helper
+
+    model = graph.load(artifacts["dynamic-channel"] / graph.MODEL)
+    for item in model.graph.initializer:
+        if item.name.endswith(part):
+            value = numpy_helper.to_array(item)
+            item.CopyFrom(numpy_helper.from_array(np.roll(np.arange(value.size), 1).reshape(value.shape), item.name))
+    (tmp_path / graph.MODEL).write_bytes(model.SerializeToString())
+    assert min(audited(checkpoints["bert"], tmp_path).values()) < 0.95
+    graph.replace_initializers(model.graph, [i for i in model.graph.initializer if not i.name.endswith("_scale")])
+    (tmp_path / graph.MODEL).write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactError, match="integer weight '.*' has no scale"):
+        weights(tmp_path)
