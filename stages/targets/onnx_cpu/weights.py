@@ -86,7 +86,9 @@ def _scale_of(reader: Any, values: dict[str, Any], model: Any) -> str:
     makers = {output: node for node in model.graph.node for output in node.output}
     uses = {source: node for node in model.graph.node for source in node.input}
     cast = uses.get(reader.output[0])
-    product = uses.get(cast.output[0]) if cast is not None and cast.op_type == "Cast" else None
+    if cast is None or cast.op_type != "Cast":
+        return ""
+    product = uses.get(cast.output[0])
     if product is None or product.op_type != "Mul":
         return ""
     # The weight's scale alone, multiplied by the activation's, or looked up for each row.
