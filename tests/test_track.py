@@ -14,6 +14,7 @@ import pytest
 from stages import track
 from stages.core import artifact
 from stages.core.errors import ArtifactError
+from stages.core.process import host_fingerprint
 from stages.tracking import place, record, store, wording
 from stages.tracking.errors import TrackingRefused
 
@@ -96,6 +97,7 @@ def build(tmp_path):
         write(root / "converted" / pair, "convert", {"model.bin": pair})
     for key in VARIANTS:
         write_variant(root, key)
+    artifact.write_json(root / "host.json", host_fingerprint())
     artifact.write_json(root / "verdicts.json", {"variants": {key: verdict_of(key) for key in VARIANTS}})
     write(root / "report", "report", {"index.html": "<html></html>"})
     artifact.write_json(tmp_path / "params.yaml", PARAMS)  # JSON is YAML
@@ -184,11 +186,11 @@ def test_outside_a_repository_the_revision_is_unknown_rather_than_clean(tmp_path
 @pytest.mark.parametrize("key", VARIANTS)
 def test_a_description_opens_with_the_verdict_and_its_reasons(build, key):
     found = variant(build, key)
-    text = wording.describe(found, collect(build), f"tinsmith.{key}")
+    text = wording.describe(found, collect(build), "models:/m-1")
     assert text.startswith(f"**{wording.PLAIN[VARIANTS[key][3]].upper()}**")
     assert all(reason in text for reason in found.verdict["reasons"])
     assert all(digest in text for digest in found.chain.values())
-    assert "artifacts download" in text
+    assert "artifacts download -u models:/m-1 " in text
 
 
 def test_no_latency_is_described_without_the_verdict_beside_it(build):
@@ -264,21 +266,23 @@ def test_a_database_is_held_by_one_process_at_a_time(tmp_path):
 # MLflow itself, on a temporary database.
 
 
-def publish(build, **environment):
-    """Run the stage as a process, as `dvc repro` does, beside the build."""
-    command = [sys.executable, "-X", "importtime", "-m", "stages.track", "--build", "build"]
-    command += ["--verdicts", "build/verdicts.json", "--report", "build/report"]
+PROGRAM = (
+    "import sys; from stages.track import main; code = main(sys.argv[1:]); "
+    "print('heavy' if 'mlflow' in sys.modules else 'light'); sys.exit(code)"
+)
+ARGUMENTS = ["--build", "build", "--verdicts", "build/verdicts.json", "--report", "build/report"]
+
+
+def start(build, **environment):
+    """Start the stage as a process, as `dvc repro` does; its last line says if MLflow was imported."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    environment = inherited | {"PYTHONPATH": str(REPOSITORY), "FAKE_TOKEN": SECRET} | environment
-    done = subprocess.run(
-        command, cwd=build.parent, env=environment, capture_output=True, text=True, check=False, timeout=120
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *ARGUMENTS],
+        cwd=build.parent,
+        env=inherited | {"PYTHONPATH": str(REPOSITORY), "FAKE_TOKEN": SECRET} | environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    done.stderr, imports = (
-        "\n".join(line for line in done.stderr.splitlines() if line.startswith("import time:") == wanted)
-        for wanted in (False, True)
-    )
-    done.imported_mlflow = "| mlflow\n" in f"{imports}\n"
-    return done
 
 
 def here(build, database="mlruns/mlflow.db"):
@@ -410,13 +414,11 @@ def test_what_a_kill_left_unfinished_is_replaced(build, empty_database, monkeypa
 def test_a_deleted_database_is_refilled_and_found_again_without_importing_mlflow(build, empty_database):
     shared = {"MLFLOW_TRACKING_URI": f"sqlite:///{build.parent}/elsewhere.db"}
     shutil.copy2(empty_database, build.parent / "elsewhere.db")
-    first = publish(build, **shared)
-    assert first.returncode == 0, first.stderr
-    assert first.imported_mlflow
+    assert start(build, **shared).communicate(timeout=120)[0].endswith("onnx-cpu-late\nheavy\n")
     assert not (build.parent / "mlruns").exists()
-    again = publish(build, **shared)
-    assert again.stdout.startswith("MLflow has this build")
-    assert not again.imported_mlflow
+    again = start(build, **shared).communicate(timeout=120)[0]
+    assert again.startswith("MLflow has this build")
+    assert again.endswith("light\n")
     assert counts(build, "elsewhere.db") == ONCE
 
     (build.parent / "elsewhere.db").unlink()
@@ -434,14 +436,10 @@ def test_a_deleted_database_is_refilled_and_found_again_without_importing_mlflow
 def test_two_builds_that_end_together_write_every_run_and_version_once(build, empty_database):
     (build.parent / "mlruns").mkdir()
     shutil.copy2(empty_database, build.parent / "mlruns" / "mlflow.db")
-    program = "import sys; from stages.track import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, "--build", "build", "--verdicts", "build/verdicts.json"]
-    command += ["--report", "build/report"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    both = [
-        subprocess.Popen(command, cwd=build.parent, env=environment | {"PYTHONPATH": str(REPOSITORY)}) for _ in range(2)
-    ]
-    assert [process.wait(120) for process in both] == [0, 0]
+    both = [start(build) for _ in range(2)]
+    said = sorted(process.communicate(timeout=120)[0] for process in both)
+    assert said[0].startswith("MLflow has this build")
+    assert said[1].startswith("MLflow: wrote build")
     assert counts(build) == ONCE
 
 
@@ -452,8 +450,7 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds(build, monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@127.0.0.1:9")
     monkeypatch.chdir(build.parent)
     started = time.perf_counter()
-    command = ["--build", "build", "--verdicts", "build/verdicts.json", "--report", "build/report"]
-    assert track.main(command) == 1
+    assert track.main(ARGUMENTS) == 1
     assert time.perf_counter() - started < 30
     said = capsys.readouterr().err
     assert said.startswith("error: cannot track in 'http://127.0.0.1:9'")

@@ -132,7 +132,6 @@ class Store:
     def _publish_variant(self, parent: str, build: Build, variant: Variant) -> None:
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Param
 
-        description = wording.describe(variant, build, self._registered(variant))
         params = {key: value for key, value in variant.params.items() if len(value) <= PARAM_LIMIT}
         tags = _tags(variant)
         run = self._start(
@@ -141,16 +140,19 @@ class Store:
             "variant",
             build,
             **tags,
-            **{"mlflow.note.content": description, "mlflow.parentRunId": parent},
+            **{"mlflow.parentRunId": parent},
         )
         model = self.client.create_logged_model(
             self.experiment,
             name=variant.key,
             source_run_id=run,
-            tags={**tags, "mlflow.note.content": description, **_source(build)},
+            tags={**tags, **_source(build)},
             params=params,
             model_type=variant.verdict["target"],
         ).model_id
+        description = wording.describe(variant, build, f"models:/{model}")
+        self.client.set_tag(run, "mlflow.note.content", description)
+        self.client.set_logged_model_tags(model, {"mlflow.note.content": description})
         self.client.log_batch(
             run,
             metrics=_metrics(variant, build, run, model),

@@ -28,9 +28,9 @@ def run_name(variant: Variant) -> str:
 
 
 def build_name(build: Build) -> str:
-    """Name a build's run by its fingerprint and its verdicts."""
+    """Name a build's run, verdicts first: the list of runs cuts names at about twenty characters."""
     counts = ", ".join(f"{count} {PLAIN[name]}" for name, count in build.verdicts.items() if count)
-    return f"build {build.fingerprint[:8]} ({counts})"
+    return f"{counts}: build {build.fingerprint[:8]}"
 
 
 def headline(variant: Variant) -> str:
@@ -63,26 +63,29 @@ def measured(variant: Variant) -> str:
     return " ".join(lines)
 
 
-def describe(variant: Variant, build: Build, registered: str) -> str:
+def describe(variant: Variant, build: Build, source: str) -> str:
     """Write a variant's page: verdict, figures, its chain, and the commands that check it.
 
     Args:
         variant: what is described.
         build: where it was made.
-        registered: name of its registered model.
+        source: URI of its logged model; the alias would fetch whichever version is the newest.
     """
     rows = "\n".join(f"| {stage} | `{variant.chain[stage]}` |" for stage in CHAIN)
-    fetch = f"models:/{registered}@passing" if variant.verdict["verdict"] == "pass" else "models:/MODEL_ID"
     return (
         f"{headline(variant)}\n\n{measured(variant)}\n\n"
         f"| stage output | sha256 of its `manifest.json` |\n|---|---|\n{rows}\n\n"
         "Each manifest holds the sha256 of its files and of its parents' manifests. To check this artifact without "
-        "trusting MLflow:\n\n"
+        "trusting MLflow (MLFLOW_TRACKING_URI names this server; the digest must be the one of `artifact` above, the "
+        "last line `intact`):\n\n"
         "```\n"
-        f"mlflow artifacts download -u {fetch} -d fetched\n"
-        f"sha256sum fetched/manifest.json    # {variant.chain['artifact']}\n"
-        'python -c "from pathlib import Path; from stages.core import artifact; '
-        "print(artifact.problems(Path('fetched')) or 'intact')\"\n"
+        f"mlflow artifacts download -u {source} -d fetched\n"
+        "sha256sum fetched/manifest.json\n"
+        "python - <<'EOF'\n"
+        "from pathlib import Path\n"
+        "from stages.core import artifact\n"
+        "print(artifact.problems(Path('fetched')) or 'intact')\n"
+        "EOF\n"
         "```\n\n"
         f"To check the chain: {_checkout(build)}, then `dvc checkout` (or `dvc repro`), then `sha256sum "
         f"build/artifact/{variant.key}/manifest.json` and so on up the table.\n"
