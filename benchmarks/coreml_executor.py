@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ def speed(folder: Path, repeats: int) -> Iterator[str]:
                 yield f"| {name} | {precision} | {mode} | {ours:.2f} | {eager:.2f} | {ours / eager:.2f} |"
 
 
-def variants(fp16: Any, package: Path, samples: list[Mapping[str, Array]]) -> Iterator[tuple[str, Any]]:
+def variants(fp16: Any, package: Path, samples: Sequence[Mapping[str, Array]]) -> Iterator[tuple[str, Any]]:
     """Yield (precision, model) compressed from an fp16 model that is saved at `package`."""
     import coremltools.optimize.coreml as cto
     from coremltools.optimize.coreml import experimental
