@@ -116,6 +116,8 @@ def builds(checkpoint, tmp_path_factory):
     """The same conversion and artifacts twice: from this process, and from two others with other hash seeds."""
     from safetensors.numpy import load_file
 
+    from stages.models.checkpoint import load_model
+
     first, second = (tmp_path_factory.mktemp("builds") / name for name in ("first", "second"))
     source = checkpoint("bert")
     (first / "converted").mkdir(parents=True)
@@ -132,6 +134,7 @@ def builds(checkpoint, tmp_path_factory):
         converted=first / "converted",
         artifact=first / "artifact",
         used=imported,
+        model=load_model(source),
         tensors=load_file(source / "model.safetensors"),
     )
 
@@ -388,11 +391,27 @@ def test_a_damaged_package_is_named(builds, tmp_path):
 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML runs here")
-def test_core_ml_is_not_available_elsewhere_and_says_why(tmp_path):
-    assert runtime.available() == f"Core ML runs on macOS only; this host is {platform.system()}"
-    assert runtime.timing_unavailable() == runtime.available()
-    with pytest.raises(Unsupported, match=r"runs on macOS only.*next: open the artifact on a Mac"):
+def test_elsewhere_nothing_is_timed_and_the_reason_is_core_mls_absence(tmp_path):
+    reason = f"Core ML runs on macOS only; this host is {platform.system()}"
+    assert runtime.timing_unavailable() == runtime.coreml_unavailable() == reason
+    assert runtime.available() is None
+    with pytest.raises(ArtifactError, match="cannot read"):
         runtime.open_runtime(tmp_path, threads=1)
+
+
+@pytest.mark.target
+@pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML runs here")
+@pytest.mark.parametrize(("name", "tolerance"), [("fp32", 1e-5), ("fp16", 1e-2), ("wi8", 0.05), ("pal4", 0.6)])
+def test_elsewhere_the_reference_executor_answers_and_says_so(builds, name, tolerance):
+    import torch
+
+    opened = runtime.open_runtime(builds.artifact / name, threads=1)
+    assert opened.label == "reference-interpreted"
+    ids = np.array([[2, 5, 6, 7, 3]], np.int32)
+    with torch.no_grad():
+        expected = builds.model(torch.from_numpy(ids), attention_mask=torch.ones(1, 5)).logits.numpy()
+    found = opened.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["logits"]
+    assert np.abs(found - expected).max() / np.abs(expected).max() < tolerance
 
 
 @pytest.mark.parametrize(
@@ -408,7 +427,7 @@ def test_on_a_mac_the_version_and_the_bridge_decide(version, bridge, reason, mon
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "mac_ver", lambda: (version, ("", "", ""), "arm64"))
     monkeypatch.setattr(util, "find_spec", lambda _: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
-    found = runtime.available()
+    found = runtime.coreml_unavailable()
     assert (found is None) if reason is None else re.search(reason, found)
 
 
