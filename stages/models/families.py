@@ -15,8 +15,8 @@ from stages.schema.model import Shape, TrainTeacher
 EMBEDDING_SIZE = 128
 # MobileBERT's published ratio of a layer's outer width (512) to the one its attention works in (128).
 BOTTLENECK_RATIO = 4
-# Spread of a scratch teacher's weights. The stock 0.02 suits a width of 768; at 128 to 192, positions start too
-# alike and word order is learned late or never (84 to 87 % on the embedded data against 90 to 94 %; 0.1: 83 %).
+# Spread of a scratch teacher's weights; the stock 0.02 was chosen for a width of 768. On the embedded data (3 layers
+# × 128, 14 epochs, one seed each) 0.05 gave 94.0 % and 0.02 gave 92.2 %: intervals touch, so a choice, not a finding.
 INITIAL_STD = 0.05
 
 

@@ -37,8 +37,8 @@ BETAS = (0.9, 0.98)
 CLIP_NORM = 1.0
 # Batches sorted by length together: enough that a batch is hardly padded, few enough that epochs differ.
 BATCHES_PER_BUCKET = 20
-# The dropout of attention weights, as each family calls it, stays off: hiding a position from its neighbours slows
-# down the learning of word order.
+# The dropout of attention weights, as each family calls it, stays off. On the embedded teacher that made no difference
+# beyond the seed's (94.0 % off; 94.7 and 93.9 % on): it is one setting less.
 ATTENTION_DROPOUT = re.compile(r"attention\.(self\.dropout|dropout|attention_dropout)$")
 
 
