@@ -46,6 +46,7 @@ class OnnxRuntime:
 
         Raises:
             InputError: an input is missing, of another type or shape, or longer than the artifact allows.
+            ArtifactError: the model opened, and fails when it runs.
         """
         if set(inputs) != set(INPUTS):
             raise InputError(f"inputs are {sorted(inputs)}", expected=f"exactly {sorted(INPUTS)}")
@@ -56,7 +57,12 @@ class OnnxRuntime:
         if not 0 < shape[1] <= self._max_length:
             raise InputError(f"{shape[1]} tokens do not fit", expected=f"1 to {self._max_length}", next_step="truncate")
         feed = {name: inputs[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
-        return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), feed), strict=True))
+        try:
+            outputs = self._session.run(list(OUTPUTS), feed)
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ArtifactError(f"onnxruntime cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
+        return dict(zip(OUTPUTS, outputs, strict=True))
 
 
 def open_runtime(artifact: Path, threads: int) -> OnnxRuntime:

@@ -47,10 +47,15 @@ class LitertRuntime:
 
         Raises:
             InputError: an input is missing, of another type or shape, or longer than every signature.
+            ArtifactError: the model opened, and fails when it runs.
         """
         padded = pad_to_signature(inputs, list(self._runners), self._pad_token_id)
         length = padded["input_ids"].shape[1]
-        outputs = self._runners[length](**padded)
+        try:
+            outputs = self._runners[length](**padded)
+        except (ValueError, RuntimeError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ArtifactError(f"LiteRT cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
         return {name: _dequantize(outputs[name], *self._grids[length][name]) for name in OUTPUTS}
 
 
