@@ -15,7 +15,7 @@ $(INSTALLED): constraints.txt
 	touch $@
 
 repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
-	@dvc repro; code=$$?; python -m stages.summary --verdicts build/verdicts.json --report build/report/index.html; exit $$code
+	@dvc repro; code=$$?; python -m stages.summary --verdicts build/verdicts.json --report build/report/index.html --code $$code; exit $$code
 
 test: $(INSTALLED)  ## all three tiers of tests
 	pytest --numprocesses 2 --dist loadfile
@@ -23,7 +23,7 @@ test: $(INSTALLED)  ## all three tiers of tests
 lint: $(INSTALLED)  ## ruff and mypy
 	ruff check && ruff format --check && mypy
 
-bench: $(INSTALLED)  ## interleaved latency of the built artifacts, and build time per stage
+bench: $(INSTALLED)  ## interleaved latency of the built artifacts (`python -m benchmarks.build`: cost per stage)
 	python -m benchmarks.artifacts --build build
 
 ui: $(INSTALLED)  ## the MLflow UI on loopback

@@ -11,19 +11,17 @@ Why: `dvc repro` never composes conf/, so an edit there would be silently ignore
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, cli, params
-from stages.core.errors import ConfigError, StaleParams
+from stages.core.errors import ConfigError, InputError, StaleParams
 from stages.schema.config import Config, check
 from stages.schema.plan import conf_digest, params_digest
 
 CONF = Path("conf")
-PER_VARIANT = ("artifact", "parity", "benchmark")
 
 
 def compose(overrides: Sequence[str], out: Path) -> None:
@@ -74,23 +72,26 @@ def check_fresh(tree: dict[str, Any], conf: Path) -> None:
         raise StaleParams("it was edited by hand")
 
 
-def remove_leftovers(build: Path, variants: Sequence[str]) -> list[str]:
-    """Delete the outputs of variants that are no longer chosen, so that none enters a report or a release."""
-    removed = []
-    for stage in PER_VARIANT:
-        for path in sorted((build / stage).glob("*")):
-            if path.is_dir() and not path.name.startswith(".") and path.name not in variants:
-                shutil.rmtree(path)
-                removed.append(path.as_posix())
-    return removed
+def check_sources(plan: Mapping[str, Any]) -> None:
+    """Refuse data and a teacher that are not there, before DVC does with less to say.
+
+    Raises:
+        InputError: names the path and how to give another.
+    """
+    paths = {f"data ({name})": path for name, path in plan["data"].items() if name != "module"}
+    for role, path in {**paths, "teacher": plan["teacher"]["source"]}.items():
+        if not Path(path).exists():
+            raise InputError(
+                f"{role}: '{path}' does not exist",
+                expected="a file or directory, relative to the repository; a hub id needs a pinned revision",
+                next_step="give the right path, e.g. `python -m stages.compose data.path=… teacher.path=…`",
+            )
 
 
 def run_check(tree: dict[str, Any], out: Path) -> None:
-    """Check params.yaml against conf/ and the schema, clear leftovers, write the receipt."""
+    """Check params.yaml against conf/, the schema and what lies outside, and write the receipt."""
     check_fresh(tree, CONF)
-    config = validate(tree)
-    for path in remove_leftovers(out.parent, list(config.variants)):
-        print(f"removed '{path}': its variant is no longer chosen")
+    check_sources(validate(tree).plan)
     artifact.write_json(out, {"params": "follow from conf/"})
 
 

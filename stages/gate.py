@@ -7,6 +7,7 @@ Why: one place decides, it never fails the build, and nothing is released withou
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from stages.schema.gate import Gate, Threshold
 from stages.schema.variant import Variant
 
 # Extremes are taken over the probe and the test split; rates and means come from the larger, the test split.
+PER_VARIANT = ("artifact", "parity", "benchmark")
 EXTREMES = ("max_abs_error", "relative_max_error", "cosine_similarity_min", "kl_divergence_max", "non_finite_count")
 
 
@@ -43,6 +45,7 @@ class Measurement:
         same_host: whether the benchmark was taken on this host.
         runtime: what executed the artifact.
         timing: why there is no latency, or empty.
+        timing_failed: whether that is because the artifact broke while it was timed.
         weights: cosine of the worst weight matrices by name.
     """
 
@@ -54,6 +57,7 @@ class Measurement:
     same_host: bool = True
     runtime: str | None = None
     timing: str = ""
+    timing_failed: bool = False
     weights: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -97,6 +101,7 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
         same_host=benchmark["host"] == host,
         runtime=parity["runtime"],
         timing=benchmark.get("reason", ""),
+        timing_failed=benchmark["status"] == "failed",
         weights=audit["weights"],
     )
 
@@ -143,6 +148,12 @@ def judge(measured: Measurement, thresholds: Sequence[Threshold], small: int, fl
         return Verdict("fail" if reasons else "not_measured", [*reasons, measured.reason])
     if measured.status != "measured":
         return Verdict("fail", [*reasons, measured.reason])
+    counted = any(threshold.metric == "non_finite_count" for threshold in thresholds)
+    if not counted and measured.values.get("non_finite_count") != 0:
+        # Whatever conf/gate asks for: a threshold that nobody wrote must not let a NaN through.
+        reasons.append(f"{measured.values.get('non_finite_count', 'unknown')} outputs are NaN or infinite")
+    if measured.timing_failed:
+        reasons.append(f"benchmark: {measured.timing}")
     if not measured.same_host:
         reasons.append("benchmark was taken on another host; run `dvc repro` here")
     reasons += _misses(measured, thresholds, small)
@@ -167,6 +178,20 @@ def judge_reference(gate: Gate, name: str, summary: Mapping[str, Any]) -> list[s
     return [f"reference '{name}': {reason}" for reason in found if reason]
 
 
+def remove_leftovers(build: Path, variants: Sequence[str]) -> list[str]:
+    """Delete the outputs of variants that are no longer chosen, so that none enters a report or a release.
+
+    Here and not earlier: a leftover that reappears changes what `gate` depends on, so `gate` runs and clears it.
+    """
+    removed = []
+    for stage in PER_VARIANT:
+        for path in sorted((build / stage).glob("*")):
+            if path.is_dir() and not path.name.startswith(".") and path.name not in variants:
+                shutil.rmtree(path)
+                removed.append(path.as_posix())
+    return removed
+
+
 def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
     """Judge the chosen variants and none of the leftovers.
 
@@ -176,6 +201,8 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
         verdicts: where the verdicts go.
         merged: where the flat metrics go.
     """
+    for path in remove_leftovers(build, list(settings.variants)):
+        print(f"removed '{path}': its variant is no longer chosen")
     host = artifact.read_json(build / "host.json")
     out: dict[str, Any] = {}
     for key, variant in settings.variants.items():
@@ -185,6 +212,7 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
             for stage in ("parity", "benchmark")
         )
         measured = flatten(parity, benchmark, host)
+        measured.altered.extend(_foreign(build, key))
         verdict = judge(
             measured,
             settings.gate.precisions[variant.precision],
@@ -204,6 +232,16 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
         }
     artifact.write_json(verdicts, {"variants": out})
     artifact.write_json(merged, _flat(build, out))
+
+
+def _foreign(build: Path, key: str) -> list[str]:
+    """Say which measurements were taken of other bytes than the artifact's that lie there now."""
+    actual = artifact.digest(build / "artifact" / key)
+    return [
+        f"its {stage} was measured on another artifact"
+        for stage in ("parity", "benchmark")
+        if artifact.manifest(build / stage / key)["parents"]["artifact"] != actual
+    ]
 
 
 def _flat(build: Path, variants: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,9 @@ def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
 
     Returns:
         Logits, fp32 [n, labels].
+
+    Raises:
+        ArtifactError: the artifact fails while it runs, or answers in another shape than the reference.
     """
     lengths = split["attention_mask"].sum(axis=1)
     rows = []
@@ -45,7 +48,10 @@ def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
         length = int(lengths[index])
         inputs = {key: split[key][index : index + 1, :length] for key in ("input_ids", "attention_mask")}
         rows.append(runtime.run(inputs)["logits"])
-    return np.concatenate(rows)
+    outputs = np.concatenate(rows)
+    if outputs.shape != split["logits"].shape:
+        raise ArtifactError(f"the artifact answers {outputs.shape}", expected=f"{split['logits'].shape} logits")
+    return outputs
 
 
 def measure(probe: Arrays, test: Arrays, teacher: NDArray[np.float32], outputs: Arrays) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, cli, params
-from stages.core.errors import ReleaseRefused
+from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
 from stages.schema.variant import Variant
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "spiece.model")
+
+INTERPRETED = "reference-interpreted"
 
 
 class Params(Section):
@@ -62,13 +64,18 @@ def bundle(key: str, variant: Variant, verdict: Mapping[str, Any], build: Path, 
     }
     for path in sources.values():
         artifact.require(path)
+    if artifact.manifest(sources["parity"])["parents"]["artifact"] != artifact.digest(sources["artifact"]):
+        raise ArtifactError(
+            f"'{sources['artifact']}' is not the artifact its verdict was measured on", next_step="run `dvc repro`"
+        )
     lineage = {
         "converted": build / "converted" / f"{variant.compression}-{variant.target}",
         "data": build / "data",
         "student": build / "student",
         "teacher": build / "teacher",
     }
-    with artifact.writing(out, stage="release", parents=sources | lineage, params=variant) as temporary:
+    facts = {name: verdict[name] for name in ("metrics", "reasons", "runtime", "verdict")} | _warning(verdict)
+    with artifact.writing(out, stage="release", parents=sources | lineage, params=variant, facts=facts) as temporary:
         shutil.copytree(
             sources["artifact"], temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(artifact.MANIFEST)
         )
@@ -82,6 +89,8 @@ def bundle(key: str, variant: Variant, verdict: Mapping[str, Any], build: Path, 
 
 
 def _warning(verdict: Mapping[str, Any]) -> dict[str, str]:
+    if verdict["runtime"] == INTERPRETED:
+        return {"WARNING": "NOT RUN BY CORE ML: a reference executor interpreted the program; no latency is known"}
     if verdict["verdict"] == "pass":
         return {}
     return {"WARNING": f"NOT MEASURED: nothing proves that this artifact computes anything: {verdict['reasons'][0]}"}

@@ -36,8 +36,8 @@ def row(key: str, entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def run(verdicts: Path, report: Path) -> None:
-    """Print the table; an unfinished build says so instead."""
+def run(verdicts: Path, report: Path, code: int) -> None:
+    """Print the table; a build that stopped says that it may be an older one's."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -46,6 +46,8 @@ def run(verdicts: Path, report: Path) -> None:
     if not verdicts.is_file():
         console.print("no verdicts yet: the build stopped before its gate")
         return
+    if code:
+        console.print("[red]the build stopped[/]: what stands here was judged last, perhaps by an earlier build")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name in ("variant", "size MB", "p50 ms", "accuracy %", "top-1\nagreement %", "verdict"):
         table.add_column(name, justify="left" if name in ("variant", "verdict") else "right", overflow="fold")
@@ -63,7 +65,8 @@ def run(verdicts: Path, report: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = cli.parser(__doc__, "verdicts", "report")
-    return cli.execute(parser, argv, lambda arguments: run(arguments.verdicts, arguments.report))
+    parser.add_argument("--code", type=int, default=0, help="exit code of the build")
+    return cli.execute(parser, argv, lambda arguments: run(arguments.verdicts, arguments.report, arguments.code))
 
 
 if __name__ == "__main__":

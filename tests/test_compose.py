@@ -81,6 +81,10 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         ("+task.colour=1", "unknown key 'task.colour'"),
         ("benchmark.repetitions=0", "'benchmark.repetitions' is 0; expected: input should be greater than"),
         ("variant=[]", "no variant is chosen"),
+        ("student.heads=3", "3 heads do not divide hidden_size 64"),
+        ("teacher.training.dropout=1.0", "input should be less than 1"),
+        ("teacher.training.learning_rate=.inf", "input should be a finite number"),
+        ("distill={temperature: 1, kl_weight: 0, ce_weight: 0}", "all weights of the loss are 0"),
         ("data=nowhere", "Could not find 'data/nowhere'"),
         ("typo=1", "Could not override 'typo'"),
         (f"+variants.v1.5={NONE % 'fp32'}", "no '.' in a variant's name"),
@@ -92,6 +96,10 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         (f"+variants.odd={NONE % 'fp4'}", "names precision 'fp4', which conf/config.yaml does not select"),
         (f"gate.reference=[{FLOOR % ('percent', 75)}]", "is measured in 'fraction', its threshold in 'percent'"),
         (f"gate.reference=[{FLOOR % ('fraction', 75)}]", "can never fire"),
+        (
+            "gate.reference=[{metric: top1_agreement, unit: fraction, at_least: 0.5, min_n: 10}]",
+            "a reference has no 'top1_agreement'",
+        ),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_leaves_params_alone(workspace, override, message):
@@ -122,12 +130,19 @@ def test_every_option_of_every_group_composes_on_its_own(workspace):
     assert tried >= 10
 
 
-def test_leftovers_of_removed_variants_are_deleted_and_nothing_else(tmp_path):
-    for name in ("artifact/kept", "artifact/gone", "parity/gone", "benchmark/kept", "release/gone", "data"):
-        (tmp_path / name).mkdir(parents=True)
-    assert compose.remove_leftovers(tmp_path, ["kept"]) == [f"{tmp_path}/artifact/gone", f"{tmp_path}/parity/gone"]
-    assert (tmp_path / "artifact/kept").is_dir()
-    assert (tmp_path / "data").is_dir()
+def test_data_or_a_teacher_that_is_not_there_stops_the_build_before_dvc_does(workspace):
+    run(workspace, "data=clinc150", "data.path=nowhere/clinc150")
+    done = check(workspace)
+    assert done.returncode == 1
+    assert "error: data (train): 'nowhere/clinc150' does not exist" in done.stderr
+    run(workspace, "teacher=checkpoint", "teacher.path=google-bert/bert-base-uncased")
+    assert "a hub id needs a pinned revision" in check(workspace).stderr
+
+
+def test_three_files_side_by_side_are_three_dependencies():
+    data = {"kind": "jsonl", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
+    derived = plan.derive({"data": data, "teacher": {"kind": "train"}, "variants": {}})
+    assert derived["data"] == {"module": "files", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
 
 
 def test_a_digest_covers_names_and_bytes_of_conf(tmp_path):

@@ -58,7 +58,9 @@ def audited(cosine, status="measured"):
     audit = {"values": {"weight_cosine_min": cosine, "n": 2000}, "weights": {"a.weight": cosine, "b.weight": 0.99}}
     split = {"values": GOOD, "intervals": {}}
     parity = {"status": status, "altered": [], "runtime": "r", "reason": "macOS only", "audit": audit}
-    measured = gate.flatten(parity | {"probe": split, "test": split}, {"values": {}, "intervals": {}, "host": {}}, {})
+    measured = gate.flatten(
+        parity | {"probe": split, "test": split}, {"status": "measured", "values": {}, "intervals": {}, "host": {}}, {}
+    )
     return gate.judge(measured, [LOST, AGREEMENT], 1000, [])
 
 
@@ -105,7 +107,7 @@ def test_extremes_come_from_the_worse_split():
     split = {"values": GOOD, "intervals": {}}
     worse = {"values": GOOD | {"max_abs_error": 9.0, "n": 64}, "intervals": {}}
     parity = {"status": "measured", "altered": [], "runtime": "r", "probe": worse, "test": split}
-    flat = gate.flatten(parity, {"values": {"size_bytes": 1}, "intervals": {}, "host": {}}, {})
+    flat = gate.flatten(parity, {"status": "measured", "values": {"size_bytes": 1}, "intervals": {}, "host": {}}, {})
     assert flat.values["max_abs_error"] == 9.0
     assert flat.values["n"] == 2000
     assert flat.values["size_bytes"] == 1
@@ -115,13 +117,13 @@ def test_nan_in_the_probe_alone_fails():
     bad = {"values": {"non_finite_count": 3, "n": 64}, "intervals": {}}
     good = {"values": GOOD, "intervals": {}}
     parity = {"status": "measured", "altered": [], "runtime": "r", "probe": bad, "test": good}
-    flat = gate.flatten(parity, {"values": {}, "intervals": {}, "host": {}}, {})
+    flat = gate.flatten(parity, {"status": "measured", "values": {}, "intervals": {}, "host": {}}, {})
     finite = bound("non_finite_count", "count", at_most=0)
     assert gate.judge(flat, [finite], 1000, []).reasons == ["non_finite_count value 3 > 0 count"]
 
 
-def write(path, files):
-    with artifact.writing(path, stage="test", parents={}) as temporary:
+def write(path, files, parents=None):
+    with artifact.writing(path, stage="test", parents=parents or {}) as temporary:
         for name, value in files.items():
             artifact.write_json(temporary / name, value)
 
@@ -133,14 +135,18 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
         write(tmp_path / role, {"evaluation.json": {"accuracy": 0.9, "parameters": 10, "n": 2000}})
     split = {"values": GOOD | {"accuracy": 0.9}, "intervals": {}}
     for key in ("kept", "leftover"):
+        write(tmp_path / "artifact" / key, {"model.json": key})
+        parents = {"artifact": tmp_path / "artifact" / key}
         write(
             tmp_path / "parity" / key,
             {"metrics.json": {"status": "measured", "altered": [], "runtime": "r", "probe": split, "test": split}},
+            parents,
         )
         values = {"size_bytes": 10, "latency_p50_ms": 0.5}
         write(
             tmp_path / "benchmark" / key,
             {"metrics.json": {"status": "measured", "host": {"cpu": "x"}, "values": values, "intervals": {}}},
+            parents,
         )
     variant = {"compression": "none", "target": "onnx-cpu", "precision": "fp32", "required": True}
     settings = params.parse(
@@ -162,6 +168,32 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
     assert (entry["target"], entry["compression"], entry["precision"]) == ("onnx-cpu", "none", "fp32")
     assert (entry["verdict"], entry["reasons"]) == ("pass", [])
     assert {"size_bytes", "latency_p50_ms", "accuracy", "top1_agreement", "max_abs_error", "n"} <= set(entry["metrics"])
+    assert not (tmp_path / "parity/leftover").exists()
+    with artifact.writing(tmp_path / "artifact/kept", stage="test", parents={}) as other:
+        artifact.write_json(other / "model.json", "another")
+    gate.run(settings, tmp_path, tmp_path / "verdicts.json", tmp_path / "metrics.json")
+    entry = json.loads((tmp_path / "verdicts.json").read_text())["variants"]["kept"]
+    assert entry["verdict"] == "fail"
+    assert any("its parity was measured on another artifact" in reason for reason in entry["reasons"])
     (tmp_path / "parity/kept/metrics.json").write_text("{}")
     with pytest.raises(ArtifactError, match="is not what its stage wrote"):
         gate.run(settings, tmp_path, tmp_path / "verdicts.json", tmp_path / "metrics.json")
+
+
+def test_leftovers_of_removed_variants_are_deleted_and_nothing_else(tmp_path):
+    for name in ("artifact/kept", "artifact/gone", "parity/gone", "benchmark/kept", "release/gone", "data"):
+        (tmp_path / name).mkdir(parents=True)
+    assert gate.remove_leftovers(tmp_path, ["kept"]) == [f"{tmp_path}/artifact/gone", f"{tmp_path}/parity/gone"]
+    assert (tmp_path / "artifact/kept").is_dir()
+    assert (tmp_path / "data").is_dir()
+
+
+def test_nan_fails_even_where_no_threshold_asks():
+    broken = measurement(values=GOOD | {"non_finite_count": 999})
+    assert gate.judge(broken, [ERROR], 1000, []).reasons == ["999 outputs are NaN or infinite"]
+
+
+def test_an_artifact_that_breaks_while_it_is_timed_fails():
+    found = verdict(measurement(timing="cannot be timed: Segmentation fault", timing_failed=True))
+    assert found.reasons == ["benchmark: cannot be timed: Segmentation fault"]
+    assert found.verdict == "fail"

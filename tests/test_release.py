@@ -1,6 +1,7 @@
 """What may not ship is not there to be shipped."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def build(tmp_path):
     for key in "abc":
         with artifact.writing(root / "artifact" / key, stage="test", parents={}) as temporary:
             (temporary / "model.onnx").write_text(f"model {key}")
-        with artifact.writing(root / "parity" / key, stage="test", parents={}) as temporary:
+        parents = {"artifact": root / "artifact" / key}
+        with artifact.writing(root / "parity" / key, stage="test", parents=parents) as temporary:
             artifact.write_arrays(temporary / "outputs.npz", {"probe": np.zeros((2, 2), np.float32)})
     return root
 
@@ -120,3 +122,19 @@ def test_two_releases_are_byte_identical(build):
     first = artifact.digest(build / "release")
     release_with(build, {"a": entry("pass")})
     assert artifact.digest(build / "release") == first
+
+
+def test_a_verdict_measured_on_another_artifact_ships_nothing(build):
+    """The manifest is in order here: another variant's bytes, taken over whole, under this variant's name."""
+    shutil.rmtree(build / "artifact/a")
+    shutil.copytree(build / "artifact/b", build / "artifact/a")
+    with pytest.raises(ArtifactError, match="is not the artifact its verdict was measured on"):
+        release_with(build, {"a": entry("pass")})
+    assert not (build / "release").exists()
+
+
+def test_a_bundle_that_only_an_interpreter_ran_says_so_in_its_manifest(build):
+    release_with(build, {"a": entry("pass") | {"runtime": "reference-interpreted"}})
+    facts = artifact.manifest(build / "release/a")["facts"]
+    assert facts["verdict"] == "pass"
+    assert facts["WARNING"].startswith("NOT RUN BY CORE ML")

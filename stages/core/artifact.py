@@ -89,6 +89,7 @@ def writing(
     parents: Mapping[str, Path],
     params: Section | None = None,
     tools: tuple[str, ...] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary directory that becomes `out` when the block ends well.
 
@@ -98,6 +99,7 @@ def writing(
         parents: role → output directory (or plain file) of the stages this one read.
         params: the settings that shaped the output.
         tools: distribution names whose versions shaped the output.
+        facts: what else whoever finds the directory must know.
     """
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,8 @@ def writing(
     temporary.mkdir()
     try:
         yield temporary
-        write_json(temporary / MANIFEST, _manifest(temporary, stage, parents, params, tools))
+        recorded = _manifest(temporary, stage, parents, params, tools)
+        write_json(temporary / MANIFEST, recorded | ({"facts": dict(facts)} if facts else {}))
         if out.is_dir():
             shutil.rmtree(out)
         else:

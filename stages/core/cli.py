@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ from pathlib import Path
 from stages.core.errors import TinsmithError
 from stages.core.params import PARAMS_FILE
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Set before any library is imported: nothing phones home, nothing asks a hub unless a stage means to.
 QUIET_ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -59,7 +61,9 @@ def execute(
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.strerror or error}: '{error.filename}'; next: free the resource, rerun", file=sys.stderr)
+        where = f": '{error.filename}'" if error.filename else ""
+        advice = "make room on the disk, then rerun" if error.errno in FULL else "mend it, then rerun"
+        print(f"error: {error.strerror or error}{where}; next: {advice}", file=sys.stderr)
         return 1
     return 0
 

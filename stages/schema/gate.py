@@ -11,6 +11,8 @@ from stages.measure import metrics
 
 Count = Annotated[int, Field(ge=1)]
 
+REFERENCE_METRICS = ("accuracy", "non_finite_count")
+
 
 class Threshold(Section):
     """A bound on one registered metric; its unit must be the metric's own."""
@@ -40,6 +42,13 @@ class Gate(Section):
     """Rates seen on fewer items are judged at the unfavourable end of their interval."""
     reference: Annotated[list[Threshold], Field(min_length=1)]
     precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
+
+    @model_validator(mode="after")
+    def _reference_is_judged_by_what_it_has(self) -> Gate:
+        for threshold in self.reference:
+            if threshold.metric not in REFERENCE_METRICS:
+                raise ValueError(f"a reference has no '{threshold.metric}', only {', '.join(REFERENCE_METRICS)}")
+        return self
 
 
 class Benchmark(Section):

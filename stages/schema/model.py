@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.core.params import Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu"]
+
+
+def _heads_divide(shape: Any) -> Any:
+    if shape.hidden_size % shape.heads:
+        raise ValueError(f"{shape.heads} heads do not divide hidden_size {shape.hidden_size}")
+    return shape
 
 
 class Training(Section):
@@ -26,7 +33,7 @@ class Training(Section):
     label_smoothing: Fraction
     token_masking: Fraction
     """Share of input tokens replaced by the mask token, as regularisation."""
-    dropout: Fraction
+    dropout: Dropout
     """Of hidden states; attention weights are never dropped."""
     seed: Seed
 
@@ -55,6 +62,8 @@ class TrainTeacher(Section):
     training: Training
     licence: str
 
+    _heads = model_validator(mode="after")(_heads_divide)
+
 
 Teacher = Annotated[CheckpointTeacher | TrainTeacher, Field(discriminator="kind")]
 
@@ -75,6 +84,8 @@ class Shape(Section):
     ffn_size: Count
     activation: Activation
 
+    _heads = model_validator(mode="after")(_heads_divide)
+
 
 Student = Annotated[NoStudent | Shape, Field(discriminator="kind")]
 
@@ -89,3 +100,9 @@ class Distill(Section):
     augmentations: Annotated[int, Field(ge=0)]
     """Augmented copies of each training utterance (token drop, mask, splice)."""
     training: Training
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> Distill:
+        if self.kl_weight + self.ce_weight + self.hidden_weight == 0:
+            raise ValueError("all weights of the loss are 0: there is nothing to learn from")
+        return self

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from stages.core.names import module_name
 Tree = Mapping[str, Any]
 
 DATA_MODULES = {"embedded": "embedded", "clinc150": "clinc150", "jsonl": "files", "csv": "files", "hub": "hub"}
+SPLITS = ("train", "validation", "test")
 
 
 def conf_digest(conf: Path) -> str:
@@ -72,10 +72,7 @@ def derive(tree: Tree) -> dict[str, Any]:
     return {
         "compressions": compressions,
         "conversions": conversions,
-        "data": {
-            "module": DATA_MODULES.get(tree["data"]["kind"], tree["data"]["kind"]),
-            "source": _source(tree["data"]),
-        },
+        "data": _sources(tree["data"]),
         "teacher": {"source": _teacher_source(tree["teacher"])},
         "variants": variants,
     }
@@ -86,11 +83,19 @@ def _executor(target: str) -> str:
     return "stages/coreml" if target == "coreml-metal" else f"stages/targets/{module_name(target)}/__init__.py"
 
 
-def _source(data: Tree) -> str:
+def _sources(data: Tree) -> dict[str, str]:
+    """Name the module that reads the data, and three files or directories it depends on.
+
+    DVC wants three different paths: where the data is one directory or none, code of that module stands in.
+    """
+    module = DATA_MODULES.get(data["kind"], str(data["kind"]))
     if data["kind"] in ("jsonl", "csv"):
-        return os.path.commonpath([data["train"], data["validation"], data["test"]])
-    local = data["kind"] == "clinc150" or (data["kind"] == "hub" and Path(data["path"]).exists())
-    return str(data["path"]) if local else "stages/data/__init__.py"
+        paths = [str(data[split]) for split in SPLITS]
+    else:
+        local = data["kind"] == "clinc150" or (data["kind"] == "hub" and data.get("revision") is None)
+        first = str(data["path"]) if local else f"stages/data/{module}.py"
+        paths = [first, "stages/data/rows.py", "stages/data/splits.py"]
+    return {"module": module, **dict(zip(SPLITS, paths, strict=True))}
 
 
 def _teacher_source(teacher: Tree) -> str:
