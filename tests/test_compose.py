@@ -83,7 +83,7 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         ("variant=[]", "no variant is chosen"),
         ("student.heads=3", "3 heads do not divide hidden_size 64"),
         ("teacher.training.dropout=1.0", "input should be less than 1"),
-        ("teacher.training.learning_rate=.inf", "input should be a finite number"),
+        ("teacher.training.learning_rate=inf", "input should be a finite number"),
         ("distill={temperature: 1, kl_weight: 0, ce_weight: 0}", "all weights of the loss are 0"),
         ("data=nowhere", "Could not find 'data/nowhere'"),
         ("typo=1", "Could not override 'typo'"),
