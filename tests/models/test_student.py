@@ -68,4 +68,4 @@ def test_the_seed_decides_what_no_teacher_tensor_fits(family, make_model):
 def test_heads_that_do_not_divide_the_width_are_refused(make_model):
     teacher = make_model("bert")
     with pytest.raises(ConfigError, match="3 heads do not divide an attention of width 16"):
-        student.build(teacher, shape_of(teacher, "bert", hidden_size=16, heads=3), seed=1)
+        student.build(teacher, shape_of(teacher, "bert", hidden_size=16).model_copy(update={"heads": 3}), seed=1)
