@@ -66,3 +66,8 @@ class ConversionError(TinsmithError):
 
 class ReleaseRefused(TinsmithError):
     """A required variant has no passing verdict."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a toolchain's message, or the error's type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, first_line
 from stages.data import rows
 from stages.data.splits import RAW, Example, Source
 from stages.schema.data import Hub
@@ -67,13 +67,13 @@ def _open(data: Hub, split: str, cache: str | None) -> Any:
         return load_dataset(data.path, split=split, revision=None if local else data.revision, cache_dir=cache)
     except ConnectionError as error:
         raise InputError(
-            f"cannot reach the hub for data set '{data.path}': {_first_line(error)}",
+            f"cannot reach the hub for data set '{data.path}': {first_line(error)}",
             expected="network, or a copy in the cache of `datasets`",
             next_step=LOCALLY,
         ) from error
     except (DatasetsError, OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"`datasets` cannot read split '{split}' of '{data.path}': {_first_line(error)}", next_step=LOCALLY
+            f"`datasets` cannot read split '{split}' of '{data.path}': {first_line(error)}", next_step=LOCALLY
         ) from error
 
 
@@ -97,7 +97,3 @@ def _files(directory: Path) -> dict[str, Path]:
         return {}
     found = sorted(path for path in directory.rglob("*") if path.is_file())
     return {path.relative_to(directory).as_posix(): path for path in found}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers import logging as transformers_logging
 
-from stages.core.errors import InputError, Unsupported
+from stages.core.errors import InputError, Unsupported, first_line
 from stages.models.blocks import pruned_heads, remove_heads
 
 # transformers imports torchao, which warns on every start about CUDA kernels that a CPU cannot load.
@@ -40,7 +40,7 @@ def load_model(directory: Path) -> Any:
         config = load_config(directory)
         model = _load_pruned(directory, config) if pruned_heads(config) else _load_stock(directory)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Unsupported) as error:
-        raise InputError(f"cannot load checkpoint '{directory}': {_first_line(error)}") from error
+        raise InputError(f"cannot load checkpoint '{directory}': {first_line(error)}") from error
     return model.eval()
 
 
@@ -58,7 +58,7 @@ def load_tokenizer(directory: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exception on a malformed tokenizer.json
-        raise InputError(f"cannot load tokenizer of '{directory}': {_first_line(error)}") from error
+        raise InputError(f"cannot load tokenizer of '{directory}': {first_line(error)}") from error
 
 
 def save(model: Any, tokenizer: Any, directory: Path) -> None:
@@ -99,7 +99,3 @@ def _load_pruned(directory: Path, config: Any) -> Any:
     remove_heads(model, heads)
     model.load_state_dict(load_file(directory / "model.safetensors"), strict=True)
     return model
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.errors import ConversionError
+from stages.core.errors import ConversionError, first_line
 from stages.targets.base import INPUTS, OUTPUTS
 
 PROBED = ("executorch", "libsvm", "sklearn", "tensorflow", "torchao", "torchaudio", "torchvision", "xgboost")
@@ -126,5 +126,5 @@ def build(source: Any, lengths: Sequence[int], deployment_target: str, precision
             skip_model_load=True,
         )
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConversionError(f"coremltools cannot build the program at {deployment_target}: {reason}") from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ArtifactError, InputError
+from stages.core.errors import ArtifactError, InputError, first_line
 from stages.targets.base import INPUTS, OUTPUTS, Inputs, read_signature
 from stages.targets.onnx_cpu.graph import MODEL
 
@@ -60,7 +60,7 @@ class OnnxRuntime:
         try:
             outputs = self._session.run(list(OUTPUTS), feed)
         except Exception as error:  # ONNX Runtime's exceptions share no other base
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            first = first_line(error)
             raise ArtifactError(f"onnxruntime cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
         return dict(zip(OUTPUTS, outputs, strict=True))
 
@@ -81,7 +81,7 @@ def open_runtime(artifact: Path, threads: int) -> OnnxRuntime:
     try:
         session = onnxruntime.InferenceSession(path, _options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no other base
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ArtifactError(f"onnxruntime cannot open '{path}': {first}", next_step="run `dvc repro`") from error
     found = {item.name: item.type for item in session.get_inputs()}
     if set(found) != set(signature.inputs) or not set(found.values()) <= set(DTYPES):

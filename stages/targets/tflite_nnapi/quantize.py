@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ConversionError, InputError, Unsupported
+from stages.core.errors import ConversionError, InputError, Unsupported, first_line
 from stages.schema.variant import Dynamic, Float, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import INPUTS, SIGNATURE, read_signature
 from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, supports
@@ -152,7 +152,7 @@ def _lower(source: Path, recipe: list[dict[str, Any]], samples: Samples) -> byte
         ranges = _calibrate(source, recipe, samples) if samples else None
         return bytes(quantizer.quantize(ranges).quantized_model)
     except (ValueError, RuntimeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ConversionError(f"ai-edge-quantizer failed: {first}", next_step="read the log beside the output") from (
             error
         )

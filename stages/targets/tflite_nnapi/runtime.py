@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ArtifactError
+from stages.core.errors import ArtifactError, first_line
 from stages.targets.base import OUTPUTS, Inputs, pad_to_signature, read_signature
 from stages.targets.tflite_nnapi.flatbuffer import MODEL, signature_name
 
@@ -54,7 +54,7 @@ class LitertRuntime:
         try:
             outputs = self._runners[length](**padded)
         except (ValueError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            first = first_line(error)
             raise ArtifactError(f"LiteRT cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
         return {name: _dequantize(outputs[name], *self._grids[length][name]) for name in OUTPUTS}
 
@@ -75,7 +75,7 @@ def open_runtime(artifact: Path, threads: int) -> LitertRuntime:
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
         runners = {n: interpreter.get_signature_runner(signature_name(n)) for n in signature.sequence_lengths}
     except (ValueError, RuntimeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ArtifactError(f"LiteRT cannot open '{path}': {first}", next_step="run `dvc repro`") from error
     for runner in runners.values():
         found = set(runner.get_input_details()), set(runner.get_output_details())
