@@ -168,9 +168,12 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
 
 def _chosen(callspec: Any, precision: str) -> bool:
     backend = getattr(callspec, "params", {}).get("backend")
-    if backend is None:
+    if isinstance(backend, tuple):
+        name, bits = backend[:2]
+    elif hasattr(backend, "precision"):
+        name, bits = backend.backend, backend.precision
+    else:
         return True
-    name, bits = (backend[0], backend[1]) if isinstance(backend, tuple) else (backend.backend, backend.precision)
     return name == "mlprogram" and precision in ("all", bits)
 
 

@@ -5,7 +5,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from mil_building import Builder
+
+from stages.coreml import dtypes, open_program
+from stages.coreml.errors import Mismatch
 
 pytestmark = pytest.mark.target
 PARTS = ("iOS14/test_elementwise_unary.py", "iOS14/test_linear.py", "iOS14/test_reduction.py", "iOS18/test_states.py")
@@ -20,3 +25,25 @@ def test_apples_own_operator_tests_pass(tmp_path):
     assert found["failures"] == [], done.stdout[-2000:]
     assert found["outcomes"]["passed"] > 120
     assert found["predictions"] > 60
+
+
+def local_response_norm(tmp_path, x, **settings):
+    b = Builder()
+    b.input("x", dtypes.FP32, x.shape)
+    y = b.op("local_response_norm", x.shape, x="x", **{key: b.const(value) for key, value in settings.items()})
+    return open_program(b.save(tmp_path, y)).run({"x": x})[y]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_local_response_norm_is_that_of_torch(tmp_path, size):
+    import torch
+
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    found = local_response_norm(tmp_path, x, size=size, alpha=0.5, beta=0.9, k=2.0)
+    wanted = torch.nn.functional.local_response_norm(torch.tensor(x), size, 0.5, 0.9, 2.0)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_local_response_norm_over_no_channels_is_refused(tmp_path):
+    with pytest.raises(Mismatch, match="0 channels"):
+        local_response_norm(tmp_path, np.ones((1, 2, 3), np.float32), size=0)

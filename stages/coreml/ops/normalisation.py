@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.coreml.errors import Mismatch
+from stages.coreml.ops._limits import allocate
 from stages.coreml.ops._limits import axes as checked_axes
 from stages.coreml.registry import Ints, Tensor, op
 
@@ -64,3 +66,15 @@ def instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = 
 def l2_norm(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     """X / sqrt(sum of squares over the last three axes + epsilon)."""
     return x / np.sqrt(np.square(x).sum((-3, -2, -1), keepdims=True) + x.dtype.type(epsilon))
+
+
+@op("local_response_norm")
+def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """X / (k + alpha * mean square of `size` neighbouring channels) ** beta; beyond the edges are zeros."""
+    if size < 1 or x.ndim < 3:
+        raise Mismatch(f"{size} channels of a tensor of rank {x.ndim}", expected="at least 1 of rank 3")
+    allocate((x.shape[0], x.shape[1] + size - 1, *x.shape[2:]))
+    beside = [(0, 0), (size // 2, (size - 1) // 2), *[(0, 0)] * (x.ndim - 2)]
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.square(x), beside), size, axis=1)
+    scalar = x.dtype.type
+    return x / (scalar(k) + scalar(alpha) * windows.mean(-1)) ** scalar(beta)
