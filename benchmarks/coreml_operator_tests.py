@@ -167,7 +167,7 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
 
 
 def _chosen(callspec: Any, precision: str) -> bool:
-    backend = getattr(callspec, "params", {}).get("backend")
+    backend: Any = getattr(callspec, "params", {}).get("backend")
     if isinstance(backend, tuple):
         name, bits = backend[:2]
     elif hasattr(backend, "precision"):

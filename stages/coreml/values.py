@@ -22,10 +22,15 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class TensorType:
-    """Element type and shape; None stands for a dimension known only when inputs arrive."""
+    """Element type and shape; None stands for a dimension known only when inputs arrive.
+
+    Attributes:
+        variadic: position of the None that stands for any number of dimensions.
+    """
 
     dtype: DType
     shape: tuple[int | None, ...]
+    variadic: int | None = None
 
     @property
     def fixed(self) -> tuple[int, ...] | None:
@@ -34,12 +39,19 @@ class TensorType:
 
     def admits(self, shape: tuple[int, ...]) -> bool:
         """Whether a value of this shape is of this type."""
-        return len(shape) == len(self.shape) and all(
-            want is None or want == have for want, have in zip(self.shape, shape, strict=True)
+        wanted = self.shape
+        if self.variadic is not None:
+            unknown = (None,) * (len(shape) - len(wanted) + 1)
+            wanted = wanted[: self.variadic] + unknown + wanted[self.variadic + 1 :]
+        return len(shape) == len(wanted) and all(
+            want is None or want == have for want, have in zip(wanted, shape, strict=True)
         )
 
     def __str__(self) -> str:
-        return f"{self.dtype.name}[{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+        sizes = ["?" if size is None else str(size) for size in self.shape]
+        if self.variadic is not None:
+            sizes[self.variadic] = "..."
+        return f"{self.dtype.name}[{', '.join(sizes)}]"
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ def read_type(message: Any, depth: int = 0) -> Type:
     """Convert a `ValueType`.
 
     Raises:
-        UnsupportedOp: tuples, tensors of unknown rank, unknown element types.
+        UnsupportedOp: tuples, several variadic dimensions, unknown element types.
         Malformed: rank and dimensions disagree.
     """
     kind = message.WhichOneof("type")
@@ -94,7 +106,10 @@ def _tensor_type(message: Any) -> TensorType:
         dims.append(int(dimension.constant.size) if fixed else None)
     if message.rank != len(dims):
         raise Malformed(f"a tensor type of rank {message.rank} lists {len(dims)} dimensions")
-    return TensorType(dtypes.from_mil(message.dataType), tuple(dims))
+    variadic = [index for index, dimension in enumerate(message.dimensions) if dimension.unknown.variadic]
+    if len(variadic) > 1:
+        raise UnsupportedOp("a tensor type with several variadic dimensions", expected="at most one")
+    return TensorType(dtypes.from_mil(message.dataType), tuple(dims), variadic[0] if variadic else None)
 
 
 class Constants:

@@ -47,3 +47,24 @@ def test_local_response_norm_is_that_of_torch(tmp_path, size):
 def test_local_response_norm_over_no_channels_is_refused(tmp_path):
     with pytest.raises(Mismatch, match="0 channels"):
         local_response_norm(tmp_path, np.ones((1, 2, 3), np.float32), size=0)
+
+
+def fill_of_unknown_rank(tmp_path):
+    """A `fill` whose rank is the length of the input, as coremltools declares it; the last dimension is 3."""
+    b = Builder()
+    b.input("shape", dtypes.INT32, (None,), shapes=[(0,), (1,), (2,), (3,)])
+    y = b.op("fill", (None, 3), shape="shape", value=b.const(0.5))
+    b.block.operations[-1].outputs[0].type.tensorType.dimensions[0].unknown.variadic = True
+    return b.save(tmp_path, y)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 1, 3)])
+def test_a_variadic_dimension_stands_for_any_number_of_them(tmp_path, shape):
+    (found,) = open_program(fill_of_unknown_rank(tmp_path)).run({"shape": np.array(shape, np.int32)}).values()
+    np.testing.assert_array_equal(found, np.full(shape, 0.5, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(), (2, 4)])
+def test_what_stands_beside_a_variadic_dimension_is_checked(tmp_path, shape):
+    with pytest.raises(Mismatch, match=r"expected 'fp32\[\.\.\., 3\]'"):
+        open_program(fill_of_unknown_rank(tmp_path)).run({"shape": np.array(shape, np.int32)})
