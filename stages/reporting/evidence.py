@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
+from stages.reporting.agreement import Model, read_agreement
 from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
 from stages.reporting.lineage import Lineage, read_lineage
 from stages.schema.variant import Variant
@@ -98,6 +99,7 @@ class Evidence:
         distilled: whether the student learned from the teacher, or is the teacher passed through.
         gaps: of every step.
         spreads: variant → how its errors are distributed.
+        agreement: everything that answered the test split, against everything else.
         lineage: what the manifests name.
         hosts: where benchmarks were taken.
     """
@@ -109,6 +111,7 @@ class Evidence:
     distilled: bool
     gaps: list[Gap]
     spreads: dict[str, Spread]
+    agreement: list[Model]
     lineage: Lineage
     hosts: list[Host]
 
@@ -143,6 +146,7 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         spreads={
             line.key: read_spread(build / "reference" / line.compression, build / "parity" / line.key) for line in lines
         },
+        agreement=read_agreement({line.key: variants[line.key] for line in lines}, build),
         lineage=read_lineage(variants, build),
         hosts=read_hosts(list(variants), build),
     )

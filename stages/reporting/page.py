@@ -13,7 +13,8 @@ import jinja2
 from markupsafe import Markup
 
 from stages.core.artifact import write_json
-from stages.reporting import graph, pareto, strips, wording
+from stages.reporting import agreement, graph, pareto, strips, wording
+from stages.reporting.agreement import Share
 from stages.reporting.evidence import Evidence, Line
 from stages.reporting.gaps import Gap
 from stages.reporting.svg import canvas, mark
@@ -21,6 +22,8 @@ from stages.reporting.tradeoff import tradeoff
 
 SOURCES = Path(__file__).parent
 VERDICTS = ("pass", "fail", "not_measured")
+HEAT = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Shares of different answers at which a cell of the agreement table gets one shade darker."""
 COSTS = (("latency_p50_ms", "p50 latency at the true length, ms", 1.0), ("size_bytes", "size on disk, MB", 1e-6))
 
 
@@ -44,12 +47,14 @@ def render(evidence: Evidence) -> str:
     )
     for name in ("bracket", "magnitude", "percent", "points", "scaled", "scientific"):
         environment.filters[name] = getattr(wording, name)
+    environment.filters["heat"] = heat
     environment.filters["glyph"] = graph.GLYPHS.__getitem__
     return environment.get_template("page.html.j2").render(**_context(evidence)) + "\n"
 
 
 def write_data(evidence: Evidence, out: Path) -> None:
-    """Write the data files of DVC plots, `pareto.json` and `gaps.json`, into an existing directory."""
+    """Write `pareto.json` and `gaps.json` for DVC plots, and `agreement.json`, into an existing directory."""
+    write_json(out / "agreement.json", agreement.rows(evidence.agreement))
     write_json(out / "pareto.json", pareto.rows(evidence.lines))
     write_json(out / "gaps.json", [_gap_row(gap) for gap in evidence.gaps])
 
@@ -58,6 +63,11 @@ def best(lines: Sequence[Line], metric: str) -> Line | None:
     """Return the passing variant with the lowest value of a metric, if any passing variant has one."""
     measured = [line for line in lines if line.verdict == "pass" and metric in line.values]
     return min(measured, key=lambda line: (line.values[metric], line.key), default=None)
+
+
+def heat(found: Share) -> str:
+    """Return the class that shades a cell of the agreement table, by the share of different answers."""
+    return f"heat{sum(1 - found.value > bound for bound in HEAT)}"
 
 
 def _context(evidence: Evidence) -> dict[str, Any]:
@@ -81,6 +91,10 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "gaps": _gap_context(evidence),
         "baseline": evidence.data["summary"]["baseline"],
         "spreads": _spread_context(evidence),
+        "heat_bounds": HEAT,
+        "opinions": [
+            name for name in agreement.OPINIONS if any(name in model.opinions for model in evidence.agreement)
+        ],
         "graph": graph.graph(evidence.lineage, {line.key: line for line in lines}, _names(evidence)),
         "untimed": _untimed(lines),
         "runtimes": _runtimes(lines),

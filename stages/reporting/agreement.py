@@ -1,0 +1,119 @@
+"""How often any two models of a build give the same answer: teacher, references and every artifact that ran.
+
+Parity compares an artifact with its own reference alone. Here the platforms meet: two apps that ship the same
+student answer alike only as often as their two artifacts do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core import artifact
+from stages.measure.statistics import Interval, proportion_interval
+from stages.schema.variant import Variant
+
+Kind = Literal["teacher", "reference", "variant"]
+Answers = NDArray[np.int64]
+NO_ANSWER = -1
+OPINIONS = ("reference", "default")
+"""TensorFlow's kernels that may have given a second opinion, as `stages.second_opinion` names them."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Equal answers of two models on the same utterances."""
+
+    value: float
+    interval: Interval
+    n: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row and one column.
+
+    Attributes:
+        kind: what it is.
+        name: `teacher`, a compression or a variant.
+        shares: with every model, in their order.
+        opinions: kernels of TensorFlow → with what they answer to the same file, where they were asked.
+    """
+
+    kind: Kind
+    name: str
+    shares: list[Share]
+    opinions: dict[str, Share]
+
+
+def answer(logits: NDArray[np.float32]) -> Answers:
+    """Return the class of each utterance, `NO_ANSWER` where a logit is not finite; [n, labels] → [n]."""
+    return np.where(np.isfinite(logits).all(axis=-1), logits.argmax(axis=-1), NO_ANSWER)
+
+
+def share(first: Answers, second: Answers) -> Share:
+    """Compare two models on the utterances both were asked, the first ones; no answer equals nothing."""
+    n = min(len(first), len(second))
+    same = int(((first[:n] == second[:n]) & (first[:n] != NO_ANSWER)).sum())
+    return Share(same / n, proportion_interval(same, n), n)
+
+
+def read_agreement(variants: Mapping[str, Variant], build: Path) -> list[Model]:
+    """Compare everything that answered the test split with everything else.
+
+    Args:
+        variants: the chosen variants, in the order of their rows; those that were not run have none.
+        build: directory of all stage outputs.
+    """
+    given: dict[tuple[Kind, str], Answers] = {
+        ("teacher", "teacher"): answer(np.load(build / "teacher" / "test_logits.npy"))
+    }
+    for name in dict.fromkeys(variant.compression for variant in variants.values()):
+        given["reference", name] = answer(artifact.read_arrays(build / "reference" / name / "test.npz")["logits"])
+    for key in variants:
+        outputs = artifact.read_arrays(build / "parity" / key / "outputs.npz")
+        if "test" in outputs:
+            given["variant", key] = answer(outputs["test"])
+    return [
+        Model(
+            kind,
+            name,
+            [share(answers, other) for other in given.values()],
+            _opinions(build, name, answers) if kind == "variant" else {},
+        )
+        for (kind, name), answers in given.items()
+    ]
+
+
+def rows(models: Sequence[Model]) -> list[dict[str, Any]]:
+    """One row per pair for `agreement.json`, each pair once."""
+    return [
+        {
+            "first": first.name,
+            "first_kind": first.kind,
+            "second": second.name,
+            "second_kind": second.kind,
+            "agreement": found.value,
+            "agreement_low": found.interval[0],
+            "agreement_high": found.interval[1],
+            "n": found.n,
+        }
+        for index, first in enumerate(models)
+        for second, found in zip(models[index + 1 :], first.shares[index + 1 :], strict=True)
+    ]
+
+
+def _opinions(build: Path, key: str, answers: Answers) -> dict[str, Share]:
+    """Read what TensorFlow answered to this very artifact; opinions on other bytes are passed over."""
+    directory = build / "second_opinion" / key
+    if not (directory / artifact.MANIFEST).is_file():
+        return {}
+    if artifact.manifest(directory)["parents"]["artifact"] != artifact.digest(build / "artifact" / key):
+        return {}
+    outputs = artifact.read_arrays(artifact.require(directory) / "outputs.npz")
+    return {name: share(answers, answer(outputs[f"{name}_test"])) for name in OPINIONS if f"{name}_test" in outputs}
