@@ -34,6 +34,21 @@ PARAMS = {"data": {"kind": "clinc150", "seed": 1}, "precisions": {"fp32": {"kind
 SPLIT_SIZES = {"train": 4, "validation": 2, "calibration": 1, "probe": 1, "test": 3}
 
 
+def pair(first, second, agreement):
+    kinds = {"first_kind": "teacher" if first == "teacher" else "variant", "second_kind": "variant"}
+    bounds = {"agreement": agreement, "agreement_high": agreement + 0.01, "agreement_low": agreement - 0.01}
+    return {"first": first, "second": second, "n": 3} | kinds | bounds
+
+
+# Failing and pruned variants are further away, and the platforms' passing ones agree by 0.97.
+PAIRS = [
+    pair("teacher", "onnx-cpu-fp32", 0.95),
+    pair("coreml-metal-fp16", "onnx-cpu-fp32", 0.97),
+    pair("coreml-metal-fp16", "onnx-cpu-int8", 0.3),
+    pair("coreml-metal-fp16", "onnx-cpu-late", 0.5),
+]
+
+
 def write(path, stage, files, params=None):
     with artifact.writing(path, stage=stage, parents={}) as out:
         for name, content in files.items():
@@ -99,7 +114,7 @@ def build(tmp_path):
         write_variant(root, key)
     artifact.write_json(root / "host.json", host_fingerprint())
     artifact.write_json(root / "verdicts.json", {"variants": {key: verdict_of(key) for key in VARIANTS}})
-    write(root / "report", "report", {"index.html": "<html></html>"})
+    write(root / "report", "report", {"index.html": "<html></html>", "agreement.json": PAIRS})
     artifact.write_json(tmp_path / "params.yaml", PARAMS)  # JSON is YAML
     return root
 
@@ -150,6 +165,9 @@ def test_a_missing_stage_output_is_an_error_that_names_it(build):
 
 def test_metrics_are_grouped_with_intervals_beside_their_value(build):
     assert variant(build, "onnx-cpu-fp32").metrics == {
+        "agreement/teacher": 0.95,
+        "agreement/teacher.high": 0.96,
+        "agreement/teacher.low": 0.94,
         "benchmark/latency_p50_ms": 1.5,
         "benchmark/latency_p50_ms.high": 1.6,
         "benchmark/latency_p50_ms.low": 1.4,
@@ -160,6 +178,14 @@ def test_metrics_are_grouped_with_intervals_beside_their_value(build):
         "quality/accuracy.low": 0.4,
         "quality/n": 3.0,
     }
+
+
+def test_platforms_agree_as_much_as_their_least_agreeing_passing_variants(build):
+    assert collect(build).metrics["agreement/across_platforms"] == 0.97
+    judged = json.loads((build / "verdicts.json").read_text())
+    judged["variants"]["onnx-cpu-fp32"]["verdict"] = "fail"
+    artifact.write_json(build / "verdicts.json", judged)
+    assert "agreement/across_platforms" not in collect(build).metrics
 
 
 def test_a_variant_carries_the_settings_that_shaped_its_bytes(build):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,9 +111,10 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
         ArtifactError: a stage output is missing.
     """
     judged = artifact.read_json(verdicts)["variants"]
-    variants = [_variant(build, key, entry) for key, entry in sorted(judged.items())]
+    pairs = artifact.read_json(report / "agreement.json")
+    variants = [_variant(build, key, entry, pairs) for key, entry in sorted(judged.items())]
     flat = flatten({key: value for key, value in params.items() if key not in ("plan", "variants", "gate")})
-    metrics = {f"variants/{name}": 0.0 for name in VERDICTS}
+    metrics = {f"variants/{name}": 0.0 for name in VERDICTS} | _across_platforms(judged, pairs)
     for variant in variants:
         metrics[f"variants/{variant.verdict['verdict']}"] += 1
     for role in ("teacher", "student"):
@@ -127,7 +128,7 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
         params=flat,
         metrics=dict(sorted(metrics.items())),
         git=git_state(),
-        files=[params_file, verdicts, report / "index.html"],
+        files=[params_file, verdicts, report / "index.html", report / "agreement.json"],
         splits=_splits(build / "data", flat.get("data.kind", "data")),
         teacher=artifact.digest(build / "teacher"),
     )
@@ -158,7 +159,7 @@ def git_state() -> dict[str, str]:
     }
 
 
-def _variant(build: Path, key: str, entry: Mapping[str, Any]) -> Variant:
+def _variant(build: Path, key: str, entry: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Variant:
     compression, target = entry["compression"], entry["target"]
     places = {
         "artifact": build / "artifact" / key,
@@ -181,7 +182,7 @@ def _variant(build: Path, key: str, entry: Mapping[str, Any]) -> Variant:
         entry,
         chain,
         places["artifact"],
-        metrics=_metrics(entry, benchmark["values"]),
+        metrics=_metrics(entry, benchmark["values"]) | _with_teacher(key, pairs),
         params=flatten(compressed["params"]) | flatten(made["params"]) | axes,
         host=_host(benchmark["host"]) if "latency_p50_ms" in entry["metrics"] else "",
         tools=", ".join(f"{tool} {version}" for tool, version in sorted(made["tools"].items())),
@@ -199,6 +200,33 @@ def _metrics(entry: Mapping[str, Any], benchmarked: Mapping[str, Any]) -> dict[s
             low, high = entry["intervals"][name]
             grouped |= {f"{group}/{name}.high": float(high), f"{group}/{name}.low": float(low)}
     return dict(sorted(grouped.items()))
+
+
+def _with_teacher(key: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return how often a variant answers as the teacher does; nothing where it was not run."""
+    names = {"agreement/teacher": "agreement", "agreement/teacher.high": "agreement_high"}
+    names["agreement/teacher.low"] = "agreement_low"
+    return {
+        name: float(pair[column])
+        for pair in pairs
+        if (pair["first_kind"], pair["second_kind"], pair["second"]) == ("teacher", "variant", key)
+        for name, column in names.items()
+    }
+
+
+def _across_platforms(judged: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the lowest agreement of two passing variants of one compression on different platforms, if there are two.
+
+    It bounds how differently two apps answer that ship what was built here.
+    """
+    found = []
+    for pair in pairs:
+        if (pair["first_kind"], pair["second_kind"]) == ("variant", "variant"):
+            first, second = judged[pair["first"]], judged[pair["second"]]
+            related = first["compression"] == second["compression"] and first["target"] != second["target"]
+            if related and first["verdict"] == second["verdict"] == "pass":
+                found.append(float(pair["agreement"]))
+    return {"agreement/across_platforms": min(found)} if found else {}
 
 
 def _host(host: Mapping[str, Any]) -> str:
