@@ -10,7 +10,7 @@ import pytest
 from mil_building import Builder
 
 from stages.coreml import dtypes, open_program
-from stages.coreml.errors import Mismatch
+from stages.coreml.errors import Mismatch, UnsupportedOp
 
 pytestmark = pytest.mark.target
 PARTS = ("iOS14/test_elementwise_unary.py", "iOS14/test_linear.py", "iOS14/test_reduction.py", "iOS18/test_states.py")
@@ -68,3 +68,42 @@ def test_a_variadic_dimension_stands_for_any_number_of_them(tmp_path, shape):
 def test_what_stands_beside_a_variadic_dimension_is_checked(tmp_path, shape):
     with pytest.raises(Mismatch, match=r"expected 'fp32\[\.\.\., 3\]'"):
         open_program(fill_of_unknown_rank(tmp_path)).run({"shape": np.array(shape, np.int32)})
+
+
+WEIGHT = np.array([[1, 2, 3], [-4, 5, 6]])
+
+
+def product(tmp_path, x_type, weight_type, *, kind="matmul", first="x"):
+    """X [1, 3] times a constant of another type, as operand x or y of `matmul` or as `linear`'s weight."""
+    b = Builder()
+    b.input("a", x_type, (1, 3) if first == "x" else (2, 1))
+    weight = b.const(WEIGHT, weight_type)
+    if kind == "linear":
+        return b.save(tmp_path, b.op("linear", (1, 2), x_type, x="a", weight=weight))
+    if first == "x":
+        return b.save(tmp_path, b.op("matmul", (1, 2), x_type, x="a", y=weight, transpose_y=b.const(True)))
+    return b.save(tmp_path, b.op("matmul", (3, 1), x_type, x=weight, y="a", transpose_x=b.const(True)))
+
+
+@pytest.mark.parametrize("weight_type", [dtypes.INT32, dtypes.FP16, dtypes.FP32])
+@pytest.mark.parametrize("x_type", [dtypes.FP16, dtypes.FP32])
+def test_a_constant_factor_may_have_another_type(tmp_path, x_type, weight_type):
+    a = np.array([[0.5, 1, -1]], x_type.numpy)
+    for kind in ("matmul", "linear"):
+        (found,) = open_program(product(tmp_path / kind, x_type, weight_type, kind=kind)).run({"a": a}).values()
+        np.testing.assert_array_equal(found, a @ WEIGHT.T)
+    (found,) = open_program(product(tmp_path, x_type, weight_type, first="y")).run({"a": a[:, :2].T}).values()
+    np.testing.assert_array_equal(found, WEIGHT.T @ a[:, :2].T)
+
+
+@pytest.mark.parametrize("kind", ["matmul", "linear"])
+def test_an_integer_times_a_constant_with_fractions_is_refused(tmp_path, kind):
+    with pytest.raises(UnsupportedOp, match="'int32' times a constant of 'fp32'"):
+        open_program(product(tmp_path, dtypes.INT32, dtypes.FP32, kind=kind))
+
+
+def test_computed_factors_of_two_types_are_refused(tmp_path):
+    b = Builder()
+    y = b.op("matmul", (1, 2), x=b.input("a", dtypes.FP32, (1, 3)), y=b.input("b", dtypes.FP16, (3, 2)))
+    with pytest.raises(Mismatch, match="operands of types 'fp32' and 'fp16'"):
+        open_program(b.save(tmp_path, y))

@@ -6,18 +6,43 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from stages.coreml.dtypes import DType
 from stages.coreml.errors import Mismatch, UnsupportedOp
 from stages.coreml.ops._limits import allocate
 from stages.coreml.ops.activation import softmax
-from stages.coreml.registry import Tensor, Tensors, op
+from stages.coreml.registry import DTypes, Tensor, Tensors, op
 
 
-@op("matmul", arithmetic="accumulates")
+def _product_type(types: DTypes, constants: Mapping[str, Any]) -> DType:
+    x, y = types["x"], types["y"]
+    if x is not y and ("x" in constants) == ("y" in constants):
+        raise Mismatch(f"operands of types '{x.name}' and '{y.name}'", expected="one type")
+    return _times_constant(y, x) if "x" in constants else _times_constant(x, y)
+
+
+def _times_constant(computed: DType, constant: DType) -> DType:
+    """Since iOS 17 a constant may have another type than what it multiplies, which gives the result's.
+
+    Raises:
+        UnsupportedOp: an integer times a constant that may have fractions: MIL does not say what becomes of them.
+    """
+    if computed is not constant and computed.kind != "float":
+        raise UnsupportedOp(
+            f"'{computed.name}' times a constant of '{constant.name}'", expected="a constant of its type"
+        )
+    return computed
+
+
+@op("matmul", returns=_product_type, arithmetic="accumulates")
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """Batched matrix product, either operand transposed in its last two axes first."""
+    if x.dtype != y.dtype:
+        x, y = x.astype(np.float32), y.astype(np.float32)
     a = np.swapaxes(x, -1, -2) if transpose_x and x.ndim > 1 else x
     b = np.swapaxes(y, -1, -2) if transpose_y and y.ndim > 1 else y
     _check_product(a, b)
@@ -30,11 +55,18 @@ def _check_product(a: Tensor, b: Tensor) -> None:
         allocate((*lead, a.shape[-2] if a.ndim > 1 else 1, b.shape[-1] if b.ndim > 1 else 1))
 
 
-@op("linear", arithmetic="accumulates", matching=("weight", "bias"))
+@op(
+    "linear",
+    returns=lambda types, _: _times_constant(types["x"], types["weight"]),
+    arithmetic="accumulates",
+    matching=("weight", "bias"),
+)
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """X times weight [out, in] transposed, plus bias [out]."""
     if weight.ndim != 2 or x.shape[-1] != weight.shape[1] or (bias is not None and bias.shape != weight.shape[:1]):
         raise Mismatch(f"linear of {x.shape} with weight {weight.shape}")
+    if weight.dtype != x.dtype:
+        weight, bias = weight.astype(x.dtype), None if bias is None else bias.astype(x.dtype)
     # One product of two matrices instead of a batch of them: BLAS runs it several times faster.
     y = (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
     if bias is not None:
