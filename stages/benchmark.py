@@ -23,7 +23,7 @@ from stages.core.errors import ArtifactError
 from stages.core.params import Section
 from stages.measure import statistics
 from stages.schema.gate import Benchmark
-from stages.targets import registry
+from stages.targets import registry, worker
 
 
 class Params(Section):
@@ -56,7 +56,7 @@ def time_artifact(target: str, artifact_dir: Path, inputs: Path, settings: Bench
     """
     with tempfile.TemporaryDirectory() as scratch:
         receipt = Path(scratch) / "samples.json"
-        command = [sys.executable, "-m", "stages.targets.worker", "--target", target, "--json", str(receipt)]
+        command = [sys.executable, "-m", worker.__name__, "--target", target, "--json", str(receipt)]
         command += ["--artifact", str(artifact_dir), "--inputs", str(inputs)]
         for name in ("threads", "warmup", "repetitions", "utterances"):
             command += [f"--{name}", str(getattr(settings, name))]

@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("--check", type=Path, metavar="RECEIPT", help="compare instead of composing")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. experiment=clinc150")
-    return cli.execute(parser, argv, _body)
+    return cli.execute(parser, argv, _body, outputs=("check",))
 
 
 if __name__ == "__main__":

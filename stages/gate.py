@@ -188,6 +188,7 @@ def remove_leftovers(build: Path, variants: Sequence[str]) -> list[str]:
         for path in sorted((build / stage).glob("*")):
             if path.is_dir() and not path.name.startswith(".") and path.name not in variants:
                 shutil.rmtree(path)
+                (build / "statements" / stage / f"{path.name}.json").unlink(missing_ok=True)
                 removed.append(path.as_posix())
     return removed
 
@@ -222,6 +223,7 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
         out[key] = {
             "compression": variant.compression,
             "intervals": measured.intervals,
+            "measured": {stage: artifact.digest(build / stage / key) for stage in ("parity", "benchmark")},
             "metrics": measured.values,
             "precision": variant.precision,
             "reasons": verdict.reasons,
@@ -265,6 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.verdicts,
             arguments.metrics,
         ),
+        outputs=("verdicts", "metrics"),
     )
 
 

@@ -10,8 +10,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from stages.core import attest
 from stages.core.errors import TinsmithError
 from stages.core.params import PARAMS_FILE
 
@@ -36,15 +38,25 @@ def parser(doc: str | None, *paths: str) -> argparse.ArgumentParser:
     """
     built = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     built.add_argument("--params", type=Path, default=PARAMS_FILE, help="composed parameters")
+    built.add_argument("--statement", type=Path, help="where the in-toto statement of this run goes")
     for name in paths:
         built.add_argument(f"--{name}", type=Path, required=True)
     return built
 
 
 def execute(
-    built: argparse.ArgumentParser, argv: Sequence[str] | None, body: Callable[[argparse.Namespace], None]
+    built: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    body: Callable[[argparse.Namespace], None],
+    outputs: Sequence[str] = ("out",),
 ) -> int:
     """Parse `argv`, run `body` and turn its end into an exit code.
+
+    Args:
+        built: the parser.
+        argv: arguments, those of the process by default.
+        body: the work.
+        outputs: names of the path arguments that `body` writes, which `--statement` attests.
 
     Returns:
         0 done; 1 an error the user can act on, printed as one line. Usage errors exit 2 inside argparse.
@@ -53,9 +65,12 @@ def execute(
     arguments = built.parse_args(argv)
     for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    started = time.perf_counter()
+    started, began = time.perf_counter(), datetime.now(UTC)
     try:
         body(arguments)
+        if getattr(arguments, "statement", None):
+            written = [getattr(arguments, name) for name in outputs]
+            attest.write(arguments.statement, written, ["python", *sys.orig_argv[1:]], began)
         _record_cost(built.prog, time.perf_counter() - started)
     except TinsmithError as error:
         print(f"error: {error}", file=sys.stderr)
