@@ -38,7 +38,7 @@ def local_response_norm(tmp_path, x, **settings):
 def test_local_response_norm_is_that_of_torch(tmp_path, size):
     import torch
 
-    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(2, 5, 3, 2)).astype(np.float32)
     found = local_response_norm(tmp_path, x, size=size, alpha=0.5, beta=0.9, k=2.0)
     wanted = torch.nn.functional.local_response_norm(torch.tensor(x), size, 0.5, 0.9, 2.0)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
@@ -46,7 +46,12 @@ def test_local_response_norm_is_that_of_torch(tmp_path, size):
 
 def test_local_response_norm_over_no_channels_is_refused(tmp_path):
     with pytest.raises(Mismatch, match="0 channels"):
-        local_response_norm(tmp_path, np.ones((1, 2, 3), np.float32), size=0)
+        local_response_norm(tmp_path, np.ones((1, 2, 3, 1), np.float32), size=0)
+
+
+def test_local_response_norm_of_a_rank_on_which_apples_tests_disagree_is_refused(tmp_path):
+    with pytest.raises(UnsupportedOp, match="rank 3"):
+        local_response_norm(tmp_path, np.ones((1, 2, 3), np.float32), size=1)
 
 
 def fill_of_unknown_rank(tmp_path):

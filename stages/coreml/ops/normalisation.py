@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.coreml.errors import Mismatch
+from stages.coreml.errors import Mismatch, UnsupportedOp
 from stages.coreml.ops._limits import allocate
 from stages.coreml.ops._limits import axes as checked_axes
 from stages.coreml.registry import Ints, Tensor, op
@@ -70,11 +70,17 @@ def l2_norm(x: Tensor, epsilon: float = 1e-6) -> Tensor:
 
 @op("local_response_norm")
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """X / (k + alpha * mean square of `size` neighbouring channels) ** beta; beyond the edges are zeros."""
-    if size < 1 or x.ndim < 3:
-        raise Mismatch(f"{size} channels of a tensor of rank {x.ndim}", expected="at least 1 of rank 3")
+    """X / (k + alpha * mean square of `size` neighbouring channels) ** beta; beyond the edges are zeros.
+
+    Raises:
+        UnsupportedOp: a rank other than 4. Of rank 3, Apple's smoke test expects that no channel sees another.
+    """
+    if x.ndim != 4:
+        raise UnsupportedOp(f"an input of rank {x.ndim}", expected="rank 4")
+    if size < 1:
+        raise Mismatch(f"{size} channels", expected="at least 1")
     allocate((x.shape[0], x.shape[1] + size - 1, *x.shape[2:]))
-    beside = [(0, 0), (size // 2, (size - 1) // 2), *[(0, 0)] * (x.ndim - 2)]
+    beside = [(0, 0), (size // 2, (size - 1) // 2), (0, 0), (0, 0)]
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.square(x), beside), size, axis=1)
     scalar = x.dtype.type
     return x / (scalar(k) + scalar(alpha) * windows.mean(-1)) ** scalar(beta)
