@@ -53,18 +53,19 @@ class Outcome:
 
 
 def import_checkpoint(teacher: CheckpointTeacher, labels: list[str], max_length: int) -> Outcome:
-    """Load a checkpoint from outside, checked against the data's labels.
+    """Load a checkpoint from outside, checked for safety and against the data's labels.
 
     Args:
-        teacher: its path and revision.
+        teacher: its path, revision and limits.
         labels: class names; the index is the class id.
         max_length: longest token sequence it must take.
     """
-    from stages.models import importing
+    from stages.models import importing, quarantine
 
     directory = importing.locate(teacher.path, teacher.revision)
-    model, tokenizer = importing.read(directory, labels, max_length)
-    return Outcome(model, tokenizer, sources={"checkpoint": directory / "model.safetensors"})
+    model, tokenizer = importing.read(directory, labels, max_length, teacher.limits)
+    files = {name: directory / name for name in quarantine.LOADED if (directory / name).is_file()}
+    return Outcome(model, tokenizer, sources={f"checkpoint/{name}": path for name, path in files.items()})
 
 
 def train(teacher: TrainTeacher, data: dict[str, Split], labels: list[str], max_length: int) -> Outcome:

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from stages.core import artifact, splits
 from stages.models import checkpoint
 from stages.models.encode import encode, logits
 
+GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
 TRAINED = {
     "kind": "train",
@@ -43,7 +45,7 @@ def parameters(**section):
 
 
 def imported(path):
-    return parameters(kind="checkpoint", path=str(path), revision=None, licence="unknown")
+    return parameters(**{**GIVEN, "path": str(path)})
 
 
 @pytest.fixture
@@ -72,11 +74,11 @@ def test_a_checkpoint_of_every_family_passes_through(family, data, outside, tmp_
     assert not (out / "history.csv").exists()
 
 
-def test_the_manifest_names_the_data_and_the_imported_weights(data, outside, tmp_path):
+def test_the_manifest_names_the_data_and_every_imported_file(data, outside, tmp_path):
     directory, out = outside(), tmp_path / "teacher"
     teacher.run(imported(directory), data, out)
     assert artifact.manifest(out)["parents"] == {
-        "checkpoint": artifact.sha256(directory / "model.safetensors"),
+        **{f"checkpoint/{path.name}": artifact.sha256(path) for path in directory.iterdir()},
         "data": artifact.digest(data),
     }
 
@@ -135,7 +137,7 @@ def test_the_real_teacher_keeps_its_accuracy_on_clinc150(real, tmp_path):
             (temporary / f"{name}.jsonl").write_text("\n".join(lines))
         artifact.write_json(temporary / "labels.json", sorted({label for _, label in rows["test"]}))
     task = {"name": "classify", "max_length": 32, "sequence_lengths": [32]}
-    section = {"kind": "checkpoint", "path": str(real / "clinc150_teacher"), "revision": None, "licence": "x"}
+    section = {**GIVEN, "path": str(real / "clinc150_teacher")}
     teacher.run(teacher.Params.model_validate({"task": task, "teacher": section}), data, tmp_path / "teacher")
     scores = artifact.read_json(tmp_path / "teacher/evaluation.json")
     assert (round(scores["accuracy"], 4), scores["n"], scores["truncated"]["test"]) == (0.9096, 4500, 2)

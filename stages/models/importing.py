@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForSequenceClassification
 
-from stages.core.errors import ConfigError, InputError
+from stages.core.errors import ConfigError, InputError, first_line
 from stages.models.checkpoint import load_config, load_model, load_tokenizer
-from stages.models.families import family_of
+from stages.models.families import FAMILIES, family_of
+from stages.models.quarantine import LOADED, checked
+from stages.schema.model import ImportLimits
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "spiece.model")
-HUB_FILES = ("config.json", "model.safetensors", "tokenizer_config.json", "special_tokens_map.json", *TOKENIZER_FILES)
 CULPRITS_SHOWN = 5
 
 
@@ -45,32 +45,33 @@ def locate(path: str, revision: str | None) -> Path:
     return _download(path, revision)
 
 
-def read(directory: Path, labels: list[str], max_length: int) -> tuple[Any, Any]:
+def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimits) -> tuple[Any, Any]:
     """Load a checkpoint from outside and check that it fits the data.
 
     Args:
         directory: in Hugging Face layout.
         labels: class names of the data; the index is the class id.
         max_length: longest token sequence it must take.
+        limits: what it may ask of this machine.
 
     Returns:
         Model and tokenizer. Class ids are those of `labels`: the classifier's rows are permuted where the
         checkpoint numbers the same names in another order.
 
     Raises:
-        InputError: the checkpoint is incomplete, corrupt, pickled, wants to run its own code, is of another
-            family, or does not agree with its tokenizer, the labels or the length.
+        InputError: the checkpoint is incomplete, corrupt, pickled, wants to run its own code or more of this machine
+            than it may, is of another family, or does not agree with its tokenizer, the labels or the length.
     """
-    _check_files(directory)
-    config = _config(directory)
-    family_of(config)
-    if config.max_position_embeddings < max_length:
-        raise InputError(
-            f"'{directory}' has {config.max_position_embeddings} positions and the task's max_length is {max_length}",
-            next_step="lower task.max_length",
-        )
-    tokenizer, model = load_tokenizer(directory), load_model(directory)
-    _check_tokenizer(directory, tokenizer, model)
+    with checked(directory, limits) as private:
+        config = _config(private)
+        _check_shape(private, config, limits)
+        if config.max_position_embeddings < max_length:
+            raise InputError(
+                f"'{private}' has {config.max_position_embeddings} positions and the task's max_length is {max_length}",
+                next_step="lower task.max_length",
+            )
+        tokenizer, model = load_tokenizer(private), load_model(private)
+        _check_tokenizer(private, tokenizer, model)
     adopt_labels(model, labels)
     return model, tokenizer
 
@@ -102,55 +103,42 @@ def _download(path: str, revision: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(path, revision=revision, allow_patterns=list(LOADED)))
     except (OSError, HFValidationError) as error:  # the hub's own errors derive from OSError
         raise InputError(
-            f"cannot download '{path}' at {revision[:12]}: {str(error).strip().splitlines()[0]}",
+            f"cannot download '{path}' at {revision[:12]}: {first_line(error)}",
             next_step="check the id and the network, or give a local directory",
         ) from error
-
-
-def _check_files(directory: Path) -> None:
-    if not (directory / "config.json").is_file():
-        raise InputError(f"'{directory}' has no config.json", expected="a Hugging Face directory")
-    if not (directory / "model.safetensors").is_file():
-        pickled = sorted(file.name for file in directory.glob("*.bin"))
-        if pickled:
-            auto = "AutoModelForSequenceClassification"
-            convert = (
-                f"from transformers import {auto}; "
-                f"{auto}.from_pretrained('{directory}', use_safetensors=False).save_pretrained('{directory}')"
-            )
-            raise InputError(
-                f"'{directory}' has only pickled weights ('{pickled[0]}'), which can run code when they are read",
-                expected="model.safetensors",
-                next_step=f'if you trust the file: python -c "{convert}"',
-            )
-        raise InputError(f"'{directory}' has no model.safetensors", expected="weights in one safetensors file")
-    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
-        # transformers would make up an empty vocabulary
-        raise InputError(f"'{directory}' has no tokenizer", expected=f"one of: {', '.join(TOKENIZER_FILES)}")
-    for name in ("config.json", "tokenizer_config.json"):
-        if (directory / name).is_file() and "auto_map" in _json(directory / name):
-            raise InputError(f"'{directory / name}' names code of its own (auto_map), which is never run")
 
 
 def _config(directory: Path) -> Any:
     try:
         return load_config(directory)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"cannot load '{directory / 'config.json'}': {reason}") from error
+        raise InputError(f"cannot load '{directory / 'config.json'}': {first_line(error)}") from error
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _check_shape(directory: Path, config: Any, limits: ImportLimits) -> None:
+    """Refuse a model too large to build: weights the file lacks would be allocated before anyone sees they are missing.
+
+    On the meta device a model has shapes and no memory.
+    """
+    layers = getattr(config, FAMILIES[family_of(config)].layers)
+    if type(layers) is not int or layers > limits.layers:
+        raise InputError(
+            f"'{directory / 'config.json'}' has {layers} layers",
+            expected=f"at most {limits.layers} (teacher.limits.layers)",
+        )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read '{path}': {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"'{path}' is not a JSON object")
-    return found
+        with torch.device("meta"):
+            parameters = sum(one.numel() for one in AutoModelForSequenceClassification.from_config(config).parameters())
+    except (ValueError, KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise InputError(f"'{directory / 'config.json'}' describes no model: {first_line(error)}") from error
+    if parameters > limits.parameters:
+        raise InputError(
+            f"'{directory / 'config.json'}' describes a model of {parameters} parameters",
+            expected=f"at most {limits.parameters} (teacher.limits.parameters)",
+        )
 
 
 def _check_tokenizer(directory: Path, tokenizer: Any, model: Any) -> None:

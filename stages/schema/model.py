@@ -38,6 +38,29 @@ class Training(Section):
     seed: Seed
 
 
+class ImportLimits(Section):
+    """What a checkpoint from outside may ask of this machine before it is refused."""
+
+    total_bytes: Count
+    """All files that would be read."""
+    json_bytes: Count
+    """Each JSON file and vocabulary."""
+    header_bytes: Count
+    """The JSON header of model.safetensors."""
+    tensors: Count
+    parameters: Count
+    """Of the model that config.json describes, whatever the file holds."""
+    layers: Count
+    integer: Count
+    """The largest number that may stand in config.json: widths, positions, vocabulary, labels."""
+    tokenizer_growth: Count
+    """Tokens, or characters put in by its rules, that a tokenizer may make of one character."""
+    memory_bytes: Count
+    """Address space of the process that tries the tokenizer."""
+    cpu_seconds: Count
+    """CPU time of that process."""
+
+
 class CheckpointTeacher(Section):
     """A Hugging Face directory or a hub id; safetensors only, no remote code."""
 
@@ -46,6 +69,7 @@ class CheckpointTeacher(Section):
     revision: str | None
     """Commit hash; required for a hub id, null for a local directory."""
     licence: str
+    limits: ImportLimits
 
 
 class TrainTeacher(Section):

@@ -1,15 +1,18 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
+import yaml
 
 from stages.core.errors import ConfigError, InputError
 from stages.models import checkpoint, importing
 from stages.models.encode import encode, logits
+from stages.schema.model import ImportLimits
 
 LABELS = ["alarm", "lights", "music", "weather"]
+LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())["limits"])
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def edit(path, **changes):
 
 def test_a_checkpoint_of_every_family_is_taken_in(family, tmp_path, make_model, tokenizer):
     checkpoint.save(make_model(family), tokenizer, tmp_path)
-    model, loaded = importing.read(tmp_path, LABELS, 16)
+    model, loaded = importing.read(tmp_path, LABELS, 16, LIMITS)
     encoded = encode(loaded, ["wake word1"], 16)
     np.testing.assert_allclose(logits(model, encoded), logits(make_model(family), encoded), atol=1e-5)
 
@@ -34,7 +37,7 @@ def test_a_checkpoint_of_every_family_is_taken_in(family, tmp_path, make_model, 
 def test_labels_in_another_order_are_renumbered_without_changing_an_answer(directory, make_model, tokenizer):
     shuffled = ["music", "alarm", "weather", "lights"]
     edit(directory / "config.json", id2label=dict(enumerate(shuffled)), label2id={n: i for i, n in enumerate(shuffled)})
-    model, _ = importing.read(directory, LABELS, 16)
+    model, _ = importing.read(directory, LABELS, 16, LIMITS)
     encoded = encode(tokenizer, ["wake word1", "song word2 word3"], 16)
     expected, found = logits(make_model(), encoded), logits(model, encoded)
     assert model.config.id2label == dict(enumerate(LABELS))
@@ -47,28 +50,13 @@ def test_other_labels_are_refused_naming_at_most_five(directory):
     labels = ["alarm", "lights", *(f"new{index}" for index in range(7))]
     message = r"7 missing \('new0', 'new1', 'new2', 'new3', 'new4', …\), 2 extra \('music', 'weather'\); expected the 9"
     with pytest.raises(InputError, match=message):
-        importing.read(directory, labels, 16)
+        importing.read(directory, labels, 16, LIMITS)
 
 
 def test_two_outputs_of_one_name_are_refused(directory):
     edit(directory / "config.json", id2label={0: "alarm", 1: "lights", 2: "music", 3: "alarm"}, label2id={})
     with pytest.raises(InputError, match="labels are not the data's"):
-        importing.read(directory, ["alarm", "lights", "music"], 16)
-
-
-def test_pickled_weights_are_refused_with_the_command_that_converts_them(directory):
-    (directory / "model.safetensors").unlink()
-    torch.save({}, directory / "pytorch_model.bin")
-    message = r"only pickled weights \('pytorch_model.bin'\).*python -c \"from transformers.*use_safetensors=False"
-    with pytest.raises(InputError, match=message):
-        importing.read(directory, LABELS, 16)
-
-
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
-def test_a_checkpoint_that_brings_code_is_refused(directory, name):
-    edit(directory / name, auto_map={"AutoModel": "modeling.Evil"})
-    with pytest.raises(InputError, match=r"names code of its own \(auto_map\), which is never run"):
-        importing.read(directory, LABELS, 16)
+        importing.read(directory, ["alarm", "lights", "music"], 16, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -82,22 +70,22 @@ def test_a_checkpoint_that_brings_code_is_refused(directory, name):
 def test_a_missing_file_is_named(directory, name, message):
     (directory / name).unlink()
     with pytest.raises(InputError, match=message):
-        importing.read(directory, LABELS, 16)
+        importing.read(directory, LABELS, 16, LIMITS)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("config.json", "cannot read '.*config.json'"),
-        ("model.safetensors", "cannot load checkpoint"),
-        ("tokenizer.json", "cannot load tokenizer"),
+        ("model.safetensors", "where .* is the next free one|bytes that belong to no tensor|announces a header"),
+        ("tokenizer.json", r"the tokenizer '.*outside/tokenizer.json' cannot be used: .*JSON"),
     ],
 )
 def test_a_truncated_file_is_one_line(directory, name, message):
     whole = (directory / name).read_bytes()
     (directory / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=message) as caught:
-        importing.read(directory, LABELS, 16)
+        importing.read(directory, LABELS, 16, LIMITS)
     assert "\n" not in str(caught.value)
 
 
@@ -105,7 +93,7 @@ def test_a_bare_encoder_is_refused_rather_than_given_a_random_head(directory, ma
     make_model().bert.save_pretrained(directory)
     edit(directory / "config.json", id2label=dict(enumerate(LABELS)), label2id={n: i for i, n in enumerate(LABELS)})
     with pytest.raises(InputError, match="lacks weights 'classifier"):
-        importing.read(directory, LABELS, 16)
+        importing.read(directory, LABELS, 16, LIMITS)
 
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(directory, make_model, tokenizer):
@@ -113,24 +101,24 @@ def test_a_tokenizer_of_another_checkpoint_is_refused(directory, make_model, tok
     smaller.resize_token_embeddings(20)
     checkpoint.save(smaller, tokenizer, directory)
     with pytest.raises(InputError, match="ids up to 48; expected ids below the 20 rows"):
-        importing.read(directory, LABELS, 16)
+        importing.read(directory, LABELS, 16, LIMITS)
 
 
 def test_fewer_positions_than_the_task_needs_is_refused(directory):
     with pytest.raises(InputError, match="has 16 positions and the task's max_length is 32"):
-        importing.read(directory, LABELS, 32)
+        importing.read(directory, LABELS, 32, LIMITS)
 
 
 def test_another_family_is_refused(directory):
     edit(directory / "config.json", model_type="roberta")
     with pytest.raises(InputError, match="family 'roberta'; expected one of: bert"):
-        importing.read(directory, LABELS, 16)
+        importing.read(directory, LABELS, 16, LIMITS)
 
 
 def test_an_unknown_family_is_one_line(directory):
     edit(directory / "config.json", model_type="nonsense")
     with pytest.raises(InputError, match="cannot load '.*config.json'"):
-        importing.read(directory, LABELS, 16)
+        importing.read(directory, LABELS, 16, LIMITS)
 
 
 def test_a_directory_is_located_and_has_no_revision(directory):

@@ -1,0 +1,31 @@
+"""A child that misbehaves is stopped, named and knows nothing."""
+
+import pytest
+
+from stages.models import confined
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("", None),
+        ("while True: pass", "takes more than 1 s of CPU"),
+        ("bytearray(1 << 30)", "takes more than 536870912 bytes of memory"),
+        ("raise ValueError('broken at byte 7')", "ValueError: broken at byte 7"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "died of SIGSEGV"),
+        ("import sys; sys.exit('it makes 9 tokens')", "it makes 9 tokens"),
+    ],
+)
+def test_the_end_of_a_child_is_put_in_words(tmp_path, program, said):
+    (tmp_path / "script.py").write_text(program)
+    found = confined.run(tmp_path / "script.py", memory_bytes=512 << 20, cpu_seconds=1)
+    assert found is None if said is None else said in found
+
+
+def test_a_child_sees_its_arguments_and_nothing_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_TOKEN", "hunter2-planted-token")
+    program = "import os, sys; sys.exit(f'{sys.argv[1:]} {sorted(os.environ)}')"
+    (tmp_path / "script.py").write_text(program)
+    found = confined.run(tmp_path / "script.py", "one", memory_bytes=512 << 20, cpu_seconds=9)
+    assert found.startswith("['one'] ")
+    assert "FAKE_TOKEN" not in found

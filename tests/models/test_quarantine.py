@@ -1,0 +1,385 @@
+"""Every way a checkpoint from outside can be hostile, generated here, and that it is refused.
+
+`docs/import.md` shows the same table; the last test keeps the two together.
+"""
+
+import gzip
+import json
+import os
+import pickle
+import re
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from stages.core.errors import InputError
+from stages.models import checkpoint, importing, quarantine
+from stages.schema.model import ImportLimits
+
+LABELS = ["alarm", "lights", "music", "weather"]
+LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())["limits"])
+CASES = {}
+
+
+def case(what, refusal):
+    """Register a function that makes a sound checkpoint hostile, what it tries, and how the refusal reads."""
+
+    def register(make):
+        CASES[make.__name__] = (make, what, refusal)
+        return make
+
+    return register
+
+
+class Payload:
+    """Unpickled, it leaves a file behind; pickled in a test's temporary directory, it leaves it there."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.mark}",))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory, make_model, tokenizer):
+    out = tmp_path_factory.mktemp("import") / "sound"
+    out.mkdir()
+    checkpoint.save(make_model(), tokenizer, out)
+    return out
+
+
+@pytest.fixture
+def given(sound, tmp_path):
+    """A sound checkpoint to spoil."""
+    return shutil.copytree(sound, tmp_path / "given")
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def header(path, change, body=b"", length=None):
+    """Rewrite the header of a safetensors file; `body` goes to its end, `length` overrides the announced length."""
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    text = change(raw[8 : 8 + size])
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + raw[8 + size :] + body)
+
+
+def tensors(change):
+    """Lift a change of the header's mapping to one of its bytes."""
+
+    def rewritten(text):
+        names = json.loads(text)
+        first = min(names.keys() - {"__metadata__"}, key=lambda name: names[name]["data_offsets"])
+        change(names, first)
+        return json.dumps(names).encode()
+
+    return rewritten
+
+
+def normalizer(path, *rules):
+    edit(path, normalizer={"type": "Sequence", "normalizers": list(rules)})
+
+
+# Code
+
+
+@case("a pickle under the name `pytorch_model.bin`", r"has only pickled weights \('pytorch_model.bin'\)")
+def pickled_weights(given, mark):
+    (given / "model.safetensors").unlink()
+    torch.save({"w": torch.zeros(2), "x": Payload(mark)}, given / "pytorch_model.bin")
+
+
+@case("a pickle under the name `model.ckpt`", r"has only pickled weights \('model.ckpt'\)")
+def pickled_checkpoint(given, mark):
+    (given / "model.safetensors").unlink()
+    (given / "model.ckpt").write_bytes(pickle.dumps(Payload(mark)))
+
+
+@case("a pickle renamed to `model.safetensors`", "model.safetensors' is a pickle")
+def pickle_in_disguise(given, mark):
+    (given / "model.safetensors").write_bytes(pickle.dumps(Payload(mark)))
+
+
+@case("a pickled checkpoint renamed to `model.safetensors`", "is a zip archive or a pickled checkpoint")
+def torch_in_disguise(given, mark):
+    torch.save({"x": Payload(mark)}, given / "model.safetensors")
+
+
+@case("`auto_map` in `config.json`, with the module beside it", r"config.json' names code of its own \(auto_map\)")
+def remote_code(given, mark):
+    (given / "modeling.py").write_text(f"import os; os.system('touch {mark}')\nclass Evil: pass\n")
+    edit(given / "config.json", auto_map={"AutoConfig": "modeling.Evil"})
+
+
+@case("`auto_map` in `tokenizer_config.json`", "tokenizer_config.json' names code of its own")
+def remote_tokenizer(given, mark):
+    (given / "tokenization.py").write_text(f"import os; os.system('touch {mark}')\nclass Evil: pass\n")
+    edit(given / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tokenization.Evil"]})
+
+
+@case("`auto_map` deep inside `config.json`", "names code of its own")
+def nested_remote_code(given, mark):
+    edit(given / "config.json", text_config={"inner": [{"auto_map": {"AutoModel": "modeling.Evil"}}]})
+
+
+@case("`quantization_config`, which loads plug-ins of transformers", "describes quantised weights")
+def quantizer_plugin(given, mark):
+    edit(given / "config.json", quantization_config={"quant_method": "torchao"})
+
+
+# Files elsewhere
+
+
+@case("`model.safetensors` is a symbolic link out of the directory", "is a link that leaves the directory")
+def symlinked_weights(given, mark):
+    (given / "model.safetensors").rename(given.parent / "elsewhere.safetensors")
+    (given / "model.safetensors").symlink_to(given.parent / "elsewhere.safetensors")
+
+
+@case("`tokenizer_config.json` is a symbolic link to a file of the host", "is a link that leaves the directory")
+def symlinked_settings(given, mark):
+    (given / "tokenizer_config.json").unlink()
+    (given / "tokenizer_config.json").symlink_to("/etc/passwd")
+
+
+@case("`tokenizer_config.json` names another vocabulary by path", r"points at a file elsewhere \(tokenizer_file: ")
+def vocabulary_elsewhere(given, mark):
+    edit(given / "tokenizer_config.json", tokenizer_file="/etc/passwd")
+
+
+@case("`fast_tokenizer_files` with `../`", r"points at a file elsewhere \(fast_tokenizer_files: ")
+def tokenizer_traversal(given, mark):
+    edit(given / "tokenizer_config.json", fast_tokenizer_files=["../../tokenizer.9.9.9.json"])
+
+
+@case("a shard index whose shards lie in `../../`", "has its weights in shards")
+def shard_traversal(given, mark):
+    (given / "model.safetensors").rename(given.parent / "elsewhere.safetensors")
+    index = {"metadata": {}, "weight_map": {"classifier.weight": "../elsewhere.safetensors"}}
+    (given / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@case("a named pipe instead of a file, to hold the stage for ever", "tokenizer_config.json' is no regular file")
+def named_pipe(given, mark):
+    (given / "tokenizer_config.json").unlink()
+    os.mkfifo(given / "tokenizer_config.json")
+
+
+# Memory
+
+
+@case("a header that announces 2⁵⁰ bytes", "announces a header of 1125899906842624 bytes")
+def huge_header(given, mark):
+    header(given / "model.safetensors", lambda text: text, length=2**50)
+
+
+@case("a header that is valid JSON and larger than allowed", "announces a header of")
+def padded_header(given, mark):
+    header(given / "model.safetensors", lambda text: text + b" " * LIMITS.header_bytes)
+
+
+@case("a header nested 100,000 deep", "has a header that is not JSON")
+def deep_header(given, mark):
+    header(given / "model.safetensors", lambda _: b"[" * 100_000)
+
+
+@case("a tensor of 2⁶⁰ elements in 128 bytes", "overlaps, leaves a gap, or is not as large as its shape")
+def huge_shape(given, mark):
+    header(given / "model.safetensors", tensors(lambda names, first: names[first].update(shape=[2**40, 2**20])))
+
+
+@case("a tensor with a negative extent", r"gives tensor '.*' dtype 'F32' and shape \[-1, -1\]")
+def negative_shape(given, mark):
+    header(given / "model.safetensors", tensors(lambda names, first: names[first].update(shape=[-1, -1])))
+
+
+@case("a tensor with a million dimensions", r"gives tensor '.*' dtype 'F32' and shape \[9, 9")
+def many_dimensions(given, mark):
+    header(given / "model.safetensors", tensors(lambda names, first: names[first].update(shape=[9] * 1_000_000)))
+
+
+@case("an element type that does not exist", "dtype 'F1024'")
+def unknown_type(given, mark):
+    header(given / "model.safetensors", tensors(lambda names, first: names[first].update(dtype="F1024")))
+
+
+@case("two tensors over the same bytes", "overlaps, leaves a gap")
+def overlap(given, mark):
+    header(given / "model.safetensors", tensors(lambda names, first: names.update(twin=dict(names[first]))))
+
+
+@case("offsets that run backwards", "without dtype, shape and ascending offsets")
+def backwards(given, mark):
+    header(given / "model.safetensors", tensors(lambda names, first: names[first].update(data_offsets=[8, 0])))
+
+
+@case("bytes behind the last tensor: a second file smuggled in", "holds 11 bytes that belong to no tensor")
+def smuggled(given, mark):
+    header(given / "model.safetensors", lambda text: text, body=b"PK-smuggled")
+
+
+@case("one name twice in the header, for readers to disagree about", "a name occurs twice")
+def twins(given, mark):
+    header(given / "model.safetensors", lambda text: b'{"__metadata__":{},' + text[1:])
+
+
+@case("21,000 tensors", "has .* tensors, 20000 are allowed")
+def many_tensors(given, mark):
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header(given / "model.safetensors", tensors(lambda names, _: names.update({f"t{n}": empty for n in range(21_000)})))
+
+
+@case("a sparse file of 9 GiB", "has 9663676416 bytes; expected at most 858")
+def sparse_weights(given, mark):
+    os.truncate(given / "model.safetensors", 9 << 30)
+
+
+@case("`config.json` with a vocabulary of 10¹²", "has vocab_size: 1000000000000")
+def huge_vocabulary(given, mark):
+    edit(given / "config.json", vocab_size=10**12)
+
+
+@case("`config.json` with 10⁹ labels", "has num_labels: 1000000000")
+def huge_labels(given, mark):
+    edit(given / "config.json", num_labels=10**9)
+
+
+@case("`config.json` with a million layers", "has 1000000 layers; expected at most 128")
+def many_layers(given, mark):
+    edit(given / "config.json", num_hidden_layers=10**6)
+
+
+@case("`config.json` of a model of 10¹³ parameters around small weights", "describes a model of .* parameters")
+def huge_model(given, mark):
+    edit(given / "config.json", vocab_size=1_900_000, hidden_size=1_000_000)
+
+
+@case("`config.json` nested 100,000 deep", "cannot read '.*/config.json': maximum recursion")
+def deep_settings(given, mark):
+    (given / "config.json").write_text("[" * 100_000)
+
+
+@case("`tokenizer.json` of 65 MiB", "tokenizer.json' has 68157440 bytes")
+def large_tokenizer(given, mark):
+    os.truncate(given / "tokenizer.json", 65 << 20)
+
+
+@case("Replace rules that make 100⁴ characters of one", "Replace rules can make 100000000 characters of one")
+def growing_rules(given, mark):
+    rule = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100}
+    normalizer(given / "tokenizer.json", rule, rule, rule, rule)
+
+
+@case("padding to 10⁹ tokens", "takes more than 2147483648 bytes of memory")
+def endless_padding(given, mark):
+    padding = {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
+    edit(given / "tokenizer.json", padding={**padding, "pad_to_multiple_of": None})
+
+
+@case("padding to 10⁵ tokens", "it makes 100000 tokens of 64 characters")
+def long_padding(given, mark):
+    padding = {"strategy": {"Fixed": 10**5}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
+    edit(given / "tokenizer.json", padding={**padding, "pad_to_multiple_of": None})
+
+
+@case("`tokenizer.json` nested 100,000 deep", "cannot be used: RecursionError")
+def deep_tokenizer(given, mark):
+    (given / "tokenizer.json").write_text("[" * 100_000)
+
+
+# Archives
+
+
+@case("`model.safetensors.gz`, a thousand times larger unpacked", "in an archive, and nothing is decompressed here")
+def compressed_weights(given, mark):
+    (given / "model.safetensors").unlink()
+    (given / "model.safetensors.gz").write_bytes(gzip.compress(bytes(16 << 20)))
+
+
+@case("a gzip archive under the name `model.safetensors`", "is a gzip archive")
+def gzip_in_disguise(given, mark):
+    (given / "model.safetensors").write_bytes(b"\x1f\x8b\x08" + b"\0" * 64)
+
+
+@case("a zip archive with `../../` entries instead of a directory", "in an archive, and nothing is decompressed here")
+def zip_slip(given, mark):
+    (given / "model.safetensors").unlink()
+    with zipfile.ZipFile(given / "checkpoint.zip", "w") as archive:
+        archive.writestr("../../owned", "x")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_hostile_checkpoint_is_one_line_runs_nothing_and_leaves_nothing(given, name, tmp_path, monkeypatch):
+    make, _, refusal = CASES[name]
+    mark, scratch = tmp_path / "payload-ran", tmp_path / "scratch"
+    make(given, mark)
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    before = {path.name for path in given.iterdir()}
+    with pytest.raises(InputError, match=refusal) as caught:
+        importing.read(given, LABELS, 16, LIMITS)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert str(scratch) not in str(caught.value)
+    assert not mark.exists()
+    assert not any(scratch.iterdir())
+    assert {path.name for path in given.iterdir()} == before
+
+
+def test_the_refusal_of_a_pickle_ends_with_the_command_that_converts_it(given):
+    pickled_weights(given, given.parent / "payload-ran")
+    command = rf"`python -m stages.convert_pickle --checkpoint {given} --out {given}-safetensors`, and import that"
+    with pytest.raises(InputError, match=command):
+        importing.read(given, LABELS, 16, LIMITS)
+
+
+def test_what_is_not_asked_for_is_never_opened(given, tmp_path):
+    """Trainers leave pickles beside the weights; adapters and code would be picked up by name."""
+    mark = tmp_path / "payload-ran"
+    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt"):
+        (given / name).write_bytes(pickle.dumps(Payload(mark)))
+    (given / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/etc"}))
+    (given / "modeling.py").write_text(f"import os; os.system('touch {mark}')\n")
+    with quarantine.checked(given, LIMITS) as private:
+        assert {path.name for path in private.iterdir()} <= set(quarantine.LOADED)
+    importing.read(given, LABELS, 16, LIMITS)
+    assert not mark.exists()
+
+
+def test_what_was_checked_is_what_is_loaded(given):
+    with quarantine.checked(given, LIMITS) as private:
+        (given / "model.safetensors").write_bytes(b"swapped after the check")
+        checkpoint.load_model(private)
+
+
+def test_a_snapshot_of_the_hubs_cache_is_taken_in_through_its_links(sound, tmp_path):
+    blobs, snapshot = tmp_path / "models--a--b/blobs", tmp_path / "models--a--b/snapshots/0123"
+    shutil.copytree(sound, blobs)
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    importing.read(snapshot, LABELS, 16, LIMITS)
+
+
+def test_nothing_of_the_private_copy_is_remembered(given, tokenizer, tmp_path):
+    model, loaded = importing.read(given, LABELS, 16, LIMITS)
+    (tmp_path / "saved").mkdir()
+    checkpoint.save(model, loaded, tmp_path / "saved")
+    assert not [path for path in (tmp_path / "saved").iterdir() if b"tinsmith-import" in path.read_bytes()]
+
+
+def test_the_documented_table_is_the_tested_one():
+    lines = Path("docs/import.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    rows = rows[rows.index(["what it is", "what is said of it"]) + 1 :]
+    assert [what for what, _ in rows] == [what for _, what, _ in CASES.values()]
+    for (_, said), (name, (_, _, refusal)) in zip(rows, CASES.items(), strict=True):
+        assert re.search(refusal.split("; ")[0], said), name
