@@ -46,7 +46,7 @@ class Measurement:
         runtime: what executed the artifact.
         timing: why there is no latency, or empty.
         timing_failed: whether that is because the artifact broke while it was timed.
-        weights: cosine of the worst weight matrices by name.
+        details: metric → what and where, for the reason why its threshold is missed.
     """
 
     status: str
@@ -58,7 +58,7 @@ class Measurement:
     runtime: str | None = None
     timing: str = ""
     timing_failed: bool = False
-    weights: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -77,8 +77,9 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
         benchmark: `metrics.json` of benchmark.
         host: fingerprint of this host.
     """
-    audit = parity.get("audit", {"values": {}, "weights": {}})
-    values: dict[str, float] = dict(audit["values"])
+    values: dict[str, float] = {}
+    for part in ("audit", "structure", "conversion", "form"):
+        values |= parity.get(part, {}).get("values", {})
     intervals: dict[str, list[float]] = {}
     if parity["status"] == "measured":
         probe, test = parity["probe"]["values"], parity["test"]["values"]
@@ -87,8 +88,10 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
             if name in test and name in probe:
                 worst = max if metrics.REGISTRY[name].better == "lower" else min
                 values[name] = worst(test[name], probe[name])
-        # Either split alone proves the artifact broken.
-        values["non_finite_count"] = probe["non_finite_count"] + test["non_finite_count"]
+        # Any split alone proves the artifact broken.
+        values["non_finite_count"] = sum(
+            parity[split]["values"]["non_finite_count"] for split in ("probe", "test", "coverage")
+        )
         intervals |= parity["test"]["intervals"]
     values |= {key: value for key, value in benchmark["values"].items() if key != "n"}
     intervals |= benchmark["intervals"]
@@ -102,8 +105,22 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
         runtime=parity["runtime"],
         timing=benchmark.get("reason", ""),
         timing_failed=benchmark["status"] == "failed",
-        weights=audit["weights"],
+        details=_details(parity),
     )
+
+
+def _details(parity: Mapping[str, Any]) -> dict[str, str]:
+    """Name the weight, operator or form behind a metric, worst first."""
+    weights = parity.get("audit", {}).get("weights", {})
+    forms = parity.get("form", {}).get("forms", {})
+    structure = parity.get("structure", {"beyond": [], "differences": []})
+    found = {
+        "form_relative_error": max(forms, key=lambda form: forms[form], default=""),
+        "structure_difference_count": "; ".join(structure["differences"][:2]),
+        "weight_cosine_min": min(weights, key=lambda name: (weights[name], name), default=""),
+        "weights_beyond_count": "; ".join(structure["beyond"][:2]),
+    }
+    return {metric: detail for metric, detail in found.items() if detail}
 
 
 def judge_threshold(threshold: Threshold, values: Mapping[str, float], intervals: Mapping[str, Any], small: int) -> str:
@@ -161,12 +178,12 @@ def judge(measured: Measurement, thresholds: Sequence[Threshold], small: int, fl
 
 
 def _misses(measured: Measurement, thresholds: Sequence[Threshold], small: int) -> list[str]:
-    """Return why thresholds are not met; of a lost weight, which one it is."""
+    """Return why thresholds are not met; of a lost weight or a changed operator, which one it is."""
     found = []
     for threshold in thresholds:
         reason = judge_threshold(threshold, measured.values, measured.intervals, small)
-        if reason and threshold.metric == "weight_cosine_min" and measured.weights:
-            reason += f" ({min(measured.weights, key=lambda name: (measured.weights[name], name))})"
+        if reason and threshold.metric in measured.details:
+            reason += f" ({measured.details[threshold.metric]})"
         found += [reason] if reason else []
     return found
 
@@ -216,7 +233,7 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
         measured.altered.extend(_foreign(build, key))
         verdict = judge(
             measured,
-            settings.gate.precisions[variant.precision],
+            [*settings.gate.every, *settings.gate.precisions[variant.precision]],
             settings.gate.interval_below_n,
             judge_reference(settings.gate, variant.compression, summary),
         )

@@ -1,6 +1,7 @@
-"""Measure how well an artifact agrees with the reference, how good its answers are, and that no weight is lost.
+"""Measure how well an artifact agrees with the reference, how good its answers are, and that nothing of it is lost.
 
-Reads: the artifact, the checkpoint it came from, the reference's inputs and logits, the teacher's test logits.
+Reads: the artifact, the model it was quantised from, the checkpoint below, the reference's inputs and logits, the
+teacher's test logits, the data's labels and probe texts.
 Writes: `metrics.json` (values, intervals, weights, the runtime that executed), `outputs.npz`, `manifest.json`.
 Why: it measures and never judges, so that a new threshold reruns the gate alone.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,46 @@ from tqdm import tqdm
 
 from stages.core import artifact, cli
 from stages.core.errors import ArtifactError
-from stages.measure import metrics
+from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
+from stages.measure.structure import compare
 from stages.targets import registry
-from stages.targets.base import Runtime
+from stages.targets.base import Runtime, read_signature
 
 Arrays = Mapping[str, NDArray[Any]]
 WORST = 5
-"""Weights listed by name."""
+"""Weights and differences listed by name."""
+SPLITS = ("probe", "test", "coverage")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where what an artifact is measured against lies.
+
+    Attributes:
+        converted: output of `convert` that the artifact was quantised from.
+        checkpoint: output of `compress` that was converted.
+        reference: output of `reference` on that checkpoint.
+        teacher: output of `teacher`.
+        data: output of `prepare`.
+    """
+
+    converted: Path
+    checkpoint: Path
+    reference: Path
+    teacher: Path
+    data: Path
+
+    @classmethod
+    def of(cls, build: Path, compression: str, target: str) -> Inputs:
+        """Locate them in a build directory."""
+        return cls(
+            converted=build / "converted" / f"{compression}-{target}",
+            checkpoint=build / "compressed" / compression,
+            reference=build / "reference" / compression,
+            teacher=build / "teacher",
+            data=build / "data",
+        )
 
 
 def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
@@ -54,23 +88,23 @@ def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
     return outputs
 
 
-def measure(probe: Arrays, test: Arrays, teacher: NDArray[np.float32], outputs: Arrays) -> dict[str, Any]:
-    """Compare outputs with the reference on both splits, and with the labels on the test split.
+def measure(splits: Mapping[str, Arrays], teacher: NDArray[np.float32], outputs: Arrays) -> dict[str, Any]:
+    """Compare outputs with the reference on every split, and with the labels on the test split.
 
     Args:
-        probe: the reference's probe inputs and logits.
-        test: the reference's test inputs, labels and logits.
+        splits: the reference's inputs, labels and logits by split.
         teacher: the teacher's test logits, fp32 [n, labels].
-        outputs: the artifact's logits, `probe` and `test`.
+        outputs: the artifact's logits by split.
 
     Returns:
-        `probe` and `test`, each with `values` and 95 % `intervals`. Quality is left out when an output is not
-        finite, so a gate that asks for it fails on the missing metric.
+        By split `values` and 95 % `intervals`. Quality is left out when an output is not finite, so a gate that asks
+        for it fails on the missing metric.
     """
     measured: dict[str, Any] = {}
-    for name, split in (("probe", probe), ("test", test)):
+    for name, split in splits.items():
         values, intervals = metrics.measure_parity(reference=split["logits"], outputs=outputs[name])
         measured[name] = {"values": values, "intervals": intervals}
+    test = splits["test"]
     if measured["test"]["values"]["non_finite_count"] == 0:
         values, intervals = metrics.measure_quality(
             labels=test["labels"], outputs=outputs["test"], reference=test["logits"], teacher=teacher
@@ -80,60 +114,138 @@ def measure(probe: Arrays, test: Arrays, teacher: NDArray[np.float32], outputs: 
     return measured
 
 
-def audit(checkpoint: Arrays, stored: Arrays, test: Arrays) -> dict[str, Any]:
-    """Compare the artifact's weights with the checkpoint's; no runtime takes part.
+def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int) -> dict[str, Any]:
+    """Compare weights with the checkpoint's; no runtime takes part.
 
     Args:
         checkpoint: tensors by name.
-        stored: the artifact's weights, fp32.
-        test: the reference's test inputs, int32 [n, max_length]; thresholds ask for its `n`.
+        converted: weights of the converted model, fp32, which must still be the checkpoint's own.
+        stored: weights of the artifact, fp32, which may have been rounded.
+        positions: tokens of the longest input.
 
     Returns:
         `values`, and `weights`: cosine of the worst matrices by name.
     """
-    items, length = test["input_ids"].shape
-    cosines = match(checkpoint, stored, positions=length)
+    errors = [found.error for found in match(checkpoint, converted, positions=positions).values()]
+    cosines = {name: found.cosine for name, found in match(checkpoint, stored, positions=positions).items()}
     worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
     return {
-        "values": {"weight_cosine_min": cosines[worst[0]], "n": items},
+        "values": {"conversion_weight_error_max": max(errors), "weight_cosine_min": cosines[worst[0]]},
         "weights": {name: cosines[name] for name in worst},
     }
 
 
-def run(target: str, artifact_dir: Path, checkpoint: Path, reference: Path, teacher: Path, out: Path) -> None:
-    """Measure whatever bytes lie in `artifact_dir`, altered ones too: the gate judges, with `altered` in hand."""
-    from safetensors.numpy import load_file
+def compare_structure(target: str, converted: Path, artifact_dir: Path) -> dict[str, Any]:
+    """Hold the artifact to the converted model, operator by operator and weight by weight.
 
-    for directory in (checkpoint, reference):
+    Returns:
+        `values`, the first `differences`, and `beyond`: weights with elements that rounding cannot explain.
+    """
+    reader = registry.load(target, "structure")
+    found = compare(reader.read(converted), reader.read(artifact_dir))
+    broken = [weight for weight in found.weights if weight.beyond]
+    return {
+        "beyond": [
+            f"{weight.beyond} of {weight.size} elements of '{weight.name}', worst at [{weight.channel}]"
+            for weight in sorted(broken, key=lambda weight: -weight.beyond)[:WORST]
+        ],
+        "differences": found.differences[:WORST],
+        "values": {"structure_difference_count": len(found.differences), "weights_beyond_count": found.beyond},
+    }
+
+
+def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays]) -> dict[str, float]:
+    """Compare the converted model, which nothing has rounded yet, with the reference.
+
+    What quantisation hides in its own noise (an epsilon, a position, an activation function of another model) is in
+    plain sight here.
+    """
+    errors = [
+        metrics.measure_parity(reference=split["logits"], outputs=evaluate(runtime, split, f"converted {name}"))[0]
+        for name, split in splits.items()
+        if name != "test"
+    ]
+    return _finite({"conversion_relative_max_error": max(one.get("relative_max_error", np.inf) for one in errors)})
+
+
+def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> dict[str, Any]:
+    """Ask the artifact the same texts padded, above other padding and in a batch."""
+    signature, config = read_signature(artifact_dir), artifact.read_json(checkpoint / "config.json")
+    found = invariance.measure(
+        lambda inputs: runtime.run(inputs)["logits"],
+        probe,
+        lengths=signature.sequence_lengths,
+        pad_token_id=signature.pad_token_id,
+        vocabulary=int(config["vocab_size"]),
+        # MobileBERT's trigrams read the first position after the text.
+        reach=int(bool(config.get("trigram_input"))),
+        batches=runtime.batches,
+    )
+    return {"forms": _finite(found), "values": _finite({"form_relative_error": max(found.values())})}
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what is no number, which JSON cannot hold: a gate that asks for it fails on the missing metric."""
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def run(target: str, artifact_dir: Path, inputs: Inputs, out: Path) -> None:
+    """Measure whatever bytes lie in `artifact_dir`, altered ones too: the gate judges, with `altered` in hand."""
+    for directory in (inputs.converted, inputs.checkpoint, inputs.reference, inputs.data):
         artifact.require(directory)
-    altered = artifact.problems(artifact_dir)
-    splits = {name: artifact.read_arrays(reference / f"{name}.npz") for name in ("probe", "test")}
-    module = registry.load(target, "runtime")
-    result: dict[str, Any] = {"altered": altered, "runtime": None}
-    outputs: dict[str, NDArray[np.float32]] = {}
-    reason = module.available()
-    try:
-        stored = registry.load(target, "weights").weights(artifact_dir)
-        result["audit"] = audit(load_file(checkpoint / "model.safetensors"), stored, splits["test"])
-        if reason is None:
-            runtime = module.open_runtime(artifact_dir, threads=1)
-            outputs = {name: evaluate(runtime, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
-            teacher_logits = np.load(teacher / "test_logits.npy")
-            result |= measure(splits["probe"], splits["test"], teacher_logits, outputs)
-            result |= {"runtime": runtime.label, "status": "measured"}
-        else:
-            result |= {"reason": reason, "status": "not_measured"}
-    except ArtifactError as error:
-        result |= {"reason": str(error), "status": "failed"}
-    parents = {"artifact": artifact_dir, "checkpoint": checkpoint, "reference": reference, "teacher": teacher}
+    result, outputs = measure_artifact(target, artifact_dir, inputs)
+    parents = {"artifact": artifact_dir, **vars(inputs)}
     with artifact.writing(out, stage="parity", parents=parents) as temporary:
         artifact.write_json(temporary / "metrics.json", result)
         artifact.write_arrays(temporary / "outputs.npz", outputs)
 
 
+def measure_artifact(
+    target: str, artifact_dir: Path, inputs: Inputs
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    """Measure one artifact.
+
+    Returns:
+        What goes into `metrics.json`, and the logits by split.
+    """
+    from safetensors.numpy import load_file
+
+    splits = {name: artifact.read_arrays(inputs.reference / f"{name}.npz") for name in SPLITS}
+    module, weights = registry.load(target, "runtime"), registry.load(target, "weights")
+    altered = artifact.problems(artifact_dir) + identity.broken_chain(artifact_dir, inputs.converted, inputs.checkpoint)
+    result: dict[str, Any] = {"altered": altered, "runtime": None}
+    outputs: dict[str, NDArray[np.float32]] = {}
+    reason = module.available()
+    try:
+        result["altered"] += identity.foreign_interface(inputs.checkpoint, inputs.data, splits["probe"])
+        result["audit"] = audit(
+            load_file(inputs.checkpoint / "model.safetensors"),
+            weights.weights(inputs.converted),
+            weights.weights(artifact_dir),
+            splits["test"]["input_ids"].shape[1],
+        )
+        result["audit"]["values"]["n"] = len(splits["test"]["labels"])
+        result["structure"] = compare_structure(target, inputs.converted, artifact_dir)
+        if reason is None:
+            result["conversion"] = {
+                "values": check_conversion(module.open_runtime(inputs.converted, threads=1), splits)
+            }
+            runtime = module.open_runtime(artifact_dir, threads=1)
+            outputs = {name: evaluate(runtime, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
+            result["form"] = check_forms(runtime, splits["probe"], artifact_dir, inputs.checkpoint)
+            result |= measure(splits, np.load(inputs.teacher / "test_logits.npy"), outputs)
+            result |= {"runtime": runtime.label, "status": "measured"}
+        else:
+            result |= {"reason": reason, "status": "not_measured"}
+    except ArtifactError as error:
+        result |= {"reason": str(error), "status": "failed"}
+    return result, outputs
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "artifact", "checkpoint", "reference", "teacher", "out")
+    places = ("converted", "checkpoint", "reference", "teacher", "data")
+    parser = cli.parser(__doc__, "artifact", *places, "out")
     parser.add_argument("--target", required=True)
     return cli.execute(
         parser,
@@ -141,9 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda arguments: run(
             arguments.target,
             arguments.artifact,
-            arguments.checkpoint,
-            arguments.reference,
-            arguments.teacher,
+            Inputs(**{name: getattr(arguments, name) for name in places}),
             arguments.out,
         ),
     )

@@ -1,7 +1,7 @@
 """Record what the compressed checkpoint computes, as inputs and fp32 outputs that need no torch to read.
 
-Reads: the data's probe, test and calibration splits; a compressed checkpoint.
-Writes: `probe.npz`, `test.npz`, `calibration.npz`, `summary.json`, `manifest.json`.
+Reads: the data's splits; a compressed checkpoint.
+Writes: `probe.npz`, `test.npz`, `calibration.npz`, `coverage.npz`, `summary.json`, `manifest.json`.
 Why: an artifact must agree with the unmodified Hugging Face forward, not with the module its converter saw.
 """
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from stages.core import artifact, cli, params, splits
 from stages.core.errors import InputError
 from stages.core.params import Section
-from stages.core.splits import Split
 from stages.measure.metrics import non_finite_count
 from stages.measure.statistics import proportion_interval
 from stages.schema.task import Task
+
+if TYPE_CHECKING:
+    from stages.models.encode import Encoded
 
 SPLITS = ("probe", "test", "calibration")
 
@@ -52,22 +54,16 @@ class Golden:
     truncated: int
 
 
-def golden(model: Any, tokenizer: Any, split: Split, max_length: int) -> Golden:
-    """Run a split through the unmodified Hugging Face forward with its two-dimensional mask.
+def golden(model: Any, encoded: Encoded, labels: NDArray[np.int64]) -> Golden:
+    """Run encoded texts through the unmodified Hugging Face forward with its two-dimensional mask.
 
     Batches are as wide as their longest text (`encode.logits`), so the logits owe as little to padding as a batch
     allows; what padding an artifact sees, and its mask constant, are part of what is checked.
     """
     from stages.models import encode
 
-    encoded = encode.encode(tokenizer, split.texts, max_length)
-    return Golden(
-        encoded.input_ids,
-        encoded.attention_mask,
-        split.labels,
-        encode.logits(model, encoded),
-        encoded.truncated,
-    )
+    logits = encode.logits(model, encoded)
+    return Golden(encoded.input_ids, encoded.attention_mask, labels, logits, encoded.truncated)
 
 
 def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
@@ -117,11 +113,17 @@ def arrays(one: Golden) -> dict[str, NDArray[Any]]:
 def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     """Read data and checkpoint, run every split, write inputs and outputs."""
     from stages.models import checkpoint
+    from stages.models.coverage import encode_coverage
+    from stages.models.encode import encode
 
     artifact.require(data)
     artifact.require(compressed)
     model, tokenizer = checkpoint.load_model(compressed), checkpoint.load_tokenizer(compressed)
-    found = {name: golden(model, tokenizer, splits.read_split(data, name), settings.task.max_length) for name in SPLITS}
+    length = settings.task.max_length
+    texts = {name: splits.read_split(data, name) for name in ("train", "validation", *SPLITS)}
+    found = {name: golden(model, encode(tokenizer, texts[name].texts, length), texts[name].labels) for name in SPLITS}
+    coverage = encode_coverage(tokenizer, [text for split in texts.values() for text in split.texts], length)
+    found["coverage"] = golden(model, coverage, np.full(len(coverage), splits.UNKNOWN))
     with artifact.writing(
         out,
         stage="reference",

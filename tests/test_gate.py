@@ -59,7 +59,9 @@ def audited(cosine, status="measured"):
     split = {"values": GOOD, "intervals": {}}
     parity = {"status": status, "altered": [], "runtime": "r", "reason": "macOS only", "audit": audit}
     measured = gate.flatten(
-        parity | {"probe": split, "test": split}, {"status": "measured", "values": {}, "intervals": {}, "host": {}}, {}
+        parity | {"probe": split, "test": split, "coverage": split},
+        {"status": "measured", "values": {}, "intervals": {}, "host": {}},
+        {},
     )
     return gate.judge(measured, [LOST, AGREEMENT], 1000, [])
 
@@ -67,6 +69,37 @@ def audited(cosine, status="measured"):
 def test_a_lost_weight_fails_by_name_though_the_answers_agree():
     assert audited(0.95) == gate.Verdict("pass", [])
     assert audited(0.0) == gate.Verdict("fail", ["weight_cosine_min value 0 < 0.9 cosine (a.weight)"])
+
+
+@pytest.mark.parametrize(
+    ("part", "metric", "reason"),
+    [
+        (
+            {"structure": {"differences": ["'gelu_3' is RELU, expected GELU"], "beyond": []}},
+            "structure_difference_count",
+            "structure_difference_count value 1 > 0 count ('gelu_3' is RELU, expected GELU)",
+        ),
+        (
+            {"structure": {"differences": [], "beyond": ["1 of 64 elements of 'a.bias', worst at [3]"]}},
+            "weights_beyond_count",
+            "weights_beyond_count value 1 > 0 count (1 of 64 elements of 'a.bias', worst at [3])",
+        ),
+        (
+            {"form": {"forms": {"padded": 0.1, "disturbed": 0.9}}},
+            "form_relative_error",
+            "form_relative_error value 1 > 0 ratio (disturbed)",
+        ),
+    ],
+)
+def test_the_reason_names_the_operator_weight_or_form(part, metric, reason):
+    (body,) = part.values()
+    body["values"] = {metric: 1, "n": 2000}
+    split = {"values": GOOD, "intervals": {}}
+    parity = {"status": "measured", "altered": [], "runtime": "r", "probe": split, "test": split, "coverage": split}
+    benchmark = {"status": "measured", "values": {}, "intervals": {}, "host": {}}
+    measured = gate.flatten(parity | part, benchmark, {})
+    unit = gate.metrics.REGISTRY[metric].unit
+    assert gate.judge(measured, [bound(metric, unit, at_most=0)], 1000, []).reasons == [reason]
 
 
 def test_a_lost_weight_fails_where_nothing_can_run():
@@ -96,7 +129,7 @@ def test_not_measured_is_never_a_pass_and_never_hides_a_fault():
 
 def test_a_broken_reference_fails_everything_built_from_it():
     floor = bound("accuracy", "fraction", at_least=0.5)
-    settings = gate.Gate(interval_below_n=1000, reference=[floor], precisions={"fp32": [ERROR]})
+    settings = gate.Gate(interval_below_n=1000, reference=[floor], every=[ERROR], precisions={"fp32": [AGREEMENT]})
     summary = {"accuracy": 0.1, "accuracy_interval": [0.08, 0.12], "n": 2000}
     reasons = gate.judge_reference(settings, "none", summary)
     assert reasons == ["reference 'none': accuracy value 0.1 < 0.5 fraction"]
@@ -106,17 +139,19 @@ def test_a_broken_reference_fails_everything_built_from_it():
 def test_extremes_come_from_the_worse_split():
     split = {"values": GOOD, "intervals": {}}
     worse = {"values": GOOD | {"max_abs_error": 9.0, "n": 64}, "intervals": {}}
-    parity = {"status": "measured", "altered": [], "runtime": "r", "probe": worse, "test": split}
+    parity = {"status": "measured", "altered": [], "runtime": "r", "probe": worse, "test": split, "coverage": split}
     flat = gate.flatten(parity, {"status": "measured", "values": {"size_bytes": 1}, "intervals": {}, "host": {}}, {})
     assert flat.values["max_abs_error"] == 9.0
     assert flat.values["n"] == 2000
     assert flat.values["size_bytes"] == 1
 
 
-def test_nan_in_the_probe_alone_fails():
+@pytest.mark.parametrize("part", ["probe", "test", "coverage"])
+def test_nan_in_one_split_alone_fails(part):
     bad = {"values": {"non_finite_count": 3, "n": 64}, "intervals": {}}
     good = {"values": GOOD, "intervals": {}}
-    parity = {"status": "measured", "altered": [], "runtime": "r", "probe": bad, "test": good}
+    splits = {"probe": good, "test": good, "coverage": good, part: bad}
+    parity = {"status": "measured", "altered": [], "runtime": "r", **splits}
     flat = gate.flatten(parity, {"status": "measured", "values": {}, "intervals": {}, "host": {}}, {})
     finite = bound("non_finite_count", "count", at_most=0)
     assert gate.judge(flat, [finite], 1000, []).reasons == ["non_finite_count value 3 > 0 count"]
@@ -134,12 +169,13 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
     for role in ("teacher", "student"):
         write(tmp_path / role, {"evaluation.json": {"accuracy": 0.9, "parameters": 10, "n": 2000}})
     split = {"values": GOOD | {"accuracy": 0.9}, "intervals": {}}
+    splits = {"probe": split, "test": split, "coverage": split}
     for key in ("kept", "leftover"):
         write(tmp_path / "artifact" / key, {"model.json": key})
         parents = {"artifact": tmp_path / "artifact" / key}
         write(
             tmp_path / "parity" / key,
-            {"metrics.json": {"status": "measured", "altered": [], "runtime": "r", "probe": split, "test": split}},
+            {"metrics.json": {"status": "measured", "altered": [], "runtime": "r", **splits}},
             parents,
         )
         values = {"size_bytes": 10, "latency_p50_ms": 0.5}
@@ -155,6 +191,7 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
             "gate": {
                 "interval_below_n": 1000,
                 "reference": [{"metric": "accuracy", "unit": "fraction", "at_least": 0.5, "min_n": 10}],
+                "every": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 10}],
                 "precisions": {"fp32": [{"metric": "max_abs_error", "unit": "logit", "at_most": 0.1, "min_n": 10}]},
             },
             "variants": {"kept": variant | {"release_not_measured": False}},

@@ -1,5 +1,7 @@
 """Parity measures what the artifact answers and never judges it."""
 
+import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,8 +11,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from stages import parity
-from stages.core import artifact
+from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
+from stages.measure.structure import Constant, Input
+from stages.models.encode import encode
+from stages.targets.base import write_signature
 
 LOGITS = np.float32([[3, 0], [0, 3], [2, 1], [0, 1]])
 
@@ -19,6 +24,7 @@ class Recorder:
     """A runtime that answers from a table and remembers what it was asked."""
 
     label = "table"
+    batches = False
 
     def __init__(self, answers):
         self.answers, self.shapes = answers, []
@@ -44,7 +50,7 @@ def test_each_utterance_runs_alone_at_its_true_length_in_order():
 
 def test_wrong_answers_lower_agreement_and_accuracy():
     outputs = LOGITS[:, ::-1].copy()
-    measured = parity.measure(split(), split(), LOGITS, {"probe": LOGITS, "test": outputs})
+    measured = parity.measure({"probe": split(), "test": split()}, LOGITS, {"probe": LOGITS, "test": outputs})
     assert measured["probe"]["values"]["top1_agreement"] == 1
     assert measured["test"]["values"]["top1_agreement"] == 0
     assert measured["test"]["values"]["accuracy"] == 0
@@ -54,34 +60,50 @@ def test_wrong_answers_lower_agreement_and_accuracy():
 def test_nan_leaves_no_quality_to_be_mistaken_for_one():
     poisoned = LOGITS.copy()
     poisoned[2, 1] = np.nan
-    measured = parity.measure(split(), split(), LOGITS, {"probe": LOGITS, "test": poisoned})
+    measured = parity.measure({"probe": split(), "test": split()}, LOGITS, {"probe": LOGITS, "test": poisoned})
     assert measured["test"]["values"] == {"non_finite_count": 1, "n": 4}
 
 
 WEIGHTS = {name: np.random.default_rng(seed).normal(size=(32, 40)).astype(np.float32) for seed, name in enumerate("ab")}
 
 
-@pytest.fixture
-def measured(tmp_path, monkeypatch):
-    """Run parity on an artifact that stores given weights, and return its metrics."""
-    for name in ("artifact", "checkpoint", "reference", "teacher"):
-        with artifact.writing(tmp_path / name, stage=name, parents={}) as out:
-            save_file(WEIGHTS, out / "model.safetensors")
-            np.save(out / "test_logits.npy", LOGITS)
-            for part in ("probe", "test"):
-                artifact.write_arrays(out / f"{part}.npz", split())
+CONSTANTS = {"logits": Constant("bias", np.zeros(4, np.float32))}
 
-    def run(stored, reason=None):
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch, data, tokenizer):
+    """Run parity on an artifact that stores given weights and a given graph, and return its metrics."""
+    chain = {"teacher": {}, "checkpoint": {}, "converted": {"compressed": "checkpoint"}}
+    chain |= {"artifact": {"converted": "converted"}, "reference": {}}
+    config = {"vocab_size": 4, "id2label": dict(enumerate(splits.read_labels(data)))}
+    texts = splits.read_split(data, "probe").texts
+    encoded = encode(tokenizer, texts, 8)
+    rows = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
+    answers = np.tile(LOGITS[encoded.input_ids[0, 0]], (16, 1))  # all begin with the same special token
+    for name, parents in chain.items():
+        places = {role: tmp_path / parent for role, parent in parents.items()}
+        with artifact.writing(tmp_path / name, stage=name, parents=places) as out:
+            save_file(WEIGHTS, out / "model.safetensors")
+            np.save(out / "test_logits.npy", answers)
+            artifact.write_json(out / "config.json", config)
+            tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
+            for part in parity.SPLITS:
+                labels = np.zeros(16, np.int64)
+                artifact.write_arrays(out / f"{part}.npz", rows | {"labels": labels, "logits": answers})
+            write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
+
+    def run(stored, reason=None, graph=CONSTANTS):
         def weights(directory):
             if stored is None:
                 raise ArtifactError(f"'{directory}' is damaged")
-            return stored
+            return WEIGHTS if directory.name == "converted" else stored
 
         runtime = SimpleNamespace(available=lambda: reason, open_runtime=lambda *_, **__: Recorder(LOGITS))
-        parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights)}
+        reader = SimpleNamespace(read=lambda path: CONSTANTS if path.name == "converted" else graph)
+        parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader}
         monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
-        places = (tmp_path / name for name in ("artifact", "checkpoint", "reference", "teacher", "out"))
-        parity.run("table", *places)
+        places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
+        parity.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")
         return artifact.read_json(tmp_path / "out/metrics.json")
 
     return run
@@ -89,7 +111,8 @@ def measured(tmp_path, monkeypatch):
 
 def test_the_worst_weight_is_named_beside_the_smallest_cosine(measured):
     sound = measured(WEIGHTS)
-    assert sound["audit"]["values"] == {"n": 4, "weight_cosine_min": pytest.approx(1)}
+    values = {"conversion_weight_error_max": 0, "n": 16, "weight_cosine_min": pytest.approx(1)}
+    assert (sound["audit"]["values"], sound["altered"]) == (values, [])
     broken = measured(WEIGHTS | {"b": np.zeros((32, 40), np.float32)})
     assert broken["status"] == "measured"
     assert broken["test"]["values"]["top1_agreement"] == 1
@@ -101,6 +124,33 @@ def test_weights_are_audited_where_no_runtime_is(measured):
     found = measured({"a": WEIGHTS["a"]}, reason="runs elsewhere only")
     assert (found["status"], found["reason"]) == ("not_measured", "runs elsewhere only")
     assert found["audit"]["weights"]["b"] < 0.1
+
+
+def test_a_graph_that_is_not_the_converted_one_is_counted_and_named(measured):
+    found = measured(WEIGHTS, graph={"logits": Constant("bias", np.float32([0, 0, 1, 0]))})["structure"]
+    assert found["values"] == {"structure_difference_count": 0, "weights_beyond_count": 1}
+    assert found["beyond"] == ["1 of 4 elements of 'bias', worst at [2]"]
+    found = measured(WEIGHTS, graph={"logits": Input("ids")}, reason="runs elsewhere only")["structure"]
+    assert found["differences"] == ["logits is input 'ids', expected a constant"]
+
+
+def test_labels_tokenizer_and_lineage_of_another_model_are_named(measured, tmp_path, tokenizer):
+    config = artifact.read_json(tmp_path / "checkpoint/config.json")
+    with artifact.writing(tmp_path / "other", stage="compress", parents={}) as other:
+        save_file(WEIGHTS, other / "model.safetensors")
+        names = list(config["id2label"].values())
+        artifact.write_json(other / "config.json", config | {"id2label": dict(enumerate([*names[1:], names[0]]))})
+        words = json.loads(tokenizer.backend_tokenizer.to_str())
+        words["model"]["vocab"] = {
+            word: index if word.startswith("[") else 48 - index for word, index in words["model"]["vocab"].items()
+        }
+        artifact.write_json(other / "tokenizer.json", words)
+    shutil.rmtree(tmp_path / "checkpoint")
+    (tmp_path / "other").rename(tmp_path / "checkpoint")
+    chain, labels, ids = measured(WEIGHTS)["altered"]
+    assert chain.startswith("the converted model was made from another 'compressed' than lies in ")
+    assert labels == "config.json has 'lights' for class 0, labels.json 'alarm'"
+    assert ids == "tokenizer.json gives other ids for 16 of 16 probe texts"
 
 
 @pytest.mark.parametrize("reason", [None, "runs elsewhere only"])

@@ -75,7 +75,7 @@ def test_cut_texts_are_counted(params, data, checkpoint, tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     too_long = sum(len(text.split()) > 6 for text in splits.read_split(data, "test").texts)
     assert summary["truncated"]["test"] == too_long > 0
-    assert summary["counts"] == {"calibration": 16, "probe": 16, "test": 40}
+    assert summary["counts"].items() >= {"calibration": 16, "probe": 16, "test": 40}.items()
 
 
 def test_the_same_inputs_give_the_same_bytes(params, data, checkpoint, tmp_path):

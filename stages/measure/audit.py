@@ -7,7 +7,7 @@ Here the bytes are compared with what they came from, on any host and without a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,22 @@ POSITIONS = "position_embeddings.weight"
 """A table of which as many rows are read as the longest input has tokens: converters may drop the others."""
 
 
+class Match(NamedTuple):
+    """A matrix of the checkpoint beside its likeness among an artifact's weights.
+
+    Attributes:
+        cosine: 0 to 1. Near 0 where the likeness is all zeros or not finite, 0 where nothing stored has its shape.
+        error: largest difference of an element over the matrix's largest magnitude; 1, which zeros would give, where
+            nothing stored has its shape or the likeness is not finite.
+    """
+
+    cosine: float
+    error: float
+
+
 def match(
     checkpoint: Mapping[str, NDArray[Any]], stored: Mapping[str, NDArray[Any]], *, positions: int
-) -> dict[str, float]:
+) -> dict[str, Match]:
     """Find every matrix of a checkpoint among an artifact's weights, by content.
 
     Converters rename and transform, so a matrix is compared with every stored weight of its shape, as it is and as
@@ -32,7 +45,7 @@ def match(
     normalisation before it (columns, LayerNorm in LiteRT) or after it (rows, MobileBERT's NoNorm).
 
     Not seen: two matrices of one shape that changed places (query and key), and a second copy of a weight that is
-    broken while the first is sound. Parity's logits are there for those.
+    broken while the first is sound. `structure` and parity's logits are there for those.
 
     Args:
         checkpoint: tensors by name, as in `model.safetensors`.
@@ -40,9 +53,8 @@ def match(
         positions: tokens of the longest input; rows of `POSITIONS` beyond are not compared.
 
     Returns:
-        Matrix → cosine of its best match, 0 to 1, of all with at least 1,024 elements that are read, `ONE_ROW`
-        excepted. Near 0 where the match is all zeros or not finite, 0 where nothing stored has its shape: a matrix
-        may not be missing, since checkpoints are saved without heads that their architecture does not have.
+        Matrix → its best match, of all with at least 1,024 elements that are read, `ONE_ROW` excepted. A matrix may
+        not be missing, since checkpoints are saved without heads that their architecture does not have.
 
     Raises:
         ValueError: the checkpoint has no matrix to look for.
@@ -64,22 +76,26 @@ def _is_matrix(value: NDArray[Any]) -> bool:
     return value.ndim >= 2 and value.size == value.shape[-2] * value.shape[-1]
 
 
-def _by_shape(matrices: Iterable[NDArray[Any]]) -> dict[tuple[int, ...], Matrix]:
-    """Shape → unit vectors [weights, elements]."""
+def _by_shape(matrices: Iterable[NDArray[Any]]) -> dict[tuple[int, ...], list[Matrix]]:
     groups: dict[tuple[int, ...], list[Matrix]] = {}
     for value in matrices:
         if value.size >= SMALLEST:
-            groups.setdefault(value.shape, []).append(_unit(value))
-    return {shape: np.stack(vectors) for shape, vectors in groups.items()}
+            groups.setdefault(value.shape, []).append(np.asarray(value, np.float32))
+    return groups
 
 
-def _best(value: Matrix, vectors: Matrix | None, tensors: Mapping[str, Matrix]) -> float:
-    if vectors is None:
-        return 0.0
-    cosines = vectors @ _unit(value)
-    best = vectors[int(cosines.argmax())]
-    changed = (float(_unit(other) @ best) for other in _changed(value, tensors))
-    return float(np.clip(max([float(cosines.max()), *changed]), 0, 1))
+def _best(value: Matrix, likenesses: list[Matrix] | None, tensors: Mapping[str, Matrix]) -> Match:
+    if likenesses is None:
+        return Match(0.0, 1.0)
+    cosines = np.stack([_unit(likeness) for likeness in likenesses]) @ _unit(value)
+    likeness = likenesses[int(cosines.argmax())]
+    unit = _unit(likeness)
+    cosine, source = max(
+        ((float(_unit(source) @ unit), source) for source in (value, *_changed(value, tensors))),
+        key=lambda candidate: candidate[0],
+    )
+    error = float(np.abs(likeness - source).max() / max(float(np.abs(source).max()), np.finfo(np.float32).tiny))
+    return Match(float(np.clip(cosine, 0, 1)), error if np.isfinite(error) else 1.0)
 
 
 def _changed(value: Matrix, tensors: Mapping[str, Matrix]) -> Iterator[Matrix]:

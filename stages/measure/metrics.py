@@ -68,6 +68,13 @@ REGISTRY: dict[str, Metric] = {
         Metric("kl_divergence_mean", "nat", "lower", 0, inf, "mean KL(reference ‖ artifact)"),
         Metric("kl_divergence_max", "nat", "lower", 0, inf, "worst KL(reference ‖ artifact)"),
         Metric("weight_cosine_min", "cosine", "higher", -1, 1, "worst match of a weight matrix in the artifact"),
+        Metric("weights_beyond_count", "count", "lower", 0, inf, "weight elements that rounding cannot explain"),
+        Metric("structure_difference_count", "count", "lower", 0, inf, "operators and settings the conversion has not"),
+        Metric("conversion_weight_error_max", "ratio", "lower", 0, inf, "worst element of a weight after conversion"),
+        Metric(
+            "conversion_relative_max_error", "ratio", "lower", 0, inf, "logit error before quantisation, over spread"
+        ),
+        Metric("form_relative_error", "ratio", "lower", 0, inf, "logit change when a text is padded or batched"),
         Metric("top1_agreement", "fraction", "higher", 0, 1, "share of utterances with the reference's answer"),
         Metric("non_finite_count", "count", "lower", 0, inf, "logits that are NaN or infinite"),
         Metric("accuracy", "fraction", "higher", 0, 1, "share of right answers on the test split"),

@@ -36,11 +36,13 @@ class Threshold(Section):
 
 
 class Gate(Section):
-    """Thresholds: a floor for the reference itself, and one list per precision."""
+    """Thresholds: a floor for the reference itself, what every artifact must meet, and one list per precision."""
 
     interval_below_n: Count
     """Rates seen on fewer items are judged at the unfavourable end of their interval."""
     reference: Annotated[list[Threshold], Field(min_length=1)]
+    every: Annotated[list[Threshold], Field(min_length=1)]
+    """Of every artifact, whatever its precision."""
     precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
 
     @model_validator(mode="after")

@@ -25,18 +25,20 @@ class Runtime(Protocol):
 
     Attributes:
         label: what executes, for example `litert-cpu-xnnpack`.
+        batches: whether it takes several utterances at once.
     """
 
     label: str
+    batches: bool
 
     def run(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
-        """Compute one utterance.
+        """Compute one utterance, or with `batches` several of one length.
 
         Args:
-            inputs: `input_ids` and `attention_mask`, int32 [1, n].
+            inputs: `input_ids` and `attention_mask`, int32 [1, n]; with `batches` [batch, n].
 
         Returns:
-            `logits`, fp32 [1, labels], dequantised.
+            `logits`, fp32 [1 or batch, labels], dequantised.
         """
         ...
 

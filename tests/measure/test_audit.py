@@ -31,7 +31,7 @@ NEAR_ZERO = 0.1
 
 
 def cosines(checkpoint=CHECKPOINT, positions=60, **changes):
-    return match(checkpoint, SOUND | changes, positions=positions)
+    return {name: found.cosine for name, found in match(checkpoint, SOUND | changes, positions=positions).items()}
 
 
 def test_sound_weights_match_under_any_name():
@@ -47,7 +47,7 @@ def test_a_zeroed_or_poisoned_weight_matches_nothing_and_the_others_stay(stored,
 
 
 def test_a_missing_or_transposed_weight_is_caught():
-    assert match(CHECKPOINT, {"a": SOUND["a"], "c": SOUND["c"]}, positions=60)[WIDE] == 0
+    assert match(CHECKPOINT, {"a": SOUND["a"], "c": SOUND["c"]}, positions=60)[WIDE] == (0, 1)
     assert cosines(a=SOUND["a"].T)[SQUARE] < NEAR_ZERO
     assert cosines(b=SOUND["b"].T)[WIDE] == 0
 
@@ -84,9 +84,18 @@ def test_positions_are_compared_as_far_as_they_are_read():
 
 
 def test_two_weights_that_changed_places_are_not_seen():
-    """Said in the docstring: content has no place; logits are there for that."""
+    """Said in the docstring: content has no place; `structure` and logits are there for that."""
     twice = CHECKPOINT | {"encoder.key.weight": matrix(48, 48)}
-    assert min(match(twice, SOUND | {"a": twice["encoder.key.weight"], "d": SOUND["a"]}, positions=60).values()) > 0.999
+    assert min(cosines(checkpoint=twice, a=twice["encoder.key.weight"], d=SOUND["a"]).values()) > 0.999
+
+
+def test_the_error_names_one_wrong_element_that_the_cosine_does_not():
+    flipped = SOUND["b"].copy()
+    flipped[3, 5] += np.float32(1e-3)
+    found = match(CHECKPOINT, SOUND | {"b": flipped}, positions=60)
+    assert found[WIDE].cosine > 0.9999
+    assert found[WIDE].error == pytest.approx(1e-3 / np.abs(SOUND["b"]).max(), rel=1e-3)
+    assert found[SQUARE].error == 0
 
 
 def test_a_checkpoint_without_matrices_is_an_error_rather_than_perfect():

@@ -45,7 +45,8 @@ GATE = Gate.model_validate(
     {
         "interval_below_n": 100,
         "reference": [{"metric": "accuracy", "unit": "fraction", "at_least": 0.5, "min_n": 30}],
-        "precisions": {row[1]: BOUNDS for row in TABLE.values()},
+        "every": BOUNDS[:1],
+        "precisions": {row[1]: BOUNDS[1:] for row in TABLE.values()},
     }
 )
 
@@ -134,7 +135,8 @@ class Build:
             "probe": self.random.normal(0, 3, (PROBE, LABELS)),
             "test": self.test["student"] + self.random.normal(0, noise, self.test["student"].shape),
         }
-        labels = {"probe": np.full(PROBE, -1), "test": self.labels}
+        logits["coverage"] = logits["probe"][::2]
+        labels = {"probe": np.full(PROBE, -1), "test": self.labels, "coverage": np.full(PROBE // 2, -1)}
         splits = {
             f"{split}.npz": {"logits": values.astype(np.float32), "labels": labels[split]}
             for split, values in logits.items()
@@ -172,13 +174,13 @@ class Build:
         if target == "coreml-metal":
             result |= {"status": "not_measured", "reason": UNAVAILABLE}
         else:
-            splits = {name: dict(np.load(reference / f"{name}.npz")) for name in ("probe", "test")}
+            splits = {name: dict(np.load(reference / f"{name}.npz")) for name in parity.SPLITS}
             for name, split in splits.items():
                 spread = noise if np.isfinite(noise) else 0.1
                 outputs[name] = (split["logits"] + self.random.normal(0, spread, split["logits"].shape)).astype("f4")
             if not np.isfinite(noise):
                 outputs["test"][:7] = np.nan
-            result |= parity.measure(splits["probe"], splits["test"], self.test["teacher"].astype("f4"), outputs)
+            result |= parity.measure(splits, self.test["teacher"].astype("f4"), outputs)
             result |= {"runtime": RUNTIME_LABELS[target], "status": "measured"}
         files = {"metrics.json": result, "outputs.npz": outputs}
         self.write(f"parity/{key}", "parity", files, artifact=self.root / "artifact" / key, reference=reference)

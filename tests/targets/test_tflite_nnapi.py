@@ -300,7 +300,7 @@ def test_a_float_activation_in_the_second_signature_alone_is_an_error(artifacts)
 
     model = flatbuffer.read(artifacts["static"] / flatbuffer.MODEL)
     graph = model.subgraphs[1]
-    product = next(op for name, op in flatbuffer._operators(model, graph) if name == "FULLY_CONNECTED")
+    product = next(op for name, op in flatbuffer.operators_of(model, graph) if name == "FULLY_CONNECTED")
     graph.tensors[product.inputs[0]].type = TensorType.FLOAT32
     with pytest.raises(ConversionError, match="INT8 on FLOAT32 activations; expected INT8 on INT8 activations"):
         quantize.check_weights(flatbuffer.weights(model), STATIC, TARGET)

@@ -52,7 +52,10 @@ class CoremlRuntime:
 
     Attributes:
         label: what executes, with the compute units Core ML may choose from.
+        batches: it takes one utterance at a time.
     """
+
+    batches = False
 
     def __init__(self, model: Any, signature: Signature, units: ComputeUnits) -> None:
         """Wrap a loaded `MLModel`."""
@@ -78,7 +81,10 @@ class ReferenceRuntime:
 
     Attributes:
         label: `reference-interpreted`.
+        batches: it takes one utterance at a time.
     """
+
+    batches = False
 
     def __init__(self, program: Program, signature: Signature) -> None:
         """Wrap a loaded program."""

@@ -31,9 +31,11 @@ class OnnxRuntime:
 
     Attributes:
         label: what executes.
+        batches: it takes several utterances at once.
     """
 
     label = "onnxruntime-cpu"
+    batches = True
 
     def __init__(self, session: Any, max_length: int) -> None:
         """Wrap a session whose sequence may be up to `max_length`."""
@@ -42,7 +44,7 @@ class OnnxRuntime:
         self._dtypes = {item.name: DTYPES[item.type] for item in session.get_inputs()}
 
     def run(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
-        """Compute logits fp32 [1, labels] of one utterance: int32 ids and mask [1, n], not padded.
+        """Compute logits fp32 [batch, labels]: int32 ids and mask [batch, n], padded only where lengths differ.
 
         Raises:
             InputError: an input is missing, of another type or shape, or longer than the artifact allows.
@@ -52,8 +54,10 @@ class OnnxRuntime:
             raise InputError(f"inputs are {sorted(inputs)}", expected=f"exactly {sorted(INPUTS)}")
         shape = inputs["input_ids"].shape
         for name, array in inputs.items():
-            if array.dtype != np.int32 or array.shape != shape or len(shape) != 2 or shape[0] != 1:
-                raise InputError(f"'{name}' is {array.dtype} {list(array.shape)}", expected="int32 [1, n], both alike")
+            if array.dtype != np.int32 or array.shape != shape or len(shape) != 2 or shape[0] < 1:
+                raise InputError(
+                    f"'{name}' is {array.dtype} {list(array.shape)}", expected="int32 [batch, n], both alike"
+                )
         if not 0 < shape[1] <= self._max_length:
             raise InputError(f"{shape[1]} tokens do not fit", expected=f"1 to {self._max_length}", next_step="truncate")
         feed = {name: inputs[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}

@@ -116,7 +116,7 @@ def shorten_names(model: Any) -> None:
 def operators(path: Path) -> Counter[str]:
     """Count the operators of a file over all signatures, by name as in the schema (`FULLY_CONNECTED`)."""
     model = read(path)
-    return Counter(name for graph in model.subgraphs for name, _ in _operators(model, graph))
+    return Counter(name for graph in model.subgraphs for name, _ in operators_of(model, graph))
 
 
 def weights(model: Any) -> list[Weight]:
@@ -126,8 +126,8 @@ def weights(model: Any) -> list[Weight]:
     """
     found: dict[Weight, Weight] = {}
     for graph in model.subgraphs:
-        expanded = {op.outputs[0]: op.inputs[0] for name, op in _operators(model, graph) if name == "DEQUANTIZE"}
-        for name, op in _operators(model, graph):
+        expanded = {op.outputs[0]: op.inputs[0] for name, op in operators_of(model, graph) if name == "DEQUANTIZE"}
+        for name, op in operators_of(model, graph):
             weight = _weight(model, graph, name, op, expanded) if name in WEIGHT_INPUT else None
             if weight is not None:
                 found.setdefault(replace(weight, name=""), weight)
@@ -160,7 +160,8 @@ def tensor_types() -> dict[int, str]:
     return _names("TensorType")
 
 
-def _operators(model: Any, graph: Any) -> Iterator[tuple[str, Any]]:
+def operators_of(model: Any, graph: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the operators of one subgraph with their names as in the schema, in order of execution."""
     names = _names("BuiltinOperator")
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]

@@ -29,9 +29,11 @@ class LitertRuntime:
 
     Attributes:
         label: what executes.
+        batches: it takes one utterance at a time.
     """
 
     label = "litert-cpu-xnnpack"
+    batches = False
 
     def __init__(self, runners: dict[int, Any], pad_token_id: int) -> None:
         """Wrap one signature runner per sequence length."""

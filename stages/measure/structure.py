@@ -1,0 +1,237 @@
+"""Hold a quantised model to the model it was made from, operator by operator and weight by weight.
+
+Logits cannot tell every fault from rounding: a layer of zeros, two matrices that changed places or an epsilon of
+another model may move int8 logits less than int8 does. So both graphs are walked together from their outputs: every
+operator, attribute and integer must be the same, and every weight as close as the way it is stored allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Allowed = Callable[[Array], Array]
+"""fp32 source of a weight → largest error each of its elements may have, of the same shape."""
+
+_SMALLEST_STEP = np.float32(2.0**-24)
+"""Of fp16, and no quantiser chooses a finer one: an epsilon of 1e-12 becomes 0 or this."""
+_SLACK = np.float32(2.0**-20)
+"""Relative; levels were chosen in another order of float operations than they are expanded in."""
+_COARSER = np.float32(1.02)
+"""How much longer a step may be than the source's range asks for."""
+
+
+def exact(source: Array) -> Array:
+    """Stored as it was."""
+    return np.zeros(source.shape, np.float32)
+
+
+def half(source: Array) -> Array:
+    """Rounded to fp16."""
+    ulp = np.spacing(np.abs(source).astype(np.float16)).astype(np.float32)
+    return np.asarray(ulp / 2 + _SMALLEST_STEP, np.float32)
+
+
+def uniform(step: Array, levels: Array, bits: int) -> Allowed:
+    """Rounded to the nearest of evenly spaced levels.
+
+    Args:
+        step: distance between levels, to be broadcast to the weight's shape.
+        levels: stored integers, of the weight's shape. The outermost may be a whole step off: a rounded zero point
+            pushes them past the type's range.
+        bits: of a level. Up to 16, no step may be longer than the range of the source that it covers asks for:
+            with a step of any length every weight would be near a level. An integer bias of 32 bits has the step of
+            the product that it is added to.
+    """
+    outermost = (levels == levels.min()) | (levels == levels.max()) if levels.size else levels.astype(bool)
+    share = np.where(outermost, np.float32(1), np.float32(0.5))
+    shared = tuple(axis for axis in range(levels.ndim) if step.ndim != levels.ndim or step.shape[axis] == 1)
+
+    def allowed(source: Array) -> Array:
+        longest = np.abs(source).max(axis=shared, keepdims=True, initial=0) * _COARSER / np.float32(2 ** (bits - 1) - 1)
+        usual = np.abs(step) if bits > 16 else np.minimum(np.abs(step), longest)
+        return np.asarray(np.maximum(usual * share + np.abs(source) * _SLACK, _SMALLEST_STEP), np.float32)
+
+    return allowed
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor the model is born with.
+
+    Attributes:
+        name: in the file.
+        value: decompressed.
+        allowed: how far it may lie from what it was made from; None where it must be equal to the bit.
+    """
+
+    name: str
+    value: Any
+    allowed: Allowed | None = None
+
+    def transposed(self) -> Constant:
+        """Swap the last two axes."""
+        allowed = self.allowed
+        turned = None if allowed is None else lambda source: allowed(source.swapaxes(-1, -2)).swapaxes(-1, -2)
+        return Constant(self.name, self.value.swapaxes(-1, -2), turned)
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """What the caller passes in."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """What one operator gives out, whatever number format it computes in.
+
+    Attributes:
+        op: operator type.
+        name: in the file.
+        inputs: parameter or position → value.
+        attributes: settings, comparable with `==`.
+        output: which of its outputs.
+    """
+
+    op: str
+    name: str
+    inputs: Mapping[str, Value]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    output: int = 0
+
+
+Value = Constant | Input | Node
+Graph = Mapping[str, Value]
+"""Output → value; where a file holds several signatures, their names come first."""
+
+
+@dataclass(frozen=True)
+class WeightError:
+    """A weight beside its source.
+
+    Attributes:
+        name: of the source.
+        beyond: elements that differ by more than their storage can explain.
+        channel: index on the first axis that exceeds its bound most, or comes closest to it.
+        cosine: of the two.
+        size: elements.
+    """
+
+    name: str
+    beyond: int
+    channel: int
+    cosine: float
+    size: int
+
+
+@dataclass
+class Comparison:
+    """What was found.
+
+    Attributes:
+        differences: one line per operator, attribute or integer that is not the source's.
+        weights: float constants, in the order they were met.
+    """
+
+    differences: list[str] = field(default_factory=list)
+    weights: list[WeightError] = field(default_factory=list)
+
+    @property
+    def beyond(self) -> int:
+        """Elements of weights that their storage cannot explain."""
+        return sum(weight.beyond for weight in self.weights)
+
+
+def compare(source: Graph, made: Graph) -> Comparison:
+    """Walk two graphs together from their outputs.
+
+    Below an operator that differs nothing is compared: what follows from one fault is not another.
+
+    Args:
+        source: the converted model.
+        made: the model made from it, with its quantisation operators taken away.
+    """
+    found = Comparison()
+    if set(source) != set(made):
+        found.differences.append(f"outputs are {sorted(made)}, expected {sorted(source)}")
+    pending = [(source[name], made[name], name) for name in sorted(set(source) & set(made), reverse=True)]
+    seen: set[tuple[int, int]] = set()
+    while pending:
+        expected, actual, place = pending.pop()
+        if (id(expected), id(actual)) in seen:
+            continue
+        seen.add((id(expected), id(actual)))
+        if isinstance(expected, Constant) and isinstance(actual, Constant):
+            _compare_constants(expected, actual, place, found)
+        elif isinstance(expected, Node) and isinstance(actual, Node):
+            difference = _node_difference(expected, actual)
+            if difference:
+                found.differences.append(f"'{expected.name}' {difference}")
+                continue
+            pending += [
+                (value, actual.inputs[key], f"'{expected.name}' input {key}")
+                for key, value in reversed(list(expected.inputs.items()))
+            ]
+        elif _phrase(expected) != _phrase(actual):
+            found.differences.append(f"{place} is {_phrase(actual)}, expected {_phrase(expected)}")
+    return found
+
+
+def _node_difference(expected: Node, actual: Node) -> str:
+    if (expected.op, expected.output) != (actual.op, actual.output):
+        return f"is {actual.op}, expected {expected.op}"
+    if set(expected.inputs) != set(actual.inputs):
+        return f"({expected.op}) has inputs {sorted(actual.inputs)}, expected {sorted(expected.inputs)}"
+    for key in sorted(set(expected.attributes) | set(actual.attributes)):
+        if expected.attributes.get(key) != actual.attributes.get(key):
+            was, now = expected.attributes.get(key), actual.attributes.get(key)
+            return f"({expected.op}) has {key} = {now}, expected {was}"
+    return ""
+
+
+def _compare_constants(expected: Constant, actual: Constant, place: str, found: Comparison) -> None:
+    before, after = np.asarray(expected.value), np.asarray(actual.value)
+    if before.shape != after.shape:
+        found.differences.append(f"{place} has shape {list(after.shape)}, expected {list(before.shape)}")
+    elif before.dtype.kind != "f" or after.dtype.kind != "f":
+        if not np.array_equal(before, after):
+            found.differences.append(f"{place} is {_short(after)}, expected {_short(before)}")
+    else:
+        bound = exact if actual.allowed is None else actual.allowed
+        found.weights.append(_weight_error(expected.name, before, after, bound))
+
+
+def _weight_error(name: str, before: Array, after: Array, allowed: Allowed) -> WeightError:
+    source, value = (np.atleast_1d(array.astype(np.float32)) for array in (before, after))
+    bound = np.broadcast_to(np.atleast_1d(allowed(before.astype(np.float32))), source.shape)
+    with np.errstate(invalid="ignore"):
+        excess = np.abs(value - source) - bound
+    # Written so that a NaN, which compares false with everything, counts as beyond.
+    beyond = ~(excess <= 0)
+    worst = np.where(np.isnan(excess), np.float32(np.inf), excess).reshape(len(source), -1).max(axis=1, initial=0)
+    lengths = float(np.linalg.norm(source)) * float(np.linalg.norm(value))
+    dot = float(source.reshape(-1) @ value.reshape(-1))
+    cosine = dot / lengths if 0 < lengths < np.inf else float(not source.any() and not value.any())
+    return WeightError(name, int(beyond.sum()), int(worst.argmax()) if worst.size else 0, cosine, source.size)
+
+
+def _phrase(value: Value) -> str:
+    match value:
+        case Constant():
+            return "a constant"
+        case Input():
+            return f"input '{value.name}'"
+        case Node():
+            return f"the result of {value.op}"
+
+
+def _short(array: Array) -> str:
+    text = np.array2string(array, threshold=4, edgeitems=2).replace("\n", " ")
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,94 @@
+"""Read a Core ML artifact as the computation it stands for: casts and quantisation taken away, weights decompressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import ArtifactError
+from stages.coreml import open_program
+from stages.coreml.audit_bounds import allowed_error
+from stages.coreml.ir import Literal, Operation
+from stages.coreml.program import Program
+from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Value, exact, half
+from stages.targets.coreml_metal.runtime import PACKAGE
+
+ROUNDING = {"cast": "x", "dequantize": "input", "quantize": "input"}
+"""Operations that change a number format and nothing else, and the argument that they pass on."""
+
+SMALLEST_HALF = 2.0**-24
+
+
+def read(artifact: Path) -> Graph:
+    """Return output → value.
+
+    Args:
+        artifact: output of `convert` or `quantize`.
+
+    Raises:
+        ArtifactError: the package is missing, damaged, or uses what the executor has no definition of.
+    """
+    if not (artifact / PACKAGE).is_dir():
+        raise ArtifactError(f"'{artifact}' has no {PACKAGE}", next_step="run `dvc repro`")
+    program = open_program(artifact / PACKAGE)
+    block = program.function.block
+    values: dict[str, Value] = {item.name: Input(item.name) for item in program.function.inputs}
+    makers = {item.name: operation for operation in block.operations for item in operation.outputs}
+    for operation in block.operations:
+        if operation.blocks:
+            raise ArtifactError(f"{operation} has branches", expected="a program without control flow")
+        for number, item in enumerate(operation.outputs):
+            if item.name in program.known.constants:
+                values[item.name] = _constant(program, makers[item.name], item.name)
+            elif operation.type in ROUNDING:
+                (source,) = operation.inputs[ROUNDING[operation.type]]
+                assert isinstance(source, str)
+                values[item.name] = values[source]
+            else:
+                inputs = dict(_inputs(operation, values))
+                values[item.name] = Node(operation.type, item.name, inputs, {}, number)
+    return {name: values[name] for name in block.outputs}
+
+
+def _inputs(operation: Operation, values: dict[str, Value]) -> Iterator[tuple[str, Value]]:
+    for parameter, arguments in operation.inputs.items():
+        for number, argument in enumerate(arguments):
+            key = parameter if len(arguments) == 1 else f"{parameter}[{number}]"
+            value = Constant(key, argument.value) if isinstance(argument, Literal) else values[argument]
+            # -3 and 1 are the same axis of four, and coremltools writes now one, now the other.
+            if operation.type == "transpose" and key == "perm" and isinstance(value, Constant):
+                value = Constant(key, value.value % np.asarray(value.value).size)
+            yield key, value
+
+
+def _constant(program: Program, maker: Operation, name: str) -> Constant:
+    value = program.known.constants[name]
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return Constant(name, value)
+    return Constant(name, value, _allowed(program, maker, value))
+
+
+def _allowed(program: Program, maker: Operation, value: NDArray[Any]) -> Allowed:
+    if maker.type == "constexpr_lut_to_dense":
+        return lambda source: np.where(_at_centroid(source, value), allowed_error(maker, program, source, value), 0)
+    if maker.type == "const":
+        return half if value.dtype == np.float16 else exact
+    return lambda source: allowed_error(maker, program, source, value)
+
+
+def _at_centroid(source: NDArray[Any], value: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each element's table entry is the mean of all that share it, as k-means leaves it.
+
+    A table of zeros is nearest to everything: distance to the nearest entry alone would explain any loss.
+    """
+    entries, members, counts = np.unique(value, return_inverse=True, return_counts=True)
+    members = members.reshape(-1)
+    flat = source.reshape(-1).astype(np.float64)
+    mean = np.bincount(members, flat) / counts
+    deviation = np.sqrt(np.bincount(members, (flat - mean[members]) ** 2) / counts)
+    near = np.abs(entries - mean) <= 2.0**-10 * np.abs(mean) + 0.1 * deviation + SMALLEST_HALF
+    return np.asarray(near[members].reshape(source.shape))

@@ -1,0 +1,100 @@
+"""Read a TFLite artifact as the computation it stands for: quantisation taken away, weights decompressed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import ArtifactError
+from stages.measure.structure import Constant, Graph, Input, Node, Value, half, uniform
+from stages.targets.tflite_nnapi import flatbuffer
+
+ROUNDING = {"QUANTIZE", "DEQUANTIZE"}
+DTYPES = {
+    "BOOL": np.bool_,
+    "FLOAT16": np.float16,
+    "FLOAT32": np.float32,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+}
+FORMAT_OPTIONS = {"asymmetricQuantizeInputs", "quantizedBiasType"}
+"""Options that choose a number format, not a computation."""
+
+
+def read(artifact: Path) -> Graph:
+    """Return signature and output → value.
+
+    Args:
+        artifact: output of `convert` or `quantize`.
+
+    Raises:
+        ArtifactError: the file cannot be read, contradicts itself, or stores a type that no precision of ours has.
+    """
+    model = flatbuffer.read(artifact / flatbuffer.MODEL)
+    try:
+        return {
+            f"{signature.signatureKey.decode()} {item.name.decode()}": value
+            for signature in model.signatureDefs
+            for item, value in _outputs(model, signature)
+        }
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"cannot follow the graph of '{artifact}': {error!r}", next_step="run `dvc repro`") from (
+            error
+        )
+
+
+def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
+    graph = model.subgraphs[signature.subgraphIndex]
+    inputs = {int(item.tensorIndex): item.name.decode() for item in signature.inputs}
+    values: dict[int, Value] = {index: Input(name) for index, name in inputs.items()}
+    # Operators are stored in an order in which they can be executed.
+    for name, operator in flatbuffer.operators_of(model, graph):
+        sources = {}
+        for position, index in enumerate(int(i) for i in operator.inputs):
+            if index >= 0:
+                if index not in values:
+                    values[index] = _constant(model, graph.tensors[index])
+                sources[str(position)] = values[index]
+        for number, index in enumerate(int(i) for i in operator.outputs):
+            if name in ROUNDING:
+                values[index] = sources["0"]
+            else:
+                label = graph.tensors[index].name.decode()
+                values[index] = Node(name, label, sources, _options(operator), number)
+    return [(item, values[int(item.tensorIndex)]) for item in signature.outputs]
+
+
+def _options(operator: Any) -> dict[str, Any]:
+    found = vars(operator.builtinOptions) if operator.builtinOptions is not None else {}
+    plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in found.items()}
+    return {key: value for key, value in plain.items() if key not in FORMAT_OPTIONS}
+
+
+def _constant(model: Any, tensor: Any) -> Constant:
+    name, dtype = tensor.name.decode(), flatbuffer.tensor_types()[tensor.type]
+    shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+    data = model.buffers[tensor.buffer].data
+    if data is None:
+        raise ValueError(f"tensor '{name}' is neither computed nor stored")
+    stored: NDArray[Any] = np.frombuffer(np.asarray(data, np.uint8).tobytes(), DTYPES[dtype]).reshape(shape)
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
+        return Constant(name, stored, half if dtype == "FLOAT16" else None)
+    scale, zero = _channels(quantization, shape)
+    return Constant(name, (stored.astype(np.float32) - zero) * scale, uniform(scale, stored, 8 * stored.itemsize))
+
+
+def _channels(quantization: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scales and zero points, shaped to be broadcast over the tensor."""
+    scale = np.asarray(quantization.scale, np.float32)
+    zero = np.asarray([0] if quantization.zeroPoint is None else quantization.zeroPoint, np.float32)
+    channels = [1] * len(shape)
+    if scale.size > 1:
+        channels[quantization.quantizedDimension] = shape[quantization.quantizedDimension]
+    return scale.reshape(channels), np.broadcast_to(zero, scale.shape).reshape(channels)
