@@ -1,0 +1,91 @@
+"""Count the sums that overflow in an integer ONNX graph on x86-64 hosts that have AVX2 and no VNNI.
+
+There ONNX Runtime multiplies uint8 activations by int8 weights with VPMADDUBSW, which adds neighbouring products in
+16 bits and clips: other numbers than on a phone. What is counted here are those sums, from the artifact's own
+weights and activations, on any host. ONNX Runtime's products under an emulated Haswell equal this arithmetic bit for
+bit (tests/targets/onnx_cpu/test_saturation.py). Unsigned weights take another kernel, which is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.targets.base import INPUTS
+from stages.targets.onnx_cpu import graph
+
+LOW, HIGH = -(2**15), 2**15 - 1
+Pairs = NDArray[np.int32]
+
+
+def pair_sums(activations: NDArray[np.uint8], weights: NDArray[np.int8]) -> Pairs:
+    """Add neighbouring products as VPMADDUBSW does before it clips; [m, k] and [k, n] → [m, ceil(k / 2), n]."""
+    odd = activations.shape[1] % 2
+    rows = np.pad(activations, ((0, 0), (0, odd))).astype(np.int32)
+    columns = np.pad(weights, ((0, odd), (0, 0))).astype(np.int32)
+    sums = rows[:, 0::2, None] * columns[None, 0::2] + rows[:, 1::2, None] * columns[None, 1::2]
+    return np.asarray(sums)
+
+
+def saturating_sums(path: Path, split: Mapping[str, NDArray[np.int32]]) -> tuple[int, int]:
+    """Run the utterances of a split and count the sums that AVX2 would clip.
+
+    Args:
+        path: the model.
+        split: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded.
+
+    Returns:
+        Sums that clip, and all sums of uint8 activations with int8 weights; (0, 0) where the model has no int8
+        weights, and then nothing is run.
+    """
+    model = graph.load(path)
+    products = list(_signed_products(model))
+    clipped = total = 0
+    for values in _activations(model, list(dict.fromkeys(name for name, _ in products)), split) if products else ():
+        for name, weights in products:
+            if values[name].dtype == np.uint8:
+                sums = pair_sums(values[name].reshape(-1, weights.shape[0]), weights)
+                clipped += int(((sums < LOW) | (sums > HIGH)).sum())
+                total += sums.size
+    return clipped, total
+
+
+def _signed_products(model: Any) -> Iterator[tuple[str, NDArray[np.int8]]]:
+    """Yield the integer activations that a product multiplies by int8 weights, and those weights as [k, n]."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    signed = {item.name: item for item in model.graph.initializer if item.data_type == TensorProto.INT8}
+    integer = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for node in model.graph.node:
+        if node.op_type == "MatMulInteger":
+            activation, weight = node.input[:2]
+        elif node.op_type in {"MatMul", "Gemm"}:
+            activation, weight = (integer.get(name, "") for name in node.input[:2])
+        else:
+            continue
+        if activation and weight in signed:
+            value = numpy_helper.to_array(signed[weight])
+            options = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+            yield activation, value.T if options.get("transB") else value
+
+
+def _activations(
+    model: Any, names: list[str], split: Mapping[str, NDArray[np.int32]]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the named tensors of one utterance after another, each at its true length."""
+    import onnxruntime
+    from onnx import ValueInfoProto
+
+    model.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    types = {item.name: np.int64 if item.type == "tensor(int64)" else np.int32 for item in session.get_inputs()}
+    for row, length in enumerate(split["attention_mask"].sum(axis=1)):
+        feed = {name: split[name][row : row + 1, :length].astype(types[name]) for name in INPUTS}
+        yield dict(zip(names, session.run(names, feed), strict=True))
