@@ -35,7 +35,8 @@ class WeightFile:
         self.path = path
         try:
             size = path.stat().st_size
-            self._bytes: Array = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
+            # A plain array: views of `memmap`, and what is computed from them, would pass through its Python code.
+            self._bytes: Array = np.asarray(np.memmap(path, np.uint8, "r")) if size else np.zeros(0, np.uint8)
         except OSError as error:
             raise Malformed(f"cannot read weight file '{path}': {error.strerror}") from error
         if size < _ALIGNMENT:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,8 @@ CONTROL = {
 }
 """Operations the executor runs itself: their arguments, outputs (None: as many as the blocks have) and blocks."""
 _PREFIX = "constexpr_"
-_NUMPY_ERRORS = (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError, MemoryError)
+FAILURES = (ProgramError, ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError, MemoryError)
+"""What an operation may raise: our own errors, and numpy's complaints about values that do not fit together."""
 assert ops  # importing it fills the registry
 
 
@@ -40,17 +40,19 @@ class Step:
     """One operation, ready to run."""
 
     operation: Operation
-    function: Callable[..., Any] | None
-    """None for control operations."""
-    constants: dict[str, Any]
-    dynamic: tuple[tuple[str, Any, Name], ...]
-    """(parameter, kind, name) of arguments that are other operations' results."""
-    lists: tuple[tuple[str, tuple[Name | Value, ...]], ...]
-    half: frozenset[str]
-    """Parameters holding fp16 values, which `native` arithmetic narrows; empty where it accumulates."""
     outputs: tuple[Named, ...]
     rounds: tuple[bool, ...]
     """Per output: declared fp16 and computed rather than moved."""
+    function: Callable[..., Any] | None = None
+    """None for control operations."""
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    tensors: tuple[tuple[str, Name], ...] = ()
+    """(parameter, name) of other operations' results that are taken as they are."""
+    converted: tuple[tuple[str, Any, Name], ...] = ()
+    """(parameter, kind, name) of other operations' results that stand for numbers, axes or lists."""
+    lists: tuple[tuple[str, tuple[Name | Value, ...]], ...] = ()
+    half: frozenset[str] = frozenset()
+    """Parameters holding fp16 values, which `native` arithmetic narrows; empty where it accumulates."""
     blocks: tuple[Plan, ...] = ()
 
 
@@ -61,6 +63,8 @@ class Plan:
     inputs: tuple[Named, ...]
     steps: tuple[Step, ...]
     outputs: tuple[str, ...]
+    released: tuple[tuple[str, ...], ...]
+    """Per step: results that nothing reads after it, so that a run holds a layer's values and not the program's."""
 
 
 @dataclass
@@ -82,20 +86,12 @@ class Known:
         return self.carriers[name]
 
 
-@contextmanager
-def blamed_on(operation: Operation) -> Iterator[None]:
-    """Name the operation in whatever goes wrong inside.
-
-    Raises:
-        ProgramError: the same class, prefixed; Mismatch for numpy's own complaints.
-    """
-    try:
-        yield
-    except ProgramError as error:
-        text = str(error)
-        raise type(error)(text if text.startswith("op '") else f"{operation}: {text}") from error
-    except _NUMPY_ERRORS as error:
-        raise Mismatch(f"{operation}: {type(error).__name__}: {error}") from error
+def blamed(operation: Operation, error: Exception) -> ProgramError:
+    """Return an error that names the operation it came from: of the same class, or Mismatch for numpy's complaints."""
+    if not isinstance(error, ProgramError):
+        return Mismatch(f"{operation}: {type(error).__name__}: {error}")
+    text = str(error)
+    return type(error)(text if text.startswith("op '") else f"{operation}: {text}")
 
 
 def plan(function: Function) -> tuple[Plan, Known]:
@@ -119,14 +115,35 @@ def _plan_block(block: Block, known: Known) -> Plan:
     for operation in block.operations:
         for item in operation.outputs:
             known.types[item.name] = item.type
-        with blamed_on(operation):
+        try:
             if operation.type == "const":
                 _constant(operation, known)
             elif operation.type.startswith(_PREFIX):
                 _decompress(operation, known)
             else:
                 steps.append(_step(operation, known))
-    return Plan(block.inputs, tuple(steps), block.outputs)
+        except FAILURES as error:
+            raise blamed(operation, error) from error
+    return Plan(block.inputs, tuple(steps), block.outputs, _released(steps, block.outputs))
+
+
+def _released(steps: list[Step], kept: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return, per step, the results of this block that no later step reads."""
+    made = {named.name for step in steps for named in step.outputs}
+    later = set(kept)
+    released = []
+    for step in reversed(steps):
+        used = _reads(step.operation) | {named.name for named in step.outputs}
+        released.append(tuple((used & made) - later))
+        later |= used
+    return tuple(reversed(released))
+
+
+def _reads(operation: Operation) -> set[str]:
+    names = {argument for arguments in operation.inputs.values() for argument in arguments if isinstance(argument, str)}
+    for block in operation.blocks:
+        names.update(block.outputs, *map(_reads, block.operations))
+    return names
 
 
 def _constant(operation: Operation, known: Known) -> None:
@@ -193,7 +210,8 @@ def _step(operation: Operation, known: Known) -> Step:
     definition = _definition(operation)
     _check_parameters(definition, set(operation.inputs))
     constants: dict[str, Any] = {}
-    dynamic: list[tuple[str, Any, Name]] = []
+    tensors: list[tuple[str, Name]] = []
+    converted: list[tuple[str, Any, Name]] = []
     lists: list[tuple[str, tuple[Name | Value, ...]]] = []
     for key, arguments in operation.inputs.items():
         kind = definition.parameters[key].kind
@@ -202,10 +220,12 @@ def _step(operation: Operation, known: Known) -> Step:
             lists.append((key, tuple(bound)))
         elif len(bound) != 1:
             raise Malformed(f"{len(bound)} values for '{key}'", expected="one")
-        elif isinstance(bound[0], Name):
-            dynamic.append((key, kind, bound[0]))
-        else:
+        elif not isinstance(bound[0], Name):
             constants[key] = convert(kind, bound[0])
+        elif kind == Tensor:
+            tensors.append((key, bound[0]))
+        else:
+            converted.append((key, kind, bound[0]))
     types = dict(_argument_types(operation, known))
     _check_declared(operation, definition, types, constants)
     narrow = (
@@ -213,7 +233,15 @@ def _step(operation: Operation, known: Known) -> Step:
     )
     rounds = tuple(definition.arithmetic != "moves" and _is_half(named.type) for named in operation.outputs)
     return Step(
-        operation, definition.function, constants, tuple(dynamic), tuple(lists), narrow, operation.outputs, rounds
+        operation,
+        operation.outputs,
+        rounds,
+        definition.function,
+        constants,
+        tuple(tensors),
+        tuple(converted),
+        tuple(lists),
+        narrow,
     )
 
 
@@ -286,7 +314,8 @@ def _control(operation: Operation, known: Known) -> Step:
     names = {key: tuple(_bind(a, known) for a in arguments) for key, arguments in operation.inputs.items()}
     _check_state(operation, known)
     planned = tuple(_plan_block(block, known) for block in operation.blocks)
-    return Step(operation, None, {}, (), tuple(names.items()), frozenset(), operation.outputs, (), planned)
+    moved = (False,) * len(operation.outputs)
+    return Step(operation, operation.outputs, moved, lists=tuple(names.items()), blocks=planned)
 
 
 def _check_state(operation: Operation, known: Known) -> None:
@@ -310,8 +339,3 @@ def _as_tuple(result: Any, count: int) -> tuple[Any, ...]:
     if len(values) != count:
         raise Mismatch(f"{len(values)} results for {count} declared outputs")
     return values
-
-
-def is_tensor_kind(kind: Any) -> bool:
-    """Whether a parameter takes a tensor as it is."""
-    return bool(kind == Tensor)

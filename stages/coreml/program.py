@@ -11,7 +11,7 @@ import numpy as np
 from stages.coreml import proto
 from stages.coreml.dtypes import Array
 from stages.coreml.errors import Malformed, Mismatch
-from stages.coreml.executor import MODES, Mode, Observer, Run, State, to_half
+from stages.coreml.executor import MODES, Mode, Observer, Run, State, keep_freed_memory, to_half
 from stages.coreml.interface import read_inputs
 from stages.coreml.ir import Function, read_function
 from stages.coreml.plan import plan
@@ -34,6 +34,7 @@ class Program:
         self.inputs = read_inputs(function, features)
         self.plan, self.known = plan(function)
         self.states = {item.name: item.type.tensor for item in function.inputs if isinstance(item.type, StateType)}
+        keep_freed_memory()
 
     @property
     def outputs(self) -> tuple[str, ...]:

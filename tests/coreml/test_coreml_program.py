@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -214,6 +215,40 @@ def test_an_intermediate_too_large_for_any_transformer_is_refused_before_it_is_m
     y = b.op("fill", (1 << 20, 1 << 20), shape=shape, value=b.const(0.0))
     with pytest.raises(Mismatch, match="op 'fill'.*at most"):
         open_program(b.save(tmp_path, y)).run({"x": np.ones(1, np.float32)})
+
+
+def test_a_result_is_let_go_when_its_last_reader_has_run(tmp_path):
+    b = Builder()
+    b.input("x", dtypes.FP32, (1,))
+    first = b.op("exp", (1,), x="x")
+    second = b.op("exp", (1,), x=first)
+    third = b.op("add", (1,), x=first, y=second)
+    last = b.op("exp", (1,), x=third)
+    made, alive = {}, {}
+
+    def observe(_operation, named, _raw, stored):
+        made[named.name] = weakref.ref(stored)
+        alive[named.name] = {name for name, array in made.items() if array() is not None}
+
+    open_program(b.save(tmp_path, last)).run({"x": np.zeros(1, np.float32)}, observe=observe)
+    assert alive[third] == {first, second, third}
+    assert alive[last] == {third, last}
+
+
+def test_what_a_loop_reads_from_outside_lasts_until_the_loop_ends(tmp_path):
+    b = Builder()
+    x = b.input("x", dtypes.FP32, (1,))
+    one, four = b.op("exp", (1,), x=x), b.const(np.array([4.0], np.float32))
+    outer, loop = b.block, b.block.operations.add(type="while_loop")
+    b.bind(loop, {"loop_vars": [x]})
+    loop.outputs.add(name="y").type.CopyFrom(b.function.inputs[0].type)
+    for kind, declared, operand in (("less", dtypes.BOOL, four), ("add", dtypes.FP32, one)):
+        b.block = loop.blocks.add()
+        variable = b.block.inputs.add(name=f"{kind}_x")
+        variable.type.CopyFrom(b.function.inputs[0].type)
+        b.block.outputs.append(b.op(kind, (1,), declared, x=variable.name, y=operand))
+    b.block = outer
+    assert open_program(b.save(tmp_path, "y")).run({"x": np.zeros(1, np.float32)})["y"] == 4
 
 
 def stateful(tmp_path):

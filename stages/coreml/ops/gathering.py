@@ -20,9 +20,10 @@ def checked_indices(indices: Tensor, size: int) -> Tensor:
     if indices.dtype.kind not in "iu":
         raise Mismatch(f"indices of type {indices.dtype}", expected="integers")
     found = indices.astype(np.int64)
-    if found.size and (found.min() < -size or found.max() >= size):
-        raise Mismatch(f"indices between {found.min()} and {found.max()} into an axis of {size}")
-    return np.where(found < 0, found + size, found)
+    low, high = (int(found.min()), int(found.max())) if found.size else (0, 0)
+    if found.size and not -size <= low <= high < size:
+        raise Mismatch(f"indices between {low} and {high} into an axis of {size}")
+    return found if low >= 0 else np.where(found < 0, found + size, found)
 
 
 @op("gather", arithmetic="moves")
