@@ -7,7 +7,9 @@ import pytest
 from stages import gate
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError
-from stages.schema.gate import Threshold
+from stages.judging import verdict
+from stages.measure import metrics
+from stages.schema.gate import Gate, Threshold
 
 
 def bound(metric, unit, min_n=10, **limits):
@@ -16,20 +18,21 @@ def bound(metric, unit, min_n=10, **limits):
 
 AGREEMENT = bound("top1_agreement", "fraction", at_least=0.97)
 ERROR = bound("max_abs_error", "logit", at_most=0.1)
+HOST = {"cpu_isa": "avx2", "machine": "x86_64"}
 GOOD = {"top1_agreement": 0.99, "max_abs_error": 0.05, "non_finite_count": 0, "n": 2000}
 
 
 def measurement(**changes):
     fields = {"status": "measured", "reason": "", "altered": [], "values": GOOD, "intervals": {}}
-    return gate.Measurement(**fields | changes)
+    return verdict.Measurement(**fields | changes)
 
 
-def verdict(measured, floor=()):
-    return gate.judge(measured, [AGREEMENT, ERROR], 1000, floor)
+def judged(measured, floor=()):
+    return verdict.judge(measured, [AGREEMENT, ERROR], 1000, floor)
 
 
 def test_good_measurements_pass_without_reasons():
-    assert verdict(measurement()) == gate.Verdict("pass", [])
+    assert judged(measurement()) == verdict.Verdict("pass", [])
 
 
 @pytest.mark.parametrize(
@@ -46,7 +49,7 @@ def test_good_measurements_pass_without_reasons():
     ],
 )
 def test_each_fault_fails_with_its_reason(changes, reason):
-    found = verdict(measurement(**changes))
+    found = judged(measurement(**changes))
     assert found.verdict == "fail"
     assert any(__import__("re").search(reason, line) for line in found.reasons)
 
@@ -58,17 +61,17 @@ def audited(cosine, status="measured"):
     audit = {"values": {"weight_cosine_min": cosine, "n": 2000}, "weights": {"a.weight": cosine, "b.weight": 0.99}}
     split = {"values": GOOD, "intervals": {}}
     parity = {"status": status, "altered": [], "runtime": "r", "reason": "macOS only", "audit": audit}
-    measured = gate.flatten(
+    measured = verdict.flatten(
         parity | {"probe": split, "test": split, "coverage": split},
         {"status": "measured", "values": {}, "intervals": {}, "host": {}},
         {},
     )
-    return gate.judge(measured, [LOST, AGREEMENT], 1000, [])
+    return verdict.judge(measured, [LOST, AGREEMENT], 1000, [])
 
 
 def test_a_lost_weight_fails_by_name_though_the_answers_agree():
-    assert audited(0.95) == gate.Verdict("pass", [])
-    assert audited(0.0) == gate.Verdict("fail", ["weight_cosine_min value 0 < 0.9 cosine (a.weight)"])
+    assert audited(0.95) == verdict.Verdict("pass", [])
+    assert audited(0.0) == verdict.Verdict("fail", ["weight_cosine_min value 0 < 0.9 cosine (a.weight)"])
 
 
 @pytest.mark.parametrize(
@@ -97,50 +100,51 @@ def test_the_reason_names_the_operator_weight_or_form(part, metric, reason):
     split = {"values": GOOD, "intervals": {}}
     parity = {"status": "measured", "altered": [], "runtime": "r", "probe": split, "test": split, "coverage": split}
     benchmark = {"status": "measured", "values": {}, "intervals": {}, "host": {}}
-    measured = gate.flatten(parity | part, benchmark, {})
-    unit = gate.metrics.REGISTRY[metric].unit
-    assert gate.judge(measured, [bound(metric, unit, at_most=0)], 1000, []).reasons == [reason]
+    measured = verdict.flatten(parity | part, benchmark, {})
+    unit = metrics.REGISTRY[metric].unit
+    assert verdict.judge(measured, [bound(metric, unit, at_most=0)], 1000, []).reasons == [reason]
 
 
 def test_a_lost_weight_fails_where_nothing_can_run():
-    assert audited(0.95, "not_measured") == gate.Verdict("not_measured", ["macOS only"])
+    assert audited(0.95, "not_measured") == verdict.Verdict("not_measured", ["macOS only"])
     lost = ["weight_cosine_min value 0 < 0.9 cosine (a.weight)", "macOS only"]
-    assert audited(0.0, "not_measured") == gate.Verdict("fail", lost)
+    assert audited(0.0, "not_measured") == verdict.Verdict("fail", lost)
 
 
 def test_weights_that_were_not_audited_fail():
-    assert gate.judge(measurement(), [LOST], 1000, []).reasons == ["weight_cosine_min was not measured"]
+    assert verdict.judge(measurement(), [LOST], 1000, []).reasons == ["weight_cosine_min was not measured"]
 
 
 def test_few_items_are_judged_at_the_unfavourable_end():
     few = measurement(values=GOOD | {"n": 200}, intervals={"top1_agreement": [0.96, 0.999]})
-    assert verdict(few).reasons == ["top1_agreement 95 % bound (n = 200) 0.96 < 0.97 fraction"]
+    assert judged(few).reasons == ["top1_agreement 95 % bound (n = 200) 0.96 < 0.97 fraction"]
     many = measurement(values=GOOD | {"n": 2000}, intervals={"top1_agreement": [0.96, 0.999]})
-    assert verdict(many).verdict == "pass"
+    assert judged(many).verdict == "pass"
 
 
 def test_not_measured_is_never_a_pass_and_never_hides_a_fault():
     unmeasured = measurement(status="not_measured", reason="Core ML runs on macOS only", values={})
-    assert verdict(unmeasured) == gate.Verdict("not_measured", ["Core ML runs on macOS only"])
-    assert verdict(unmeasured, ["reference 'none': accuracy value 0.1 < 0.5 fraction"]).verdict == "fail"
+    assert judged(unmeasured) == verdict.Verdict("not_measured", ["Core ML runs on macOS only"])
+    assert judged(unmeasured, ["reference 'none': accuracy value 0.1 < 0.5 fraction"]).verdict == "fail"
     altered = measurement(status="not_measured", reason="macOS only", values={}, altered=["'w' is missing"])
-    assert verdict(altered).verdict == "fail"
+    assert judged(altered).verdict == "fail"
 
 
 def test_a_broken_reference_fails_everything_built_from_it():
     floor = bound("accuracy", "fraction", at_least=0.5)
-    settings = gate.Gate(interval_below_n=1000, reference=[floor], every=[ERROR], precisions={"fp32": [AGREEMENT]})
+    bounds = {"reference": [floor], "every": [ERROR], "precisions": {"fp32": [AGREEMENT]}}
+    settings = Gate(interval_below_n=1000, baseline=None, **bounds)
     summary = {"accuracy": 0.1, "accuracy_interval": [0.08, 0.12], "n": 2000}
-    reasons = gate.judge_reference(settings, "none", summary)
+    reasons = verdict.judge_reference(settings, "none", summary)
     assert reasons == ["reference 'none': accuracy value 0.1 < 0.5 fraction"]
-    assert verdict(measurement(), reasons).verdict == "fail"
+    assert judged(measurement(), reasons).verdict == "fail"
 
 
 def test_extremes_come_from_the_worse_split():
     split = {"values": GOOD, "intervals": {}}
     worse = {"values": GOOD | {"max_abs_error": 9.0, "n": 64}, "intervals": {}}
     parity = {"status": "measured", "altered": [], "runtime": "r", "probe": worse, "test": split, "coverage": split}
-    flat = gate.flatten(parity, {"status": "measured", "values": {"size_bytes": 1}, "intervals": {}, "host": {}}, {})
+    flat = verdict.flatten(parity, {"status": "measured", "values": {"size_bytes": 1}, "intervals": {}, "host": {}}, {})
     assert flat.values["max_abs_error"] == 9.0
     assert flat.values["n"] == 2000
     assert flat.values["size_bytes"] == 1
@@ -152,9 +156,9 @@ def test_nan_in_one_split_alone_fails(part):
     good = {"values": GOOD, "intervals": {}}
     splits = {"probe": good, "test": good, "coverage": good, part: bad}
     parity = {"status": "measured", "altered": [], "runtime": "r", **splits}
-    flat = gate.flatten(parity, {"status": "measured", "values": {}, "intervals": {}, "host": {}}, {})
+    flat = verdict.flatten(parity, {"status": "measured", "values": {}, "intervals": {}, "host": {}}, {})
     finite = bound("non_finite_count", "count", at_most=0)
-    assert gate.judge(flat, [finite], 1000, []).reasons == ["non_finite_count value 3 > 0 count"]
+    assert verdict.judge(flat, [finite], 1000, []).reasons == ["non_finite_count value 3 > 0 count"]
 
 
 def write(path, files, parents=None):
@@ -164,7 +168,7 @@ def write(path, files, parents=None):
 
 
 def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp_path):
-    artifact.write_json(tmp_path / "host.json", {"cpu": "x"})
+    artifact.write_json(tmp_path / "host.json", HOST)
     write(tmp_path / "reference/none", {"summary.json": {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "n": 2000}})
     for role in ("teacher", "student"):
         write(tmp_path / role, {"evaluation.json": {"accuracy": 0.9, "parameters": 10, "n": 2000}})
@@ -181,19 +185,22 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
         values = {"size_bytes": 10, "latency_p50_ms": 0.5}
         write(
             tmp_path / "benchmark" / key,
-            {"metrics.json": {"status": "measured", "host": {"cpu": "x"}, "values": values, "intervals": {}}},
+            {"metrics.json": {"status": "measured", "host": HOST, "values": values, "intervals": {}}},
             parents,
         )
     variant = {"compression": "none", "target": "onnx-cpu", "precision": "fp32", "required": True}
     settings = params.parse(
         gate.Params,
         {
+            "benchmark": {"threads": 1, "warmup": 1, "repetitions": 10, "utterances": 1, "confidence": 0.95},
             "gate": {
+                "baseline": None,
                 "interval_below_n": 1000,
                 "reference": [{"metric": "accuracy", "unit": "fraction", "at_least": 0.5, "min_n": 10}],
                 "every": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 10}],
                 "precisions": {"fp32": [{"metric": "max_abs_error", "unit": "logit", "at_most": 0.1, "min_n": 10}]},
             },
+            "precisions": {"fp32": {"kind": "float", "bits": 32}},
             "variants": {"kept": variant | {"release_not_measured": False}},
         },
         "",
@@ -227,10 +234,10 @@ def test_leftovers_of_removed_variants_are_deleted_and_nothing_else(tmp_path):
 
 def test_nan_fails_even_where_no_threshold_asks():
     broken = measurement(values=GOOD | {"non_finite_count": 999})
-    assert gate.judge(broken, [ERROR], 1000, []).reasons == ["999 outputs are NaN or infinite"]
+    assert verdict.judge(broken, [ERROR], 1000, []).reasons == ["999 outputs are NaN or infinite"]
 
 
 def test_an_artifact_that_breaks_while_it_is_timed_fails():
-    found = verdict(measurement(timing="cannot be timed: Segmentation fault", timing_failed=True))
+    found = judged(measurement(timing="cannot be timed: Segmentation fault", timing_failed=True))
     assert found.reasons == ["benchmark: cannot be timed: Segmentation fault"]
     assert found.verdict == "fail"

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from stages import parity
+from stages import parity as stage
 from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
 from stages.measure.structure import Constant, Input
 from stages.models.encode import encode
+from stages.targets import parity
 from stages.targets.base import write_signature
 
 LOGITS = np.float32([[3, 0], [0, 3], [2, 1], [0, 1]])
@@ -103,7 +104,7 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
         parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader}
         monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
         places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
-        parity.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")
+        stage.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")
         return artifact.read_json(tmp_path / "out/metrics.json")
 
     return run

@@ -224,15 +224,15 @@ def test_a_corrupted_byte_in_an_artifact_fails_the_gate_and_dvc_rebuilds_it(buil
     path.unlink()
     path.write_bytes(content)
     places = ("--artifact", "build/artifact/onnx-cpu-fp32", "--reference", "build/reference/none")
-    places += ("--checkpoint", "build/compressed/none", "--teacher", "build/teacher")
-    places += ("--out", "build/parity/onnx-cpu-fp32")
+    places += ("--converted", "build/converted/none-onnx-cpu", "--checkpoint", "build/compressed/none")
+    places += ("--teacher", "build/teacher", "--data", "build/data", "--out", "build/parity/onnx-cpu-fp32")
     assert built.run(sys.executable, "-m", "stages.parity", "--target", "onnx-cpu", *places).returncode == 0
     gate = ("--build", "build", "--verdicts", "build/verdicts.json", "--metrics", "build/metrics.json")
     assert built.run(sys.executable, "-m", "stages.gate", *gate).returncode == 0
     entry = built.json("verdicts.json")["variants"]["onnx-cpu-fp32"]
     assert entry["verdict"] == "fail"
     assert "'model.onnx' has sha256" in entry["reasons"][0]
-    release = ("--build", "build", "--verdicts", "build/verdicts.json", "--out", "build/release")
+    release = ("--build", "build", "--verdicts", "build/verdicts.json", "--lock", "dvc.lock", "--out", "build/release")
     done = built.run(sys.executable, "-m", "stages.release", *release)
     assert done.returncode == 1
     assert "'onnx-cpu-fp32' is fail" in done.stderr

@@ -1,1 +1,1 @@
-"""What a verdict needs beyond a variant's own thresholds: its parent, its host, the build released last."""
+"""What makes a verdict: a variant's thresholds, its parent, its host, the build released last."""

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from stages import gate, parity, report
+from stages import gate, report
 from stages.core import artifact
 from stages.core.params import Section
 from stages.measure.statistics import proportion_interval
-from stages.schema.gate import Gate
-from stages.schema.variant import Variant
+from stages.schema.gate import Benchmark, Gate
+from stages.schema.variant import Float, Variant
+from stages.targets import parity
 
 LABELS, PROBE, TEST, LENGTH = 6, 40, 400, 8
 HOSTILE = "<script>alert('&')</script>"
@@ -45,10 +46,14 @@ GATE = Gate.model_validate(
     {
         "interval_below_n": 100,
         "reference": [{"metric": "accuracy", "unit": "fraction", "at_least": 0.5, "min_n": 30}],
+        "baseline": None,
         "every": BOUNDS[:1],
         "precisions": {row[1]: BOUNDS[1:] for row in TABLE.values()},
     }
 )
+BENCHMARK = Benchmark(threads=1, warmup=1, repetitions=10, utterances=1, confidence=0.95)
+# All of them float: the gate looks into the files of integer ones, and these hold no model.
+PRECISIONS = {row[1]: Float(kind="float", bits=32 if row[1] == "fp32" else 16) for row in TABLE.values()}
 
 
 def variants(table: dict[str, Any] = TABLE) -> dict[str, Variant]:
@@ -104,7 +109,7 @@ class Build:
                     (out / name).write_bytes(content)
 
     def judge(self, chosen: dict[str, Variant] | None = None) -> None:
-        settings = gate.Params(gate=GATE, variants=chosen or variants())
+        settings = gate.Params(benchmark=BENCHMARK, gate=GATE, precisions=PRECISIONS, variants=chosen or variants())
         gate.run(settings, self.root, self.root / "verdicts.json", self.root / "metrics.json")
 
     def _checkpoints(self) -> None:

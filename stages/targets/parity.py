@@ -1,0 +1,224 @@
+"""Measure an artifact of any target against its reference, its checkpoint and the model it was quantised from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from stages.core import artifact
+from stages.core.errors import ArtifactError
+from stages.measure import identity, invariance, metrics
+from stages.measure.audit import match
+from stages.measure.structure import compare
+from stages.targets import registry
+from stages.targets.base import Runtime, read_signature
+
+Arrays = Mapping[str, NDArray[Any]]
+WORST = 5
+"""Weights and differences listed by name."""
+SPLITS = ("probe", "test", "coverage")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where what an artifact is measured against lies.
+
+    Attributes:
+        converted: output of `convert` that the artifact was quantised from.
+        checkpoint: output of `compress` that was converted.
+        reference: output of `reference` on that checkpoint.
+        teacher: output of `teacher`.
+        data: output of `prepare`.
+    """
+
+    converted: Path
+    checkpoint: Path
+    reference: Path
+    teacher: Path
+    data: Path
+
+    @classmethod
+    def of(cls, build: Path, compression: str, target: str) -> Inputs:
+        """Locate them in a build directory."""
+        return cls(
+            converted=build / "converted" / f"{compression}-{target}",
+            checkpoint=build / "compressed" / compression,
+            reference=build / "reference" / compression,
+            teacher=build / "teacher",
+            data=build / "data",
+        )
+
+
+def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
+    """Run the artifact over a split, one utterance at a time at its true length, as an app would.
+
+    Args:
+        runtime: the opened artifact.
+        split: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded.
+        name: for the progress bar.
+
+    Returns:
+        Logits, fp32 [n, labels].
+
+    Raises:
+        ArtifactError: the artifact fails while it runs, or answers in another shape than the reference.
+    """
+    lengths = split["attention_mask"].sum(axis=1)
+    rows = []
+    for index in tqdm(range(len(lengths)), desc=name, leave=False):
+        length = int(lengths[index])
+        inputs = {key: split[key][index : index + 1, :length] for key in ("input_ids", "attention_mask")}
+        rows.append(runtime.run(inputs)["logits"])
+    outputs = np.concatenate(rows)
+    if outputs.shape != split["logits"].shape:
+        raise ArtifactError(f"the artifact answers {outputs.shape}", expected=f"{split['logits'].shape} logits")
+    return outputs
+
+
+def measure(splits: Mapping[str, Arrays], teacher: NDArray[np.float32], outputs: Arrays) -> dict[str, Any]:
+    """Compare outputs with the reference on every split, and with the labels on the test split.
+
+    Args:
+        splits: the reference's inputs, labels and logits by split.
+        teacher: the teacher's test logits, fp32 [n, labels].
+        outputs: the artifact's logits by split.
+
+    Returns:
+        By split `values` and 95 % `intervals`. Quality is left out when an output is not finite, so a gate that asks
+        for it fails on the missing metric.
+    """
+    measured: dict[str, Any] = {}
+    for name, split in splits.items():
+        values, intervals = metrics.measure_parity(reference=split["logits"], outputs=outputs[name])
+        measured[name] = {"values": values, "intervals": intervals}
+    test = splits["test"]
+    if measured["test"]["values"]["non_finite_count"] == 0:
+        values, intervals = metrics.measure_quality(
+            labels=test["labels"], outputs=outputs["test"], reference=test["logits"], teacher=teacher
+        )
+        measured["test"]["values"].update(values)
+        measured["test"]["intervals"].update(intervals)
+    return measured
+
+
+def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int) -> dict[str, Any]:
+    """Compare weights with the checkpoint's; no runtime takes part.
+
+    Args:
+        checkpoint: tensors by name.
+        converted: weights of the converted model, fp32, which must still be the checkpoint's own.
+        stored: weights of the artifact, fp32, which may have been rounded.
+        positions: tokens of the longest input.
+
+    Returns:
+        `values`, and `weights`: cosine of the worst matrices by name.
+    """
+    errors = [found.error for found in match(checkpoint, converted, positions=positions).values()]
+    cosines = {name: found.cosine for name, found in match(checkpoint, stored, positions=positions).items()}
+    worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
+    return {
+        "values": {"conversion_weight_error_max": max(errors), "weight_cosine_min": cosines[worst[0]]},
+        "weights": {name: cosines[name] for name in worst},
+    }
+
+
+def compare_structure(target: str, converted: Path, artifact_dir: Path) -> dict[str, Any]:
+    """Hold the artifact to the converted model, operator by operator and weight by weight.
+
+    Returns:
+        `values`, the first `differences`, and `beyond`: weights with elements that rounding cannot explain.
+    """
+    reader = registry.load(target, "structure")
+    found = compare(reader.read(converted), reader.read(artifact_dir))
+    broken = [weight for weight in found.weights if weight.beyond]
+    return {
+        "beyond": [
+            f"{weight.beyond} of {weight.size} elements of '{weight.name}', worst at [{weight.channel}]"
+            for weight in sorted(broken, key=lambda weight: -weight.beyond)[:WORST]
+        ],
+        "differences": found.differences[:WORST],
+        "values": {"structure_difference_count": len(found.differences), "weights_beyond_count": found.beyond},
+    }
+
+
+def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays]) -> dict[str, float]:
+    """Compare the converted model, which nothing has rounded yet, with the reference.
+
+    What quantisation hides in its own noise (an epsilon, a position, an activation function of another model) is in
+    plain sight here.
+    """
+    errors = [
+        metrics.measure_parity(reference=split["logits"], outputs=evaluate(runtime, split, f"converted {name}"))[0]
+        for name, split in splits.items()
+        if name != "test"
+    ]
+    return _finite({"conversion_relative_max_error": max(one.get("relative_max_error", np.inf) for one in errors)})
+
+
+def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> dict[str, Any]:
+    """Ask the artifact the same texts padded, above other padding and in a batch."""
+    signature, config = read_signature(artifact_dir), artifact.read_json(checkpoint / "config.json")
+    found = invariance.measure(
+        lambda inputs: runtime.run(inputs)["logits"],
+        probe,
+        lengths=signature.sequence_lengths,
+        pad_token_id=signature.pad_token_id,
+        vocabulary=int(config["vocab_size"]),
+        # MobileBERT's trigrams read the first position after the text.
+        reach=int(bool(config.get("trigram_input"))),
+        batches=runtime.batches,
+    )
+    return {"forms": _finite(found), "values": _finite({"form_relative_error": max(found.values())})}
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what is no number, which JSON cannot hold: a gate that asks for it fails on the missing metric."""
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def measure_artifact(
+    target: str, artifact_dir: Path, inputs: Inputs
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    """Measure one artifact.
+
+    Returns:
+        What goes into `metrics.json`, and the logits by split.
+    """
+    from safetensors.numpy import load_file
+
+    splits = {name: artifact.read_arrays(inputs.reference / f"{name}.npz") for name in SPLITS}
+    module, weights = registry.load(target, "runtime"), registry.load(target, "weights")
+    altered = artifact.problems(artifact_dir) + identity.broken_chain(artifact_dir, inputs.converted, inputs.checkpoint)
+    result: dict[str, Any] = {"altered": altered, "runtime": None}
+    outputs: dict[str, NDArray[np.float32]] = {}
+    reason = module.available()
+    try:
+        result["altered"] += identity.foreign_interface(inputs.checkpoint, inputs.data, splits["probe"])
+        result["audit"] = audit(
+            load_file(inputs.checkpoint / "model.safetensors"),
+            weights.weights(inputs.converted),
+            weights.weights(artifact_dir),
+            splits["test"]["input_ids"].shape[1],
+        )
+        result["audit"]["values"]["n"] = len(splits["test"]["labels"])
+        result["structure"] = compare_structure(target, inputs.converted, artifact_dir)
+        if reason is None:
+            result["conversion"] = {
+                "values": check_conversion(module.open_runtime(inputs.converted, threads=1), splits)
+            }
+            runtime = module.open_runtime(artifact_dir, threads=1)
+            outputs = {name: evaluate(runtime, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
+            result["form"] = check_forms(runtime, splits["probe"], artifact_dir, inputs.checkpoint)
+            result |= measure(splits, np.load(inputs.teacher / "test_logits.npy"), outputs)
+            result |= {"runtime": runtime.label, "status": "measured"}
+        else:
+            result |= {"reason": reason, "status": "not_measured"}
+    except ArtifactError as error:
+        result |= {"reason": str(error), "status": "failed"}
+    return result, outputs
