@@ -1,7 +1,9 @@
 """Bundle every variant that passed, and refuse the build when a required one did not.
 
-Reads: verdicts, artifacts, parity outputs, references, the compressed checkpoints' tokenizers and labels.
-Writes: one bundle per variant: artifact, tokenizer, labels, golden inputs and outputs, `manifest.json`.
+Reads: verdicts, artifacts, parity outputs, references, the compressed checkpoints' tokenizers and labels; manifests and
+    statements of every stage in the chain; dvc.lock.
+Writes: one bundle per variant: artifact, tokenizer, labels, golden inputs and outputs, `manifest.json`, its lineage,
+    attestation and sums (stages/lineage/bundle.py).
 Why: what ships carries the proof that it may; what may not ship is not there to be shipped by mistake.
 """
 
@@ -9,24 +11,39 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
+from stages.lineage import lock as locked
+from stages.lineage import signing
+from stages.lineage.bundle import LINEAGE, carry, close
+from stages.schema.signing import Signing
 from stages.schema.variant import Variant
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "spiece.model")
 
 INTERPRETED = "reference-interpreted"
 
+# What ships, or what its golden outputs and verdict were taken from: rehashed before it does.
+SHIPPED = ("artifact", "compressed", "parity", "reference")
+
 
 class Params(Section):
-    """The chosen variants, which of them are required, and which may ship unmeasured."""
+    """The chosen variants, which of them are required, which may ship unmeasured, and who signs."""
 
     variants: dict[str, Variant]
+    signing: Signing
+
+
+class Signer(NamedTuple):
+    """A private key's file, and what signs with it."""
+
+    key: Path
+    signs: Any
 
 
 def may_ship(variant: Variant, verdict: str) -> bool:
@@ -43,7 +60,24 @@ def missing(variants: Mapping[str, Variant], verdicts: Mapping[str, Any]) -> lis
     ]
 
 
-def bundle(key: str, variant: Variant, verdict: Mapping[str, Any], build: Path, out: Path) -> None:
+def places(key: str, variant: Variant, build: Path) -> dict[str, Path]:
+    """Return role → stage output of everything behind a variant's bundle."""
+    return {
+        "artifact": build / "artifact" / key,
+        "benchmark": build / "benchmark" / key,
+        "compressed": build / "compressed" / variant.compression,
+        "converted": build / "converted" / f"{variant.compression}-{variant.target}",
+        "data": build / "data",
+        "parity": build / "parity" / key,
+        "reference": build / "reference" / variant.compression,
+        "student": build / "student",
+        "teacher": build / "teacher",
+    }
+
+
+def bundle(
+    key: str, variant: Variant, verdict: Mapping[str, Any], build: Path, out: Path, signer: Signer | None
+) -> None:
     """Write one bundle.
 
     Args:
@@ -52,30 +86,20 @@ def bundle(key: str, variant: Variant, verdict: Mapping[str, Any], build: Path, 
         verdict: its entry in `verdicts.json`.
         build: directory of all stage outputs.
         out: the bundle's directory, created here.
+        signer: who signs, None for nobody.
 
     Raises:
         ArtifactError: something that would ship is not what its stage wrote.
     """
-    sources = {
-        "artifact": build / "artifact" / key,
-        "compressed": build / "compressed" / variant.compression,
-        "parity": build / "parity" / key,
-        "reference": build / "reference" / variant.compression,
-    }
-    for path in sources.values():
-        artifact.require(path)
+    sources = places(key, variant, build)
+    for role in SHIPPED:
+        artifact.require(sources[role])
     if artifact.manifest(sources["parity"])["parents"]["artifact"] != artifact.digest(sources["artifact"]):
         raise ArtifactError(
             f"'{sources['artifact']}' is not the artifact its verdict was measured on", next_step="run `dvc repro`"
         )
-    lineage = {
-        "converted": build / "converted" / f"{variant.compression}-{variant.target}",
-        "data": build / "data",
-        "student": build / "student",
-        "teacher": build / "teacher",
-    }
     facts = {name: verdict[name] for name in ("metrics", "reasons", "runtime", "verdict")} | _warning(verdict)
-    with artifact.writing(out, stage="release", parents=sources | lineage, params=variant, facts=facts) as temporary:
+    with artifact.writing(out, stage="release", parents=sources, params=variant, facts=facts) as temporary:
         shutil.copytree(
             sources["artifact"], temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(artifact.MANIFEST)
         )
@@ -86,6 +110,9 @@ def bundle(key: str, variant: Variant, verdict: Mapping[str, Any], build: Path, 
         shutil.copy2(build / "data" / "labels.json", temporary / "labels.json")
         _write_golden(sources["reference"], sources["parity"], temporary / "golden.npz")
         artifact.write_json(temporary / "verdict.json", {**verdict, **_warning(verdict)})
+        chain = {**sources, "verdicts": build / "verdicts.json"}
+        carry(temporary / LINEAGE, build, chain, signer.signs if signer else None)
+    close(out, *(signer or (None, None)))
 
 
 def _warning(verdict: Mapping[str, Any]) -> dict[str, str]:
@@ -110,17 +137,34 @@ def _write_golden(reference: Path, parity: Path, out: Path) -> None:
     artifact.write_arrays(out, arrays)
 
 
-def run(settings: Params, build: Path, verdicts: Path, out: Path) -> None:
+def check_lock(lock: Path, paths: Iterable[Path]) -> None:
+    """Refuse to ship what DVC did not record: an output edited together with its manifest, say.
+
+    Raises:
+        ArtifactError: names the output, and what the lock says of it.
+    """
+    for path, expected, found in locked.differences(locked.outputs(lock), paths):
+        raise ArtifactError(
+            f"'{path}' has md5 {found}, '{lock}' says {expected}", next_step=f"delete '{path}', then run `dvc repro`"
+        )
+
+
+def run(settings: Params, build: Path, verdicts: Path, lock: Path, out: Path) -> None:
     """Write the bundles that may ship, then refuse the build if a required variant is not among them.
 
     Raises:
+        ArtifactError: something that would ship is not what its stage wrote, or not what DVC recorded.
+        KeyRefused: bundles are to be signed, and the key is not there or not usable.
         ReleaseRefused: names each required variant without a passing verdict.
     """
     judged = artifact.read_json(verdicts)["variants"]
+    shipped = {key: item for key, item in settings.variants.items() if may_ship(item, judged[key]["verdict"])}
+    check_lock(lock, sorted({path for key, item in shipped.items() for path in places(key, item, build).values()}))
+    public = settings.signing.public_key
+    signer = Signer(*signing.load(public)) if public else None
     with artifact.writing(out, stage="release", parents={"verdicts": verdicts}, params=settings) as temporary:
-        for key, variant in settings.variants.items():
-            if may_ship(variant, judged[key]["verdict"]):
-                bundle(key, variant, judged[key], build, temporary / key)
+        for key, variant in shipped.items():
+            bundle(key, variant, judged[key], build, temporary / key, signer)
     refused = missing(settings.variants, judged)
     if refused:
         raise ReleaseRefused(
@@ -131,14 +175,15 @@ def run(settings: Params, build: Path, verdicts: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "out")
+    parser = cli.parser(__doc__, "build", "verdicts", "lock", "out")
     return cli.execute(
         parser,
         argv,
         lambda arguments: run(
-            params.load(Params, {"variants": "variants"}, arguments.params),
+            params.load(Params, {"signing": "signing", "variants": "variants"}, arguments.params),
             arguments.build,
             arguments.verdicts,
+            arguments.lock,
             arguments.out,
         ),
     )

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
+import yaml
 
 from stages import release
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError, ReleaseRefused
+from stages.lineage import lock
 
 VARIANT = {
     "compression": "none",
@@ -43,14 +46,24 @@ def build(tmp_path):
         parents = {"artifact": root / "artifact" / key}
         with artifact.writing(root / "parity" / key, stage="test", parents=parents) as temporary:
             artifact.write_arrays(temporary / "outputs.npz", {"probe": np.zeros((2, 2), np.float32)})
+        with artifact.writing(root / "benchmark" / key, stage="test", parents=parents) as temporary:
+            artifact.write_json(temporary / "metrics.json", {})
     return root
+
+
+def write_lock(build):
+    """What DVC would have recorded of the build as it lies there."""
+    outputs = [path.parent for path in sorted(build.rglob("manifest.json")) if "release" not in path.parts]
+    outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in outputs]
+    (build / "dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}))
 
 
 def release_with(build, verdicts, **changes):
     variants = {key: VARIANT | changes.get(key, {}) for key in verdicts}
     artifact.write_json(build / "verdicts.json", {"variants": verdicts})
-    settings = params.parse(release.Params, {"variants": variants}, "")
-    release.run(settings, build, build / "verdicts.json", build / "release")
+    settings = params.parse(release.Params, {"variants": variants, "signing": {"public_key": None}}, "")
+    write_lock(build)
+    release.run(settings, build, build / "verdicts.json", build / "dvc.lock", build / "release")
 
 
 def bundles(build):
@@ -61,9 +74,10 @@ def test_a_passing_variant_ships_with_everything_an_app_needs(build):
     release_with(build, {"a": entry("pass")})
     bundle = build / "release" / "a"
     assert {path.name for path in bundle.iterdir()} == {
-        "golden.npz", "labels.json", "manifest.json", "model.onnx", "tokenizer", "verdict.json",
+        "SHA256SUMS", "attestation.json", "golden.npz", "labels.json", "lineage", "manifest.json", "model.onnx",
+        "tokenizer", "verdict.json",
     }  # fmt: skip
-    assert artifact.problems(bundle) == []
+    assert subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=bundle).returncode == 0
     assert set(artifact.read_arrays(bundle / "golden.npz")) == {
         "artifact_logits", "attention_mask", "input_ids", "reference_logits",
     }  # fmt: skip
@@ -113,6 +127,16 @@ def test_an_artifact_altered_after_its_verdict_does_not_ship(build):
     release_with(build, {"a": entry("pass")})
     (build / "artifact/a/model.onnx").write_text("model A")
     with pytest.raises(ArtifactError, match=r"'model\.onnx' has sha256"):
+        release_with(build, {"a": entry("pass")})
+    assert (build / "release/a/model.onnx").read_text() == "model a"
+
+
+def test_an_output_edited_together_with_its_manifest_does_not_ship(build, monkeypatch):
+    release_with(build, {"a": entry("pass")})
+    with artifact.writing(build / "artifact/a", stage="test", parents={}) as temporary:
+        (temporary / "model.onnx").write_text("model A")
+    monkeypatch.setitem(globals(), "write_lock", lambda build: None)
+    with pytest.raises(ArtifactError, match=r"artifact/a' has md5 \w+\.dir, '.*dvc\.lock' says \w+\.dir"):
         release_with(build, {"a": entry("pass")})
     assert (build / "release/a/model.onnx").read_text() == "model a"
 

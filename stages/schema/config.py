@@ -14,6 +14,7 @@ from stages.schema.compression import Compression
 from stages.schema.data import Data
 from stages.schema.gate import Benchmark, Gate
 from stages.schema.model import Distill, Student, Teacher
+from stages.schema.signing import Signing
 from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, Variant
 
@@ -34,6 +35,7 @@ class Config(Section):
     variants: dict[str, Variant]
     gate: Gate
     benchmark: Benchmark
+    signing: Signing
     plan: dict[str, Any]
     conf_digest: Sha256
     params_digest: Sha256

@@ -1,0 +1,71 @@
+"""dvc.lock: what DVC recorded of every output, and whether that is what lies here.
+
+DVC knows md5 alone: of a file its own, of a directory that of a JSON listing of its files (`.dir`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.core.errors import ArtifactError
+
+LOCK = Path("dvc.lock")
+
+
+def outputs(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
+    """Return path → DVC's entry (`md5`, `size`, for a directory `nfiles`; `stage` added) of every output.
+
+    Raises:
+        ArtifactError: there is no lock, or it is damaged.
+    """
+    try:
+        tree = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        return {
+            out["path"]: {**out, "stage": name}
+            for name, stage in tree["stages"].items()
+            for out in stage.get("outs", [])
+        }
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"cannot read '{lock}': {error}", next_step="run `dvc repro`") from error
+
+
+def md5(path: Path) -> str:
+    """Return what DVC would record of a file or directory."""
+    if path.is_file():
+        return _md5_of_file(path)
+    files = sorted(item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file())
+    return listing_md5([{"md5": _md5_of_file(path / name), "relpath": name} for name in files])
+
+
+def listing_md5(entries: Iterable[Mapping[str, str]]) -> str:
+    """Return a directory's md5 from those of its files."""
+    ordered = sorted(entries, key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(ordered, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def differences(recorded: Mapping[str, Mapping[str, Any]], paths: Iterable[Path]) -> Iterator[tuple[Path, str, str]]:
+    """Yield path, expected and found md5 of every output that is not what the lock says."""
+    for path in paths:
+        expected = recorded.get(path.as_posix(), {}).get("md5", "no entry")
+        found = md5(path)
+        if found != expected:
+            yield path, expected, found
+
+
+def cache_directory() -> Path:
+    """Return the cache that DVC uses here, whichever of its config files says so."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return Path(repo.cache.local.path).parent.parent
+
+
+def _md5_of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
