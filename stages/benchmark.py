@@ -8,9 +8,7 @@ Why: a fresh process that only runs the artifact is what an app pays; the finger
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,8 @@ from stages.core.errors import ArtifactError
 from stages.core.params import Section
 from stages.measure import statistics
 from stages.schema.gate import Benchmark
-from stages.targets import registry, worker
+from stages.targets import registry
+from stages.targets.timing import time_artifact
 
 
 class Params(Section):
@@ -46,25 +45,6 @@ def summarise(samples: dict[str, NDArray[np.float64]], confidence: float) -> dic
             key = f"{prefix}_p{percent}_ms"
             values[key], intervals[key] = statistics.bootstrap_quantile(samples[kind], percent / 100, confidence)
     return {"values": {**values, "n": len(samples["true_length"])}, "intervals": intervals}
-
-
-def time_artifact(target: str, artifact_dir: Path, inputs: Path, settings: Benchmark) -> dict[str, Any]:
-    """Run the worker in a process of its own.
-
-    Raises:
-        ArtifactError: the worker failed; its last line is quoted.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        receipt = Path(scratch) / "samples.json"
-        command = [sys.executable, "-m", worker.__name__, "--target", target, "--json", str(receipt)]
-        command += ["--artifact", str(artifact_dir), "--inputs", str(inputs)]
-        for name in ("threads", "warmup", "repetitions", "utterances"):
-            command += [f"--{name}", str(getattr(settings, name))]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ArtifactError(f"'{artifact_dir}' cannot be timed: {last}")
-        return dict(artifact.read_json(receipt))
 
 
 def run(

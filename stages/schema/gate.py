@@ -10,6 +10,8 @@ from stages.core.params import Section
 from stages.measure import metrics
 
 Count = Annotated[int, Field(ge=1)]
+Drop = Annotated[float, Field(ge=0, lt=1)]
+Ratio = Annotated[float, Field(ge=1)]
 
 REFERENCE_METRICS = ("accuracy", "non_finite_count")
 
@@ -35,6 +37,17 @@ class Threshold(Section):
         return self
 
 
+class Baseline(Section):
+    """A released build that no variant may fall behind, and by how much it may."""
+
+    bundles: Annotated[str, Field(min_length=1)]
+    """Directory of bundles: `build/release` of that build."""
+    size_ratio: Ratio
+    accuracy_drop: Drop
+    agreement_drop: Drop
+    latency_ratio: Ratio
+
+
 class Gate(Section):
     """Thresholds: a floor for the reference itself, what every artifact must meet, and one list per precision."""
 
@@ -44,6 +57,7 @@ class Gate(Section):
     every: Annotated[list[Threshold], Field(min_length=1)]
     """Of every artifact, whatever its precision."""
     precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
+    baseline: Baseline | None
 
     @model_validator(mode="after")
     def _reference_is_judged_by_what_it_has(self) -> Gate:

@@ -43,7 +43,7 @@ def derive(tree: Tree) -> dict[str, Any]:
         tree: the composed configuration, without `plan`.
 
     Returns:
-        `data` and `teacher` (what outside file a stage depends on), and for `foreach`: `compressions` (C),
+        `baseline`, `data` and `teacher` (what outside file a stage depends on), and for `foreach`: `compressions` (C),
         `conversions` (C-T) and `variants` (V), each a mapping from key to the fields dvc.yaml interpolates.
 
     Raises:
@@ -70,12 +70,18 @@ def derive(tree: Tree) -> dict[str, Any]:
             "precision": variant["precision"],
         }
     return {
+        "baseline": _baseline(tree.get("gate") or {}),
         "compressions": compressions,
         "conversions": conversions,
         "data": _sources(tree["data"]),
         "teacher": {"source": _teacher_source(tree["teacher"])},
         "variants": variants,
     }
+
+
+def _baseline(gate: Tree) -> str:
+    """Name the bundles that no variant may fall behind; DVC wants a path where there are none, so code stands in."""
+    return str((gate.get("baseline") or {}).get("bundles", "stages/judging/__init__.py"))
 
 
 def _executor(target: str) -> str:

@@ -1,0 +1,139 @@
+"""Compare a variant with the same variant of an earlier release, and say where it fell behind.
+
+A change counts when it is beyond its bound and more than noise: answers are paired where both builds have the same
+test split, rates compared by their 95 % intervals where they have not, and a latency that looks worse is measured
+again, old and new in turns (`stages.targets.timing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core import artifact
+from stages.judging.answers import right
+from stages.measure.statistics import paired_difference
+from stages.schema.gate import Baseline
+
+Entry = Mapping[str, Any]
+Answers = NDArray[np.int64]
+LATENCY = "latency_p50_ms"
+
+
+@dataclass(frozen=True)
+class Released:
+    """A bundle of an earlier release.
+
+    Attributes:
+        path: the bundle.
+        entry: its verdict: `metrics`, `intervals`, `host`.
+        data: sha256 of the manifest of the data it was built from.
+        answers: [n] its classes on that data's test split, None where it was not run.
+    """
+
+    path: Path
+    entry: Entry
+    data: str
+    answers: Answers | None
+
+
+def read_released(bundles: Path, key: str) -> Released | None:
+    """Read the bundle of a variant, None where that release had none.
+
+    Raises:
+        ArtifactError: the release or the bundle is missing, incomplete or altered.
+    """
+    artifact.require(bundles)
+    path = bundles / key
+    if not path.is_dir():
+        return None
+    return Released(
+        path,
+        artifact.read_json(artifact.require(path) / "verdict.json"),
+        artifact.manifest(path)["parents"]["data"],
+        artifact.read_arrays(path / "golden.npz").get("test_answers"),
+    )
+
+
+def regressions(
+    old: Released, new: Entry, bounds: Baseline, data: str, answers: Answers | None, labels: Answers
+) -> list[str]:
+    """Return where a variant is worse than its released predecessor by more than `bounds` and more than noise.
+
+    Args:
+        old: what was released.
+        new: the variant's `metrics` and `intervals`.
+        bounds: how far it may fall behind.
+        data: sha256 of the manifest of the data it was built from.
+        answers: [n] its classes on the test split, None where it was not run.
+        labels: [n] right answers, -1 unknown.
+    """
+    found = []
+    before, after = (entry["metrics"]["size_bytes"] for entry in (old.entry, new))
+    if after > bounds.size_ratio * before:
+        found.append(
+            f"size {before * 1e-6:.3g} → {after * 1e-6:.3g} MB, {after / before:.3g} times, "
+            f"at most {bounds.size_ratio:g}"
+        )
+    if answers is not None and old.answers is not None and old.data == data:
+        found += _paired_drop(right(old.answers, labels), right(answers, labels), bounds.accuracy_drop)
+    else:
+        found += _drop("accuracy", old.entry, new, bounds.accuracy_drop)
+    found += _drop("top1_agreement", old.entry, new, bounds.agreement_drop)
+    return [f"regression against '{old.path}': {what}" for what in found]
+
+
+def slowdown(
+    old: Released, new: Entry, bounds: Baseline, host: Mapping[str, Any], retime: Callable[[], Sequence[float]]
+) -> list[str]:
+    """Return that a variant became slower, where it did.
+
+    Latencies of one host are compared as they were recorded; where that leaves a doubt, or the release was timed
+    elsewhere, both are timed again in turns. Slower is what is beyond the bound in every turn: of five that happens
+    by chance once in 32 to an artifact exactly at the bound.
+
+    Args:
+        old: what was released.
+        new: the variant's `metrics` and `intervals`.
+        bounds: how far it may fall behind.
+        host: fingerprint of this host.
+        retime: times both in turns; new over old, one ratio of medians per turn.
+    """
+    if LATENCY not in new["metrics"] or LATENCY not in old.entry["metrics"]:
+        return []
+    before, after = (entry["metrics"][LATENCY] for entry in (old.entry, new))
+    if old.entry["host"] == host and after <= bounds.latency_ratio * before:
+        return []
+    ratios = retime()
+    if min(ratios) <= bounds.latency_ratio:
+        return []
+    return [
+        f"regression against '{old.path}': p50 latency {min(ratios):.3g} to {max(ratios):.3g} times, timed "
+        f"{len(ratios)} times in turns, at most {bounds.latency_ratio:g}"
+    ]
+
+
+def _paired_drop(before: NDArray[np.bool_], after: NDArray[np.bool_], bound: float) -> list[str]:
+    drop, (low, high) = paired_difference(before, after)
+    if drop <= bound or low <= 0:
+        return []
+    return [
+        f"accuracy {before.mean():.4f} → {after.mean():.4f}, {drop:.4f} less [{low:.4f}, {high:.4f}] on the same "
+        f"{len(before)} utterances, at most {bound:g}"
+    ]
+
+
+def _drop(name: str, old: Entry, new: Entry, bound: float) -> list[str]:
+    """Compare a rate by its intervals; nothing where one of the two was not measured."""
+    if name not in old["metrics"] or name not in new["metrics"]:
+        return []
+    before, after = old["metrics"][name], new["metrics"][name]
+    disjoint = new["intervals"][name][1] < old["intervals"][name][0]
+    if before - after <= bound or not disjoint:
+        return []
+    return [f"{name} {before:.4f} → {after:.4f}, intervals apart, at most {bound:g} less"]

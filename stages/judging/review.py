@@ -1,0 +1,102 @@
+"""Add to the verdicts what shows only beside something else: a parent, a released predecessor, another host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.core import artifact
+from stages.judging import host_truth
+from stages.judging.answers import read_answers, read_labels, right
+from stages.judging.dominated import dominated, parents
+from stages.judging.regression import read_released, regressions, slowdown
+from stages.schema.gate import Baseline, Benchmark
+from stages.schema.variant import Float, Precision, Variant
+from stages.targets.onnx_cpu.saturation import saturating_sums
+from stages.targets.timing import time_in_turns
+
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+def review(
+    entries: Entries,
+    variants: Mapping[str, Variant],
+    precisions: Mapping[str, Precision],
+    baseline: Baseline | None,
+    benchmark: Benchmark,
+    build: Path,
+) -> dict[str, Any]:
+    """Return the verdicts with `dominated` (why, or empty) and `notes`, failing those that fell behind a release.
+
+    Args:
+        entries: what each variant's own measurements say of it.
+        variants: the chosen variants.
+        precisions: what their precisions mean.
+        baseline: the release to compare with, if any.
+        benchmark: how latency is measured.
+        build: directory of all stage outputs.
+
+    Raises:
+        ArtifactError: the release is missing or altered, or its artifact cannot be timed.
+    """
+    host = artifact.read_json(build / "host.json")
+    parent = parents(variants, precisions)
+    reviewed = {}
+    for key, entry in entries.items():
+        found = dict(entry)
+        found["dominated"] = _dominated(build, entries, key, parent[key]) if key in parent else ""
+        found["notes"] = _notes(build, key, entry, precisions[variants[key].precision], host)
+        if baseline:
+            missing, fallen = _fallen(build, key, entry, baseline, benchmark, host)
+            found["notes"] += missing
+            found["reasons"] = [*entry["reasons"], *fallen]
+            found["verdict"] = "fail" if fallen else entry["verdict"]
+        reviewed[key] = found
+    return reviewed
+
+
+def _dominated(build: Path, entries: Entries, key: str, parent: str) -> str:
+    answers, others = read_answers(build, key), read_answers(build, parent)
+    if answers is None or others is None:
+        return ""
+    labels = read_labels(build, entries[key]["compression"])
+    return dominated(entries[key], right(answers, labels), parent, entries[parent], right(others, labels))
+
+
+def _notes(build: Path, key: str, entry: Mapping[str, Any], precision: Precision, host: Mapping[str, Any]) -> list[str]:
+    clipped = sums = 0
+    if entry["runtime"] == host_truth.ONNX and not isinstance(precision, Float):
+        probe = artifact.read_arrays(build / "reference" / entry["compression"] / "probe.npz")
+        clipped, sums = saturating_sums(build / "artifact" / key / "model.onnx", probe)
+    isa = host["cpu_isa"].split()
+    return host_truth.notes(entry["runtime"], machine=host["machine"], isa=isa, clipped=clipped, sums=sums)
+
+
+def _fallen(
+    build: Path,
+    key: str,
+    entry: Mapping[str, Any],
+    baseline: Baseline,
+    benchmark: Benchmark,
+    host: Mapping[str, Any],
+) -> tuple[list[str], list[str]]:
+    """Return why a variant was not compared with the release, and where it fell behind it."""
+    bundles = Path(baseline.bundles)
+    old = read_released(bundles, key)
+    if old is None:
+        return [f"not compared with '{bundles}': it has no bundle of this variant"], []
+    directory = build / "artifact" / key
+    inputs = build / "reference" / entry["compression"] / "probe.npz"
+    fallen = regressions(
+        old,
+        entry,
+        baseline,
+        artifact.digest(build / "data"),
+        read_answers(build, key),
+        read_labels(build, entry["compression"]),
+    )
+    fallen += slowdown(
+        old, entry, baseline, host, lambda: time_in_turns(entry["target"], old.path, directory, inputs, benchmark)
+    )
+    return [], fallen
