@@ -1,13 +1,16 @@
 """Measure the Core ML executor: speed beside torch eager, and quality of every precision on real test items.
 
-`python -m benchmarks.coreml_executor speed` and
-`python -m benchmarks.coreml_executor quality CHECKPOINT DATA_FULL_JSON` print the tables of docs/coreml.md.
+`python -m benchmarks.coreml_executor speed`, `... batch DATA_FULL_JSON` and `... quality CHECKPOINT DATA_FULL_JSON`
+print the tables of docs/coreml.md. Times of the first two are CPU times of this process, so that other work on the
+host is left out but for what it takes of the caches.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import itertools
 import json
 import os
 import statistics
@@ -24,10 +27,13 @@ import numpy.typing as npt
 from stages.coreml import LABEL, open_program
 from stages.coreml.audit import audit
 from stages.coreml.calibration import standing_in_for_predict
+from stages.coreml.executor import MODES, Mode
 
 Array = npt.NDArray[Any]
 SIZES = {"2 layers x 128": (2, 128), "4 layers x 256": (4, 256)}
 LENGTH = 32
+LENGTHS = [16, 32]
+"""Of a package with enumerated shapes."""
 MASK_CONSTANT = 1e4
 
 
@@ -37,7 +43,7 @@ def _module(model: Any) -> Any:
     return ExportModule(model, MASK_CONSTANT).eval()
 
 
-def _converted(module: Any, precision: str) -> Any:
+def _converted(module: Any, precision: str, lengths: Sequence[int] = (LENGTH,)) -> Any:
     import torch
 
     from stages.targets.coreml_metal import toolchain
@@ -46,7 +52,7 @@ def _converted(module: Any, precision: str) -> Any:
     example = tuple(torch.ones(1, LENGTH, dtype=torch.int32) for _ in range(2))
     with torch.no_grad():
         traced = torch.jit.trace(module, example, check_trace=False)
-    return toolchain.build(traced, [LENGTH], "iOS18", precision, None)
+    return toolchain.build(traced, lengths, "iOS18", precision, None)
 
 
 def _random_bert(layers: int, width: int) -> Any:
@@ -66,38 +72,89 @@ def _random_bert(layers: int, width: int) -> Any:
     return BertForSequenceClassification(config).eval()
 
 
-def median_ms(function: Callable[[], Any], repeats: int) -> float:
-    """Median time of a call in milliseconds, after three calls to warm up."""
-    for _ in range(3):
-        function()
-    times = []
+def cpu_ms(function: Callable[[], Any]) -> float:
+    """CPU time of one call in milliseconds."""
+    started = time.process_time()
+    function()
+    return (time.process_time() - started) * 1e3
+
+
+def medians(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median CPU time of each function in milliseconds, in turn, each timed call after one that fills the caches."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times) * 1e3
+        for name, function in functions.items():
+            function()
+            times[name].append(cpu_ms(function))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _inputs(length: int) -> dict[str, Array]:
+    return {key: np.ones((1, length), np.int32) for key in ("input_ids", "attention_mask")}
+
+
+def _eager(module: Any, inputs: Mapping[str, Array]) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        return module(*(torch.from_numpy(value) for value in inputs.values()))
 
 
 def speed(folder: Path, repeats: int) -> Iterator[str]:
-    """Yield lines of the speed table: one thread, one utterance of 32 tokens."""
+    """Yield lines of the speed table: one thread, one utterance that fills its shape."""
     import torch
 
     torch.set_num_threads(1)
-    yield "| encoder | precision | mode | executor ms | torch eager ms | ratio |"
-    yield "|---|---|---|---|---|---|"
+    yield "| encoder | program | tokens | mode | opening ms | executor ms | torch eager ms | ratio |"
+    yield "|---|---|---|---|---|---|---|---|"
     for name, size in SIZES.items():
         module = _module(_random_bert(*size))
-        inputs = {key: np.ones((1, LENGTH), np.int32) for key in ("input_ids", "attention_mask")}
-        tensors = [torch.from_numpy(value) for value in inputs.values()]
-        with torch.no_grad():
-            eager = median_ms(lambda: module(*tensors), repeats)  # noqa: B023 (called at once)
-        for precision in ("FLOAT32", "FLOAT16"):
-            package = folder / f"{size[0]}-{precision}.mlpackage"
-            _converted(module, precision).save(str(package))
+        for precision, lengths in itertools.product(("FLOAT32", "FLOAT16"), ([LENGTH], LENGTHS)):
+            package = folder / f"{size[0]}-{precision}-{len(lengths)}.mlpackage"
+            _converted(module, precision, lengths).save(str(package))
+            opening = statistics.median(cpu_ms(lambda: open_program(package)) for _ in range(5))  # noqa: B023
             program = open_program(package)
-            for mode in ("exact",) if precision == "FLOAT32" else ("exact", "declared", "native"):
-                ours = median_ms(lambda: program.run(inputs, mode), repeats)  # type: ignore[arg-type]  # noqa: B023
-                yield f"| {name} | {precision} | {mode} | {ours:.2f} | {eager:.2f} | {ours / eager:.2f} |"
+            modes: tuple[Mode, ...] = MODES if precision == "FLOAT16" and len(lengths) == 1 else ("exact",)
+            for length, mode in itertools.product(lengths, modes):
+                inputs = _inputs(length)
+                functions = {
+                    "ours": functools.partial(program.run, inputs, mode),
+                    "eager": functools.partial(_eager, module, inputs),
+                }
+                found = medians(functions, repeats)
+                yield (
+                    f"| {name} | {precision.lower()}, {' or '.join(map(str, lengths))} | {length} | {mode} "
+                    f"| {opening:.0f} | {found['ours']:.2f} | {found['eager']:.2f} "
+                    f"| {found['ours'] / found['eager']:.2f} |"
+                )
+
+
+def batch(data: Path, folder: Path) -> Iterator[str]:
+    """Yield lines of the batch table: every in-scope test item by itself, through a fresh 4-layer encoder.
+
+    Only the items' lengths are used: words and the two tokens around them. torch runs them unpadded, the executor
+    padded to the next of its shapes.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    module = _module(_random_bert(*SIZES["4 layers x 256"]))
+    package = folder / "batch.mlpackage"
+    _converted(module, "FLOAT16", LENGTHS).save(str(package))
+    program = open_program(package)
+    words = [min(len(text.split()) + 2, LENGTH) for text, _ in json.loads(data.read_text())["test"]]
+    totals = dict.fromkeys(("torch eager", *MODES[:2]), 0.0)
+    for count in words:
+        padded = _inputs(next(length for length in LENGTHS if count <= length))
+        totals["torch eager"] += cpu_ms(functools.partial(_eager, module, _inputs(count)))
+        for mode in MODES[:2]:
+            totals[mode] += cpu_ms(functools.partial(program.run, padded, mode))
+    yield f"{len(words)} items of {statistics.mean(words):.1f} tokens on average, 4 layers x 256, fp16"
+    yield ""
+    yield "| | CPU seconds | ratio |"
+    yield "|---|---|---|"
+    for name, milliseconds in totals.items():
+        yield f"| {name} | {milliseconds / 1e3:.1f} | {milliseconds / totals['torch eager']:.2f} |"
 
 
 def variants(fp16: Any, package: Path, samples: Sequence[Mapping[str, Array]]) -> Iterator[tuple[str, Any]]:
@@ -184,22 +241,24 @@ def _accuracy(logits: Array, labels: Array) -> float:
 
 
 def main(argv: list[str]) -> int:
-    """Print one of the two tables."""
+    """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("speed").add_argument("--repeats", type=int, default=100)
+    commands.add_parser("speed").add_argument("--repeats", type=int, default=50)
+    commands.add_parser("batch").add_argument("data", type=Path)
     measured = commands.add_parser("quality")
     measured.add_argument("checkpoint", type=Path)
     measured.add_argument("data", type=Path)
     arguments = parser.parse_args(argv)
     os.environ["TQDM_DISABLE"] = "1"
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(BrokenPipeError):
-        lines = (
-            speed(Path(folder), arguments.repeats)
-            if arguments.command == "speed"
-            else quality(arguments.checkpoint, arguments.data, Path(folder))
-        )
-        for line in lines:
+    with tempfile.TemporaryDirectory() as name, contextlib.suppress(BrokenPipeError):
+        folder = Path(name)
+        tables = {
+            "speed": lambda: speed(folder, arguments.repeats),
+            "batch": lambda: batch(arguments.data, folder),
+            "quality": lambda: quality(arguments.checkpoint, arguments.data, folder),
+        }
+        for line in tables[arguments.command]():
             print(line, flush=True)
     return 0
 

@@ -39,7 +39,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep up to 32 MiB of freed arrays for the next run.
 
     It returns arrays of 128 KiB and more to the system as they are freed, and fetches them again: 450 page faults in
-    each run of a 4-layer x 256 encoder, an eighth of its time. Freeing one larger array, whose pages are never
+    each run of a 4-layer x 256 encoder, a sixth of its time. Freeing one larger array, whose pages are never
     touched, raises that threshold (`man mallopt`, M_MMAP_THRESHOLD).
     """
     np.empty(16 << 20, np.uint8)
