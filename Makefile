@@ -4,6 +4,10 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Tiny models lose more to thread hand-over than they gain from a second core.
 export OMP_NUM_THREADS ?= 1
+# Tools that a target runs without `stages`: the MLflow UI, DVC outside this repository's .dvc/config.
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
 INSTALLED := .venv/installed
 
 help:  ## list the targets

@@ -18,15 +18,6 @@ from stages.core.errors import TinsmithError
 from stages.core.params import PARAMS_FILE
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Set before any library is imported: nothing phones home, nothing asks a hub unless a stage means to.
-QUIET_ENVIRONMENT = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 
 
 def parser(doc: str | None, *paths: str) -> argparse.ArgumentParser:
@@ -63,8 +54,6 @@ def execute(
         A defect in Tinsmith itself keeps its traceback.
     """
     arguments = built.parse_args(argv)
-    for name, value in QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     started, began = time.perf_counter(), datetime.now(UTC)
     try:
         body(arguments)
