@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
@@ -124,7 +126,7 @@ def _warning(verdict: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _write_golden(reference: Path, parity: Path, out: Path) -> None:
-    """Probe inputs with the reference's and the artifact's logits, for a check on the device.
+    """Probe inputs with the reference's and the artifact's logits, for a check on the device, and its test answers.
 
     Token ids only: no text leaves the build.
     """
@@ -134,6 +136,9 @@ def _write_golden(reference: Path, parity: Path, out: Path) -> None:
     arrays["reference_logits"] = probe["logits"]
     if "probe" in outputs:
         arrays["artifact_logits"] = outputs["probe"]
+    if "test" in outputs:
+        # What the gate of a later build pairs its answers with.
+        arrays["test_answers"] = outputs["test"].argmax(axis=-1).astype(np.int32)
     artifact.write_arrays(out, arrays)
 
 

@@ -45,7 +45,8 @@ def build(tmp_path):
             (temporary / "model.onnx").write_text(f"model {key}")
         parents = {"artifact": root / "artifact" / key}
         with artifact.writing(root / "parity" / key, stage="test", parents=parents) as temporary:
-            artifact.write_arrays(temporary / "outputs.npz", {"probe": np.zeros((2, 2), np.float32)})
+            outputs = {"probe": np.zeros((2, 2), np.float32), "test": np.eye(2, dtype=np.float32)}
+            artifact.write_arrays(temporary / "outputs.npz", outputs)
         with artifact.writing(root / "benchmark" / key, stage="test", parents=parents) as temporary:
             artifact.write_json(temporary / "metrics.json", {})
     return root
@@ -79,8 +80,9 @@ def test_a_passing_variant_ships_with_everything_an_app_needs(build):
     }  # fmt: skip
     assert subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=bundle).returncode == 0
     assert set(artifact.read_arrays(bundle / "golden.npz")) == {
-        "artifact_logits", "attention_mask", "input_ids", "reference_logits",
+        "artifact_logits", "attention_mask", "input_ids", "reference_logits", "test_answers",
     }  # fmt: skip
+    assert artifact.read_arrays(bundle / "golden.npz")["test_answers"].tolist() == [0, 1]
     manifest = artifact.manifest(bundle)
     assert manifest["parents"]["artifact"] == artifact.digest(build / "artifact" / "a")
     assert set(manifest["parents"]) >= {"artifact", "compressed", "converted", "data", "student", "teacher"}
