@@ -46,7 +46,7 @@ def read_released(bundles: Path, key: str) -> Released | None:
     """Read the bundle of a variant, None where that release had none.
 
     Raises:
-        ArtifactError: the release or the bundle is missing, incomplete or altered.
+        ArtifactError: the release is missing, incomplete or altered.
     """
     artifact.require(bundles)
     path = bundles / key
@@ -54,7 +54,7 @@ def read_released(bundles: Path, key: str) -> Released | None:
         return None
     return Released(
         path,
-        artifact.read_json(artifact.require(path) / "verdict.json"),
+        artifact.read_json(path / "verdict.json"),
         artifact.manifest(path)["parents"]["data"],
         artifact.read_arrays(path / "golden.npz").get("test_answers"),
     )
