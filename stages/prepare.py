@@ -19,6 +19,7 @@ from stages.core.params import Section
 from stages.data import sources
 from stages.data.baseline import measure_baseline
 from stages.data.splits import SPLITS, Example, Splits, carve_all, check, remove_duplicates
+from stages.data.synthetic import invent
 from stages.schema.data import Data
 from stages.schema.task import Task
 
@@ -45,6 +46,9 @@ def split(raw: Splits, data: Data) -> tuple[Splits, dict[str, object]]:
     check(raw)
     distinct, duplicates = remove_duplicates(raw)
     carved = carve_all(distinct, calibration_size=data.calibration_size, probe_size=data.probe_size, seed=data.seed)
+    if data.probe == "synthetic":
+        real = (example.text for examples in raw.values() for example in examples)
+        carved["probe"] = invent(carved["train"], real, data.probe_size, data.seed)
     return carved, duplicates
 
 

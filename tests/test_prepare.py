@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from stages import prepare
-from stages.core import artifact
+from stages.core import artifact, splits
 from stages.core.errors import ConfigError
 from stages.core.params import parse
 from stages.data.splits import SPLITS, normalise
@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TASK = {"name": "classify", "max_length": 32, "sequence_lengths": [16, 32]}
 EMBEDDED = {
     "kind": "embedded", "licence": "Apache-2.0", "seed": 1, "calibration_size": 29, "probe_size": 10,
+    "probe": "validation",
     "train_size": 700, "validation_size": 120, "test_size": 150, "typo_rate": 0.1,
 }  # fmt: skip
 
@@ -28,7 +29,7 @@ def jsonl_settings(directory, train, validation, test):
         lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
         (directory / f"{name}.jsonl").write_text("\n".join(lines))
     data = {
-        "kind": "jsonl", "licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1,
+        "kind": "jsonl", "licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "probe": "validation",
         "text_column": "text", "label_column": "label",
         **{name: str(directory / f"{name}.jsonl") for name in ("train", "validation", "test")},
     }  # fmt: skip
@@ -53,6 +54,17 @@ def test_the_output_is_what_the_contract_says(written):
     assert all(set(row) == {"text", "label"} for row in rows_of(written, "test"))
     labels = json.loads((written / "labels.json").read_text())
     assert labels == sorted({row["label"] for row in rows_of(written, "train")})
+
+
+def test_a_synthetic_probe_carries_nobodys_text_and_no_label(written, tmp_path):
+    prepare.run(settings(probe="synthetic"), tmp_path / "data")
+    probe = rows_of(tmp_path / "data", "probe")
+    real = {normalise(row["text"]) for split in SPLITS for row in rows_of(written, split)}
+    assert len({normalise(row["text"]) for row in probe} - real) == len(probe) == 10
+    assert {row["label"] for row in probe} == {None}
+    assert splits.read_split(tmp_path / "data", "probe").labels.tolist() == [splits.UNKNOWN] * 10
+    for split in set(SPLITS) - {"probe"}:
+        assert rows_of(tmp_path / "data", split) == rows_of(written, split)
 
 
 def test_the_five_splits_have_the_sizes_asked_for_and_no_text_in_common(written):

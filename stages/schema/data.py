@@ -18,6 +18,8 @@ class _Data(Section):
     """Utterances taken out of train for activation ranges; never seen in training or test."""
     probe_size: Count
     """Utterances taken out of validation for parity; never seen in training or test."""
+    probe: Literal["validation", "synthetic"]
+    """What they are: those utterances, or texts made up in their place. Bundles carry their token ids."""
     licence: str
     """SPDX identifier or name of the data's licence, for the lineage."""
 

@@ -10,7 +10,7 @@ from stages.schema.data import Clinc150
 
 
 def load(path):
-    common = {"licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1}
+    common = {"licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "probe": "validation"}
     return clinc150.load(Clinc150(kind="clinc150", path=str(path), **common))
 
 

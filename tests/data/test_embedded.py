@@ -15,6 +15,7 @@ from stages.schema.data import Embedded
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "kind": "embedded", "licence": "Apache-2.0", "seed": 1, "calibration_size": 8, "probe_size": 8,
+    "probe": "validation",
     "train_size": 650, "validation_size": 116, "test_size": 290, "typo_rate": 0.1,
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ def write_splits(directory, suffix, contents):
 
 def load(directory, kind, text="text", label="label"):
     names = {name: str(directory / f"{name}.{kind}") for name in ("train", "validation", "test")}
-    common = {"licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1}
+    common = {"licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "probe": "validation"}
     return files.load(Files(kind=kind, text_column=text, label_column=label, **names, **common))
 
 

@@ -15,7 +15,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def load(path, **changes):
     settings = {
         "kind": "hub", "licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "revision": None,
-        "train": "train", "validation": "validation", "test": "test", "text_column": "text", "label_column": "label",
+        "probe": "validation", "train": "train", "validation": "validation", "test": "test",
+        "text_column": "text", "label_column": "label",
     }  # fmt: skip
     return hub.load(Hub(path=str(path), **(settings | changes)))
 
