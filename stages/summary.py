@@ -56,8 +56,9 @@ def run(verdicts: Path, report: Path, code: int) -> None:
         table.add_row(*row(key, entries[key]))
     console.print(table)
     for key in sorted(entries):
-        for reason in entries[key]["reasons"]:
-            console.print(f"{key}: {reason}", highlight=False, soft_wrap=True, markup=False)
+        dominated = entries[key]["dominated"]
+        for said in [*entries[key]["reasons"], *([f"dominated, {dominated}"] if dominated else [])]:
+            console.print(f"{key}: {said}", highlight=False, soft_wrap=True, markup=False)
     if report.is_file():
         console.print(f"report  {report}\nMLflow  run `make ui`", highlight=False)
 

@@ -28,6 +28,8 @@ VARIANTS = {
     "onnx-cpu-late": ("none", "onnx-cpu", "fp16", "not_measured"),
 }
 REASONS = {"fail": ["top1_agreement value 0.5 < 0.99 fraction"], "not_measured": ["the host has no such runtime"]}
+DOMINATED = "no better than 'onnx-cpu-fp32' on any axis measured here: 2.00 MB against 1.00"
+NOTE = "interpreted in numpy: Apple's runtime may round otherwise"
 UTTERANCE = "zanzibar umbrella quotation"
 SECRET = "hunter2-planted-token"
 PARAMS = {"data": {"kind": "clinc150", "seed": 1}, "precisions": {"fp32": {"kind": "float"}}, "gate": {"x": 1}}
@@ -65,8 +67,10 @@ def verdict_of(key):
     compression, target, precision, verdict = VARIANTS[key]
     entry = {
         "compression": compression,
+        "dominated": DOMINATED if key == "onnx-cpu-int8" else "",
         "intervals": {},
         "metrics": {"size_bytes": 1000},
+        "notes": [NOTE] if target == "coreml-metal" else [],
         "precision": precision,
         "reasons": REASONS.get(verdict, []),
         "runtime": None if verdict == "not_measured" else RUNTIMES[target],
@@ -224,6 +228,14 @@ def test_no_latency_is_described_without_the_verdict_beside_it(build):
         variant(build, "onnx-cpu-int8")
     )
     assert "(fail)" in wording.run_name(variant(build, "onnx-cpu-int8"))
+
+
+def test_dominated_and_notes_stand_under_the_verdict(build):
+    assert f"- dominated: {DOMINATED}" in wording.headline(variant(build, "onnx-cpu-int8"))
+    assert f"- {NOTE}" in wording.headline(variant(build, "coreml-metal-fp16"))
+    assert "dominated" not in wording.headline(variant(build, "onnx-cpu-fp32"))
+    assert store._tags(variant(build, "onnx-cpu-int8"))["dominated"] == DOMINATED
+    assert not {"dominated", "notes"} & set(store._tags(variant(build, "onnx-cpu-fp32")))
 
 
 def test_an_interpreted_artifact_is_loud_about_it(build):

@@ -33,6 +33,8 @@ class Line:
         timing: why it has no latency, or empty.
         values: metric → number, only what was measured.
         intervals: metric → interval.
+        dominated: why its parent is the better choice on this host, or empty.
+        notes: where the measured numbers are not the device's.
         required: whether the release is refused without its pass.
     """
 
@@ -46,6 +48,8 @@ class Line:
     timing: str
     values: dict[str, float]
     intervals: dict[str, list[float]]
+    dominated: str
+    notes: list[str]
     required: bool
 
     @property
@@ -176,6 +180,8 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
                 timing=entry["timing"],
                 values=entry["metrics"],
                 intervals=entry["intervals"],
+                dominated=entry["dominated"],
+                notes=entry["notes"],
                 required=variant.required,
             )
         )

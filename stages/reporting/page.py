@@ -97,6 +97,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         ],
         "graph": graph.graph(evidence.lineage, {line.key: line for line in lines}, _names(evidence)),
         "untimed": _untimed(lines),
+        "notes": _notes(lines),
         "runtimes": _runtimes(lines),
         "style": Markup(style),  # noqa: S704 (ours, and the policy's hash covers exactly these bytes)
         "script": Markup(script),  # noqa: S704
@@ -188,6 +189,15 @@ def _untimed(lines: Sequence[Line]) -> Mapping[str, list[str]]:
         if "latency_p50_ms" not in line.values:
             reasons.setdefault(line.timing or "no reason was recorded", []).append(line.key)
     return reasons
+
+
+def _notes(lines: Sequence[Line]) -> Mapping[str, list[str]]:
+    """Note → variants that carry it."""
+    notes: dict[str, list[str]] = {}
+    for line in lines:
+        for note in line.notes:
+            notes.setdefault(note, []).append(line.key)
+    return notes
 
 
 def _runtimes(lines: Sequence[Line]) -> list[dict[str, Any]]:

@@ -225,6 +225,8 @@ def _tags(variant: Variant) -> dict[str, str]:
         "runtime": verdict["runtime"] or "none",
         **{key: text[:PARAM_LIMIT] for key, text in {
             "reasons": "; ".join(verdict["reasons"]),
+            "dominated": verdict["dominated"],
+            "notes": "; ".join(verdict["notes"]),
             "no_latency": "" if "latency_p50_ms" in verdict["metrics"] else verdict["timing"],
             "host": variant.host,
             "tools": variant.tools,

@@ -34,7 +34,7 @@ def build_name(build: Build) -> str:
 
 
 def headline(variant: Variant) -> str:
-    """Say the verdict, what executed the artifact, and why the verdict is not a pass."""
+    """Say the verdict, what executed the artifact, why it is not a pass, and what else to know before choosing it."""
     verdict, runtime = variant.verdict["verdict"], variant.verdict["runtime"]
     said = f"**{PLAIN[verdict].upper()}**: {MEANING[verdict]}."
     if runtime == INTERPRETED:
@@ -44,7 +44,9 @@ def headline(variant: Variant) -> str:
         )
     else:
         said += f" Executed by `{runtime}`." if runtime else " Nothing executed it."
-    return said + "".join(f"\n- {reason}" for reason in variant.verdict["reasons"])
+    beside = [f"dominated: {variant.verdict['dominated']}"] if variant.verdict["dominated"] else []
+    lines = [*variant.verdict["reasons"], *beside, *variant.verdict["notes"]]
+    return said + "".join(f"\n- {line}" for line in lines)
 
 
 def measured(variant: Variant) -> str:

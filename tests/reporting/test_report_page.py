@@ -73,6 +73,23 @@ def test_hostile_variant_keys_are_escaped_in_table_charts_and_lineage(build: Pat
     assert html.count("&gt;&lt;b&gt;&amp;") >= 6
 
 
+def test_a_dominated_variant_is_marked_with_its_reason_and_notes_name_who_carries_them(build: Path) -> None:
+    assert "ominated" not in Text(written(build)).text
+    note = "an NNAPI driver may round otherwise"
+    assert note in Text(written(build)).text
+
+    def beat(value: Any) -> None:
+        value["variants"]["tflite-nnapi-static_wi8_ai8"]["dominated"] = "no better than 'tflite-nnapi-fp32'"
+        value["variants"]["onnx-cpu-fp32"]["notes"] = [HOSTILE]
+
+    rewrite(build / "verdicts.json", beat)
+    html = written(build)
+    assert html.count('<span class="sub">dominated</span>') == 1
+    assert "<dd>no better than &#39;tflite-nnapi-fp32&#39;</dd>" in html
+    assert HOSTILE not in html
+    assert HOSTILE in Text(html).text
+
+
 def test_fastest_and_smallest_are_chosen_among_passing_variants(build: Path) -> None:
     lines = evidence.load(variants(), build, build / "verdicts.json").lines
     for metric in ("latency_p50_ms", "size_bytes"):
