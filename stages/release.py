@@ -2,8 +2,8 @@
 
 Reads: verdicts, artifacts, parity outputs, references, the compressed checkpoints' tokenizers and labels; manifests and
     statements of every stage in the chain; dvc.lock.
-Writes: one bundle per variant: artifact, tokenizer, labels, golden inputs and outputs, `manifest.json`, its lineage,
-    attestation and sums (stages/lineage/bundle.py).
+Writes: one bundle per variant: artifact, tokenizer, labels, golden inputs and outputs, ML-BOM, `manifest.json`,
+    its lineage, attestation and sums (stages/lineage/bundle.py).
 Why: what ships carries the proof that it may; what may not ship is not there to be shipped by mistake.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
+from stages.lineage import bom, signing
 from stages.lineage import lock as locked
-from stages.lineage import signing
 from stages.lineage.bundle import LINEAGE, carry, close
 from stages.schema.signing import Signing
 from stages.schema.variant import Variant
@@ -112,6 +112,7 @@ def bundle(
         shutil.copy2(build / "data" / "labels.json", temporary / "labels.json")
         _write_golden(sources["reference"], sources["parity"], temporary / "golden.npz")
         artifact.write_json(temporary / "verdict.json", {**verdict, **_warning(verdict)})
+        bom.write(temporary, key, verdict, sources)
         chain = {**sources, "verdicts": build / "verdicts.json"}
         carry(temporary / LINEAGE, build, chain, signer.signs if signer else None)
     close(out, *(signer or (None, None)))

@@ -22,8 +22,30 @@ VARIANT = {
 }
 
 
+TASK = {"name": "classify", "max_length": 4, "sequence_lengths": [4]}
+# What the bundle's BOM reads of the chain.
+PARAMS = {
+    "data": {"data": {"kind": "clinc150", "licence": "CC-BY-3.0"}, "task": TASK},
+    "teacher": {"teacher": {"kind": "train", "licence": "Apache-2.0"}},
+}
+SPLITS = ("train", "validation", "calibration", "probe", "test")
+SCORES = {"accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "n": 2, "parameters": 9}
+
+
 def entry(verdict, *reasons):
-    return {"verdict": verdict, "reasons": list(reasons), "metrics": {"accuracy": 0.9}, "runtime": "onnxruntime-cpu"}
+    return {
+        "compression": "none",
+        "dominated": "",
+        "intervals": {},
+        "metrics": {"accuracy": 0.9},
+        "notes": [],
+        "precision": "fp32",
+        "reasons": list(reasons),
+        "runtime": "onnxruntime-cpu",
+        "target": "onnx-cpu",
+        "timing": "",
+        "verdict": verdict,
+    }
 
 
 @pytest.fixture
@@ -35,11 +57,18 @@ def build(tmp_path):
         with artifact.writing(root / place, stage="test", parents={}) as temporary:
             if place == "data":
                 artifact.write_json(temporary / "labels.json", ["yes", "no"])
-            if place == "compressed/none":
+                artifact.write_json(temporary / "summary.json", {"counts": dict.fromkeys(SPLITS, 2)})
+                for split in SPLITS:
+                    (temporary / f"{split}.jsonl").write_text(f"{split}\n")
+            if place in ("compressed/none", "student", "teacher"):
                 (temporary / "tokenizer.json").write_text("{}")
                 (temporary / "model.safetensors").write_text("weights")
+                artifact.write_json(temporary / "config.json", {"architectures": ["BertForSequenceClassification"]})
+                artifact.write_json(temporary / "evaluation.json", SCORES)
             if place == "reference/none":
                 artifact.write_arrays(temporary / "probe.npz", probe | {"logits": np.ones((2, 2), np.float32)})
+        recorded = artifact.manifest(root / place)
+        artifact.write_json(root / place / artifact.MANIFEST, recorded | {"params": PARAMS.get(place, {})})
     for key in "abc":
         with artifact.writing(root / "artifact" / key, stage="test", parents={}) as temporary:
             (temporary / "model.onnx").write_text(f"model {key}")
@@ -75,8 +104,8 @@ def test_a_passing_variant_ships_with_everything_an_app_needs(build):
     release_with(build, {"a": entry("pass")})
     bundle = build / "release" / "a"
     assert {path.name for path in bundle.iterdir()} == {
-        "SHA256SUMS", "attestation.json", "golden.npz", "labels.json", "lineage", "manifest.json", "model.onnx",
-        "tokenizer", "verdict.json",
+        "SHA256SUMS", "attestation.json", "bom.cdx.json", "golden.npz", "labels.json", "lineage", "manifest.json",
+        "model.onnx", "tokenizer", "verdict.json",
     }  # fmt: skip
     assert subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=bundle).returncode == 0
     assert set(artifact.read_arrays(bundle / "golden.npz")) == {

@@ -153,11 +153,12 @@ def _card(facts: Facts) -> Json:
 
 
 def _tradeoffs(facts: Facts) -> list[str]:
-    return [
+    scores = [
         f"The {role} has {score['parameters']} parameters and answers {100 * score['accuracy']:.2f} % of {score['n']} "
         f"test utterances as labelled (95 %: {' to '.join(f'{100 * end:.2f}' for end in score['accuracy_interval'])})."
         for role, score in sorted(facts.scores.items())
     ]
+    return [*scores, facts.verdict["dominated"]] if facts.verdict["dominated"] else scores
 
 
 def _limitations(facts: Facts, max_length: int) -> list[str]:
@@ -167,6 +168,7 @@ def _limitations(facts: Facts, max_length: int) -> list[str]:
         "It answers one of labels.json to any text; no label says that none fits unless the data has one.",
         "Quality is that on the test split named here, and says nothing of other texts or languages.",
         *verdict["reasons"],
+        *verdict["notes"],
     ]
     if verdict["runtime"] == "reference-interpreted":
         said.append("Not run by Core ML: a reference executor interpreted the program; no latency is known.")

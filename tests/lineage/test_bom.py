@@ -28,8 +28,10 @@ def manifest(stage, files, params=None, tools=None):
 def verdict(**changes):
     return {
         "compression": "none",
+        "dominated": "",
         "intervals": {"accuracy": [0.4, 0.6]},
         "metrics": {"accuracy": 0.5, "latency_p50_ms": 1.5, "n": 1800, "size_bytes": 1000},
+        "notes": [],
         "precision": "fp32",
         "reasons": [],
         "runtime": "onnxruntime-cpu",
@@ -138,6 +140,13 @@ def test_an_interpreted_artifact_says_so_among_its_limits(facts):
     changed = verdict(runtime="reference-interpreted", metrics={"accuracy": 0.5}, timing="Core ML runs on macOS only")
     card = bom.describe(dataclasses.replace(facts, verdict=changed))["metadata"]["component"]["modelCard"]
     assert any("Not run by Core ML" in limit for limit in card["considerations"]["technicalLimitations"])
+
+
+def test_what_else_is_to_be_known_stands_in_the_card(facts):
+    changed = verdict(dominated="no better than 'onnx-cpu-fp32' on any axis", notes=["sums may clip without VNNI"])
+    considered = bom.describe(dataclasses.replace(facts, verdict=changed))["metadata"]["component"]["modelCard"]
+    assert "sums may clip without VNNI" in considered["considerations"]["technicalLimitations"]
+    assert "no better than 'onnx-cpu-fp32' on any axis" in considered["considerations"]["performanceTradeoffs"]
 
 
 def test_equal_facts_give_equal_bytes_and_any_change_another_serial_number(facts):
