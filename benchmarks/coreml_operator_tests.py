@@ -10,7 +10,6 @@ installed none is skipped for want of it.
 from __future__ import annotations
 
 import collections
-import gc
 import importlib.util
 import json
 import os
@@ -19,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from stages.coreml import Program, open_program
 from stages.coreml.dtypes import FP16
-from stages.coreml.errors import UnsupportedOp
+from stages.coreml.errors import Mismatch, UnsupportedOp
 from stages.coreml.executor import MODES, Mode
 from stages.coreml.values import TensorType
 
@@ -33,6 +33,17 @@ _REFUSED, _EXPLAINED = "refused: ", "explained: "
 _HIDDEN = ("sklearn", "xgboost", "libsvm", "torchao", "executorch")
 """Packages that coremltools imports where it finds them and that its operator tests do not use."""
 OUTCOMES = ("passed", "failed", "explained", "refused", "skipped", "expected to fail")
+EXPLAINED = (
+    (
+        ("iOS14/test_normalization.py::TestNormalizationBatchNorm", "smoke", "precision='fp32'", "numpy.float16"),
+        "coremltools saves `batch_norm` of an fp32 x with an output declared fp16 (fp16 placeholder at iOS 15)",
+    ),
+    (
+        ("iOS17/test_scatter_gather.py::TestScatter::test_ios17_invalid_indices", "validate_indices=False"),
+        "expects a wrong answer for indices outside the axis, which MIL leaves undefined; the executor refuses them",
+    ),
+)
+"""Failures whose reason is not the executor: fragments of the test's id, reason. One that passes fails the run."""
 SUITES = ("iOS14", "iOS15", "iOS16", "iOS17", "iOS18", "coreml_dialect")
 
 
@@ -148,7 +159,10 @@ def predict(model: Any, data: dict[str, Any], state: Any = None) -> dict[str, An
     """Stand in for `MLModel.predict`."""
     program = _opened(model)
     with _refusals():
-        outputs = program.run(_inputs(program, data), TALLY.mode, state=state)
+        try:
+            outputs = program.run(_inputs(program, data), TALLY.mode, state=state)
+        except Mismatch as error:
+            raise RuntimeError(f"Unable to compute the prediction using ML Program: {error}") from error
     TALLY.predictions[TALLY.running] += 1
     TALLY.operations.update(operation.type for operation in program.function.block.walk())
     half = {name: value.astype(np.float32) for name, value in outputs.items() if _is_half(value)}
@@ -168,11 +182,13 @@ def pytest_addoption(parser: Any) -> None:
     """Choose precisions: fp32 is the sharp one, since Apple's harness allows fp16 programs an error of 0.5."""
     parser.addoption("--precision", choices=("fp32", "fp16", "all"), default="all")
     parser.addoption("--mode", choices=MODES, default="exact")
+    parser.addoption("--every", type=int, default=1, help="run every n-th test only")
 
 
 def pytest_configure(config: Any) -> None:
     """Put the executor in `predict`'s place."""
     import coremltools.converters.mil.testing_utils as harness
+    from coremltools.converters import _converters_entry
     from coremltools.models import model, utils
 
     TALLY.mode = config.getoption("--mode")
@@ -181,12 +197,21 @@ def pytest_configure(config: Any) -> None:
     TALLY.compare, harness.compare_backend = harness.compare_backend, compare
     model.MLModel.predict = predict
     model.MLModel.make_state = make_state
+    # Each conversion collects garbage, which takes up to 0.8 s: whatever torch and TensorFlow loaded is walked.
+    _converters_entry.gc = SimpleNamespace(collect=int)
 
 
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
-    """Leave out the older neural-network format, which has no program to interpret, and other precisions."""
-    items[:] = [item for item in items if _chosen(getattr(item, "callspec", None), config.getoption("--precision"))]
-    gc.freeze()  # coremltools collects garbage at each conversion: 0.8 s where torch and TensorFlow are walked
+    """Leave out the older neural-network format, which has no program to interpret, and what was not asked for."""
+    import pytest
+
+    precision = config.getoption("--precision")
+    items[:] = [item for item in items if _chosen(getattr(item, "callspec", None), precision)]
+    items[:] = items[:: config.getoption("--every")]
+    for item in items:
+        for fragments, reason in EXPLAINED:
+            if all(fragment in item.nodeid for fragment in fragments):
+                item.add_marker(pytest.mark.xfail(reason=_EXPLAINED + reason, strict=True))
 
 
 def _chosen(callspec: Any, precision: str) -> bool:

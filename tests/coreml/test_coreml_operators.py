@@ -112,3 +112,61 @@ def test_computed_factors_of_two_types_are_refused(tmp_path):
     y = b.op("matmul", (1, 2), x=b.input("a", dtypes.FP32, (1, 3)), y=b.input("b", dtypes.FP16, (3, 2)))
     with pytest.raises(Mismatch, match="operands of types 'fp32' and 'fp16'"):
         open_program(b.save(tmp_path, y))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [([0, -1], (2, 3)), ([1, 0, -1, 0], (1, 1, 2, 3)), ([0, 0, 0], (1, 2, 3)), ([-1, 0], (2, 3)), ([0], (3,))],
+)
+def test_zero_in_a_shape_copies_the_size_at_that_place_from_the_end(tmp_path, wanted, found):
+    x = np.arange(np.prod(found), dtype=np.float32).reshape((2, 3) if len(found) > 1 else found)
+    b = Builder()
+    y = b.op("reshape", found, x=b.input("x", dtypes.FP32, x.shape), shape=b.const(np.array(wanted)))
+    np.testing.assert_array_equal(open_program(b.save(tmp_path, y)).run({"x": x})[y], x.reshape(found))
+
+
+def test_reshape_like_joins_slices_of_several_shapes(tmp_path):
+    b = Builder()
+    x = b.input("x", dtypes.FP32, (60,))
+    references = [b.input("a", dtypes.FP32, (2, 3, 4)), b.input("b", dtypes.FP32, (1, 2, 5))]
+    begins, ends = [b.const(0), b.const(1)], [b.const(2), b.const(0)]
+    masks = [b.const(False), b.const(True)]
+    y = b.op("reshape_like", (2, 3, 2, 5), x=x, ref_tensors=references, begins=begins, ends=ends, end_masks=masks)
+    values = {"x": np.arange(60), "a": np.zeros((2, 3, 4)), "b": np.zeros((1, 2, 5))}
+    found = open_program(b.save(tmp_path, y)).run({key: value.astype(np.float32) for key, value in values.items()})
+    np.testing.assert_array_equal(found[y], np.arange(60).reshape(2, 3, 2, 5))
+
+
+def test_topk_orders_by_value_without_being_asked_to(tmp_path):
+    b = Builder()
+    x, k = b.input("x", dtypes.FP32, (3,)), b.const(2)
+    y = b.op("topk", (2,), x=x, k=k, axis=b.const(0), sort=b.const(False), return_indices=b.const(False))
+    found = open_program(b.save(tmp_path, y)).run({"x": np.array([4, -5, 6], np.float32)})
+    np.testing.assert_array_equal(found[y], [6, 4])
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize(("kind", "shape"), [("gather", (1,)), ("gather_along_axis", (1,)), ("scatter", (3,))])
+def test_a_negative_index_lies_outside_since_ios_17(tmp_path, kind, shape, validate):
+    def program(folder, **settings):
+        b = Builder()
+        x = b.input("x", dtypes.FP32, (3,))
+        operands = {"data": x, "updates": b.const([1.0])} if kind == "scatter" else {"x": x}
+        return open_program(
+            b.save(
+                tmp_path / folder,
+                b.op(
+                    kind,
+                    shape,
+                    indices=b.const([-1]),
+                    **operands,
+                    **{key: b.const(value) for key, value in settings.items()},
+                ),
+            )
+        )
+
+    x = {"x": np.arange(3, dtype=np.float32)}
+    (found,) = program("before").run(x).values()
+    assert found[-1] == (3 if kind == "scatter" else 2)
+    with pytest.raises(Mismatch, match="indices between -1 and -1 into an axis of 3"):
+        program("since", validate_indices=validate).run(x)

@@ -2,7 +2,6 @@
 
 # mypy: no-warn-return-any
 # (arithmetic on arrays of any type is Any to mypy)
-# ruff: noqa: ARG001 (validate_indices: indices are always checked)
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -43,27 +42,38 @@ def _write(data: Tensor, index: Any, updates: Tensor, mode: str) -> Tensor:
 
 @op("scatter", returns="data", matching=("data", "updates"))
 def scatter(
-    data: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, mode: str = "add", validate_indices: bool = False
+    data: Tensor,
+    indices: Tensor,
+    updates: Tensor,
+    axis: int = 0,
+    mode: str = "add",
+    validate_indices: bool | None = None,
 ) -> Tensor:
     """Combine slices along an axis with updates."""
     along = checked_axis(axis, data.ndim)
-    return _write(data, (slice(None),) * along + (checked_indices(indices, data.shape[along]),), updates, mode)
+    index = checked_indices(indices, data.shape[along], validate_indices)
+    return _write(data, (slice(None),) * along + (index,), updates, mode)
 
 
 @op("scatter_along_axis", returns="data", matching=("data", "updates"))
 def scatter_along_axis(
-    data: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, mode: str = "add", validate_indices: bool = False
+    data: Tensor,
+    indices: Tensor,
+    updates: Tensor,
+    axis: int = 0,
+    mode: str = "add",
+    validate_indices: bool | None = None,
 ) -> Tensor:
     """Combine single elements, one index per update."""
     along = checked_axis(axis, data.ndim)
     index: list[Tensor] = list(np.indices(indices.shape, sparse=True))
-    index[along] = checked_indices(indices, data.shape[along])
+    index[along] = checked_indices(indices, data.shape[along], validate_indices)
     return _write(data, tuple(index), updates, mode)
 
 
 @op("scatter_nd", returns="data", matching=("data", "updates"))
 def scatter_nd(
-    data: Tensor, indices: Tensor, updates: Tensor, mode: str = "add", validate_indices: bool = False
+    data: Tensor, indices: Tensor, updates: Tensor, mode: str = "add", validate_indices: bool | None = None
 ) -> Tensor:
     """Combine slices at index tuples with updates."""
-    return _write(data, point_index(indices, data.shape), updates, mode)
+    return _write(data, point_index(indices, data.shape, validate_indices), updates, mode)

@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.coreml.errors import Mismatch
 from stages.coreml.ops._limits import axes as checked_axes
-from stages.coreml.registry import Bools, Ints, Tensor, Tensors, op
+from stages.coreml.registry import Ints, Tensor, Tensors, convert, op
 
 
 def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -20,21 +20,19 @@ def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 @op("reshape", arithmetic="moves")
 def reshape(x: Tensor, shape: Ints) -> Tensor:
-    """New shape; -1 is inferred, 0 copies the input's size at that place."""
-    if any(size == 0 and index >= x.ndim for index, size in enumerate(shape)):
-        raise Mismatch(f"{x.shape} does not reshape to {shape}")
-    # A rank-0 input holds one element, so 0 can only copy where there is something to copy.
-    return _reshaped(x, tuple(x.shape[index] if size == 0 else size for index, size in enumerate(shape)))
+    """New shape; -1 is inferred, 0 copies the input's size at that place, counted from the end, or adds a 1."""
+    own = (1,) * len(shape) + x.shape
+    return _reshaped(x, tuple(size or own[index - len(shape)] for index, size in enumerate(shape)))
 
 
 @op("reshape_like", arithmetic="moves")
-def reshape_like(x: Tensor, ref_tensors: Tensors, begins: Ints, ends: Ints, end_masks: Bools) -> Tensor:
+def reshape_like(x: Tensor, ref_tensors: Tensors, begins: Tensors, ends: Tensors, end_masks: Tensors) -> Tensor:
     """New shape, joined from slices of other tensors' shapes."""
     if not len(ref_tensors) == len(begins) == len(ends) == len(end_masks):
         raise Mismatch("reshape_like with lists of different lengths")
     shape: tuple[int, ...] = ()
     for reference, begin, end, masked in zip(ref_tensors, begins, ends, end_masks, strict=True):
-        shape += reference.shape[begin : None if masked else end]
+        shape += reference.shape[convert(int, begin) : None if convert(bool, masked) else convert(int, end)]
     return _reshaped(x, shape)
 
 
