@@ -1,8 +1,7 @@
-"""Measure the Core ML executor: speed beside torch eager, and quality of every precision on real test items.
+"""Measure the speed of the Core ML executor beside torch eager.
 
-`python -m benchmarks.coreml_executor speed`, `... batch DATA_FULL_JSON` and `... quality CHECKPOINT DATA_FULL_JSON`
-print the tables of docs/coreml.md. Times of the first two are CPU times of this process, so that other work on the
-host is left out but for what it takes of the caches.
+`python -m benchmarks.coreml_executor speed` and `... batch DATA_FULL_JSON` print tables of docs/coreml.md. Times are
+CPU times of this process, so that other work on the host is left out but for what it takes of the caches.
 """
 
 from __future__ import annotations
@@ -24,9 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.coreml import LABEL, open_program
-from stages.coreml.audit import audit
-from stages.coreml.calibration import standing_in_for_predict
+from stages.coreml import open_program
 from stages.coreml.executor import MODES, Mode
 
 Array = npt.NDArray[Any]
@@ -157,98 +154,12 @@ def batch(data: Path, folder: Path) -> Iterator[str]:
         yield f"| {name} | {milliseconds / 1e3:.1f} | {milliseconds / totals['torch eager']:.2f} |"
 
 
-def variants(fp16: Any, package: Path, samples: Sequence[Mapping[str, Array]]) -> Iterator[tuple[str, Any]]:
-    """Yield (precision, model) compressed from an fp16 model that is saved at `package`."""
-    import coremltools.optimize.coreml as cto
-    from coremltools.optimize.coreml import experimental
-
-    def linear(model: Any, **settings: Any) -> Any:
-        each = cto.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=0, **settings)
-        return cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=each))
-
-    def palette(bits: int) -> Any:
-        each = cto.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=0, num_kmeans_workers=1)
-        return cto.palettize_weights(fp16, cto.OptimizationConfig(global_config=each))
-
-    yield "fp16", fp16
-    yield "weight_only_wi8", linear(fp16, dtype="int8")
-    yield "pal6", palette(6)
-    yield "pal4", palette(4)
-    yield "weight_only_wi4b32", linear(fp16, dtype="int4", granularity="per_block", block_size=32)
-    activations = experimental.OpActivationLinearQuantizerConfig(mode="linear_symmetric")
-    kinds = cto.OptimizationConfig(op_type_configs={"linear": activations, "matmul": activations})
-    with standing_in_for_predict(open_program(package)):
-        static = experimental.linear_quantize_activations(fp16, kinds, [dict(sample) for sample in samples])
-    yield "static_wi8_ai8", linear(static, dtype="int8")
-
-
-def quality(checkpoint: Path, data: Path, folder: Path) -> Iterator[str]:
-    """Yield lines of the quality table, over every in-scope test item."""
-    import torch
-
-    from stages.models.checkpoint import load_model, load_tokenizer
-
-    torch.set_num_threads(1)
-    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
-    module = _module(model)
-    items = json.loads(data.read_text())
-    inputs, labels = _encoded(tokenizer, model, items["test"])
-    calibration, _ = _encoded(tokenizer, model, items["val"][:: max(1, len(items["val"]) // 64)])
-    with torch.no_grad():
-        reference = np.concatenate([module(*(torch.from_numpy(v) for v in item.values())).numpy() for item in inputs])
-    weights = {name: value.numpy() for name, value in model.state_dict().items() if value.is_floating_point()}
-    fp16 = _converted(module, "FLOAT16")
-    base = folder / "base.mlpackage"
-    fp16.save(str(base))
-    yield f"n = {len(labels)}; reference (torch fp32) accuracy {_accuracy(reference, labels):.4f}; label `{LABEL}`"
-    yield ""
-    yield "| precision | size bytes | accuracy | top-1 agreement | max abs error | audit | seconds |"
-    yield "|---|---|---|---|---|---|---|"
-    for name, compressed in variants(fp16, base, calibration):
-        package = folder / f"{name}.mlpackage"
-        compressed.save(str(package))
-        yield _quality_line(name, package, inputs, labels, reference, weights)
-
-
-def _quality_line(
-    name: str, package: Path, inputs: list[dict[str, Array]], labels: Array, reference: Array, weights: Any
-) -> str:
-    program = open_program(package)
-    started = time.perf_counter()
-    logits = np.concatenate([program.run(item, "declared")["logits"] for item in inputs])
-    seconds = time.perf_counter() - started
-    report = audit(program, weights)
-    verdict = "passed" if report.passed else f"{len(report.corrupted)} corrupted, {len(report.unmatched)} unmatched"
-    size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
-    agreement = float((logits.argmax(1) == reference.argmax(1)).mean())
-    error = float(np.abs(logits - reference).max())
-    return (
-        f"| {name} | {size} | {_accuracy(logits, labels):.4f} | {agreement:.4f} | {error:.2e} "
-        f"| {len(report.weights)} weights: {verdict} | {seconds:.1f} |"
-    )
-
-
-def _encoded(tokenizer: Any, model: Any, items: list[list[str]]) -> tuple[list[dict[str, Array]], Array]:
-    texts = [text for text, _ in items]
-    encoded = tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="np")
-    arrays = {key: encoded[key].astype(np.int32) for key in ("input_ids", "attention_mask")}
-    rows = [{key: value[i : i + 1] for key, value in arrays.items()} for i in range(len(texts))]
-    return rows, np.array([model.config.label2id[label] for _, label in items])
-
-
-def _accuracy(logits: Array, labels: Array) -> float:
-    return float((logits.argmax(1) == labels).mean())
-
-
 def main(argv: list[str]) -> int:
     """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("speed").add_argument("--repeats", type=int, default=50)
     commands.add_parser("batch").add_argument("data", type=Path)
-    measured = commands.add_parser("quality")
-    measured.add_argument("checkpoint", type=Path)
-    measured.add_argument("data", type=Path)
     arguments = parser.parse_args(argv)
     os.environ["TQDM_DISABLE"] = "1"
     with tempfile.TemporaryDirectory() as name, contextlib.suppress(BrokenPipeError):
@@ -256,7 +167,6 @@ def main(argv: list[str]) -> int:
         tables = {
             "speed": lambda: speed(folder, arguments.repeats),
             "batch": lambda: batch(arguments.data, folder),
-            "quality": lambda: quality(arguments.checkpoint, arguments.data, folder),
         }
         for line in tables[arguments.command]():
             print(line, flush=True)

@@ -57,7 +57,8 @@ class WeightOnly(Section):
 
     kind: Literal["weight_only"]
     weight_bits: Literal[4, 8]
-    granularity: Literal["tensor", "channel"]
+    granularity: Literal["tensor", "channel", "block_32"]
+    """`block_32`: a scale of its own for every 32 weights of an output channel."""
 
 
 class Static(Section):

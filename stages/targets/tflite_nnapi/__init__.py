@@ -13,7 +13,7 @@ SUPPORTED = (
 def supports(precision: Precision) -> bool:
     """Tell whether `quantize` can lower to this precision."""
     match precision:
-        case Float(bits=32) | Dynamic(weight_bits=8) | WeightOnly(weight_bits=8):
+        case Float(bits=32) | Dynamic(weight_bits=8) | WeightOnly(weight_bits=8, granularity="tensor" | "channel"):
             return True
         case Static(weight_bits=8, activation_bits=8, granularity="tensor"):
             return True

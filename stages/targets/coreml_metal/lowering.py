@@ -1,0 +1,144 @@
+"""Run coremltools' compiler over the fp32 program with the passes that a precision asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import Unsupported
+from stages.schema.variant import CoremlMetal, Float, Palettized, Precision, Static, WeightOnly
+from stages.targets.base import read_signature
+from stages.targets.coreml_metal import canonical, toolchain
+from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, read_program
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Activation → its smallest and largest value."""
+Table = NDArray[np.float16] | NDArray[np.float32]
+
+LINEAR = "compression::linear_quantize_weights"
+PALETTE = "compression::palettize_weights"
+AROUND = ("compression::insert_prefix_quantize_dequantize_pair", "compression::insert_suffix_quantize_dequantize_pair")
+# The query, key and value of a layer read one tensor, and one layer's output is the next one's input: one pair each.
+REPEATED = ("common::dequantize_quantize_pair_elimination", "common::remove_redundant_ops")
+GRANULARITY = {"tensor": "per_tensor", "channel": "per_channel", "block_32": "per_block"}
+
+
+def check_target(precision: Precision, target: CoremlMetal) -> None:
+    """Refuse a deployment target too old for the precision, where coremltools would do nothing and only log it.
+
+    Raises:
+        Unsupported: names the oldest target that will do.
+    """
+    match precision:
+        case WeightOnly(weight_bits=4) | WeightOnly(granularity="block_32"):
+            oldest = "iOS18"
+        case Static():
+            oldest = "iOS17"
+        case _:
+            return
+    # "iOS16" to "iOS18" are ordered like their names.
+    if target.minimum_deployment_target < oldest:
+        raise Unsupported(
+            f"coreml-metal cannot lower to {precision.model_dump()} at {target.minimum_deployment_target}",
+            expected=f"minimum_deployment_target {oldest} or later",
+        )
+
+
+def lower(converted: Path, precision: Precision, target: CoremlMetal, package: Path, ranges: Ranges) -> None:
+    """Write the program of `converted` at a precision.
+
+    Args:
+        converted: output of `convert`.
+        precision: see `SUPPORTED`.
+        target: the deployment target the program was converted for.
+        package: the `.mlpackage` directory to create.
+        ranges: of the 16-bit program's activations; read for `static` only.
+
+    Raises:
+        ConversionError: coremltools gave up.
+    """
+    toolchain.load()
+    from coremltools.converters.mil.frontend.milproto.load import load as load_program
+
+    spec = read_program(converted / PACKAGE)
+    program = load_program(spec, spec.specificationVersion, str((converted / PACKAGE / WEIGHTS).parent))
+    lengths = read_signature(converted).sequence_lengths
+    bits = 32 if precision == Float(kind="float", bits=32) else 16
+    pipeline = _pipeline(precision, ranges)
+    model = toolchain.build(program, lengths, target.minimum_deployment_target, f"FLOAT{bits}", pipeline)
+    canonical.save(model, package)
+
+
+def _pipeline(precision: Precision, ranges: Ranges) -> Any:
+    from coremltools import PassPipeline
+    from coremltools.optimize.coreml import OptimizationConfig
+
+    pipeline = PassPipeline()
+    # Compression goes last: the passes before it decide in which floats the program computes.
+    match precision:
+        case Static():
+            # Linear layers alone: of a global setting, the integer additions that count positions die.
+            config = OptimizationConfig(op_type_configs={"linear": _linear(precision)})
+            found = {name: {"rmin": low, "rmax": high} for name, (low, high) in ranges.items()}
+            for name in AROUND:
+                _append(pipeline, name, config=config, activation_stats=found)
+            for name in REPEATED:
+                _append(pipeline, name)
+            _append(pipeline, LINEAR, config=OptimizationConfig(global_config=_linear(precision)))
+        case WeightOnly():
+            _append(pipeline, LINEAR, config=OptimizationConfig(global_config=_linear(precision)))
+        case Palettized():
+            _append(pipeline, PALETTE, config=OptimizationConfig(global_config=_palette(precision)))
+    return pipeline
+
+
+def _append(pipeline: Any, name: str, **options: Any) -> None:
+    pipeline.append_pass(name)
+    pipeline.set_options(name, options)
+
+
+def _linear(precision: WeightOnly | Static) -> Any:
+    from coremltools.optimize.coreml import OpLinearQuantizerConfig
+
+    return OpLinearQuantizerConfig(
+        mode="linear_symmetric",
+        dtype=f"int{precision.weight_bits}",
+        granularity=GRANULARITY[precision.granularity],
+        block_size=32,
+        weight_threshold=0,
+    )
+
+
+def _palette(precision: Palettized) -> Any:
+    from coremltools.optimize.coreml import OpPalettizerConfig
+
+    # Never enable_per_channel_scale: where it skips a tensor, coremltools 9 leaves that tensor divided by its scale
+    # (classifier and two embedding tables of a BERT; cosine to the source 0.65, and a larger file).
+    return OpPalettizerConfig(
+        mode="custom",
+        lut_function=_clusters(precision.weight_bits),
+        granularity="per_tensor",
+        weight_threshold=0,
+    )
+
+
+def _clusters(bits: int) -> Callable[[Table], tuple[Table, NDArray[np.uint8]]]:
+    """Return the optimal one-dimensional k-means of a weight into 2^bits values.
+
+    coremltools' own mode clusters tensors below 10,000 values with scikit-learn from a random start: other bytes each
+    time. The exact algorithm (Grønlund et al. 2017, arXiv:1701.07204; bundled as kmeans1d) has no start.
+    """
+    from coremltools._deps.kmeans1d import cluster
+
+    def table_and_indices(weight: Table) -> tuple[Table, NDArray[np.uint8]]:
+        values, inverse, counts = np.unique(weight, return_inverse=True, return_counts=True)
+        result = cluster(values, min(len(values), 2**bits), weights=counts)
+        table = np.zeros(2**bits, weight.dtype)
+        table[: len(result.centroids)] = result.centroids
+        return table, np.asarray(result.clusters, np.uint8)[inverse.reshape(-1)]
+
+    return table_and_indices
