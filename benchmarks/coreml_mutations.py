@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from stages.coreml import open_program, proto
 from stages.coreml.audit import audit
-from stages.coreml.divergence import relative_error
 from stages.coreml.errors import ProgramError
 
 Array = npt.NDArray[Any]
@@ -44,6 +43,13 @@ class Subject:
     expected: tuple[Array, ...]
     checkpoint: Mapping[str, Array]
     bound: float
+
+
+def relative_error(value: Array, expected: Array) -> float:
+    """Largest difference over the expected values' largest magnitude; NaN where either has one."""
+    difference = np.abs(value.astype(np.float64) - expected.astype(np.float64))
+    largest = float(np.abs(expected).max(initial=0))
+    return float(difference.max(initial=0)) / (largest or 1.0)
 
 
 class Edit:

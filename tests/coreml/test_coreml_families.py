@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pytest
 
+from benchmarks.coreml_mutations import relative_error
 from stages.coreml import open_program
-from stages.coreml.divergence import relative_error
 
 pytestmark = pytest.mark.target
 LENGTH = 12
