@@ -15,6 +15,11 @@ DYNAMIC = {
     "parity": ["stages/targets/{module}/runtime.py", "stages/targets/{module}/weights.py"],
     "benchmark": ["stages/targets/{module}/runtime.py", "stages/targets/worker.py"],
     "compress": ["stages/compression/{kind}.py"],
+    "gate": [
+        f"stages/targets/{target}/{part}.py"
+        for target in ("coreml_metal", "onnx_cpu", "tflite_nnapi")
+        for part in ("intermediates", "runtime")
+    ],
     "prepare": ["stages/data/{data}.py"],
 }
 
