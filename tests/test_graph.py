@@ -49,7 +49,7 @@ def params():
 
 def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(stages):
     modules = {stage_of(cmd) for cmd, _, _ in stages.values()}
-    people = {"convert_pickle", "keygen", "summary"}
+    people = {"audit", "convert_pickle", "inject", "keygen", "second_opinion", "summary"}
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert modules | people == files
 
@@ -138,3 +138,12 @@ def test_the_lock_holds_every_declared_dependency():
         assert name in pinned, f"{requirement} is not in constraints.txt"
     assert pinned["torch"] == "2.13.0"
     assert "tensorflow" not in pinned
+
+
+def test_tensorflow_has_a_lock_of_its_own_with_the_same_versions_of_what_both_hold():
+    pinned, apart = (
+        dict(re.findall(r"^([a-z0-9.-]+)==(\S+)$", (ROOT / name).read_text().lower().replace("_", "-"), re.MULTILINE))
+        for name in ("constraints.txt", "constraints-tensorflow.txt")
+    )
+    assert {"numpy", "pydantic", "pyyaml", "tensorflow-cpu", "tqdm"} <= set(apart)
+    assert {name: version for name, version in apart.items() if pinned.get(name, version) != version} == {}

@@ -1,0 +1,188 @@
+"""Run every TFLite artifact in TensorFlow's own interpreter and compare its answers with LiteRT's.
+
+Reads: the built artifacts of tflite-nnapi, what parity measured of them, the references' inputs, params.yaml.
+Writes: `build/second_opinion/VARIANT/`: `outputs.npz`, `metrics.json`, `manifest.json` (which names the artifact, so
+    that the report shows no opinion on other bytes).
+Why: LiteRT vouches for files that its own converter wrote. Kernels of another age may load them and answer wrongly,
+    which no gate of the build can see. A command for people (`make tensorflow-check`) in an environment of its own:
+    beside TensorFlow, coremltools takes up to a minute to import.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core import artifact, cli, params
+from stages.core.errors import ArtifactError, first_line
+from stages.core.params import Section
+from stages.measure import metrics
+from stages.schema.gate import Gate
+from stages.schema.variant import Variant
+from stages.targets.base import read_signature
+from stages.targets.parity import evaluate
+from stages.targets.tflite_nnapi.flatbuffer import MODEL, signature_name
+from stages.targets.tflite_nnapi.runtime import LitertRuntime
+
+Arrays = Mapping[str, NDArray[Any]]
+KERNELS = {"reference": "BUILTIN_REF", "default": "AUTO"}
+"""Name → TensorFlow's resolver: its plain C++ kernels, and the ones a caller gets, XNNPACK delegate included."""
+TARGET, METRIC = "tflite-nnapi", "top1_agreement"
+
+
+class Params(Section):
+    """The chosen variants, and how far two runtimes may answer apart."""
+
+    gate: Gate
+    variants: dict[str, Variant]
+
+
+def open_in_tensorflow(directory: Path, kernels: str) -> LitertRuntime:
+    """Open an artifact in TensorFlow's interpreter.
+
+    Args:
+        directory: output of `quantize`.
+        kernels: one of `KERNELS`.
+
+    Raises:
+        ArtifactError: TensorFlow cannot load the file.
+    """
+    from tensorflow import lite
+
+    signature = read_signature(directory)
+    resolver = lite.experimental.OpResolverType[KERNELS[kernels]]
+    try:
+        interpreter = lite.Interpreter(str(directory / MODEL), experimental_op_resolver_type=resolver, num_threads=1)
+        runners = {n: interpreter.get_signature_runner(signature_name(n)) for n in signature.sequence_lengths}
+    except (ValueError, RuntimeError) as error:
+        raise ArtifactError(f"TensorFlow cannot open '{directory / MODEL}': {first_line(error)}") from error
+    return LitertRuntime(runners, signature.pad_token_id)
+
+
+def compare(judged: Arrays, given: Arrays) -> dict[str, Any]:
+    """Compare TensorFlow's logits with LiteRT's on the utterances both were asked.
+
+    Args:
+        judged: LiteRT's logits by split, as parity wrote them.
+        given: TensorFlow's of the first utterances of each split.
+
+    Returns:
+        Split → `values` and 95 % `intervals` of agreement and error.
+    """
+    return {
+        name: dict(zip(("values", "intervals"), metrics.measure_parity(reference=judged[name][: len(logits)],
+                                                                       outputs=logits), strict=True))
+        for name, logits in given.items()
+    }  # fmt: skip
+
+
+def apart(found: Mapping[str, Any], least: float) -> list[str]:
+    """Say on which splits two runtimes answer alike less often than `least`, or not in numbers."""
+    said = []
+    for split, measured in found.items():
+        values = measured["values"]
+        if METRIC not in values:
+            said.append(f"{values['non_finite_count']} logits of the {split} split are NaN or infinite")
+        elif values[METRIC] < least:
+            said.append(
+                f"{100 * values[METRIC]:.1f} % of {values['n']} {split} utterances alike, {100 * least:g} asked"
+            )
+    return said
+
+
+def ask(key: str, variant: Variant, build: Path, items: int, out: Path) -> dict[str, Any]:
+    """Run one artifact on both kinds of kernels and write what it answered.
+
+    Args:
+        key: the variant.
+        variant: its settings.
+        build: directory of all stage outputs.
+        items: test utterances to ask, the first ones.
+        out: where its opinion goes.
+
+    Returns:
+        Kernels → split → measured.
+    """
+    directory, reference = artifact.require(build / "artifact" / key), build / "reference" / variant.compression
+    parity = artifact.require(build / "parity" / key)
+    judged = artifact.read_arrays(parity / "outputs.npz")
+    splits = {name: artifact.read_arrays(reference / f"{name}.npz") for name in ("probe", "test")}
+    asked = {name: {k: v[:items] if name == "test" else v for k, v in split.items()} for name, split in splits.items()}
+    outputs: dict[str, NDArray[np.float32]] = {}
+    found = {}
+    for kernels in KERNELS:
+        runtime = open_in_tensorflow(directory, kernels)
+        given = {name: evaluate(runtime, split, f"{key} {kernels} {name}") for name, split in asked.items()}
+        found[kernels] = compare(judged, given)
+        outputs |= {f"{kernels}_{name}": logits for name, logits in given.items()}
+    parents = {"artifact": directory, "parity": parity, "reference": reference}
+    with artifact.writing(out, stage="second_opinion", parents=parents) as temporary:
+        artifact.write_arrays(temporary / "outputs.npz", outputs)
+        artifact.write_json(temporary / "metrics.json", {"kernels": found, "tensorflow": _version()})
+    return found
+
+
+def run(settings: Params, build: Path, items: int) -> None:
+    """Ask TensorFlow about every TFLite variant that LiteRT ran.
+
+    Raises:
+        ArtifactError: TensorFlow is not installed, cannot run an artifact, or answers otherwise than LiteRT.
+    """
+    if util.find_spec("tensorflow") is None:
+        raise ArtifactError("TensorFlow is not installed here", next_step="run `make tensorflow-check`")
+    chosen = {key: variant for key, variant in settings.variants.items() if variant.target == TARGET}
+    said = []
+    for key, variant in chosen.items():
+        bounds = (bound.at_least for bound in settings.gate.precisions[variant.precision] if bound.metric == METRIC)
+        least = next((bound for bound in bounds if bound is not None), 1.0)
+        try:
+            found = ask(key, variant, build, items, build / "second_opinion" / key)
+        except ArtifactError as error:
+            said.append(f"{key}: {error}")
+            continue
+        for kernels, measured in found.items():
+            values = measured["test"]["values"]
+            print(
+                f"{key} {kernels}: {_share(values)} test utterances alike, probe {_share(measured['probe']['values'])}"
+            )
+            said += [f"{key} with {kernels} kernels: {what}" for what in apart(measured, least)]
+    if said:
+        raise ArtifactError(
+            f"TensorFlow {_version()} does not answer as LiteRT does: {'; '.join(said)}",
+            next_step="do not ship to apps whose TensorFlow Lite is older than the LiteRT of this build",
+        )
+
+
+def _share(values: Mapping[str, float]) -> str:
+    return f"{100 * values[METRIC]:.2f} % of {values['n']}" if METRIC in values else "no number of"
+
+
+def _version() -> str:
+    import tensorflow
+
+    return str(tensorflow.__version__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = cli.parser(__doc__, "build")
+    parser.add_argument("--items", type=int, required=True, help="test utterances to ask, the first ones")
+    return cli.execute(
+        parser,
+        argv,
+        lambda arguments: run(
+            params.load(Params, {"gate": "gate", "variants": "variants"}, arguments.params),
+            arguments.build,
+            arguments.items,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
