@@ -1,7 +1,8 @@
 """Publish a build to MLflow, failing variants included, once.
 
 Reads: verdicts, the report, manifests of every stage in each variant's chain, params.yaml.
-Writes: nothing in build/; a parent run, a child run and a logged model per variant, versions of passing ones.
+Writes: a parent run, a child run and a logged model per variant, versions of passing ones; and what MLflow answers when
+    asked for them again, for whoever audits its record later.
 Why: a stage restored from DVC's cache runs no command and would log nothing. This one runs on every repro, asks
 whether the content is already there, and adds only what is missing: a deleted database is refilled.
 """
@@ -15,10 +16,11 @@ from pathlib import Path
 
 from stages.core import artifact, cli, params, process
 from stages.core.errors import ArtifactError
+from stages.lineage import recorded
 from stages.tracking import place, record, store
 
 
-def run(build: Path, verdicts: Path, report: Path, params_file: Path) -> None:
+def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: Path) -> None:
     """Publish what is not there yet.
 
     MLFLOW_TRACKING_URI chooses the server or database (default: mlruns/mlflow.db), MLFLOW_EXPERIMENT_NAME the
@@ -33,9 +35,12 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path) -> None:
     found = record.collect(build, verdicts, report, params_file, params.read(params_file))
     fingerprints = [found.fingerprint, *(variant.fingerprint for variant in found.variants)]
     written: list[str] = []
-    if not (where.database and place.holds(where.database, where.experiment, fingerprints)):
+    known = recorded.knows(tracked, where, found.fingerprint)
+    if not (known and where.database and place.holds(where.database, where.experiment, fingerprints)):
         with place.opened(where), process.quiet(build / "track.log"):
             written = store.publish(where, found)
+            if written or not known:
+                artifact.write_json(tracked, recorded.take(where, found.fingerprint, fingerprints))
     print(f"MLflow: wrote {', '.join(written)}" if written else f"MLflow has this build ({found.fingerprint[:8]})")
 
 
@@ -52,11 +57,14 @@ def _check_host(described: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "report")
+    parser = cli.parser(__doc__, "build", "verdicts", "report", "tracked")
     return cli.execute(
         parser,
         argv,
-        lambda arguments: run(arguments.build, arguments.verdicts, arguments.report, arguments.params),
+        lambda arguments: run(
+            arguments.build, arguments.verdicts, arguments.report, arguments.params, arguments.tracked
+        ),
+        outputs=("tracked",),
     )
 
 

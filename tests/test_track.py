@@ -309,6 +309,7 @@ PROGRAM = (
     "print('heavy' if 'mlflow' in sys.modules else 'light'); sys.exit(code)"
 )
 ARGUMENTS = ["--build", "build", "--verdicts", "build/verdicts.json", "--report", "build/report"]
+ARGUMENTS += ["--tracked", "build/tracked.json"]
 
 
 def start(build, **environment):

@@ -66,6 +66,14 @@ def cache_directory() -> Path:
         return Path(repo.cache.local.path).parent.parent
 
 
+def uncached() -> set[str]:
+    """Return the outputs that dvc.yaml keeps out of the cache."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return {out.def_path for out in repo.index.outs if not out.use_cache}
+
+
 def _md5_of_file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

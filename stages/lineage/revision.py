@@ -1,0 +1,58 @@
+"""Compare the code that a statement names with a git revision."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stages.lineage.findings import SHORT, Finding
+
+
+class Repository:
+    """The git repository here; each blob is read once, however many statements name it."""
+
+    def __init__(self) -> None:
+        """Start without knowing anything."""
+        self._digests: dict[tuple[str, str], str] = {}
+
+    def compare(self, code: Mapping[str, Any], revision: Mapping[str, Any]) -> tuple[str, list[Finding], list[str]]:
+        """Hold a statement's code to its revision.
+
+        Args:
+            code: the statement's dependency `code`.
+            revision: its dependency `revision`.
+
+        Returns:
+            A note, what differs, and what could not be compared.
+        """
+        rev, dirty = revision["digest"]["gitCommit"], set(revision["annotations"]["dirty"])
+        files: dict[str, str] = code["annotations"]["files"]
+        if not self._has(rev):
+            return "", [], [f"code: revision {rev[:SHORT]} is not in a git repository here"]
+        clean = sorted(set(files) - dirty)
+        self._read(rev, clean)
+        found = [
+            Finding(f"{name} at {rev[:SHORT]}", files[name], self._digests[rev, name])
+            for name in clean
+            if self._digests[rev, name] != files[name]
+        ]
+        uncommitted = [f"code: {name} was not committed; no revision has it" for name in sorted(set(files) & dirty)]
+        return f"code: {len(clean) - len(found)} of {len(files)} files are those of {rev[:SHORT]}", found, uncommitted
+
+    def _has(self, rev: str) -> bool:
+        return subprocess.run(["git", "cat-file", "-e", f"{rev}^{{commit}}"], capture_output=True).returncode == 0
+
+    def _read(self, rev: str, names: Iterable[str]) -> None:
+        wanted = [name for name in names if (rev, name) not in self._digests]
+        asked = "".join(f"{rev}:{name}\n" for name in wanted).encode()
+        answer = subprocess.run(["git", "cat-file", "--batch"], input=asked, capture_output=True, check=True).stdout
+        for name in wanted:
+            header, _, answer = answer.partition(b"\n")
+            if header.endswith(b" missing"):
+                self._digests[rev, name] = "no such file"
+                continue
+            size = int(header.split()[-1])
+            self._digests[rev, name] = hashlib.sha256(answer[:size]).hexdigest()
+            answer = answer[size + 1 :]
