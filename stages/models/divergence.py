@@ -200,6 +200,7 @@ class _Follower:
     found: list[Array | None] = field(default_factory=list)
     _after_constant: bool = False
     _norms: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    _operators: dict[type, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for position, tensor in enumerate(self.tensors):
@@ -213,7 +214,8 @@ class _Follower:
         # What is computed next carries the rounding of the constant's matrix.
         matrix = self._after_constant or _holds_matrix(module)
         self._after_constant = False
-        step, found = self._match(name, value.detach().numpy(), self.bands.matrix if matrix else self.bands.rest)
+        expected, band = value.detach().numpy(), self.bands.matrix if matrix else self.bands.rest
+        step, found = self._match(name, type(module), expected, band)
         found = self.exchanged.get(name, found if step.within else None)
         self.steps.append(step)
         self.values.append(value)
@@ -277,18 +279,37 @@ class _Follower:
         )
         return gradient is not None
 
-    def _match(self, name: str, expected: Array, band: float) -> tuple[Step, Array | None]:
+    def _match(self, name: str, kind: type, expected: Array, band: float) -> tuple[Step, Array | None]:
         best = self._nearest(expected, -1)
-        if best is not None and not best[0] <= band:
-            # The operator at fault cannot come before what it was computed from.
-            start = next((step.position for step in reversed(self.steps) if step.within), -1)
-            best = self._nearest(expected, start, _overall_error) or best
-            best = best and (relative_error(best[2], expected), *best[1:])
+        if best is not None and best[0] <= band:
+            self._operators.setdefault(kind, self.tensors[best[1]].operator)
+        elif best is not None:
+            best = self._blamed(expected, kind) or best
         if best is None:
             return Step(name, "", "", len(self.tensors), float("inf"), band), None
         error, position, value = best
         found = self.tensors[position]
         return Step(name, found.operator, found.name, position, error, band), value
+
+    def _blamed(self, expected: Array, kind: type) -> tuple[float, int, Array] | None:
+        """Find the tensor that should have been the value: after what it is computed from, and most like it.
+
+        Where none is like it, the first that comes from the operator which computes such modules elsewhere.
+        """
+        start = next((step.position for step in reversed(self.steps) if step.within), -1)
+        best = self._nearest(expected, start, _overall_error)
+        if best is None or best[0] >= UNLIKE:
+            operator = self._operators.get(kind)
+            alike = (
+                position
+                for position in range(start + 1, len(self.tensors))
+                if self.tensors[position].operator == operator and self.tensors[position].value.size == expected.size
+            )
+            position = next(alike, None)
+            if position is not None:
+                layouts = _layouts(self.tensors[position].value, expected.shape)
+                best = 0.0, position, min(layouts, key=lambda value: relative_error(value, expected))
+        return best and (relative_error(best[2], expected), *best[1:])
 
     def _nearest(
         self, expected: Array, after: int, measure: Callable[[Array, Array], float] = relative_error
