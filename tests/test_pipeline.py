@@ -208,6 +208,27 @@ def test_a_removed_variant_leaves_no_trace(built):
     assert set(built.verdicts()) == set(VARIANTS)
 
 
+def inject(built, *arguments):
+    done = built.run(sys.executable, "-m", "stages.inject", "--build", "build", "--json", "kills.json", *arguments)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads((built.path / "kills.json").read_text())
+
+
+def test_no_fault_put_into_an_artifact_ships_and_every_clean_one_does(built):
+    found = inject(built)
+    assert found["summary"]["killed"] == found["summary"]["faults"]
+    assert found["summary"]["false_alarms"] == 0
+    for target in ("coreml-metal-fp16", "onnx-cpu-dynamic_wi8_afp32", "tflite-nnapi-dynamic_wi8_afp32"):
+        applied = [fault for fault, row in found["table"].items() if row[target]["verdict"] in ("fail", "refused")]
+        assert len(applied) >= 15
+
+
+def test_no_fault_of_a_converter_ships(built):
+    found = inject(built, "--stage", "convert", "--variant", "onnx-cpu-dynamic_wi8_afp32")
+    assert found["summary"]["killed"] == found["summary"]["faults"] >= 15
+    assert found["summary"]["false_alarms"] == 0
+
+
 def test_a_deleted_tracking_database_is_refilled_from_a_build_that_runs_nothing(built):
     before = built.runs()
     shutil.rmtree(built.path / "mlruns")

@@ -92,10 +92,12 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
 
 def _details(parity: Mapping[str, Any]) -> dict[str, str]:
     """Name the weight, operator or form behind a metric, worst first."""
-    weights = parity.get("audit", {}).get("weights", {})
+    audit = parity.get("audit", {})
+    weights = audit.get("weights", {})
     forms = parity.get("form", {}).get("forms", {})
     structure = parity.get("structure", {"beyond": [], "differences": []})
     found = {
+        "conversion_weight_error_max": audit.get("converted", ""),
         "form_relative_error": max(forms, key=lambda form: forms[form], default=""),
         "structure_difference_count": "; ".join(structure["differences"][:2]),
         "weight_cosine_min": min(weights, key=lambda name: (weights[name], name), default=""),
@@ -123,9 +125,9 @@ def judge_threshold(threshold: Threshold, values: Mapping[str, float], intervals
         value = intervals[name][0 if threshold.at_least is not None else 1]
         judged = f"95 % bound (n = {n:g})"
     if threshold.at_least is not None and not value >= threshold.at_least:
-        return f"{name} {judged} {value:.4g} < {threshold.at_least:g} {threshold.unit}"
+        return f"{name} {judged} {value:.6g} < {threshold.at_least:g} {threshold.unit}"
     if threshold.at_most is not None and not value <= threshold.at_most:
-        return f"{name} {judged} {value:.4g} > {threshold.at_most:g} {threshold.unit}"
+        return f"{name} {judged} {value:.6g} > {threshold.at_most:g} {threshold.unit}"
     return ""
 
 

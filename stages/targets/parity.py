@@ -117,13 +117,14 @@ def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int)
         positions: tokens of the longest input.
 
     Returns:
-        `values`, and `weights`: cosine of the worst matrices by name.
+        `values`; `weights`: cosine of the worst matrices by name; `converted`: the matrix that conversion changed most.
     """
-    errors = [found.error for found in match(checkpoint, converted, positions=positions).values()]
+    errors = {name: found.error for name, found in match(checkpoint, converted, positions=positions).items()}
     cosines = {name: found.cosine for name, found in match(checkpoint, stored, positions=positions).items()}
     worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
     return {
-        "values": {"conversion_weight_error_max": max(errors), "weight_cosine_min": cosines[worst[0]]},
+        "converted": max(sorted(errors), key=lambda name: errors[name]),
+        "values": {"conversion_weight_error_max": max(errors.values()), "weight_cosine_min": cosines[worst[0]]},
         "weights": {name: cosines[name] for name in worst},
     }
 

@@ -19,6 +19,7 @@ import pytest
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
 from stages.measure.audit import match
+from stages.measure.structure import compare
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, Palettized, Static, WeightOnly
 from stages.targets import coreml_metal
@@ -26,6 +27,7 @@ from stages.targets.base import Signature, read_signature
 from stages.targets.coreml_metal import activations, canonical, lowering, package, quantize, runtime, toolchain
 from stages.targets.coreml_metal.convert import check_interface, convert
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, constants
+from stages.targets.coreml_metal.structure import read
 from stages.targets.coreml_metal.weights import weights
 from tests.targets.faults_coreml import overwrite, zero_coreml_layer
 
@@ -453,6 +455,20 @@ def test_the_audit_sees_a_zeroed_layer_at_every_precision(builds, name, healthy,
     broken = audited(tmp_path / name)
     assert broken[0] < 0.15
     assert broken[1] > healthy
+
+
+@pytest.mark.target
+def test_a_conversion_holds_the_weights_of_the_checkpoint(builds):
+    found = match(builds.tensors, weights(builds.converted), positions=TASK.max_length)
+    assert max(one.error for one in found.values()) <= 1e-6
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_every_precision_is_its_conversion_rounded(builds, name):
+    found = compare(read(builds.converted), read(builds.artifact / name))
+    assert (found.differences, found.beyond) == ([], 0)
+    assert len(found.weights) > 10
 
 
 @pytest.mark.target

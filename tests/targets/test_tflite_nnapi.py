@@ -16,12 +16,14 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
 from stages.measure.audit import match
 from stages.measure.metrics import measure_parity
+from stages.measure.structure import compare
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, Float, Palettized, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import INPUTS
 from stages.targets.tflite_nnapi import flatbuffer, quantize, supports
 from stages.targets.tflite_nnapi.convert import convert
 from stages.targets.tflite_nnapi.runtime import open_runtime
+from stages.targets.tflite_nnapi.structure import read
 from stages.targets.tflite_nnapi.weights import weights
 from tests.targets.faults_tflite import zero_tflite_layer
 
@@ -423,12 +425,36 @@ def test_supported_precisions_are_what_is_tested():
 def audited(checkpoint, directory):
     from safetensors.numpy import load_file
 
-    return match(load_file(checkpoint / "model.safetensors"), weights(directory), positions=TASK.max_length)
+    found = match(load_file(checkpoint / "model.safetensors"), weights(directory), positions=TASK.max_length)
+    return {name: one.cosine for name, one in found.items()}
 
 
 @pytest.mark.parametrize("family", ["albert", "bert", "distilbert", "mobilebert"])
 def test_every_matrix_of_a_checkpoint_is_found(family, checkpoints, converted):
     assert min(audited(checkpoints[family], converted[family]).values()) > 0.9999
+
+
+@pytest.mark.parametrize("family", ["albert", "bert", "distilbert", "mobilebert"])
+def test_a_conversion_holds_the_weights_of_the_checkpoint(family, checkpoints, converted):
+    from safetensors.numpy import load_file
+
+    tensors = load_file(checkpoints[family] / "model.safetensors")
+    found = match(tensors, weights(converted[family]), positions=TASK.max_length)
+    assert max(one.error for one in found.values()) <= 1e-6
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_every_precision_is_its_conversion_rounded(name, converted, artifacts):
+    found = compare(read(converted["bert"]), read(artifacts[name]))
+    assert (found.differences, found.beyond) == ([], 0)
+    assert len(found.weights) > 10
+
+
+@pytest.mark.parametrize("name", ["dynamic-channel", "static"])
+@pytest.mark.parametrize("family", ["albert", "distilbert", "mobilebert"])
+def test_every_family_is_its_conversion_rounded(family, name, converted, tmp_path):
+    found = compare(read(converted[family]), read(lowered(converted[family], name, tmp_path / name)[0]))
+    assert (found.differences, found.beyond) == ([], 0)
 
 
 @pytest.mark.parametrize("name", PRECISIONS)

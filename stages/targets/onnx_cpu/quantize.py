@@ -50,9 +50,10 @@ def quantize(
     Raises:
         Unsupported: the precision is not one of `SUPPORTED`.
         InputError: static without a calibration utterance.
-        ConversionError: the written graph is not at the precision that was asked for.
+        ConversionError: a weight is not finite, or the written graph is not at the precision that was asked for.
     """
     model = graph.load(converted / graph.MODEL)
+    check_finite(model)
     match precision:
         case Float(bits=32):
             graph.write(model, out / graph.MODEL)
@@ -65,6 +66,20 @@ def quantize(
             raise Unsupported(f"onnx-cpu cannot lower to {precision.model_dump()}", expected=SUPPORTED)
     shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
     return {"asked": precision.model_dump(mode="json"), **report}
+
+
+def check_finite(model: Any) -> None:
+    """Refuse NaN and infinity, which have no integer.
+
+    Raises:
+        ConversionError: names the weight.
+    """
+    from onnx import numpy_helper
+
+    for item in model.graph.initializer:
+        values = numpy_helper.to_array(item)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ConversionError(f"'{item.name}' has NaN or infinite values", next_step="check the checkpoint")
 
 
 def check(model: Any, weights: Sequence[Weight]) -> None:

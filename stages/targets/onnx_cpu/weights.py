@@ -37,8 +37,7 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
-    expanded = {node.input[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    turned = _turned(model, {node.output[0]: name for name, node in expanded.items()})
+    sideways = turned(model)
     found = {}
     for name, value in values.items():
         if value.ndim < 2 or value.size < 1024:
@@ -48,12 +47,13 @@ def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
         elif value.dtype.kind != "f":
             continue
         wide = np.asarray(value, np.float32)
-        found[name] = wide.swapaxes(-1, -2) if name in turned else wide
+        found[name] = wide.swapaxes(-1, -2) if name in sideways else wide
     return found
 
 
-def _turned(model: Any, sources: dict[str, str]) -> set[str]:
+def turned(model: Any) -> set[str]:
     """Names of initialisers that are stored as [in, out]."""
+    sources = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     found = set()
     for node in model.graph.node:
         transposed = any(item.name == "transB" and item.i for item in node.attribute)
@@ -62,21 +62,35 @@ def _turned(model: Any, sources: dict[str, str]) -> set[str]:
     return found
 
 
-def _dequantised(name: str, values: dict[str, Any], model: Any) -> Any:
+def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, str | None, int]:
+    """Find what expands an integer weight.
+
+    Returns:
+        The initialisers of its scale and of its zero point (None where there is none), and the axis of its channels.
+
+    Raises:
+        ArtifactError: nothing reads the weight, or nothing scales it.
+    """
     reader = next((node for node in model.graph.node if name in node.input), None)
     if reader is None:
         raise ArtifactError(f"integer weight '{name}' is not used", next_step="run `dvc repro`")
     expands = reader.op_type == "DequantizeLinear"
-    scale = values.get(reader.input[1] if expands else _scale_of(reader, values, model))
-    if scale is None:
+    scale = reader.input[1] if expands else _scale_of(reader, values, model)
+    if scale not in values:
         raise ArtifactError(f"integer weight '{name}' has no scale", next_step="run `dvc repro`")
     position = 2 if expands else 3  # of MatMulInteger; lookups are symmetric
-    zero = values.get(reader.input[position]) if len(reader.input) > position else None
-    integers, scale = values[name].astype(np.float32), scale.astype(np.float32)
-    zero = np.zeros_like(scale) if zero is None else zero.astype(np.float32)
+    zero = reader.input[position] if len(reader.input) > position else None
+    axis = next((item.i for item in reader.attribute if item.name == "axis"), 1) if expands else -1
+    return scale, zero if zero in values else None, axis
+
+
+def _dequantised(name: str, values: dict[str, Any], model: Any) -> Any:
+    scale_name, zero_name, axis = scale_and_zero(name, values, model)
+    integers, scale = values[name].astype(np.float32), values[scale_name].astype(np.float32)
+    zero = np.zeros_like(scale) if zero_name is None else values[zero_name].astype(np.float32)
     if scale.ndim == 1 and scale.size > 1:
         shape = [1] * integers.ndim
-        shape[next((item.i for item in reader.attribute if item.name == "axis"), 1) if expands else -1] = scale.size
+        shape[axis] = scale.size
         scale, zero = scale.reshape(shape), zero.reshape(shape) if zero.size > 1 else zero
     return (integers - zero) * scale
 

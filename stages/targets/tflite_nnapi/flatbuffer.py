@@ -160,9 +160,14 @@ def tensor_types() -> dict[int, str]:
     return _names("TensorType")
 
 
+def operator_names() -> dict[int, str]:
+    """Map an operator's code to its name in the schema."""
+    return _names("BuiltinOperator")
+
+
 def operators_of(model: Any, graph: Any) -> Iterator[tuple[str, Any]]:
     """Yield the operators of one subgraph with their names as in the schema, in order of execution."""
-    names = _names("BuiltinOperator")
+    names = operator_names()
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
         # Codes above 127 do not fit the field of old files, which then holds a placeholder.

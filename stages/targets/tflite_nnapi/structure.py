@@ -86,11 +86,11 @@ def _constant(model: Any, tensor: Any) -> Constant:
     quantization = tensor.quantization
     if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
         return Constant(name, stored, half if dtype == "FLOAT16" else None)
-    scale, zero = _channels(quantization, shape)
+    scale, zero = channels(quantization, shape)
     return Constant(name, (stored.astype(np.float32) - zero) * scale, uniform(scale, stored, 8 * stored.itemsize))
 
 
-def _channels(quantization: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def channels(quantization: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scales and zero points, shaped to be broadcast over the tensor."""
     scale = np.asarray(quantization.scale, np.float32)
     zero = np.asarray([0] if quantization.zeroPoint is None else quantization.zeroPoint, np.float32)

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.target
 def audited(checkpoint: Path, directory: Path) -> dict[str, float]:
     from safetensors.numpy import load_file
 
-    return match(load_file(checkpoint / "model.safetensors"), weights(directory), positions=TASK.max_length)
+    found = match(load_file(checkpoint / "model.safetensors"), weights(directory), positions=TASK.max_length)
+    return {name: one.cosine for name, one in found.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

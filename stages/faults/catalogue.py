@@ -1,0 +1,273 @@
+"""The faults: what toolchains, merges and disks have done to models, one at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.faults.tensor import Editor, Tensor, nearest
+
+Checkpoint = Mapping[str, NDArray[np.float32]]
+
+LOOKALIKES = {
+    "GELU": "RELU",
+    "Gelu": "Relu",
+    "gelu": "relu",
+    "LOGISTIC": "TANH",
+    "Sigmoid": "Tanh",
+    "sigmoid": "tanh",
+    "Erf": "Tanh",
+    "erf": "tanh",
+}
+"""Activation function → one that a careless conversion has put in its place."""
+ROLES = {
+    "query": ("query.weight", "q_lin.weight", "q_proj.weight"),
+    "key": ("key.weight", "k_lin.weight", "k_proj.weight"),
+    "output": ("attention.output.dense.weight", "out_lin.weight", "attention.dense.weight"),
+    "up": ("intermediate.dense.weight", "lin1.weight", "ffn.weight"),
+    "words": ("word_embeddings.weight",),
+    "positions": ("position_embeddings.weight",),
+    "classifier": ("classifier.weight",),
+}
+"""Part of a transformer → how checkpoints end its name; the first in file order is taken."""
+
+
+class NotApplicable(LookupError):
+    """The artifact has nothing that this fault could break."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a fault works on.
+
+    Attributes:
+        editor: the opened artifact.
+        checkpoint: tensors by name, to find weights by content.
+        mask_constant: what the export module subtracts from masked scores.
+        heads: of the first layer.
+        random: choices of the fault.
+    """
+
+    editor: Editor
+    checkpoint: Checkpoint
+    mask_constant: float
+    heads: int
+    random: np.random.Generator
+
+    def part(self, role: str) -> Tensor:
+        """Find a weight of the artifact by what it was made from.
+
+        Raises:
+            NotApplicable: the checkpoint or the artifact has none.
+        """
+        names = [name for name in sorted(self.checkpoint) if name.endswith(ROLES[role])]
+        if not names:
+            raise NotApplicable(f"the checkpoint has no {role} weight")
+        try:
+            return nearest(self.editor.tensors(), self.checkpoint[names[0]])
+        except LookupError as error:
+            raise NotApplicable(str(error)) from error
+
+    def scalar(self, value: float) -> Tensor:
+        """Find a scalar of the artifact by its value, up to rounding.
+
+        Raises:
+            NotApplicable: there is none.
+        """
+        for tensor in self.editor.tensors():
+            if tensor.levels.size == 1 and abs(float(tensor.value.reshape(-1)[0]) - value) <= abs(value) * 0.01:
+                return tensor
+        raise NotApplicable(f"no stored scalar is {value:g}")
+
+
+Fault = Callable[[Subject], None]
+
+
+def zeroed_layer(subject: Subject) -> None:
+    """A linear layer of zeros."""
+    tensor = subject.part("up")
+    tensor.store(np.zeros_like(tensor.value))
+
+
+def zeroed_head(subject: Subject) -> None:
+    """One attention head's queries lost."""
+    tensor = subject.part("query")
+    tensor.store(np.zeros((), np.float32), slice(0, len(tensor.value) // subject.heads))
+
+
+def swapped_query_and_key(subject: Subject) -> None:
+    """Two weights of one shape in each other's place."""
+    query, key = subject.part("query"), subject.part("key")
+    query.exchange(key)
+
+
+def transposed_weight(subject: Subject) -> None:
+    """A square weight stored the other way round."""
+    tensor = subject.part("output")
+    if tensor.value.shape[-1] != tensor.value.shape[-2]:
+        raise NotApplicable("the attention output is not square")
+    tensor.store(tensor.value.swapaxes(-1, -2).copy())
+
+
+def doubled_channel(subject: Subject) -> None:
+    """One output channel at twice its scale."""
+    tensor = subject.part("output")
+    channel = int(subject.random.integers(len(tensor.value)))
+    if tensor.scale is not None and tensor.scale.size == len(tensor.value):
+        tensor.scale.reshape(-1)[channel] *= 2
+    else:
+        tensor.store(tensor.value[channel] * 2, channel)
+
+
+def wrong_zero_point(subject: Subject) -> None:
+    """A weight whose zero point is eight levels off."""
+    tensor = subject.part("up")
+    if tensor.zero is None:
+        raise NotApplicable("the weight has no zero point")
+    tensor.zero = np.where(tensor.zero > 100, tensor.zero - 8, tensor.zero + 8).astype(tensor.zero.dtype)
+
+
+def ignored_mask(subject: Subject) -> None:
+    """Padding is read as if it were text."""
+    tensor = subject.scalar(subject.mask_constant)
+    tensor.store(np.zeros_like(tensor.value))
+
+
+def inverted_mask(subject: Subject) -> None:
+    """Text is hidden and padding is read."""
+    constant = subject.scalar(subject.mask_constant)
+    if constant.levels.dtype.kind == "u":
+        raise NotApplicable("the mask constant has no sign")
+    constant.store(-constant.value)
+
+
+def shifted_positions(subject: Subject) -> None:
+    """Position 0 is read from row 1, and so on."""
+    tensor = subject.part("positions")
+    tensor.store(np.roll(tensor.value, -1, axis=-2))
+
+
+def truncated_vocabulary(subject: Subject) -> None:
+    """The last quarter of the vocabulary was lost and filled with zeros."""
+    tensor = subject.part("words")
+    tensor.store(np.zeros((), np.float32), slice(len(tensor.value) * 3 // 4, None))
+
+
+def swapped_rows(subject: Subject) -> None:
+    """Two words have each other's vector."""
+    tensor = subject.part("words")
+    one, other = subject.random.choice(np.arange(5, len(tensor.value)), 2, replace=False)
+    value = tensor.value
+    tensor.store(value[[other, one]], [one, other])
+    if tensor.scale is not None and tensor.scale.size == len(value):
+        tensor.scale[[one, other]] = tensor.scale[[other, one]]
+
+
+def wrong_epsilon(subject: Subject) -> None:
+    """Every normalisation has another framework's epsilon."""
+    subject.editor.set_epsilon(1e-5)
+
+
+def replaced_activation(subject: Subject) -> None:
+    """The activation function is one that looks like it."""
+    if not subject.editor.replace_operator(LOOKALIKES):
+        raise NotApplicable(f"no operator is one of {sorted(LOOKALIKES)}")
+
+
+def poisoned_weight(subject: Subject) -> None:
+    """One stored number is NaN: a weight, or the scale or table entry it is expanded with."""
+    tensor = subject.part("up")
+    holder = next(part for part in (tensor.table, tensor.scale, tensor.levels) if part is not None)
+    holder.reshape(-1)[int(subject.random.integers(holder.size))] = np.nan
+
+
+def rotated_classes(subject: Subject) -> None:
+    """Every logit stands at the next label's place."""
+    tensor = subject.part("classifier")
+    tensor.store(np.roll(tensor.value, 1, axis=0))
+
+
+def stale_weights(subject: Subject) -> None:
+    """Weights of an earlier epoch: each a little other than the checkpoint's."""
+    for tensor in subject.editor.tensors():
+        if tensor.levels.ndim >= 2:
+            value = tensor.value
+            tensor.store(value + 0.02 * value.std() * subject.random.standard_normal(value.shape).astype(np.float32))
+
+
+def flipped_bit(subject: Subject) -> None:
+    """One bit of one stored number is not what was written."""
+    tensor = subject.part("words" if subject.random.random() < 0.5 else "up")
+    width = tensor.levels.itemsize
+    numbers = tensor.levels.reshape(-1).view(f"u{width}")
+    numbers[int(subject.random.integers(numbers.size))] ^= np.array(1 << int(subject.random.integers(tensor.bits)),
+                                                                    numbers.dtype)  # fmt: skip
+
+
+STORED: dict[str, Fault] = {
+    fault.__name__: fault
+    for fault in (
+        zeroed_layer,
+        zeroed_head,
+        swapped_query_and_key,
+        transposed_weight,
+        doubled_channel,
+        wrong_zero_point,
+        ignored_mask,
+        inverted_mask,
+        shifted_positions,
+        truncated_vocabulary,
+        swapped_rows,
+        wrong_epsilon,
+        replaced_activation,
+        poisoned_weight,
+        rotated_classes,
+        stale_weights,
+        flipped_bit,
+    )
+}
+"""Faults in what the artifact stores."""
+
+
+def truncated_file(artifact: Path) -> None:
+    """The largest file ends early."""
+    largest = max((path for path in artifact.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = largest.read_bytes()
+    largest.write_bytes(content[: len(content) * 9 // 10])
+
+
+def rotated_labels(checkpoint: Path) -> None:
+    """The checkpoint names every class by the next one's label."""
+    path = checkpoint / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text())
+    names = list(config["id2label"].values())
+    config["id2label"] = dict(zip(config["id2label"], [*names[1:], names[0]], strict=True))
+    path.write_text(json.dumps(config))
+
+
+def foreign_tokenizer(checkpoint: Path) -> None:
+    """The tokenizer is of a model with the same words in another order."""
+    path = checkpoint / "tokenizer.json"
+    tokenizer: dict[str, Any] = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        scores = [score for _, score in vocabulary]
+        words = [word for word, _ in vocabulary]
+        tokenizer["model"]["vocab"] = [[word, score] for word, score in zip(words[::-1], scores, strict=True)]
+    else:
+        plain = [word for word in vocabulary if not word.startswith("[")]
+        ids = [vocabulary[word] for word in plain]
+        vocabulary.update(zip(plain, ids[::-1], strict=True))
+    path.write_text(json.dumps(tokenizer))
+
+
+FILES: dict[str, Callable[[Path], None]] = {"truncated_file": truncated_file}
+"""Faults in the artifact's files."""
+INTERFACE: dict[str, Callable[[Path], None]] = {fault.__name__: fault for fault in (rotated_labels, foreign_tokenizer)}
+"""Faults in what ships beside the artifact, which the bundle takes from the checkpoint."""

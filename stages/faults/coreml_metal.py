@@ -1,0 +1,121 @@
+"""Open `model.mlpackage` for damage."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.coreml.dtypes import from_mil
+from stages.coreml.values import Constants
+from stages.faults.tensor import Array, Tensor
+from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, operations, read_program
+
+PARTS = {
+    "const": {"levels": "val"},
+    "constexpr_blockwise_shift_scale": {"levels": "data", "scale": "scale", "zero": "offset"},
+    "constexpr_lut_to_dense": {"levels": "indices", "table": "lut"},
+}
+"""Operation → which of its values a tensor's parts are."""
+
+
+@dataclass
+class _Stored:
+    tensor: Tensor
+    messages: dict[str, Any]
+
+
+class CoremlEditor:
+    """A program whose constants and decompressions are handed out as tensors."""
+
+    def __init__(self, artifact: Path) -> None:
+        """Read the package of an artifact directory."""
+        self._package = artifact / PACKAGE
+        self._model = read_program(self._package)
+        self._blobs = bytearray((self._package / WEIGHTS).read_bytes())
+        constants = Constants((self._package / WEIGHTS).parent)
+        self._stored: list[_Stored] = []
+        for operation in operations(self._model):
+            messages = {part: self._message(operation, key) for part, key in PARTS.get(operation.type, {}).items()}
+            values = {part: constants.read(message) for part, message in messages.items() if message is not None}
+            kind = operation.outputs[0].type.tensorType.dataType if operation.outputs else 0
+            if "levels" in values and isinstance(values["levels"], np.ndarray) and from_mil(kind).kind == "float":
+                bits = from_mil(messages["levels"].type.tensorType.dataType).bits
+                tensor = Tensor(operation.outputs[0].name, np.array(values["levels"]), bits=bits)
+                for part in set(values) - {"levels"}:
+                    setattr(tensor, part, np.array(values[part]))
+                self._stored.append(_Stored(tensor, messages))
+
+    def tensors(self) -> Iterable[Tensor]:
+        """List float constants, compressed ones with their scales or tables."""
+        return [stored.tensor for stored in self._stored]
+
+    def replace_operator(self, others: Mapping[str, str]) -> bool:
+        """Rename operations; only their operand stays."""
+        found = [operation for operation in operations(self._model) if operation.type in others]
+        for operation in found:
+            operation.type = others[operation.type]
+            for parameter in [name for name in operation.inputs if name != "x"]:
+                del operation.inputs[parameter]
+        return bool(found)
+
+    def set_epsilon(self, value: float) -> None:
+        """Change the constant that every layer_norm reads."""
+        names = {
+            argument.name
+            for operation in operations(self._model)
+            if operation.type == "layer_norm"
+            for argument in operation.inputs["epsilon"].arguments
+        }
+        for stored in self._stored:
+            if stored.tensor.name in names:
+                stored.tensor.levels[...] = value
+
+    def save(self) -> None:
+        """Write numbers, scales and tables back to where they stood."""
+        for stored in self._stored:
+            for part, message in stored.messages.items():
+                value = getattr(stored.tensor, part)
+                if message is not None and value is not None:
+                    self._write(message, value)
+        (self._package / PROGRAM).write_bytes(self._model.SerializeToString(deterministic=True))
+        (self._package / WEIGHTS).write_bytes(bytes(self._blobs))
+
+    def _message(self, operation: Any, key: str) -> Any:
+        """Return the `Value` of an attribute or argument, followed through a constant's name; None where absent."""
+        if key in operation.attributes:
+            return operation.attributes[key]
+        if key not in operation.inputs:
+            return None
+        (binding,) = operation.inputs[key].arguments
+        if binding.WhichOneof("binding") == "value":
+            return binding.value
+        maker = next(one for one in operations(self._model) if binding.name in [out.name for out in one.outputs])
+        return maker.attributes["val"]
+
+    def _write(self, message: Any, value: Array) -> None:
+        dtype = from_mil(message.type.tensorType.dataType)
+        data = _packed(np.ascontiguousarray(value, dtype.numpy), dtype.bits)
+        if message.WhichOneof("value") == "blobFileValue":
+            size, start = struct.unpack_from("<QQ", self._blobs, message.blobFileValue.offset + 8)
+            assert size == len(data)
+            self._blobs[start : start + size] = data
+            return
+        tensor = message.immediateValue.tensor
+        field = tensor.WhichOneof("value")
+        if field == "bytes":
+            tensor.bytes.values = data
+        else:
+            getattr(tensor, field).values[:] = value.reshape(-1).tolist()
+
+
+def _packed(value: Array, bits: int) -> bytes:
+    """Numbers of fewer than 8 bits stand side by side, lowest bit first."""
+    if bits >= 8:
+        return value.tobytes()
+    lowest_first = np.unpackbits(value.reshape(-1, 1).view(np.uint8), axis=1, bitorder="little")[:, :bits]
+    return np.packbits(lowest_first.reshape(-1), bitorder="little").tobytes()

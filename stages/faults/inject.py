@@ -1,0 +1,190 @@
+"""Put one fault into a copy of an artifact, or of what lies below it, and measure and judge the result."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.core import artifact
+from stages.core.errors import ArtifactError, ConversionError
+from stages.core.names import module_name
+from stages.core.process import quiet
+from stages.faults.catalogue import FILES, INTERFACE, STORED, NotApplicable, Subject
+from stages.faults.tensor import Editor
+from stages.judging.verdict import Verdict, flatten, judge
+from stages.schema.gate import Gate, Threshold
+from stages.schema.variant import Precision, Target, Variant
+from stages.targets import registry
+from stages.targets.parity import Inputs, measure_artifact
+
+FAULTS = (*STORED, *FILES, *INTERFACE)
+EDITORS = {"coreml-metal": "CoremlEditor", "onnx-cpu": "OnnxEditor", "tflite-nnapi": "TfliteEditor"}
+CLEAN = "none"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A variant of a build, and what its verdict follows from.
+
+    Attributes:
+        build: directory of all stage outputs.
+        key: of the variant.
+        variant: compression, target, precision.
+        gate: thresholds.
+        precision: what the variant was lowered to.
+        target: the target's own knobs.
+    """
+
+    build: Path
+    key: str
+    variant: Variant
+    gate: Gate
+    precision: Precision
+    target: Target
+
+    @property
+    def inputs(self) -> Inputs:
+        """Where what the artifact is measured against lies."""
+        return Inputs.of(self.build, self.variant.compression, self.variant.target)
+
+    @property
+    def thresholds(self) -> list[Threshold]:
+        """All that the verdict asks of this precision."""
+        return [*self.gate.every, *self.gate.precisions[self.variant.precision]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one fault.
+
+    Attributes:
+        verdict: the gate's, `refused` where the damaged model could not even be lowered, or `not_applicable`.
+        reason: the first of the gate's, or why there is no verdict.
+    """
+
+    verdict: str
+    reason: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether the fault cannot ship."""
+        return self.verdict in ("fail", "refused")
+
+
+def after_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0) -> Outcome:
+    """Put a fault into the artifact itself.
+
+    Args:
+        case: the variant.
+        fault: one of `FAULTS`, or `CLEAN`.
+        scratch: an empty directory.
+        seed: of what the fault chooses at random.
+    """
+    damaged = _copy(case.build / "artifact" / case.key, scratch / "artifact" / case.key)
+    try:
+        inputs = _damage(case, fault, damaged, scratch, seed)
+    except NotApplicable as reason:
+        return Outcome("not_applicable", str(reason))
+    return _judged(case, damaged, inputs)
+
+
+def before_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0) -> Outcome:
+    """Put a fault into the converted model, as a broken converter would, and lower that to the variant's precision.
+
+    Args:
+        case: the variant.
+        fault: one of `STORED`, or `CLEAN`.
+        scratch: an empty directory.
+        seed: of what the fault chooses at random.
+    """
+    inputs = case.inputs
+    converted = _copy(inputs.converted, scratch / "converted" / inputs.converted.name)
+    out = scratch / "artifact" / case.key
+    calibration = artifact.read_arrays(inputs.reference / "calibration.npz")
+    lowering = registry.load(case.variant.target, "quantize")
+    try:
+        inputs = replace(_damage(case, fault, converted, scratch, seed), converted=converted)
+        with (
+            artifact.writing(out, stage="quantize", parents={"converted": converted}) as temporary,
+            quiet(scratch / "quantize.log"),
+        ):
+            lowering.quantize(converted, case.precision, calibration, case.target, temporary)
+    except NotApplicable as reason:
+        return Outcome("not_applicable", str(reason))
+    except (ConversionError, ArtifactError) as error:
+        return Outcome("refused", str(error))
+    return _judged(case, out, inputs)
+
+
+def _damage(case: Case, fault: str, directory: Path, scratch: Path, seed: int) -> Inputs:
+    """Apply a fault and let the manifests say that all is well: what a broken tool writes, it writes a manifest of."""
+    inputs = case.inputs
+    if fault in STORED:
+        editor = open_editor(case.variant.target, directory)
+        STORED[fault](_subject(case, editor, seed))
+        editor.save()
+        _vouch(directory)
+    elif fault in FILES:
+        FILES[fault](directory)
+        _vouch(directory)
+    elif fault in INTERFACE:
+        checkpoint = _copy(inputs.checkpoint, scratch / "compressed")
+        INTERFACE[fault](checkpoint)
+        _vouch(checkpoint)
+        converted = _copy(inputs.converted, scratch / "converted" / inputs.converted.name)
+        _vouch(converted, compressed=checkpoint)
+        _vouch(directory, converted=converted)
+        inputs = replace(inputs, checkpoint=checkpoint, converted=converted)
+    return inputs
+
+
+def open_editor(target: str, directory: Path) -> Editor:
+    """Open an artifact of a target for damage."""
+    module = importlib.import_module(f"stages.faults.{module_name(target)}")
+    editor: Callable[[Path], Editor] = getattr(module, EDITORS[target])
+    return editor(directory)
+
+
+def _subject(case: Case, editor: Editor, seed: int) -> Subject:
+    from safetensors.numpy import load_file
+
+    checkpoint = case.inputs.checkpoint
+    config = artifact.read_json(checkpoint / "config.json")
+    return Subject(
+        editor=editor,
+        checkpoint=load_file(checkpoint / "model.safetensors"),
+        mask_constant=float(artifact.read_json(checkpoint / "profile.json")["mask_constant"]),
+        heads=int(config.get("num_attention_heads") or config["n_heads"]),
+        random=np.random.default_rng(seed),
+    )
+
+
+def _judged(case: Case, directory: Path, inputs: Inputs) -> Outcome:
+    measured, _ = measure_artifact(case.variant.target, directory, inputs)
+    timing: dict[str, Any] = {"status": "not_measured", "values": {}, "intervals": {}, "host": {}}
+    verdict: Verdict = judge(flatten(measured, timing, {}), case.thresholds, case.gate.interval_below_n, [])
+    return Outcome(verdict.verdict, verdict.reasons[0] if verdict.reasons else "")
+
+
+def _copy(source: Path, destination: Path) -> Path:
+    shutil.copytree(source, destination)
+    return destination
+
+
+def _vouch(directory: Path, **parents: Path) -> None:
+    """Rewrite the manifest so that it matches what lies there now."""
+    path = directory / artifact.MANIFEST
+    manifest = artifact.manifest(directory)
+    files: Mapping[str, Any] = manifest["files"]
+    manifest["files"] = {
+        name: {"sha256": artifact.sha256(directory / name), "size_bytes": (directory / name).stat().st_size}
+        for name in files
+    }
+    manifest["parents"] |= {role: artifact.digest(parent) for role, parent in parents.items()}
+    artifact.write_json(path, manifest)

@@ -1,0 +1,83 @@
+"""Open `model.onnx` for damage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.faults.tensor import Tensor
+from stages.targets.onnx_cpu import graph
+from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned
+
+
+class OnnxEditor:
+    """A model whose initialisers are handed out as tensors."""
+
+    def __init__(self, artifact: Path) -> None:
+        """Read the model of an artifact directory."""
+        from onnx import numpy_helper
+
+        self._path = artifact / graph.MODEL
+        self._model = graph.load(self._path)
+        self._values = {item.name: numpy_helper.to_array(item).copy() for item in self._model.graph.initializer}
+        sideways = turned(self._model)
+        self._tensors: list[Tensor] = []
+        self._sources: dict[str, tuple[str | None, str | None]] = {}
+        for name, value in self._values.items():
+            if value.dtype in INTEGERS and value.ndim >= 2:
+                scale, zero, axis = scale_and_zero(name, self._values, self._model)
+                self._sources[name] = (scale, zero)
+                self._tensors.append(self._integer(name, scale, zero, axis, name in sideways))
+        scales = {scale for scale, _ in self._sources.values()}
+        for name, value in self._values.items():
+            if value.dtype.kind == "f" and name not in scales:
+                self._tensors.append(Tensor(name, value, turned=name in sideways and value.ndim > 1))
+
+    def tensors(self) -> Iterable[Tensor]:
+        """List float initialisers, integer ones with their scales."""
+        return self._tensors
+
+    def replace_operator(self, others: Mapping[str, str]) -> bool:
+        """Rename operators; their attributes go with the old name."""
+        found = [node for node in self._model.graph.node if node.op_type in others]
+        for node in found:
+            node.op_type = others[node.op_type]
+            del node.attribute[:]
+        return bool(found)
+
+    def set_epsilon(self, value: float) -> None:
+        """Change the attribute of every LayerNormalization."""
+        for node in self._model.graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "epsilon":
+                    attribute.f = value
+
+    def save(self) -> None:
+        """Write initialisers, scales and zero points back."""
+        from onnx import numpy_helper
+
+        for tensor in self._tensors:
+            self._values[tensor.name] = tensor.levels
+            for name, value in zip(self._sources.get(tensor.name, ()), (tensor.scale, tensor.zero), strict=False):
+                if name is not None and value is not None:
+                    kept = self._values[name]
+                    self._values[name] = value.astype(kept.dtype).reshape(kept.shape)
+        kept = [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in self._values.items()]
+        graph.replace_initializers(self._model.graph, kept)
+        self._path.write_bytes(self._model.SerializeToString(deterministic=True))
+
+    def _integer(self, name: str, scale: str, zero: str | None, axis: int, sideways: bool) -> Tensor:
+        levels = self._values[name]
+        shape: list[int] = [1] * levels.ndim
+
+        def shaped(source: Any) -> Any:
+            if source.size > 1 and source.ndim == 1:
+                shape[axis] = source.size
+                return source.reshape(shape).copy()
+            return source.copy() if source.ndim else source.reshape(shape).copy()
+
+        points = None if zero is None else shaped(self._values[zero])
+        return Tensor(name, levels, shaped(self._values[scale]), points, turned=sideways, bits=8)

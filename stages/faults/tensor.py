@@ -1,0 +1,128 @@
+"""A stored tensor opened for damage, whatever number format it is stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(eq=False)
+class Tensor:
+    """One constant of an artifact; an editor writes it back.
+
+    Attributes:
+        name: in the file.
+        levels: stored numbers: floats, integers, or indices into `table`.
+        scale: of integers, to be broadcast to `levels`.
+        zero: point of integers, to be broadcast to `levels`.
+        table: entries that indices stand for.
+        turned: whether a matrix is stored [in, out].
+        bits: of a stored number.
+    """
+
+    name: str
+    levels: Array
+    scale: Array | None = None
+    zero: Array | None = None
+    table: Array | None = None
+    turned: bool = False
+    bits: int = 32
+
+    @property
+    def matrix(self) -> Array:
+        """A view of the stored numbers, [out, in]."""
+        return self.levels.swapaxes(-1, -2) if self.turned else self.levels
+
+    @property
+    def value(self) -> Array:
+        """Decompressed, fp32, [out, in]."""
+        if self.table is not None:
+            found = self.table.reshape(-1)[self.levels].astype(np.float32)
+        elif self.scale is not None:
+            zero = np.float32(0) if self.zero is None else self.zero.astype(np.float32)
+            found = (self.levels.astype(np.float32) - zero) * self.scale.astype(np.float32)
+        else:
+            found = self.levels.astype(np.float32)
+        found = np.asarray(found)
+        return found.swapaxes(-1, -2) if self.turned and found.ndim > 1 else found
+
+    def store(self, value: Array, rows: Any = ...) -> None:
+        """Store other values, rounded to what the tensor's own scale or table can express.
+
+        Args:
+            value: [out, in], or what is to stand at `rows`.
+            rows: index into the first axis; all by default.
+        """
+        wanted = self.value.copy()
+        wanted[rows] = value
+        wide = wanted.swapaxes(-1, -2) if self.turned and wanted.ndim > 1 else wanted
+        if self.table is not None:
+            entries = self.table.reshape(-1).astype(np.float32)
+            self.levels[...] = np.abs(wide[..., None] - entries).argmin(axis=-1)
+        elif self.scale is not None:
+            zero = np.float32(0) if self.zero is None else self.zero.astype(np.float32)
+            signed = self.levels.dtype.kind == "i"
+            low, high = (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1) if signed else (0, 2**self.bits - 1)
+            self.levels[...] = np.clip(np.rint(wide / self.scale.astype(np.float32)) + zero, low, high)
+        else:
+            self.levels[...] = wide
+
+    def exchange(self, other: Tensor) -> None:
+        """Change places with a tensor of the same shape, scales and tables included."""
+        for name in ("levels", "scale", "zero", "table"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            setattr(self, name, theirs)
+            setattr(other, name, mine)
+
+
+class Editor(Protocol):
+    """An artifact opened for damage."""
+
+    def tensors(self) -> Iterable[Tensor]:
+        """List every stored float tensor, scalars too; each once, however many operators read it."""
+        ...
+
+    def replace_operator(self, others: Mapping[str, str]) -> bool:
+        """Turn every operator of a type into one of another; whether there was any."""
+        ...
+
+    def set_epsilon(self, value: float) -> None:
+        """Change the epsilon of every normalisation."""
+        ...
+
+    def save(self) -> None:
+        """Write the artifact back in place."""
+        ...
+
+
+def nearest(tensors: Iterable[Tensor], source: Array) -> Tensor:
+    """Return the tensor whose content comes closest to a matrix of the checkpoint.
+
+    Raises:
+        LookupError: none has its shape, leading ones and rows beyond the longest input aside.
+    """
+
+    def likeness(tensor: Tensor) -> float:
+        value = tensor.value
+        value = value.reshape(value.shape[-source.ndim :])
+        wanted = source[: len(value)]
+        lengths = float(np.linalg.norm(value)) * float(np.linalg.norm(wanted))
+        return float(value.reshape(-1) @ wanted.reshape(-1)) / lengths if lengths else 0.0
+
+    fitting = [tensor for tensor in tensors if _fits(tensor.value.shape, source.shape)]
+    if not fitting:
+        raise LookupError(f"no stored tensor has shape {list(source.shape)}")
+    return max(fitting, key=likeness)
+
+
+def _fits(stored: tuple[int, ...], source: tuple[int, ...]) -> bool:
+    ones, shape = stored[: len(stored) - len(source)], stored[len(stored) - len(source) :]
+    if len(shape) != len(source) or any(size != 1 for size in ones):
+        return False
+    return shape[1:] == source[1:] and shape[0] <= source[0]

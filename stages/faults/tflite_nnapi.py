@@ -1,0 +1,94 @@
+"""Open `model.tflite` for damage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.faults.tensor import Tensor
+from stages.targets.tflite_nnapi import flatbuffer
+from stages.targets.tflite_nnapi.structure import DTYPES, channels
+
+
+class TfliteEditor:
+    """A model whose buffers are handed out as tensors, each once for all signatures that share it."""
+
+    def __init__(self, artifact: Path) -> None:
+        """Read the model of an artifact directory."""
+        self._path = artifact / flatbuffer.MODEL
+        self._model = flatbuffer.read(self._path)
+        self._tensors: dict[int, Tensor] = {}
+        self._users: dict[int, list[Any]] = {}
+        types = flatbuffer.tensor_types()
+        for graph in self._model.subgraphs:
+            for item in graph.tensors:
+                data, dtype = self._model.buffers[item.buffer].data, types[item.type]
+                if data is None or len(data) == 0:
+                    continue
+                quantization = item.quantization
+                scaled = quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
+                if not scaled and dtype not in {"FLOAT16", "FLOAT32"}:
+                    continue
+                self._users.setdefault(item.buffer, []).append(item)
+                if item.buffer not in self._tensors:
+                    self._tensors[item.buffer] = _tensor(item, np.asarray(data, np.uint8), DTYPES[dtype], scaled)
+
+    def tensors(self) -> Iterable[Tensor]:
+        """List float and quantised buffers."""
+        return list(self._tensors.values())
+
+    def replace_operator(self, others: Mapping[str, str]) -> bool:
+        """Change operator codes; options go with the old one."""
+        codes = {name: number for number, name in flatbuffer.operator_names().items()}
+        found = False
+        for graph in self._model.subgraphs:
+            for name, operator in flatbuffer.operators_of(self._model, graph):
+                if name in others:
+                    found = True
+                    operator.builtinOptions, operator.builtinOptionsType = None, 0
+        for code in self._model.operatorCodes:
+            name = flatbuffer.operator_names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            if name in others:
+                code.builtinCode = codes[others[name]]
+                code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        return found
+
+    def set_epsilon(self, value: float) -> None:
+        """Change the scalar that is added to each variance."""
+        positive = [tensor for tensor in self._tensors.values() if _is_epsilon(tensor)]
+        for tensor in positive:
+            if tensor.scale is None:
+                tensor.levels[...] = value
+            else:
+                tensor.scale[...] = value / 127
+                tensor.levels[...] = np.rint(127 + (0 if tensor.zero is None else tensor.zero))
+
+    def save(self) -> None:
+        """Write buffers, scales and zero points back."""
+        for index, tensor in self._tensors.items():
+            self._model.buffers[index].data = np.frombuffer(np.ascontiguousarray(tensor.levels).tobytes(), np.uint8)
+            for item in self._users[index]:
+                if tensor.scale is not None:
+                    item.quantization.scale = tensor.scale.reshape(-1).astype(np.float32)
+                if tensor.zero is not None:
+                    item.quantization.zeroPoint = tensor.zero.reshape(-1).astype(np.int64)
+        flatbuffer.write(self._model, self._path)
+
+
+def _tensor(item: Any, data: Any, dtype: Any, scaled: bool) -> Tensor:
+    shape = () if item.shape is None else tuple(int(size) for size in item.shape)
+    levels = data.view(dtype).reshape(shape).copy() if shape else data.view(dtype).reshape(()).copy()
+    name, bits = item.name.decode(), 8 * levels.itemsize
+    if not scaled:
+        return Tensor(name, levels, bits=bits)
+    scale, zero = channels(item.quantization, shape)
+    return Tensor(name, levels, scale.copy(), zero.copy(), bits=bits)
+
+
+def _is_epsilon(tensor: Tensor) -> bool:
+    """A scalar no larger than any model's epsilon; quantised ones are known by their step."""
+    largest = float(np.abs(tensor.value).max()) if tensor.scale is None else 127 * float(tensor.scale.max())
+    return tensor.levels.size == 1 and 0 < largest <= 1e-4
