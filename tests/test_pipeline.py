@@ -42,7 +42,7 @@ TOY = (
     "benchmark.repetitions=20",
     f"variant=[{','.join(VARIANTS)}]",
 )
-ALWAYS = {"track"}
+ALWAYS = {"promote", "track"}
 DOWNSTREAM = {"gate", "report", "release"}
 
 
@@ -132,7 +132,7 @@ def built(tmp_path_factory):
 def test_a_cold_build_makes_three_platforms_and_ships_what_passes(built):
     assert {name.partition("@")[0] for name in built.first} >= {
         "check", "prepare", "teacher", "distill", "compress", "reference", "convert", "quantize", "parity",
-        "benchmark", "gate", "report", "track", "release",
+        "benchmark", "gate", "report", "track", "release", "promote",
     }  # fmt: skip
     assert built.verdicts() == dict.fromkeys(VARIANTS, "pass")
     assert built.bundles() == set(VARIANTS)

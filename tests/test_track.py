@@ -382,7 +382,7 @@ def test_only_passing_variants_are_registered_and_all_are_tracked_with_reasons(t
     registered = {f"tinsmith.{key}" for key in VARIANTS if VARIANTS[key][3] == "pass"}
     assert set(ask(tracked, "SELECT name FROM registered_models")) == registered
     assert set(ask(tracked, "SELECT name, alias FROM registered_model_aliases")) == {
-        (name, "passing") for name in registered
+        (name, "candidate") for name in registered
     }
     reasons = "SELECT r.name, t.value FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = 'reasons'"
     assert dict(ask(tracked, reasons)) == {

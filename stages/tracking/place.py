@@ -66,6 +66,11 @@ def choose(environment: Mapping[str, str]) -> Place:
     return Place(uri, experiment, Path(path).resolve())
 
 
+def registered(experiment: str, variant: str) -> str:
+    """Name a registered model; it begins with the experiment, so that projects on one server do not mix."""
+    return f"{experiment.replace('/', '-').replace(':', '-')}.{variant}"
+
+
 def holds(database: Path, experiment: str, fingerprints: Iterable[str]) -> bool:
     """Whether a local database has a finished run of every fingerprint in an experiment.
 
@@ -85,6 +90,22 @@ def holds(database: Path, experiment: str, fingerprints: Iterable[str]) -> bool:
     except sqlite3.Error:
         return False
     return set(fingerprints) <= have
+
+
+def released(database: Path, experiment: str, bundles: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a local database has the alias `released` on every bundle's version; any doubt is answered with False."""
+    query = (
+        "SELECT t.key, t.value FROM registered_model_aliases a JOIN model_version_tags t "
+        "ON t.name = a.name AND t.version = a.version WHERE a.alias = 'released' AND a.name = ?"
+    )
+    try:
+        with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True) as connection:
+            return all(
+                chain.items() <= dict(connection.execute(query, (registered(experiment, key),))).items()
+                for key, chain in bundles.items()
+            )
+    except sqlite3.Error:
+        return False
 
 
 @contextmanager

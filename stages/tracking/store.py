@@ -1,7 +1,8 @@
 """Write a record to an MLflow tracking server, once.
 
 Every run carries its record's fingerprint and is `FINISHED` only when whole; what a killed attempt left behind (run,
-logged model, registered version) is deleted and written again.
+logged model, registered version) is deleted and written again. Whoever writes is alone: a local database is locked as
+a file (`place.opened`), a server by `turn`.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from stages.core.artifact import write_json
 from stages.tracking import wording
 from stages.tracking.errors import TrackingRefused
-from stages.tracking.place import Place
+from stages.tracking.place import Place, registered
 from stages.tracking.record import SHORT, Build, Split, Variant
+from stages.tracking.turn import turn
 
 # A longer value is no parameter but a document: params.yaml, which is attached whole, has it.
 PARAM_LIMIT = 500
 BATCH = 100
-ALIAS = "passing"
+CANDIDATE, RELEASED = "candidate", "released"
 MEASURED_ON = ("calibration", "probe", "test")
 
 
@@ -44,6 +48,28 @@ def publish(place: Place, build: Build) -> list[str]:
         raise TrackingRefused(place.uri, f"its database driver is not installed ({error})") from error
 
 
+def promote(place: Place, bundles: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Move the alias `released` to the versions that bundles were made of.
+
+    Args:
+        place: where the build was tracked.
+        bundles: variant → its chain, stage → sha256 of that stage's manifest.
+
+    Returns:
+        Variants whose alias moved. One that has no such version (it ships unmeasured, or is not tracked) is left out.
+
+    Raises:
+        TrackingRefused: the server or database cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store = Store(place)
+        return [key for key, chain in bundles.items() if store.release(key, chain)]
+    except MlflowException as error:
+        raise TrackingRefused(place.uri, error.message) from error
+
+
 class Store:
     """An experiment on a tracking server."""
 
@@ -55,19 +81,32 @@ class Store:
         mlflow.set_registry_uri(place.uri)
         self.client = mlflow.MlflowClient(place.uri)
         self.name = place.experiment
-        experiment = self.client.get_experiment_by_name(self.name)
-        self.experiment = (
-            experiment.experiment_id
-            if experiment
-            else self.client.create_experiment(
-                self.name,
-                artifact_location=place.artifacts,
-                tags={"mlflow.note.content": wording.ABOUT_EXPERIMENT},
-            )
-        )
+        self.shared = place.database is None
+        if self.client.get_experiment_by_name(self.name) is None:
+            self._create_experiment(place.artifacts)
+        self.experiment = self.client.get_experiment_by_name(self.name).experiment_id
 
     def publish(self, build: Build) -> list[str]:
         """Write what is not there yet; the names of what was written come back."""
+        fingerprints = [build.fingerprint, *(variant.fingerprint for variant in build.variants)]
+        if all(self._finished(fingerprint) for fingerprint in fingerprints):
+            return []
+        with turn(self.client, self.name) if self.shared else nullcontext() as held:
+            return self._publish(build, held.renew if held else lambda: None)
+
+    def _create_experiment(self, artifacts: str | None) -> None:
+        from mlflow.exceptions import MlflowException
+
+        tags = {"mlflow.note.content": wording.ABOUT_EXPERIMENT}
+        try:
+            self.client.create_experiment(self.name, artifact_location=artifacts, tags=tags)
+        except MlflowException as error:  # another build was quicker
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _publish(self, build: Build, alive: Callable[[], None]) -> list[str]:
+        for fingerprint in (build.fingerprint, *(variant.fingerprint for variant in build.variants)):
+            self._discard_unfinished(fingerprint)
         written = []
         parent = self._finished(build.fingerprint)
         fresh = parent is None
@@ -76,6 +115,7 @@ class Store:
             self._fill_build(parent, build)
             written.append("build")
         for variant in build.variants:
+            alive()
             if self._finished(variant.fingerprint) is None:
                 self._publish_variant(parent, build, variant)
                 written.append(variant.key)
@@ -83,16 +123,18 @@ class Store:
             self.client.set_terminated(parent)
         return written
 
+    def _runs(self, fingerprint: str) -> list[Any]:
+        return list(self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'"))
+
     def _finished(self, fingerprint: str) -> str | None:
-        """Return the id of the finished run of a record, deleting unfinished attempts at it."""
-        runs = self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'")
-        found = None
-        for run in runs:
-            if run.info.status == "FINISHED":
-                found = run.info.run_id
-            else:
+        """Return the id of the finished run of a record."""
+        return next((run.info.run_id for run in self._runs(fingerprint) if run.info.status == "FINISHED"), None)
+
+    def _discard_unfinished(self, fingerprint: str) -> None:
+        """Delete attempts at a record that were killed; only who writes alone can tell them from one under way."""
+        for run in self._runs(fingerprint):
+            if run.info.status != "FINISHED":
                 self._discard(run.info.run_id)
-        return found
 
     def _discard(self, run: str) -> None:
         models = self.client.search_logged_models([self.experiment], filter_string=f"source_run_id = '{run}'")
@@ -169,15 +211,24 @@ class Store:
             self._register(variant, run, model, description)
         self.client.set_terminated(run)
 
-    def _registered(self, variant: Variant) -> str:
-        """Name the registered model; it begins with the experiment, so that projects on one server do not mix."""
-        return f"{self.name.replace('/', '-').replace(':', '-')}.{variant.key}"
+    def release(self, key: str, chain: Mapping[str, str]) -> bool:
+        """Point `released` at a variant's newest version of exactly this chain; whether it moved."""
+        name = registered(self.name, key)
+        versions = self.client.search_model_versions(f"name = '{name}'")
+        same = [version for version in versions if chain.items() <= version.tags.items()]
+        if not same:
+            return False
+        newest = max(same, key=lambda version: int(version.version))
+        if RELEASED in newest.aliases:
+            return False
+        self.client.set_registered_model_alias(name, RELEASED, newest.version)
+        return True
 
     def _register(self, variant: Variant, run: str, model: str, description: str) -> None:
         """Register a passing variant and move its alias; a version that a killed attempt left is replaced."""
         from mlflow.exceptions import MlflowException
 
-        name = self._registered(variant)
+        name = registered(self.name, variant.key)
         try:
             self.client.create_registered_model(name, description=wording.describe_registered(variant))
         except MlflowException as error:
@@ -197,7 +248,7 @@ class Store:
         # Without this tag the model's page says "Not registered" (create_model_version alone does not link back).
         link = json.dumps([{"name": name, "version": int(version.version)}])
         self.client.set_logged_model_tags(model, {"mlflow.modelVersions": link})
-        self.client.set_registered_model_alias(name, ALIAS, version.version)
+        self.client.set_registered_model_alias(name, CANDIDATE, version.version)
 
     def _log_inputs(self, run: str, build: Build, splits: list[Split]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

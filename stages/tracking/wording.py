@@ -16,8 +16,9 @@ MEANING = {
 }
 ABOUT_EXPERIMENT = (
     "One run per build of Tinsmith, one child run and one logged model per variant (compression × target × "
-    "precision), failing variants included. Passing ones have a version in the model registry; the alias `passing` "
-    "is the newest of them. If the sidebar shows no runs, switch from *GenAI* to *Model training*."
+    "precision), failing variants included. Passing ones have a version in the model registry; the alias `candidate` "
+    "is the newest of them, `released` the newest that was bundled. If the sidebar shows no runs, switch from *GenAI* "
+    "to *Model training*."
 )
 
 
@@ -113,8 +114,9 @@ def describe_build(build: Build) -> str:
 def describe_registered(variant: Variant) -> str:
     """Describe a registered model, the same for all its versions."""
     return (
-        f"Builds of `{variant.key}` that passed every gate, and no others. The alias `passing` is the newest. "
-        "Each version names its chain of digests and the commands that check it."
+        f"Builds of `{variant.key}` that passed every gate, and no others. The alias `candidate` is the newest, "
+        "`released` the newest that was bundled. Each version names its chain of digests and the commands that check "
+        "it."
     )
 
 

@@ -1,0 +1,51 @@
+"""Move MLflow's alias `released` to the versions that the bundles were made of.
+
+Reads: the manifests of the bundles.
+Writes: nothing in build/; the alias on a version of each bundled variant's registered model.
+Why: `candidate` passed the gate; `released` lies in a bundle. Tracking comes before the release, so that a build whose
+release is refused is tracked too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.core import artifact, cli, process
+from stages.tracking import place, record, store
+
+
+def chains(release: Path) -> dict[str, dict[str, str]]:
+    """Return variant → stage → sha256 of that stage's manifest, as a version's tags hold it, of every bundle."""
+    bundles = sorted(path.parent for path in release.glob(f"*/{artifact.MANIFEST}"))
+    found = {}
+    for bundle in bundles:
+        parents = artifact.manifest(bundle)["parents"]
+        found[bundle.name] = {stage: parents[stage][: record.SHORT] for stage in record.CHAIN}
+    return found
+
+
+def run(release: Path) -> None:
+    """Move the alias where it stands elsewhere.
+
+    Raises:
+        TrackingRefused: the server or database that MLFLOW_TRACKING_URI names cannot be used.
+    """
+    where = place.choose(os.environ)
+    bundles = chains(release)
+    moved: list[str] = []
+    if not (where.database and place.released(where.database, where.experiment, bundles)):
+        with place.opened(where), process.quiet(release.parent / "promote.log"):
+            moved = store.promote(where, bundles)
+    print(f"MLflow: released {', '.join(moved)}" if moved else "MLflow: `released` stands where it should")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    return cli.execute(cli.parser(__doc__, "release"), argv, lambda arguments: run(arguments.release))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
