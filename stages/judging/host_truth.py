@@ -35,8 +35,8 @@ def notes(runtime: str | None, *, machine: str, isa: Iterable[str], clipped: int
         ]
     if runtime == LITERT:
         return [
-            "measured on LiteRT's CPU kernels: integer sums are the same on every CPU, an NNAPI driver may round "
-            "otherwise"
+            "measured on LiteRT's CPU kernels: an NNAPI driver, or TensorFlow Lite of another age, may round otherwise "
+            "(`make tensorflow-check` asks TensorFlow's)"
         ]
     if runtime == ONNX and clipped:
         counted = f"{clipped:,} of {sums:,} 16-bit sums over the probe split"
