@@ -27,7 +27,8 @@ class Match(NamedTuple):
 
     Attributes:
         cosine: 0 to 1. Near 0 where the likeness is all zeros or not finite, 0 where nothing stored has its shape.
-        error: largest difference of an element over the matrix's largest magnitude; 1, which zeros would give, where
+        error: largest difference of an element over the matrix's largest magnitude, 0 where it is the checkpoint's to
+            the bit or was folded with one rounding; 1, which zeros would give, where
             nothing stored has its shape or the likeness is not finite.
     """
 
@@ -90,11 +91,12 @@ def _best(value: Matrix, likenesses: list[Matrix] | None, tensors: Mapping[str, 
     cosines = np.stack([_unit(likeness) for likeness in likenesses]) @ _unit(value)
     likeness = likenesses[int(cosines.argmax())]
     unit = _unit(likeness)
-    cosine, source = max(
-        ((float(_unit(source) @ unit), source) for source in (value, *_changed(value, tensors))),
-        key=lambda candidate: candidate[0],
-    )
-    error = float(np.abs(likeness - source).max() / max(float(np.abs(source).max()), np.finfo(np.float32).tiny))
+    candidates = [(float(_unit(source) @ unit), source) for source in (value, *_changed(value, tensors))]
+    cosine, source = max(candidates, key=lambda candidate: candidate[0])
+    difference = np.abs(likeness - source)
+    if source is not value:  # folded: the converter may have rounded once
+        difference = np.maximum(difference - np.spacing(np.abs(source)), 0)
+    error = float(difference.max() / max(float(np.abs(source).max()), np.finfo(np.float32).tiny))
     return Match(float(np.clip(cosine, 0, 1)), error if np.isfinite(error) else 1.0)
 
 

@@ -460,7 +460,7 @@ def test_the_audit_sees_a_zeroed_layer_at_every_precision(builds, name, healthy,
 @pytest.mark.target
 def test_a_conversion_holds_the_weights_of_the_checkpoint(builds):
     found = match(builds.tensors, weights(builds.converted), positions=TASK.max_length)
-    assert max(one.error for one in found.values()) <= 1e-6
+    assert max(one.error for one in found.values()) == 0
 
 
 @pytest.mark.target

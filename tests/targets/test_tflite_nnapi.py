@@ -440,7 +440,7 @@ def test_a_conversion_holds_the_weights_of_the_checkpoint(family, checkpoints, c
 
     tensors = load_file(checkpoints[family] / "model.safetensors")
     found = match(tensors, weights(converted[family]), positions=TASK.max_length)
-    assert max(one.error for one in found.values()) <= 1e-6
+    assert max(one.error for one in found.values()) == 0
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
