@@ -201,6 +201,7 @@ class _Follower:
     _after_constant: bool = False
     _norms: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     _operators: dict[type, str] = field(default_factory=dict)
+    _activations: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for position, tensor in enumerate(self.tensors):
@@ -217,6 +218,8 @@ class _Follower:
         expected, band = value.detach().numpy(), self.bands.matrix if matrix else self.bands.rest
         step, found = self._match(name, type(module), expected, band)
         found = self.exchanged.get(name, found if step.within else None)
+        if module is not None and next(module.parameters(), None) is None:
+            self._activations.add(name)
         self.steps.append(step)
         self.values.append(value)
         self.found.append(found)
@@ -227,7 +230,7 @@ class _Follower:
         """Return the place of the first step beyond its band that was not fused away."""
         beyond = (index for index, step in enumerate(self.steps) if not step.within)
         found = next((index for index in beyond if not self._absent(index)), None)
-        return None if found is None else found + self._fused(found)
+        return None if found is None else found + int(self._fused(found))
 
     def describe(self, index: int, exchanged: tuple[str, ...]) -> Divergence:
         """Name what lies between a step and the last one within before it."""
@@ -257,9 +260,12 @@ class _Follower:
         return {name: value for name, value in zip(names, found, strict=True) if value is not None}
 
     def _fused(self, index: int) -> bool:
-        """Whether the tensor is rather what the next module makes of the value, as of a ReLU inside a product."""
+        """Whether the tensor is rather what an activation makes of the value, as of a ReLU inside a product."""
         step, after = self.steps[index], self.steps[index + 1 : index + 2]
-        return step.error >= UNLIKE and any(o.position == step.position and o.error < UNLIKE for o in after)
+        return step.error >= UNLIKE and any(
+            other.module in self._activations and other.position == step.position and other.error < step.error
+            for other in after
+        )
 
     def _absent(self, index: int) -> bool:
         """Whether the artifact has no such tensor and is none the worse for it.
