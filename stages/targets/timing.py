@@ -45,9 +45,10 @@ def time_in_turns(target: str, old: Path, new: Path, inputs: Path, settings: Ben
     """
     ratios = []
     for turn in range(TURNS):
+        sides = {"old": old, "new": new}
         median = {}
-        for directory in (old, new) if turn % 2 == 0 else (new, old):
-            samples = time_artifact(target, directory, inputs, settings)["samples_ms"]
-            median[directory] = float(np.median(samples["true_length"]))
-        ratios.append(median[new] / median[old])
+        for side in sorted(sides, reverse=turn % 2 == 0):
+            samples = time_artifact(target, sides[side], inputs, settings)["samples_ms"]
+            median[side] = float(np.median(samples["true_length"]))
+        ratios.append(median["new"] / median["old"])
     return ratios
