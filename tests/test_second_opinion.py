@@ -16,13 +16,13 @@ from stages.schema.variant import TfliteNnapi
 REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHON = REPOSITORY / ".venv-tensorflow/bin/python"
 KEY, LENGTH = "tflite-nnapi-fp32", 16
-BOUND = {"metric": "top1_agreement", "unit": "fraction", "at_least": 0.99, "min_n": 1}
+BOUND = {"metric": "top1_agreement", "unit": "fraction", "at_least": 0.99, "min_n": 10}
 PARAMS = {
     "gate": {
         "baseline": None,
         "interval_below_n": 1,
-        "reference": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 1}],
-        "every": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 1}],
+        "reference": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 10}],
+        "every": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 10}],
         "precisions": {"fp32": [BOUND]},
     },
     "variants": {
