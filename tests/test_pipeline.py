@@ -7,12 +7,14 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +46,18 @@ TOY = (
 )
 ALWAYS = {"promote", "track"}
 DOWNSTREAM = {"gate", "report", "release"}
+PLANTED = f"planted-{secrets.token_hex(8)}"
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": PLANTED,
+    "DATABASE_URL": f"postgresql://user:{PLANTED}@host/database",
+    "GITHUB_TOKEN": PLANTED,
+    "HF_TOKEN": f"hf_{PLANTED}",
+    "MLFLOW_TRACKING_PASSWORD": PLANTED,
+}
+# A network of its own, without so much as a loopback that is up.
+OFFLINE = ("unshare", "--map-root-user", "--net")
+# What leaves the build: the tracking server's part, bundles, and what people forward.
+PUBLISHED = ("mlruns", "build/release", "build/report", "build/statements")
 
 
 class Clone:
@@ -54,7 +68,7 @@ class Clone:
         environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         environment["PYTHONPATH"] = str(ROOT / "tests" / "targets")
-        self.environment = environment
+        self.environment = environment | SECRETS
 
     def run(self, *command):
         return subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True)
@@ -63,9 +77,9 @@ class Clone:
         done = self.run(sys.executable, "-m", "stages.compose", *TOY, *overrides)
         assert done.returncode == 0, done.stderr
 
-    def repro(self, *arguments, fails=False):
+    def repro(self, *arguments, fails=False, inside=()):
         """Run `dvc repro` and return the stages that executed and those restored from the cache."""
-        done = self.run("dvc", "repro", *arguments)
+        done = self.run(*inside, "dvc", "repro", *arguments)
         assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
         self.output = done.stdout + done.stderr
         executed = set(re.findall(r"Running stage '([^']+)'", done.stdout))
@@ -125,7 +139,8 @@ def clone_to(path):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     clone = clone_to(tmp_path_factory.mktemp("pipeline") / "clone")
-    clone.first = clone.repro()[0]
+    clone.offline = clone.run(*OFFLINE, "true")
+    clone.first = clone.repro(inside=() if clone.offline.returncode else OFFLINE)[0]
     return clone
 
 
@@ -141,6 +156,37 @@ def test_a_cold_build_makes_three_platforms_and_ships_what_passes(built):
     assert (built.path / "build/release/onnx-cpu-fp32/model.onnx").is_file()
     assert (built.path / "build/report/index.html").stat().st_size > 10_000
     assert len(built.runs()) == 1 + len(VARIANTS)
+
+
+def test_the_whole_build_needs_no_network(built):
+    if built.offline.returncode:
+        pytest.skip(f"this kernel gives no network namespace to us: {built.offline.stderr.strip()}")
+    program = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
+    assert "Network is unreachable" in built.run(*OFFLINE, sys.executable, "-c", program).stderr
+    assert {f"{stage}@onnx-cpu-fp32" for stage in ("parity", "benchmark")} <= built.first
+
+
+def test_nothing_of_the_environment_is_written_anywhere(built):
+    files = [path for path in built.path.rglob("*") if path.is_file()]
+    assert len(files) > 300
+    assert not [path for path in files if PLANTED.encode() in path.read_bytes()]
+
+
+def test_no_utterance_leaves_the_build(built):
+    splits = {path.stem: path.read_text().splitlines() for path in (built.path / "build/data").glob("*.jsonl")}
+    texts = {json.loads(row)["text"] for rows in splits.values() for row in rows[::4]}
+    texts = {text.encode() for text in texts if len(text) > 12}
+    assert len(texts) > 500
+    assert any(text in (built.path / "build/data/test.jsonl").read_bytes() for text in texts)
+    files = [path for place in PUBLISHED for path in (built.path / place).rglob("*") if path.is_file()]
+    assert {"mlflow.db", "golden.npz", "index.html"} <= {path.name for path in files}
+    for path in files:
+        content = path.read_bytes()
+        assert not [text for text in texts if text in content], path
+    golden = np.load(built.path / "build/release/onnx-cpu-fp32/golden.npz")
+    for split in ("test", "calibration"):
+        rows = np.load(built.path / f"build/reference/none/{split}.npz")["input_ids"].tolist()
+        assert not [row for row in golden["input_ids"].tolist() if row in rows]
 
 
 def test_the_verdicts_keep_their_contract_with_outside_tools(built):
