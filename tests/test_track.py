@@ -216,7 +216,7 @@ def test_outside_a_repository_the_revision_is_unknown_rather_than_clean(tmp_path
 @pytest.mark.parametrize("key", VARIANTS)
 def test_a_description_opens_with_the_verdict_and_its_reasons(build, key):
     found = variant(build, key)
-    text = wording.describe(found, collect(build), "models:/m-1")
+    text = wording.describe(found, collect(build), "models:/m-1", "")
     assert text.startswith(f"**{wording.PLAIN[VARIANTS[key][3]].upper()}**")
     assert all(reason in text for reason in found.verdict["reasons"])
     assert all(digest in text for digest in found.chain.values())
@@ -247,7 +247,7 @@ def test_an_interpreted_artifact_is_loud_about_it(build):
 
 def test_uncommitted_changes_are_written_beside_the_revision(build, monkeypatch):
     monkeypatch.setattr(record, "git_state", lambda: {"rev": "f" * 40, "dirty": "true"})
-    assert "uncommitted changes" in wording.describe_build(collect(build))
+    assert "uncommitted changes" in wording.describe_build(collect(build), dict.fromkeys(VARIANTS, "link"), "")
 
 
 # The place: what MLflow's variables choose.
@@ -413,6 +413,27 @@ def test_changed_content_adds_its_variant_and_a_build_and_moves_the_alias(tracke
         "tinsmith.coreml-metal-fp16": 1,
         "tinsmith.onnx-cpu-fp32": 2,
     }
+
+
+@pytest.mark.target
+def test_a_second_build_links_to_the_first_and_to_every_variant_wherever_it_was_tracked(tracked):
+    runs = dict(ask(tracked, "SELECT name, run_uuid FROM runs"))
+    write_variant(tracked, "onnx-cpu-fp32", "other bytes")
+    here(tracked)
+    query = "SELECT r.name, t.value FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = 'mlflow.note.content'"
+    notes = ask(tracked, f"{query} ORDER BY r.start_time")
+    later = [run for run in ask(tracked, "SELECT run_uuid FROM runs") if run not in runs.values()]
+    build_note, variant_note = (next(text for name, text in notes[5:] if kind in name) for kind in ("build", "fp32"))
+    assert "Before this" not in notes[0][1]
+    for key, run in (
+        ("coreml-metal-fp16 (pass, interpreted)", "coreml-metal-fp16"),
+        ("onnx-cpu-int8 (fail)", "onnx-cpu-int8"),
+    ):
+        assert f"[{run}](#/experiments/1/runs/{runs[key]})" in build_note
+    assert any(f"[onnx-cpu-fp32](#/experiments/1/runs/{run})" in build_note for run in later)
+    earlier = next(name for name in runs if "build" in name)
+    assert f"Before this: [{earlier}](#/experiments/1/runs/{runs[earlier]})" in build_note
+    assert f"compare-runs?runs=%5B%22{runs['onnx-cpu-fp32 (pass)']}%22,%22" in variant_note
 
 
 @pytest.mark.target

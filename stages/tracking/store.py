@@ -114,14 +114,28 @@ class Store:
             parent = self._start(wording.build_name(build), build.fingerprint, "build", build)
             self._fill_build(parent, build)
             written.append("build")
+        runs = {}
         for variant in build.variants:
             alive()
-            if self._finished(variant.fingerprint) is None:
-                self._publish_variant(parent, build, variant)
+            found = self._finished(variant.fingerprint)
+            if found is None:
+                found = self._publish_variant(parent, build, variant)
                 written.append(variant.key)
+            runs[variant.key] = found
         if fresh:
+            before = self._before(parent, "tags.kind = 'build'")
+            links = {key: wording.run_link(key, self.experiment, run) for key, run in runs.items()}
+            self.client.set_tag(parent, "mlflow.note.content", wording.describe_build(build, links, before))
             self.client.set_terminated(parent)
         return written
+
+    def _before(self, run: str, like: str) -> str:
+        """Say which finished run of its kind came before a run; empty where none did."""
+        found = self.client.search_runs(
+            [self.experiment], f"{like} AND status = 'FINISHED'", order_by=["attributes.start_time DESC"], max_results=1
+        )
+        earlier = [(one.info.run_name, one.info.run_id) for one in found]
+        return wording.before(self.experiment, run, *earlier[0]) if earlier else ""
 
     def _runs(self, fingerprint: str) -> list[Any]:
         return list(self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'"))
@@ -169,9 +183,8 @@ class Store:
         self._log_inputs(run, build, build.splits)
         for path in build.files:
             self.client.log_artifact(run, str(path))
-        self.client.set_tag(run, "mlflow.note.content", wording.describe_build(build))
 
-    def _publish_variant(self, parent: str, build: Build, variant: Variant) -> None:
+    def _publish_variant(self, parent: str, build: Build, variant: Variant) -> str:
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Param
 
         params = {key: value for key, value in variant.params.items() if len(value) <= PARAM_LIMIT}
@@ -182,7 +195,7 @@ class Store:
             "variant",
             build,
             **tags,
-            **{"mlflow.parentRunId": parent},
+            **{"variant": variant.key, "mlflow.parentRunId": parent},
         )
         model = self.client.create_logged_model(
             self.experiment,
@@ -192,7 +205,8 @@ class Store:
             params=params,
             model_type=variant.verdict["target"],
         ).model_id
-        description = wording.describe(variant, build, f"models:/{model}")
+        before = self._before(run, f"tags.variant = '{variant.key}'")
+        description = wording.describe(variant, build, f"models:/{model}", before)
         self.client.set_tag(run, "mlflow.note.content", description)
         self.client.set_logged_model_tags(model, {"mlflow.note.content": description})
         self.client.log_batch(
@@ -210,6 +224,7 @@ class Store:
         if variant.verdict["verdict"] == "pass":
             self._register(variant, run, model, description)
         self.client.set_terminated(run)
+        return run
 
     def release(self, key: str, chain: Mapping[str, str]) -> bool:
         """Point `released` at a variant's newest version of exactly this chain; whether it moved."""

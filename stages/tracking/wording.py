@@ -5,6 +5,8 @@ MLflow folds a description after about three lines, so what must not be missed s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from stages.tracking.record import CHAIN, SHORT, Build, Variant
 
 INTERPRETED = "reference-interpreted"
@@ -66,17 +68,29 @@ def measured(variant: Variant) -> str:
     return " ".join(lines)
 
 
-def describe(variant: Variant, build: Build, source: str) -> str:
+def run_link(text: str, experiment: str, run: str) -> str:
+    """Link to a run's page on the same server."""
+    return f"[{text}](#/experiments/{experiment}/runs/{run})"
+
+
+def before(experiment: str, run: str, earlier_name: str, earlier: str) -> str:
+    """Link to the run before this one, and to MLflow's page that compares the two."""
+    both = f"runs=%5B%22{earlier}%22,%22{run}%22%5D&experiments=%5B%22{experiment}%22%5D"
+    return f"Before this: {run_link(earlier_name, experiment, earlier)} ([compare the two](#/compare-runs?{both}))."
+
+
+def describe(variant: Variant, build: Build, source: str, previous: str) -> str:
     """Write a variant's page: verdict, figures, its chain, and the commands that check it.
 
     Args:
         variant: what is described.
         build: where it was made.
         source: URI of its logged model; the alias would fetch whichever version is the newest.
+        previous: what came before it (`before`), empty for the first.
     """
     rows = "\n".join(f"| {stage} | `{variant.chain[stage]}` |" for stage in CHAIN)
     return (
-        f"{headline(variant)}\n\n{measured(variant)}\n\n"
+        f"{headline(variant)}\n\n{measured(variant)} {previous}\n\n"
         f"| stage output | sha256 of its `manifest.json` |\n|---|---|\n{rows}\n\n"
         "Each manifest holds the sha256 of its files and of its parents' manifests. To check this artifact without "
         "trusting MLflow (MLFLOW_TRACKING_URI names this server; the digest must be the one of `artifact` above, the "
@@ -95,19 +109,26 @@ def describe(variant: Variant, build: Build, source: str) -> str:
     )
 
 
-def describe_build(build: Build) -> str:
-    """Write a build's page: what passed, what did not and why, and how to have the build again."""
+def describe_build(build: Build, links: Mapping[str, str], previous: str) -> str:
+    """Write a build's page: what passed, what did not and why, and how to have the build again.
+
+    Args:
+        build: what is described.
+        links: variant → link to its run, in another build where nothing about it changed.
+        previous: what came before it (`before`), empty for the first.
+    """
     rows = "\n".join(
-        f"| {variant.key} | {PLAIN[variant.verdict['verdict']]} | {variant.verdict['runtime'] or 'nothing'} "
+        f"| {links[variant.key]} | {PLAIN[variant.verdict['verdict']]} | {variant.verdict['runtime'] or 'nothing'} "
         f"| {'; '.join(variant.verdict['reasons']).replace('|', '/')} |"
         for variant in build.variants
     )
     counts = ", ".join(f"{count} {PLAIN[name]}" for name, count in build.verdicts.items())
     return (
         f"**{counts}** of {len(build.variants)} variants. To have this build again: {_checkout(build)}, "
-        "then `dvc repro`.\n\n"
+        f"then `dvc repro`. {previous}\n\n"
         f"| variant | verdict | executed by | reasons |\n|---|---|---|---|\n{rows}\n\n"
-        "The parameters beside are params.yaml; it, the verdicts and the report (`index.html`) are under Artifacts.\n"
+        "A variant that did not change is a child of the build that made it. The parameters beside are params.yaml; "
+        "it, the verdicts and the report (`index.html`) are under Artifacts.\n"
     )
 
 
