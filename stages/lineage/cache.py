@@ -26,7 +26,8 @@ def audit(*, discard: bool) -> Link:
     outputs = lock.outputs() if lock.LOCK.is_file() else {}
     objects = sorted(path for path in store.glob("*/*") if path.is_file())
     bad = {finding.expected: finding for finding in map(_corrupt, objects) if finding}
-    runs = [finding for finding in map(_forged, _runs(cache)) if finding]
+    sizes = lock.sizes() if lock.LOCK.is_file() else {}
+    runs = [finding for path in _runs(cache) if (finding := _forged(path, sizes))]
     served = _served(cache, store, outputs, bad)
     size = sum(path.stat().st_size for path in objects)
     link = Link(f"cache {cache}", directory=cache, notes=[f"{len(objects)} objects, {size / 1e6:.1f} MB"])
@@ -55,16 +56,22 @@ def _corrupt(path: Path) -> Finding | None:
     return Finding(str(path), digest, f"{found}, {path.stat().st_size} bytes") if found != digest else None
 
 
-def _forged(path: Path) -> Finding | None:
-    """Compare an entry of the run-cache with its name, as DVC computed it, and with the way DVC writes it."""
-    from dvc.stage.cache import _get_cache_hash
-    from dvc.utils.serialize import YAMLError, dumps_yaml
+def _forged(path: Path, sizes: Mapping[str, int]) -> Finding | None:
+    """Compare an entry of the run-cache with its name, as DVC computed it, and with the way DVC writes it.
 
-    content = path.read_bytes()
+    Sizes are not in the name: they are held to those that dvc.lock has for the same digests.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.stage.cache import _get_cache_hash
+    from dvc.utils.serialize import dumps_yaml, parse_yaml
+
+    text = path.read_text(errors="replace")
     try:
-        entry = _yaml(content)
-        same = _get_cache_hash(entry) == path.name and dumps_yaml(entry).encode() == content
-    except (ValueError, TypeError, AttributeError, YAMLError, yaml.YAMLError):
+        entry = parse_yaml(text, str(path))
+        same = dumps_yaml(entry) == text and _get_cache_hash(entry) == path.name
+        said = [part for kind in ("deps", "outs") for part in entry.get(kind, [])]
+        same = same and all(part.get("size") == sizes.get(part.get("md5"), part.get("size")) for part in said)
+    except (ValueError, TypeError, KeyError, AttributeError, DvcException):
         same = False
     return None if same else Finding(str(path), f"the run that DVC recorded as {path.name}", "another")
 

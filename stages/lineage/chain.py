@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ class Ground:
     contents: dict[str, tuple[str, str]] = field(default_factory=dict)
     locked: Mapping[str, Any] = field(default_factory=dict)
     walked: dict[str, Link] = field(default_factory=dict)
+
+    @cached_property
+    def sources(self) -> dict[str, Path]:
+        """Digest → plain file here: what came in from outside, and outputs that are files; read when needed."""
+        if not self.build:
+            return {}
+        places = [*self.build.glob("*.json"), *Path("stages").rglob("*.yaml"), *map(Path, lock.inputs())]
+        found = (item for place in places for item in ([place] if place.is_file() else sorted(place.rglob("*"))))
+        return {artifact.sha256(path): path for path in found if path.is_file()}
 
     def __post_init__(self) -> None:
         """Index manifests by their digest, and files by theirs."""
@@ -155,7 +165,11 @@ def _place_in_order(role: str) -> tuple[int, str]:
 
 
 def _missing(ground: Ground, link: Link, role: str) -> None:
-    """Say whether a link is elsewhere, or stands here under another digest."""
+    """Say whether a link is a plain file, is elsewhere, or stands here under another digest."""
+    if link.digest in ground.sources:
+        link.directory = ground.sources[link.digest]
+        link.notes.append(str(link.directory))
+        return
     carried = ground.bundle / LINEAGE / role / artifact.MANIFEST if ground.bundle else None
     if carried and carried.is_file():
         link.findings.append(Finding(str(carried), link.digest, artifact.sha256(carried)))

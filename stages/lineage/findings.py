@@ -35,7 +35,7 @@ class Link:
     Attributes:
         name: what it is: `artifact onnx-cpu-fp32`.
         digest: sha256 of its manifest, or of the file it is.
-        directory: where its bytes lie, None where they are not here; they were read.
+        directory: where its bytes lie (of a plain file, the file), None where they are not here; they were read.
         notes: what is known of it.
         findings: what is wrong with it.
         unfollowed: what could not be checked from here, and why.

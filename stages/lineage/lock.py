@@ -19,18 +19,34 @@ LOCK = Path("dvc.lock")
 
 
 def outputs(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
-    """Return path → DVC's entry (`md5`, `size`, for a directory `nfiles`; `stage` added) of every output.
+    """Return path → DVC's entry (`md5`, `size`, for a directory `nfiles`) of every output.
 
     Raises:
         ArtifactError: there is no lock, or it is damaged.
     """
+    return {out["path"]: out for out in _entries(lock, "outs")}
+
+
+def sizes(lock: Path = LOCK) -> dict[str, int]:
+    """Return md5 → size of everything that the lock names."""
+    entries = [*_entries(lock, "deps"), *_entries(lock, "outs")]
+    return {entry["md5"]: entry["size"] for entry in entries if "md5" in entry and "size" in entry}
+
+
+def inputs(lock: Path = LOCK) -> list[str]:
+    """Return what stages read and neither a stage nor a programmer wrote: data sets and checkpoints."""
+    if not lock.is_file():
+        return []
+    made = set(outputs(lock))
+    paths = {dep["path"] for dep in _entries(lock, "deps")} - made
+    return sorted(path for path in paths if path.split("/")[0] not in ("build", "conf", "stages"))
+
+
+def _entries(lock: Path, kind: str) -> list[dict[str, Any]]:
     try:
         tree = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
-        return {
-            out["path"]: {**out, "stage": name}
-            for name, stage in tree["stages"].items()
-            for out in stage.get("outs", [])
-        }
+        found = [entry for stage in tree["stages"].values() for entry in stage.get(kind, [])]
+        return [entry for entry in found if entry["path"]]
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"cannot read '{lock}': {error}", next_step="run `dvc repro`") from error
 

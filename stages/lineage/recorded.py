@@ -6,6 +6,7 @@ reads back what it published (`build/tracked.json`), and an audit reads it again
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from stages.tracking.errors import TrackingRefused, without_password
 
 TRACKED = "tracked.json"
 SCHEMES = ("models:/", "runs:/")
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
 def is_uri(subject: str) -> bool:
@@ -61,6 +63,13 @@ def knows(path: Path, where: tracking.Place, fingerprint: str) -> bool:
     return all(record.get(key) == value for key, value in there.items())
 
 
+def database(build: Path) -> Path | None:
+    """Return the local database that a build was tracked in, None for a server or an untracked build."""
+    path = build / TRACKED
+    entry = artifact.read_json(path)["database"] if path.is_file() else None
+    return Path(entry["path"]) if entry else None
+
+
 def compare_build(build: Path) -> list[Link]:
     """Hold MLflow to what it was told about the build in `build`; nothing where none was tracked."""
     path = build / TRACKED
@@ -68,14 +77,13 @@ def compare_build(build: Path) -> list[Link]:
         return []
     record = artifact.read_json(path)
     link = Link(f"MLflow, {record['uri']}, experiment {record['experiment']}")
-    where = tracking.Place(record["uri"], record["experiment"], None)
-    if record["database"]:
-        database = Path(record["database"]["path"])
-        where = tracking.Place(record["uri"], record["experiment"], database)
-        if not database.is_file():
-            link.unfollowed.append(f"'{database}' is gone; `dvc repro` fills it again")
-            return [link]
-        _check_database(database, record["database"]["sha256"], link)
+    local = database(build)
+    where = tracking.Place(record["uri"], record["experiment"], local)
+    if local and not local.is_file():
+        link.unfollowed.append(f"'{local}' is gone; `dvc repro` fills it again")
+        return [link]
+    if local:
+        _check_database(local, record["database"]["sha256"], link)
     if link.findings:
         return [link]
     try:
@@ -103,8 +111,6 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
     Raises:
         ArtifactError: MLflow has no such model, or it is none of Tinsmith's.
     """
-    import os
-
     where = tracking.choose(os.environ)
     client = _client(where)
     from mlflow.artifacts import download_artifacts
@@ -127,22 +133,20 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
     return directory, link
 
 
-def _check_database(database: Path, recorded: str, link: Link) -> None:
+def _check_database(local: Path, recorded: str, link: Link) -> None:
     """Say whether a local database is, byte for byte, what tracking left; a damaged one is a finding."""
-    found = artifact.sha256(database)
+    found = artifact.sha256(local)
     if found == recorded:
         link.notes.append("its database is, byte for byte, the one that tracking left")
         return
     try:
-        with sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(f"{local.resolve().as_uri()}?mode=ro", uri=True) as connection:
             said = "; ".join(str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)"))
     except sqlite3.Error as error:
         said = str(error)
     if said != "ok":
-        link.findings.append(Finding(str(database), f"{recorded}, a sound SQLite database", f"{found}, {said}"))
-    link.notes.append(
-        f"{database}: sha256 was {recorded} when it was tracked and is {found}: it has been written since"
-    )
+        link.findings.append(Finding(str(local), f"{recorded}, a sound SQLite database", f"{found}, {said}"))
+    link.notes.append(f"{local}: sha256 was {recorded} when it was tracked and is {found}: it has been written since")
 
 
 def _fields(where: tracking.Place, fingerprints: Iterable[str]) -> dict[str, str]:
@@ -211,19 +215,16 @@ def _model(client: Any, uri: str) -> Any:
             raise ArtifactError(f"run '{name}' has no model{f' named {rest!r}' if rest else ''}")
         return found[0]
     name, _, alias = name.partition("@")
-    if alias:
-        return client.get_logged_model(client.get_model_version_by_alias(name, alias).model_id)
-    if rest:
-        return client.get_logged_model(client.get_model_version(name, rest).model_id)
+    if alias or rest:
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, rest)
+        name = version.source.removeprefix("models:/")
     return client.get_logged_model(name)
 
 
 def _client(where: tracking.Place) -> Any:
-    import os
-
     import mlflow
 
-    for name, value in tracking.PATIENCE.items():
+    for name, value in (tracking.PATIENCE | QUIET).items():
         os.environ.setdefault(name, value)
     mlflow.set_tracking_uri(where.uri)
     mlflow.set_registry_uri(where.uri)

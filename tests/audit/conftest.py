@@ -123,7 +123,7 @@ def write_build():
     outputs = [path.parent for path in sorted(build.rglob("manifest.json"))]
     outputs += sorted((build / "statements").rglob("*.json"))
     outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in outputs]
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}))
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"deps": [{"path": "raw.jsonl"}], "outs": outs}}}))
 
 
 def ship(public):

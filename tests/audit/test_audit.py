@@ -55,7 +55,8 @@ def test_the_chain_runs_from_the_artifact_to_the_data(bundle):
 def test_in_its_workspace_every_parent_is_rehashed(workspace, template):
     root = look(f"build/release/{KEY}", template["public"], offline=False)
     assert wrong(root) == []
-    assert {link.verdict for name, link in links(root).items() if name not in ("verdict", "source")} == {"intact"}
+    assert {link.verdict for name, link in links(root).items() if name != "verdict"} == {"intact"}
+    assert links(root)["source"].notes == ["raw.jsonl"]
     assert any("code: " in note for note in links(root)["teacher"].notes)
 
 
