@@ -37,13 +37,21 @@ EXPLAINED = (
     (
         ("iOS14/test_normalization.py::TestNormalizationBatchNorm", "smoke", "precision='fp32'", "numpy.float16"),
         "coremltools saves `batch_norm` of an fp32 x with an output declared fp16 (fp16 placeholder at iOS 15)",
+        True,
     ),
     (
         ("iOS17/test_scatter_gather.py::TestScatter::test_ios17_invalid_indices", "validate_indices=False"),
         "expects a wrong answer for indices outside the axis, which MIL leaves undefined; the executor refuses them",
+        True,
+    ),
+    (
+        ("iOS14/test_tensor_transformation.py::TestSliceByIndex::test_efficient_type_inference",),
+        "gives coremltools' type inference 10 ms of wall clock, too few on a busy host; it runs no program",
+        False,
     ),
 )
-"""Failures whose reason is not the executor: fragments of the test's id, reason. One that passes fails the run."""
+"""Failures whose reason is not the executor: fragments of the test's id, the reason, whether it fails every time (then
+the run fails where it passes)."""
 SUITES = ("iOS14", "iOS15", "iOS16", "iOS17", "iOS18", "coreml_dialect")
 
 
@@ -209,9 +217,9 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     items[:] = [item for item in items if _chosen(getattr(item, "callspec", None), precision)]
     items[:] = items[:: config.getoption("--every")]
     for item in items:
-        for fragments, reason in EXPLAINED:
+        for fragments, reason, always in EXPLAINED:
             if all(fragment in item.nodeid for fragment in fragments):
-                item.add_marker(pytest.mark.xfail(reason=_EXPLAINED + reason, strict=True))
+                item.add_marker(pytest.mark.xfail(reason=_EXPLAINED + reason, strict=always))
 
 
 def _chosen(callspec: Any, precision: str) -> bool:
