@@ -77,6 +77,7 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
             judge_reference(settings.gate, variant.compression, summary),
         )
         out[key] = {
+            "calibration": {name: parity.get("calibration", {}).get(name) for name in ("sha256", "utterances")},
             "compression": variant.compression,
             "host": benchmark["host"],
             "intervals": measured.intervals,

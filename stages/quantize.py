@@ -8,13 +8,18 @@ Why: precisions are many and cheap, conversions few and slow.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.core import artifact, cli, params
 from stages.core.params import Section
 from stages.core.process import quiet
-from stages.schema.variant import Precision, Target
+from stages.schema.variant import Precision, Static, Target
 from stages.targets import registry
 
 TOOLS = {
@@ -29,6 +34,41 @@ class Params(Section):
 
     precision: Precision
     target: Target
+
+
+def stability(settings: Params, converted: Path, calibration: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Calibrate twice, on every other utterance each time, and see how far apart the two artifacts answer.
+
+    Activation ranges that hang on a few utterances are ranges of those utterances.
+
+    Args:
+        settings: a static precision, and the target.
+        converted: output of `convert`.
+        calibration: `input_ids`, `attention_mask` int32 [n, max_length], right-padded.
+
+    Returns:
+        `calibration_agreement`, the share of calibration utterances that both answer alike; or the `reason` why
+        nothing can be executed here.
+    """
+    runtime = registry.load(settings.target.name, "runtime")
+    reason = runtime.available()
+    if reason is not None:
+        return {"reason": reason}
+    answers = []
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        with tempfile.TemporaryDirectory() as scratch:
+            registry.load(settings.target.name, "quantize").quantize(
+                converted,
+                settings.precision,
+                {name: rows[half] for name, rows in calibration.items()},
+                settings.target,
+                Path(scratch),
+            )
+            opened = runtime.open_runtime(Path(scratch), threads=1)
+            lengths = calibration["attention_mask"].sum(axis=1)
+            rows = [{name: array[i : i + 1, :n] for name, array in calibration.items()} for i, n in enumerate(lengths)]
+            answers.append(np.concatenate([opened.run(row)["logits"] for row in rows]).argmax(axis=1))
+    return {"calibration_agreement": float((answers[0] == answers[1]).mean())}
 
 
 def run(settings: Params, converted: Path, reference: Path, out: Path) -> None:
@@ -49,6 +89,13 @@ def run(settings: Params, converted: Path, reference: Path, out: Path) -> None:
             report = registry.load(settings.target.name, "quantize").quantize(
                 converted, settings.precision, calibration, settings.target, temporary
             )
+            if isinstance(settings.precision, Static):
+                # Not text, not ids: what identifies the utterances, and how much hangs on them.
+                report["calibration"] = {
+                    "sha256": artifact.sha256(reference / "calibration.npz"),
+                    "utterances": len(calibration["input_ids"]),
+                    **stability(settings, converted, calibration),
+                }
         artifact.write_json(temporary / "quantization.json", report)
 
 

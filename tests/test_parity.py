@@ -87,6 +87,8 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
             save_file(WEIGHTS, out / "model.safetensors")
             np.save(out / "test_logits.npy", answers)
             artifact.write_json(out / "config.json", config)
+            artifact.write_arrays(out / "calibration.npz", rows)
+            artifact.write_json(out / "quantization.json", {})
             tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
             for part in parity.SPLITS:
                 labels = np.zeros(16, np.int64)
@@ -152,6 +154,21 @@ def test_labels_tokenizer_and_lineage_of_another_model_are_named(measured, tmp_p
     assert chain.startswith("the converted model was made from another 'compressed' than lies in ")
     assert labels == "config.json has 'lights' for class 0, labels.json 'alarm'"
     assert ids == "tokenizer.json gives other ids for 16 of 16 probe texts"
+
+
+def test_calibration_on_what_is_judged_or_on_other_utterances_is_seen(measured, tmp_path):
+    assert measured(WEIGHTS)["calibration"] == {}
+    digest = artifact.sha256(tmp_path / "reference/calibration.npz")
+    for sha256, altered in ((digest, 0), ("0" * 64, 1)):
+        used = {"sha256": sha256, "utterances": 16, "calibration_agreement": 0.75}
+        with artifact.writing(
+            tmp_path / "artifact", stage="quantize", parents={"converted": tmp_path / "converted"}
+        ) as out:
+            artifact.write_json(out / "quantization.json", {"calibration": used})
+            write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
+        found = measured(WEIGHTS)
+        assert found["calibration"]["values"] == {"calibration_overlap": 1, "calibration_agreement": 0.75}
+        assert len([line for line in found["altered"] if "calibrated on other utterances" in line]) == altered
 
 
 @pytest.mark.parametrize("reason", [None, "runs elsewhere only"])

@@ -198,7 +198,7 @@ def stale_weights(subject: Subject) -> None:
     for tensor in subject.editor.tensors():
         if tensor.levels.ndim >= 2:
             value = tensor.value
-            tensor.store(value + 0.02 * value.std() * subject.random.standard_normal(value.shape).astype(np.float32))
+            tensor.store(value + 0.1 * value.std() * subject.random.standard_normal(value.shape).astype(np.float32))
 
 
 def flipped_bit(subject: Subject) -> None:

@@ -115,6 +115,7 @@ def before_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0)
             quiet(scratch / "quantize.log"),
         ):
             lowering.quantize(converted, case.precision, calibration, case.target, temporary)
+            shutil.copy2(case.build / "artifact" / case.key / "quantization.json", temporary)
     except NotApplicable as reason:
         return Outcome("not_applicable", str(reason))
     except (ConversionError, ArtifactError) as error:

@@ -59,7 +59,7 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
         host: fingerprint of this host.
     """
     values: dict[str, float] = {}
-    for part in ("audit", "structure", "conversion", "form"):
+    for part in ("audit", "structure", "conversion", "form", "calibration"):
         values |= parity.get(part, {}).get("values", {})
     intervals: dict[str, list[float]] = {}
     if parity["status"] == "measured":

@@ -18,6 +18,9 @@ FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte"]
 Values = dict[str, float]
 
+RATE_ITEMS = 10
+"""Fewest items of a rate: with fewer, its 95 % interval covers half of all possible rates."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -30,6 +33,8 @@ class Metric:
         low: smallest possible value.
         high: largest possible value.
         meaning: one phrase for the report.
+        interval: how its 95 % interval is computed (`statistics`), empty where it has none.
+        min_n: fewest items on which it says anything.
     """
 
     name: str
@@ -38,14 +43,18 @@ class Metric:
     low: float
     high: float
     meaning: str
+    interval: Literal["", "proportion", "paired", "quantile"] = ""
+    min_n: int = 1
 
-    def check_threshold(self, unit: str, *, at_least: float | None, at_most: float | None) -> None:
-        """Refuse a bound in another unit, in the wrong direction, or one that can never fire.
+    def check_threshold(self, unit: str, *, at_least: float | None, at_most: float | None, min_n: int) -> None:
+        """Refuse a bound in another unit, in the wrong direction, on too few items, or one that can never fire.
 
         Raises:
             ValueError: says which.
         """
         bound = at_least if at_least is not None else at_most
+        if min_n < self.min_n:
+            raise ValueError(f"'{self.name}' says nothing on {min_n} items: min_n must be {self.min_n} or more")
         if unit != self.unit:
             raise ValueError(f"'{self.name}' is measured in '{self.unit}', its threshold in '{unit}'")
         if (at_least is not None) != (self.better == "higher"):
@@ -75,15 +84,46 @@ REGISTRY: dict[str, Metric] = {
             "conversion_relative_max_error", "ratio", "lower", 0, inf, "logit error before quantisation, over spread"
         ),
         Metric("form_relative_error", "ratio", "lower", 0, inf, "logit change when a text is padded or batched"),
-        Metric("top1_agreement", "fraction", "higher", 0, 1, "share of utterances with the reference's answer"),
+        Metric("calibration_overlap", "fraction", "lower", 0, 1, "share of test utterances seen in calibration"),
+        Metric("calibration_agreement", "fraction", "higher", 0, 1, "equal answers when calibrated on either half"),
+        Metric(
+            "top1_agreement",
+            "fraction",
+            "higher",
+            0,
+            1,
+            "share of utterances with the reference's answer",
+            "proportion",
+            RATE_ITEMS,
+        ),
         Metric("non_finite_count", "count", "lower", 0, inf, "logits that are NaN or infinite"),
-        Metric("accuracy", "fraction", "higher", 0, 1, "share of right answers on the test split"),
-        Metric("accuracy_drop_to_reference", "fraction", "lower", -1, 1, "reference accuracy minus the artifact's"),
-        Metric("accuracy_drop_to_teacher", "fraction", "lower", -1, 1, "teacher accuracy minus the artifact's"),
-        Metric("latency_p50_ms", "ms", "lower", 0, inf, "median latency at the true token length, batch 1"),
-        Metric("latency_p90_ms", "ms", "lower", 0, inf, "90th percentile at the true token length"),
-        Metric("latency_p99_ms", "ms", "lower", 0, inf, "99th percentile at the true token length"),
-        Metric("latency_full_p50_ms", "ms", "lower", 0, inf, "median latency at the maximum length"),
+        Metric(
+            "accuracy", "fraction", "higher", 0, 1, "share of right answers on the test split", "proportion", RATE_ITEMS
+        ),
+        Metric(
+            "accuracy_drop_to_reference",
+            "fraction",
+            "lower",
+            -1,
+            1,
+            "reference accuracy minus the artifact's",
+            "paired",
+            RATE_ITEMS,
+        ),
+        Metric(
+            "accuracy_drop_to_teacher",
+            "fraction",
+            "lower",
+            -1,
+            1,
+            "teacher accuracy minus the artifact's",
+            "paired",
+            RATE_ITEMS,
+        ),
+        Metric("latency_p50_ms", "ms", "lower", 0, inf, "median latency at the true token length, batch 1", "quantile"),
+        Metric("latency_p90_ms", "ms", "lower", 0, inf, "90th percentile at the true token length", "quantile"),
+        Metric("latency_p99_ms", "ms", "lower", 0, inf, "99th percentile at the true token length", "quantile"),
+        Metric("latency_full_p50_ms", "ms", "lower", 0, inf, "median latency at the maximum length", "quantile"),
         Metric("load_time_ms", "ms", "lower", 0, inf, "time to open the artifact, fresh process"),
         Metric("peak_rss_bytes", "byte", "lower", 0, inf, "peak memory of a process that only runs the artifact"),
         Metric("size_bytes", "byte", "lower", 0, inf, "artifact on disk"),

@@ -33,7 +33,7 @@ class Threshold(Section):
             raise ValueError(f"metric '{self.metric}' is not one of: {', '.join(sorted(metrics.REGISTRY))}")
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"threshold on '{self.metric}' needs exactly one of at_least, at_most")
-        metric.check_threshold(self.unit, at_least=self.at_least, at_most=self.at_most)
+        metric.check_threshold(self.unit, at_least=self.at_least, at_most=self.at_most, min_n=self.min_n)
         return self
 
 

@@ -178,6 +178,35 @@ def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint:
     return {"forms": _finite(found), "values": _finite({"form_relative_error": max(found.values())})}
 
 
+def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, Arrays]) -> dict[str, Any]:
+    """Say what an artifact was calibrated on, how much hangs on it, and whether it was also judged on it.
+
+    Returns:
+        Empty for precisions without calibration; else `sha256` and `utterances` of the calibration inputs, `values`,
+        and `foreign` where they are not those that lie in `reference` now.
+    """
+    found = artifact.read_json(artifact_dir / "quantization.json").get("calibration")
+    if found is None:
+        return {}
+    path = reference / "calibration.npz"
+    seen = _utterances(artifact.read_arrays(path))
+    judged = _utterances(splits["probe"]) | _utterances(splits["test"])
+    values = {"calibration_overlap": len(seen & judged) / len(judged)}
+    if "calibration_agreement" in found:
+        values["calibration_agreement"] = found["calibration_agreement"]
+    return {
+        "foreign": found["sha256"] != artifact.sha256(path),
+        "sha256": found["sha256"],
+        "utterances": found["utterances"],
+        "values": values,
+    }
+
+
+def _utterances(split: Arrays) -> set[bytes]:
+    rows = zip(split["input_ids"], split["attention_mask"], strict=True)
+    return {ids[mask == 1].tobytes() for ids, mask in rows}
+
+
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
     """Leave out what is no number, which JSON cannot hold: a gate that asks for it fails on the missing metric."""
     return {name: value for name, value in values.items() if np.isfinite(value)}
@@ -208,6 +237,9 @@ def measure_artifact(
             splits["test"]["input_ids"].shape[1],
         )
         result["audit"]["values"]["n"] = len(splits["test"]["labels"])
+        result["calibration"] = check_calibration(artifact_dir, inputs.reference, splits)
+        if result["calibration"].get("foreign"):
+            result["altered"].append(f"it was calibrated on other utterances than lie in '{inputs.reference}'")
         result["structure"] = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
             result["conversion"] = {

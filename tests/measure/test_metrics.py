@@ -90,14 +90,19 @@ def test_a_zero_row_agrees_with_a_zero_row_only():
 def test_a_percent_threshold_on_a_fraction_is_refused():
     """The published fault: a 0-1 metric met a threshold of 10 percent and could never fire."""
     with pytest.raises(ValueError, match="is measured in 'fraction', its threshold in 'percent'"):
-        metrics.REGISTRY["accuracy_drop_to_reference"].check_threshold("percent", at_least=None, at_most=10)
+        metrics.REGISTRY["accuracy_drop_to_reference"].check_threshold("percent", at_least=None, at_most=10, min_n=500)
     with pytest.raises(ValueError, match="can never fire: its range is -1 to 1"):
-        metrics.REGISTRY["accuracy_drop_to_reference"].check_threshold("fraction", at_least=None, at_most=10)
+        metrics.REGISTRY["accuracy_drop_to_reference"].check_threshold("fraction", at_least=None, at_most=10, min_n=500)
+
+
+def test_a_rate_on_a_handful_of_items_is_refused():
+    with pytest.raises(ValueError, match="'accuracy' says nothing on 9 items: min_n must be 10 or more"):
+        metrics.REGISTRY["accuracy"].check_threshold("fraction", at_least=0.9, at_most=None, min_n=9)
 
 
 def test_a_threshold_in_the_wrong_direction_is_refused():
     with pytest.raises(ValueError, match="'max_abs_error' is better lower: use at_most"):
-        metrics.REGISTRY["max_abs_error"].check_threshold("logit", at_least=0.1, at_most=None)
+        metrics.REGISTRY["max_abs_error"].check_threshold("logit", at_least=0.1, at_most=None, min_n=64)
 
 
 def test_every_metric_is_registered_under_its_own_name_and_has_a_range():
