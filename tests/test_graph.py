@@ -49,7 +49,7 @@ def params():
 
 def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(stages):
     modules = {stage_of(cmd) for cmd, _, _ in stages.values()}
-    people = {"audit", "convert_pickle", "inject", "keygen", "second_opinion", "summary"}
+    people = {"audit", "convert_pickle", "inject", "keygen", "second_opinion", "summary", "sweep"}
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert modules | people == files
 
@@ -131,7 +131,8 @@ def test_the_lock_holds_every_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
     pinned = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)$", lock, re.MULTILINE))
-    declared = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    declared = project["dependencies"] + extras["dev"] + extras["sweep"]
     assert len(declared) > 25
     for requirement in declared:
         name = re.match(r"[A-Za-z0-9._-]+", requirement).group().lower().replace("_", "-")

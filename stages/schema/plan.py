@@ -22,9 +22,11 @@ SPLITS = ("train", "validation", "test")
 
 
 def conf_digest(conf: Path) -> str:
-    """Return the sha256 over names and bytes of every YAML file below conf/."""
+    """Return the sha256 over names and bytes of every YAML file below conf/ that can change a build; sweeps' cannot."""
     digest = hashlib.sha256()
     for path in sorted(conf.rglob("*.yaml")):
+        if path.relative_to(conf).parts[0].removesuffix(".yaml") == "sweep":
+            continue
         digest.update(f"{path.relative_to(conf).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""Stop a job once no device can use what it builds: what is cheap to know is asked before what is costly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stages.sweeping.pipeline import Pipeline
+from stages.sweeping.settings import Profile
+
+WEIGHTS = "weight_cosine_min"
+
+
+class Screen:
+    """What is known of a job's variants, and which budgets that breaks.
+
+    Attributes:
+        values: variant → metric → number, as far as the job came.
+        refusals: variant → why no profile can use it.
+    """
+
+    def __init__(self, pipeline: Pipeline, tree: Mapping[str, Any], profiles: Mapping[str, Profile]) -> None:
+        """Begin with nothing known.
+
+        Args:
+            pipeline: the job's.
+            tree: its parameters.
+            profiles: devices; none screens nothing out.
+        """
+        self.pipeline, self.tree, self.profiles = pipeline, tree, profiles
+        self.values: dict[str, dict[str, float]] = {key: {} for key in tree["variants"]}
+        self.refusals: dict[str, str] = {}
+
+    def is_useless(self, stage: Any) -> bool:
+        """Take note of what a stage measured; True once every variant is refused by every profile of its platform.
+
+        What only the benchmark tells stops nothing: nothing costly comes after it.
+        """
+        name, _, variant = stage.name.partition("@")
+        if name not in ("quantize", "coverage", "parity"):
+            return False
+        self.values[variant] |= self._artifact(variant) if name == "quantize" else self._metrics(name, variant)
+        reason = self._refusal(variant)
+        if reason:
+            self.refusals[variant] = reason
+        return len(self.refusals) == len(self.values)
+
+    def _artifact(self, variant: str) -> dict[str, float]:
+        values = {"size_bytes": float(self.pipeline.size_bytes(f"build/artifact/{variant}", "model."))}
+        if any(budget.metric == WEIGHTS for profile in self._of(variant).values() for budget in profile.budgets):
+            values[WEIGHTS] = self._weight_cosine(variant)
+        return values
+
+    def _weight_cosine(self, variant: str) -> float:
+        """Audit the weights as parity will; it takes a second, and parity minutes."""
+        from safetensors.numpy import load_file
+
+        from stages.measure.audit import match
+        from stages.targets import registry
+
+        chosen = self.tree["variants"][variant]
+        artifact = self.pipeline.check_out(f"build/artifact/{variant}")
+        checkpoint = self.pipeline.check_out(f"build/compressed/{chosen['compression']}")
+        stored = registry.load(chosen["target"], "weights").weights(artifact)
+        tensors = load_file(checkpoint / "model.safetensors")
+        found = match(tensors, stored, positions=self.tree["task"]["max_length"])
+        return min(pair.cosine for pair in found.values())
+
+    def _metrics(self, stage: str, variant: str) -> dict[str, float]:
+        found = self.pipeline.json(f"build/{stage}/{variant}/metrics.json")
+        groups = (found.get("audit"), found.get("test"), found)
+        return {name: value for group in groups if group for name, value in group.get("values", {}).items()}
+
+    def _of(self, variant: str) -> dict[str, Profile]:
+        target = self.tree["variants"][variant]["target"]
+        return {name: profile for name, profile in self.profiles.items() if profile.target == target}
+
+    def _refusal(self, variant: str) -> str:
+        """Return why no profile can use a variant, or an empty string when one can or its platform has none."""
+        reasons = {
+            name: next(filter(None, (budget.broken_by(self.values[variant]) for budget in profile.budgets)), "")
+            for name, profile in self._of(variant).items()
+        }
+        if not reasons or not all(reasons.values()):
+            return ""
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())

@@ -1,0 +1,93 @@
+"""Begin and end a sweep in the process a person started: Hydra calls this before the first job and after the last."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from stages.core.artifact import write_json
+from stages.core.errors import ConfigError, TinsmithError
+from stages.sweeping import git, workspace
+from stages.sweeping.job import ROOT
+from stages.sweeping.ledger import Ledger
+from stages.sweeping.settings import Sweep, read
+
+
+class Session(Callback):  # type: ignore[misc]
+    """One start of a sweep."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel empty: Hydra sends its callbacks to every worker, and a thread cannot be sent."""
+        return {}
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Take a snapshot of the repository, clear what killed starts left, and watch the jobs.
+
+        Hydra only warns when a callback raises, hence the exit.
+        """
+        from stages.sweeping.progress import Progress, foresee
+
+        try:
+            settings = _settings(config)
+            _check_overrides(config.hydra.overrides.task)
+            directory = Path(config.hydra.sweep.dir).resolve()
+            ledger = Ledger(directory)
+            if settings.retry_failed:
+                ledger.forget_failures()
+            workspace.sweep_out(ROOT, directory)
+            revision = git.snapshot(ROOT)
+            git.run(ROOT, "update-ref", f"refs/sweeps/{settings.name}", revision)  # or git would collect it
+            write_json(
+                directory / "sweep.json",
+                {
+                    "baseline": git.run(ROOT, "rev-parse", "HEAD"),
+                    "command": shlex.join(["python", "-m", "stages.sweep", *config.hydra.overrides.task]),
+                    "revision": revision,
+                    "settings": settings.model_dump(mode="json"),
+                },
+            )
+        except TinsmithError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from error
+        self.directory, self.settings, self.started = directory, settings, time.monotonic()
+        self.progress = Progress(ledger, *foresee(config), sys.stderr)
+        self.progress.start()
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002 (Hydra's signature)
+        """Write and print what was found; exit 1 when a job failed."""
+        try:
+            self.progress.stop()
+            failed = self._sum_up(self.progress.records())
+        except Exception as error:  # of which Hydra would make a warning
+            traceback.print_exc()
+            raise SystemExit(1) from error
+        if failed:
+            raise SystemExit(1)
+
+    def _sum_up(self, records: list[dict[str, Any]]) -> bool:
+        from stages.sweeping import summary
+
+        summary.write(self.directory, self.settings, Ledger(self.directory).records())
+        summary.show(self.directory, records, self.progress.varied, time.monotonic() - self.started)
+        workspace.sweep_out(ROOT, self.directory)
+        return any(record["state"] == "failed" for record in records)
+
+
+def _settings(config: DictConfig) -> Sweep:
+    return read(OmegaConf.to_container(config.sweep, resolve=True))
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    if any(override.lstrip("+~").startswith("variant=") for override in overrides):
+        raise ConfigError(
+            "a sweep crosses compression × target × precision; `variant` is not for choosing there",
+            expected="e.g. `compression=none,pruned target=onnx-cpu precision=fp32,dynamic_wi8_afp32`",
+        )

@@ -1,0 +1,175 @@
+"""Write what a sweep found, as JSON, CSV and a page, and print it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.core.artifact import write_json
+from stages.sweeping import pareto
+from stages.sweeping.ledger import STATES
+from stages.sweeping.pareto import Point
+from stages.sweeping.points import points_of
+from stages.sweeping.recommend import Recommendation, recommend_all
+from stages.sweeping.settings import Sweep
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a sweep found for one platform.
+
+    Attributes:
+        target: the platform.
+        goals: those measured there.
+        points: all variants.
+        front: those that none dominates.
+        volumes: hypervolume after each trial.
+    """
+
+    target: str
+    goals: list[str]
+    points: list[Point]
+    front: list[Point]
+    volumes: list[float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the page says."""
+
+    platforms: list[Platform]
+    recommendations: list[Recommendation]
+    sharing: list[dict[str, Any]]
+    records: list[Mapping[str, Any]]
+
+
+def find(settings: Sweep, records: Sequence[Mapping[str, Any]]) -> Findings:
+    """Compare all variants of a sweep.
+
+    Args:
+        settings: goals and devices.
+        records: of all jobs that have ended.
+    """
+    points = points_of(records)
+    jobs = list(dict.fromkeys(point.job for point in points))
+    platforms = []
+    for target, mine in sorted(pareto.by_target(points).items()):
+        goals = pareto.goals_of(mine, settings.goals)
+        trials = [[point for point in mine if point.job == job] for job in jobs]
+        volumes = pareto.progress([trial for trial in trials if trial], goals)
+        platforms.append(Platform(target, goals, mine, pareto.front(mine, goals), volumes))
+    return Findings(platforms, recommend_all(settings.profiles, points), sharing(records), list(records))
+
+
+def sharing(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Count, per kind of stage, how many different ones the jobs needed and how often one was computed.
+
+    Returns:
+        Rows of `stage`, `needed` (by all jobs), `different`, `ran`, `most` (how often the same one ran; 1 is right, 0
+        is what an earlier build had computed), `cpu_s`.
+    """
+    needed: Counter[str] = Counter()
+    ran: dict[str, Counter[str]] = {}
+    cpu: Counter[str] = Counter()
+    keys: dict[str, set[str]] = {}
+    for record in records:
+        for step in record["steps"]:
+            if not step["key"]:
+                continue
+            kind = step["stage"].partition("@")[0]
+            needed[kind] += 1
+            keys.setdefault(kind, set()).add(step["key"])
+            if step["how"] == "ran":
+                ran.setdefault(kind, Counter())[step["key"]] += 1
+                cpu[kind] += step["cpu_s"]
+    return [
+        {
+            "stage": kind,
+            "needed": needed[kind],
+            "different": len(keys[kind]),
+            "ran": sum(ran.get(kind, {}).values()),
+            "most": max(ran.get(kind, {}).values(), default=0),
+            "cpu_s": round(cpu[kind], 1),
+        }
+        for kind in needed
+    ]
+
+
+def write(directory: Path, settings: Sweep, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write points.csv, pareto.json and index.html into the sweep's directory."""
+    from stages.sweeping import page
+
+    found = find(settings, records)
+    _write_csv(directory / "points.csv", [point for platform in found.platforms for point in platform.points])
+    write_json(
+        directory / "pareto.json",
+        {
+            "platforms": {
+                platform.target: {
+                    "goals": platform.goals,
+                    "front": [asdict(point) for point in platform.front],
+                    "hypervolume": platform.volumes,
+                    "variants": len(platform.points),
+                }
+                for platform in found.platforms
+            },
+            "recommendations": {entry.profile: asdict(entry) for entry in found.recommendations},
+            "sharing": found.sharing,
+        },
+    )
+    text = page.render(settings, found)
+    temporary = directory / f".index.{os.getpid()}.tmp"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(directory / "index.html")
+
+
+def _write_csv(path: Path, points: Sequence[Point]) -> None:
+    names = sorted({name for point in points for name in point.values})
+    columns = ["job", "variant", "label", "target", "compression", "precision", "verdict", "reasons", "foreign_cores"]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*columns, *names])
+        for point in points:
+            own = [getattr(point, column) for column in columns]
+            own[columns.index("reasons")] = "; ".join(point.reasons)
+            writer.writerow([*own, *(point.values.get(name, "") for name in names)])
+
+
+def show(directory: Path, records: Sequence[Mapping[str, Any]], varied: Sequence[str], seconds: float) -> None:
+    """Print the front of every platform, the recommendations, and what did not end well."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from stages.core.artifact import read_json
+    from stages.reporting.wording import magnitude
+    from stages.sweeping.progress import varying
+
+    console = Console(soft_wrap=True, highlight=False)
+    found = read_json(directory / "pareto.json")
+    for target, platform in found["platforms"].items():
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"Pareto front of {target}", title_justify="left")
+        table.add_column("variant", overflow="fold")
+        for goal in platform["goals"]:
+            table.add_column(goal, justify="right")
+        for point in platform["front"]:
+            table.add_row(point["label"], *(magnitude(point["values"][goal]) for goal in platform["goals"]))
+        console.print(table)
+    for name, entry in found["recommendations"].items():
+        chosen = entry["point"]["label"] if entry["point"] else "nothing"
+        console.print(f"{name}: {chosen}\n  {entry['reason']}", markup=False)
+    counts = Counter(record["state"] for record in records)
+    tally = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    ran = sum(step["how"] == "ran" for record in records for step in record["steps"])
+    console.print(f"{len(records)} jobs in {seconds:.0f} s: {tally or 'none'}; {ran} stages in their records ran")
+    for record in records:
+        if record["state"] in ("failed", "stopped"):
+            console.print(f"{record['state']}: {varying(record, varied)}: {record['reason']}", markup=False)
+    if counts["failed"]:
+        console.print("try the failed ones again with the same command and sweep.retry_failed=true", markup=False)
+    console.print(f"page  {directory / 'index.html'}", markup=False)

@@ -1,0 +1,112 @@
+"""What a device gets and why; what conf/sweep may say; which variants a crossing gives."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.core import params
+from stages.core.errors import ConfigError
+from stages.sweeping import settings
+from stages.sweeping.cross import cross
+from stages.sweeping.pareto import Point
+from stages.sweeping.recommend import recommend
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = yaml.safe_load((ROOT / "conf/sweep/default.yaml").read_text())
+
+
+def point(label, verdict="pass", target="onnx-cpu", **values):
+    return Point(label, label, label, "", target, "none", "fp32", verdict, [], values, {})
+
+
+def profile(*budgets, prefer="size_bytes", tolerance=0.01):
+    tree = {"target": "onnx-cpu", "budgets": list(budgets), "prefer": prefer, "tolerance": tolerance}
+    return params.parse(settings.Profile, tree, "")
+
+
+SIZE = {"metric": "size_bytes", "unit": "byte", "at_most": 100.0}
+
+
+def test_the_preferred_metric_decides_among_those_as_accurate_as_the_best_within_budget():
+    points = [
+        point("huge", size_bytes=1000.0, accuracy=0.99),
+        point("best", size_bytes=90.0, accuracy=0.90),
+        point("smaller", size_bytes=50.0, accuracy=0.895),
+        point("smallest", size_bytes=10.0, accuracy=0.80),
+        point("elsewhere", target="tflite-nnapi", size_bytes=1.0, accuracy=0.9),
+    ]
+    found = recommend("phone", profile(SIZE), points)
+    assert found.point.label == "smaller"
+    assert found.reason == (
+        "lowest size_bytes of 2 variants within 1 points of the best accuracy (90.00 %), "
+        "out of 3 that pass and keep every budget, of 4 tried"
+    )
+    assert found.refused == {"size_bytes > 100 byte": ["huge"]}
+
+
+def test_a_metric_where_higher_is_better_may_be_preferred():
+    points = [point("a", accuracy=0.9, top1_agreement=0.97), point("b", accuracy=0.9, top1_agreement=0.99)]
+    assert recommend("phone", profile(prefer="top1_agreement"), points).point.label == "b"
+
+
+def test_nothing_is_recommended_that_failed_was_screened_out_or_never_measured():
+    points = [
+        point("failed", "fail", size_bytes=1.0, accuracy=0.9),
+        point("unmeasured", "not_measured", size_bytes=1.0),
+        point("screened", None, size_bytes=1.0),
+        point("sizeless", accuracy=0.9),
+    ]
+    found = recommend("phone", profile(SIZE), points)
+    assert found.point is None
+    assert found.refused == {
+        "verdict fail": ["failed"],
+        "verdict not measured": ["unmeasured"],
+        "screened out": ["screened"],
+        "size_bytes was not measured": ["sizeless"],
+    }
+
+
+def test_the_defaults_are_valid_and_name_every_platform():
+    found = settings.read(DEFAULT)
+    assert {entry.target for entry in found.profiles.values()} == {"tflite-nnapi", "coreml-metal", "onnx-cpu"}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"goals": ["speed"]}, "no such metric: speed"),
+        ({"goals": []}, "at least 1"),
+        ({"name": "a/b"}, "pattern"),
+        ({"surprise": 1}, "unknown key 'sweep.surprise'"),
+        ({"search": DEFAULT["search"] | {"sampler": "random"}}, "tpe"),
+    ],
+)
+def test_wrong_settings_are_refused(change, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        settings.read(DEFAULT | change)
+
+
+@pytest.mark.parametrize(
+    ("budget", "complaint"),
+    [
+        (SIZE | {"unit": "MB"}, "is measured in 'byte', its threshold in 'MB'"),
+        (SIZE | {"metric": "speed"}, "is no metric"),
+        (SIZE | {"at_least": 1.0}, "either at_least or at_most"),
+        ({"metric": "accuracy", "unit": "fraction", "at_most": 0.9}, "better higher: use at_least"),
+    ],
+)
+def test_a_budget_that_could_never_fire_is_refused(budget, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        profile(budget)
+
+
+def test_a_crossing_gives_every_supported_variant_under_the_names_of_the_plain_build():
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    found = cross(tree)
+    # All default variants without a compression bear the names that conf/variant gives them, so the cache is shared.
+    assert {key for key, variant in tree["variants"].items() if variant["compression"] == "none"} <= set(found)
+    assert found["onnx-cpu-pruned-fp32"]["compression"] == "pruned"
+    assert "onnx-cpu-pal4" not in found
+    only = cross(tree | {"precisions": {"pal4": tree["precisions"]["pal4"]}})
+    assert {variant["target"] for variant in only.values()} == {"coreml-metal"}
