@@ -49,9 +49,19 @@ def read(artifact: Path) -> Graph:
                 assert isinstance(source, str)
                 values[item.name] = values[source]
             else:
-                inputs = dict(_inputs(operation, values))
-                values[item.name] = Node(operation.type, item.name, inputs, {}, number)
+                node = Node(operation.type, item.name, dict(_inputs(operation, values)), {}, number)
+                values[item.name] = _wrapped_index(node) or node
     return {name: values[name] for name in block.outputs}
+
+
+def _wrapped_index(node: Node) -> Value | None:
+    """Return x where the node is `select(x >= 0, x, x + size)`: coremltools guards some lookups so, token ids too."""
+    condition, chosen = node.inputs.get("cond"), node.inputs.get("a")
+    if node.op != "select" or not isinstance(condition, Node) or condition.op != "greater_equal":
+        return None
+    bound = condition.inputs["y"]
+    zero = isinstance(bound, Constant) and not np.any(bound.value)
+    return chosen if zero and condition.inputs["x"] is chosen else None
 
 
 def _inputs(operation: Operation, values: dict[str, Value]) -> Iterator[tuple[str, Value]]:
