@@ -335,6 +335,24 @@ def test_a_layer_zeroed_by_a_converter_bug_fails_every_target_and_nothing_ships(
     assert built.bundles() == set(VARIANTS)
 
 
+def test_a_bundle_audits_back_to_its_data_and_its_artifact_is_made_again(built):
+    done = built.run(sys.executable, "-m", "stages.audit", "--rebuild", "--json", "build/release/onnx-cpu-fp32")
+    assert done.returncode == 0, done.stdout + done.stderr
+    root = json.loads(done.stdout)
+    links, waiting = {}, [root]
+    while waiting:
+        link = waiting.pop()
+        links[link["name"]] = link
+        waiting += link["below"]
+    for name in ("artifact onnx-cpu-fp32", "converted none-onnx-cpu", "compressed none", "student", "teacher", "data"):
+        assert links[name]["verdict"] == "intact", links[name]
+        assert not links[name]["unfollowed"], links[name]
+    assert links["rebuilt artifact/onnx-cpu-fp32"]["notes"] == ["4 files, byte for byte the same"]
+    (mlflow,) = [link for name, link in links.items() if name.startswith("MLflow")]
+    assert mlflow["verdict"] == "agrees"
+    assert not mlflow["unfollowed"]
+
+
 def test_dvc_shows_metrics_params_and_plots(built):
     metrics = json.loads(built.run("dvc", "metrics", "show", "--json").stdout)
     values = metrics[""]["data"]["build/metrics.json"]["data"]

@@ -158,6 +158,8 @@ def _fields(where: tracking.Place, fingerprints: Iterable[str]) -> dict[str, str
         experiment = client.get_experiment_by_name(where.experiment)
         if experiment is None:
             return {}
+        about = {"artifact_location": experiment.artifact_location, "tags": experiment.tags}
+        fields = _flat(f"experiment {experiment.name}", about)
         for fingerprint in fingerprints:
             for run in client.search_runs([experiment.experiment_id], f"tags.fingerprint = '{fingerprint}'"):
                 if run.info.status == "FINISHED":
@@ -170,20 +172,22 @@ def _fields(where: tracking.Place, fingerprints: Iterable[str]) -> dict[str, str
 def _run(client: Any, experiment: str, run: Any) -> dict[str, str]:
     """Flatten a run, its model and the versions of that."""
     name = f"run {run.info.run_name} {run.info.run_id[:8]}"
-    fields = _flat(
-        name, {"data": run.data.to_dictionary(), "info": dict(run.info), "inputs": run.inputs.to_dictionary()}
-    )
+    parts: dict[str, Any] = {"data": run.data.to_dictionary(), "info": dict(run.info)}
+    fields = _flat(name, parts | {"inputs": run.inputs.to_dictionary()})
     fields |= _files(name, f"runs:/{run.info.run_id}/")
     models = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run.info.run_id}'")
     for model in models:
         of_model = f"model {model.name} {model.model_id[:8]}"
-        fields |= _flat(of_model, {"params": model.params, "source_run_id": model.source_run_id, "tags": model.tags})
+        metrics = {each.key: [each.value, each.timestamp, each.dataset_digest] for each in model.metrics or []}
+        parts = {"metrics": metrics, "params": model.params, "run": model.source_run_id, "tags": model.tags}
+        fields |= _flat(of_model, parts)
         fields |= _files(of_model, f"models:/{model.model_id}")
     for version in client.search_model_versions(f"run_id = '{run.info.run_id}'"):
         fields |= _flat(
             f"version {version.name} {version.version}",
             {"description": version.description, "source": version.source, "tags": version.tags},
         )
+        fields[f"model {version.name}: description"] = str(client.get_registered_model(version.name).description)
     return fields
 
 

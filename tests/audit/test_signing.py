@@ -1,14 +1,17 @@
 """A key that could leak is refused; an envelope vouches for every byte of its statement."""
 
 import json
+import shutil
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
+from conftest import KEY, flip, ship
 
-from stages import keygen, release
+from stages import audit, keygen, release
 from stages.core import params
-from stages.lineage import signing
+from stages.lineage import findings, signing
 from stages.lineage.errors import KeyRefused
 from stages.schema.signing import Signing
 
@@ -128,3 +131,21 @@ def test_keygen_prints_the_public_half_only(repository, tmp_path, capsys):
     assert secret not in said
     assert keygen.main([str(repository / "release.pem")]) == 1
     assert "lies inside" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not shutil.which("model_signing"), reason="OpenSSF's model_signing is not installed")
+def test_an_ecdsa_key_also_gives_the_model_signature_that_openssfs_tool_verifies(workspace, tmp_path, monkeypatch):
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+    public = signing.generate(tmp_path / "key.pem", "ecdsa")
+    monkeypatch.setenv(signing.VARIABLE, str(tmp_path / "key.pem"))
+    ship(public)
+    bundle, pem = Path("build/release") / KEY, tmp_path / "public.pem"
+    key = load_der_public_key(bytes.fromhex(public))
+    pem.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    command = ["model_signing", "verify", "key", str(bundle), "--signature", str(bundle / "model.sig")]
+    command += ["--ignore-paths", str(bundle / "SHA256SUMS"), "--public_key", str(pem)]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert findings.findings(audit.audit(str(bundle), public, offline=True, again=False)) == []
+    flip(bundle / "model.onnx")
+    assert subprocess.run(command, capture_output=True).returncode != 0
