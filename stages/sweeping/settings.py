@@ -29,7 +29,9 @@ class Budget(Section):
             raise ValueError(f"'{self.metric}' is no metric; one of: {', '.join(sorted(metrics.REGISTRY))}")
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"the budget on '{self.metric}' needs either at_least or at_most")
-        metrics.REGISTRY[self.metric].check_threshold(self.unit, at_least=self.at_least, at_most=self.at_most)
+        metric = metrics.REGISTRY[self.metric]
+        # Enough items is the gate's business: only what passed it is ever recommended.
+        metric.check_threshold(self.unit, at_least=self.at_least, at_most=self.at_most, min_n=metric.min_n)
         return self
 
     def broken_by(self, values: Mapping[str, float]) -> str:
