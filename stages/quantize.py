@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, cli, params
+from stages.core.errors import InputError
 from stages.core.params import Section
 from stages.core.process import quiet
 from stages.schema.variant import Precision, Static, Target
@@ -49,7 +50,12 @@ def stability(settings: Params, converted: Path, calibration: Mapping[str, NDArr
     Returns:
         `calibration_agreement`, the share of calibration utterances that both answer alike; or the `reason` why
         nothing can be executed here.
+
+    Raises:
+        InputError: there are no two utterances to compare.
     """
+    if len(calibration["input_ids"]) < 2:
+        raise InputError("one calibration utterance has no halves", expected="data.calibration_size of 2 or more")
     runtime = registry.load(settings.target.name, "runtime")
     reason = runtime.available()
     if reason is not None:
