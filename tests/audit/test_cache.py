@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import flip
+from toy_build import flip
 
 from stages import audit
 from stages.lineage import cache, findings, lock

@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from conftest import KEY, flip
+from toy_build import KEY, flip
 
 from stages import audit
 from stages.core import artifact

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import KEY, flip, ship
+from toy_build import KEY, flip, ship
 
 from stages import audit, keygen, release
 from stages.core import params

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import KEY, flip
+from toy_build import KEY, flip
 
 from stages import audit
 from stages.core import artifact

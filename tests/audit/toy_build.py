@@ -1,0 +1,137 @@
+"""A finished build in a git repository of its own: real manifests, statements, lock and bundles, toy bytes."""
+
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import yaml
+from pydantic import ConfigDict
+
+from stages import release
+from stages.core import artifact, attest, params
+from stages.lineage import lock
+
+KEY = "onnx-cpu-fp32"
+VARIANT = {
+    "compression": "none",
+    "target": "onnx-cpu",
+    "precision": "fp32",
+    "required": True,
+    "release_not_measured": False,
+}
+SPLITS = ("train", "validation", "calibration", "probe", "test")
+SCORES = {"accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "n": 2, "parameters": 9}
+TASK = {"name": "classify", "max_length": 4, "sequence_lengths": [4]}
+
+
+class Loose(params.Section):
+    """Settings of a toy stage."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+SETTINGS = {
+    "data": Loose(data={"kind": "jsonl", "licence": "CC-BY-3.0"}, task=TASK),
+    "teacher": Loose(teacher={"kind": "train", "licence": "Apache-2.0"}),
+}
+# A stage that can be made again: it writes what its parent holds.
+COPY = """
+import argparse, pathlib
+from stages.core import artifact
+parser = argparse.ArgumentParser()
+parser.add_argument("--role")
+parser.add_argument("--parent", type=pathlib.Path)
+parser.add_argument("--out", type=pathlib.Path)
+arguments = parser.parse_args()
+with artifact.writing(arguments.out, stage="copy", parents={arguments.role: arguments.parent}) as out:
+    (out / "model.onnx").write_bytes(next(arguments.parent.glob("model.*")).read_bytes() + b" lowered")
+"""
+
+
+def write(out, files, parents):
+    """Run a toy stage: its output, and its statement."""
+    with artifact.writing(out, stage=out.parts[1], parents=parents, params=SETTINGS.get(out.name)) as temporary:
+        for name, content in files.items():
+            if isinstance(content, dict):
+                artifact.write_arrays(temporary / name, content)
+            else:
+                (temporary / name).write_bytes(content)
+    state(out, ["python", "-m", "stages.toy", "--out", str(out)])
+
+
+def copy(out, role, parent):
+    """Run a toy stage that can be made again."""
+    command = ["python", "-m", "copying", "--role", role, "--parent", str(parent), "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(release.__file__).parents[1])}
+    subprocess.run(command, check=True, env=environment)
+    state(out, command)
+
+
+def state(out, command):
+    path = Path("build/statements") / out.relative_to("build").with_suffix(".json")
+    attest.write(path, [out], [*command, "--statement", str(path)], datetime.now(UTC))
+
+
+def write_build():
+    """Write a build into the working directory, from data to verdicts."""
+    build = Path("build")
+    data, teacher, student = build / "data", build / "teacher", build / "student"
+    compressed, reference = build / "compressed/none", build / "reference/none"
+    converted, made = build / "converted/none-onnx-cpu", build / "artifact" / KEY
+    probe = {name: np.ones((2, 4), np.int32) for name in ("input_ids", "attention_mask")}
+    rows = {f"{split}.jsonl": f"{split}\n".encode() for split in SPLITS}
+    summary = json.dumps({"counts": dict.fromkeys(SPLITS, 2)}).encode()
+    checkpoint = {
+        "config.json": b'{"architectures": ["BertForSequenceClassification"]}',
+        "evaluation.json": json.dumps(SCORES).encode(),
+        "tokenizer.json": b"{}",
+    }
+    source = {"source": Path("raw.jsonl")}
+    write(data, {**rows, "labels.json": b'["no", "yes"]\n', "summary.json": summary}, source)
+    write(teacher, {**checkpoint, "model.safetensors": b"teacher"}, {"data": data})
+    write(student, {**checkpoint, "model.safetensors": b"student"}, {"data": data, "teacher": teacher})
+    write(compressed, {**checkpoint, "model.safetensors": b"small"}, {"data": data, "student": student})
+    calibration = {"calibration.npz": probe, "probe.npz": {**probe, "logits": np.ones((2, 2), np.float32)}}
+    write(reference, calibration, {"compressed": compressed, "data": data})
+    copy(converted, "compressed", compressed)
+    copy(made, "converted", converted)
+    measured = {"artifact": made, "reference": reference}
+    write(build / "parity" / KEY, {"outputs.npz": {"probe": np.zeros((2, 2), np.float32)}}, measured)
+    write(build / "benchmark" / KEY, {"metrics.json": b"{}\n"}, measured)
+    digests = {stage: artifact.digest(build / stage / KEY) for stage in ("parity", "benchmark")}
+    entry = {
+        "compression": "none",
+        "dominated": "",
+        "intervals": {},
+        "measured": digests,
+        "metrics": {"accuracy": 0.9},
+        "notes": [],
+        "precision": "fp32",
+        "reasons": [],
+        "runtime": "toy",
+        "target": "onnx-cpu",
+        "timing": "",
+        "verdict": "pass",
+    }
+    artifact.write_json(build / "verdicts.json", {"variants": {KEY: entry}})
+    state(build / "verdicts.json", ["python", "-m", "stages.toy"])
+    outputs = [path.parent for path in sorted(build.rglob("manifest.json"))]
+    outputs += sorted((build / "statements").rglob("*.json"))
+    outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in outputs]
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"deps": [{"path": "raw.jsonl"}], "outs": outs}}}))
+
+
+def ship(public):
+    settings = params.parse(release.Params, {"variants": {KEY: VARIANT}, "signing": {"public_key": public}}, "")
+    release.run(settings, Path("build"), Path("build/verdicts.json"), Path("dvc.lock"), Path("build/release"))
+
+
+def flip(path, position=None, bit=0):
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if position is None else position] ^= 1 << bit
+    path.chmod(0o644)
+    path.write_bytes(content)
