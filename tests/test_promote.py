@@ -5,6 +5,7 @@ from test_track import VARIANTS, ask, build, collect, empty_database, here, trac
 
 from stages import promote
 from stages.core import artifact
+from stages.lineage import recorded
 from stages.tracking import place, record
 
 SHIPPED = ("coreml-metal-fp16", "onnx-cpu-fp32")
@@ -33,7 +34,7 @@ def shipped(tracked, monkeypatch):  # noqa: F811
 
 
 def test_released_moves_with_the_bundle_and_not_with_the_candidate(shipped, capsys):
-    arguments = ["--release", str(shipped / "release")]
+    arguments = ["--release", str(shipped / "release"), "--promoted", str(shipped / "promoted.json")]
     assert promote.main(arguments) == 0
     assert capsys.readouterr().out == f"MLflow: released {', '.join(SHIPPED)}\n"
     assert released(shipped) == dict.fromkeys(SHIPPED, 1)
@@ -51,9 +52,23 @@ def test_released_moves_with_the_bundle_and_not_with_the_candidate(shipped, caps
     assert released(shipped) == {"coreml-metal-fp16": 1, "onnx-cpu-fp32": 2}
 
 
+def test_an_audit_still_knows_the_database_by_its_bytes_and_a_changed_byte_after_it(shipped):
+    database, fingerprint = shipped.parent / "mlruns/mlflow.db", collect(shipped).fingerprint
+    where = place.choose({"MLFLOW_TRACKING_URI": f"sqlite:///{database}"})
+    artifact.write_json(shipped / "tracked.json", recorded.take(where, fingerprint, [fingerprint]))
+    promote.run(shipped / "release", shipped / "promoted.json")
+    assert any("byte for byte" in note for link in recorded.compare_build(shipped) for note in link.notes)
+    with database.open("r+b") as stream:
+        stream.seek(-1, 2)
+        last = stream.read(1)
+        stream.seek(-1, 2)
+        stream.write(bytes([last[0] ^ 1]))
+    assert not any("byte for byte" in note for link in recorded.compare_build(shipped) for note in link.notes)
+
+
 def test_a_bundle_that_no_version_was_tracked_of_moves_nothing(shipped):
     artifact.write_json(
         shipped / "release/onnx-cpu-fp32/manifest.json", {"parents": dict.fromkeys(record.CHAIN, "f" * 64)}
     )
-    promote.main(["--release", str(shipped / "release")])
+    promote.main(["--release", str(shipped / "release"), "--promoted", str(shipped / "promoted.json")])
     assert released(shipped) == {"coreml-metal-fp16": 1}

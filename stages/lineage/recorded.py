@@ -22,6 +22,7 @@ from stages.tracking import place as tracking
 from stages.tracking.errors import TrackingRefused, without_password
 
 TRACKED = "tracked.json"
+PROMOTED = "promoted.json"
 SCHEMES = ("models:/", "runs:/")
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
@@ -83,7 +84,7 @@ def compare_build(build: Path) -> list[Link]:
         link.unfollowed.append(f"'{local}' is gone; `dvc repro` fills it again")
         return [link]
     if local:
-        _check_database(local, record["database"]["sha256"], link)
+        _check_database(local, _left(build, record["database"]["sha256"]), link)
     if link.findings:
         return [link]
     try:
@@ -131,6 +132,13 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
             link.findings.append(Finding(f"{uri}: tag {key}", f"{run.data.tags[key]} (its run)", model.tags[key]))
     link.notes.append(f"verdict {model.tags.get('verdict')}, run {run.info.run_id}, code at {run.data.tags.get('rev')}")
     return directory, link
+
+
+def _left(build: Path, tracked: str) -> str:
+    """Return the sha256 that the build left: by tracking, or by moving the alias `released` right after it."""
+    path = build / PROMOTED
+    moved = artifact.read_json(path)["database"] if path.is_file() else None
+    return str(moved["after"]) if moved and moved["before"] == tracked else tracked
 
 
 def _check_database(local: Path, recorded: str, link: Link) -> None:

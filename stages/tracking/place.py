@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from stages.core.artifact import sha256
 from stages.tracking.errors import TrackingRefused
 
 LOCAL = Path("mlruns")
@@ -106,6 +107,11 @@ def released(database: Path, experiment: str, bundles: Mapping[str, Mapping[str,
             )
     except sqlite3.Error:
         return False
+
+
+def digest(place: Place) -> str | None:
+    """Return the sha256 of a local database, None for a server or where there is none yet."""
+    return sha256(place.database) if place.database and place.database.is_file() else None
 
 
 @contextmanager
