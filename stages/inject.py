@@ -1,7 +1,7 @@
 """Put faults into the artifacts of a build, one at a time, and show which of them the gate lets through.
 
 Reads: a finished build and params.yaml; changes neither.
-Writes: a table to the terminal, and with `--out` the same as JSON.
+Writes: a table to the terminal, and with `--json` the same as JSON.
 Why: thresholds are worth what they catch; whoever loosens one sees here what it costs.
 """
 
@@ -84,14 +84,13 @@ def summarise(table: Mapping[str, Mapping[str, Outcome]]) -> dict[str, int]:
     }
 
 
-def run(settings: Params, build: Path, chosen: Sequence[str], faults: Sequence[str], stage: str, seed: int) -> Any:
+def run(
+    settings: Params, build: Path, chosen: Sequence[str], faults: Sequence[str], stage: str, seed: int
+) -> dict[str, Any]:
     """Print the table as it grows.
 
     Returns:
-        The table and its summary, as JSON takes them.
-
-    Raises:
-        ReleaseRefused: a fault would ship, or a clean artifact would not.
+        The table and its summary.
     """
     found = cases(settings, build, chosen)
     table: dict[str, dict[str, Outcome]] = {}
