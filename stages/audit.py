@@ -27,7 +27,7 @@ from stages.core.params import PARAMS_FILE
 from stages.lineage import cache, chain, origin, rebuild, recorded, sealed, signing
 from stages.lineage.bundle import SUMS
 from stages.lineage.errors import AuditFailed
-from stages.lineage.findings import Finding, Link, draw, findings
+from stages.lineage.findings import Finding, Link, draw, findings, printable
 from stages.lineage.revision import Repository
 
 BUILD = Path("build")
@@ -125,7 +125,9 @@ def report(root: Link, *, as_json: bool) -> None:
         unknown = sum(len(link.unfollowed) for link in root.all())
         print(f"{sum(1 for _ in root.all())} links, {len(wrong)} changed, {unknown} not followed")
     if wrong:
-        raise AuditFailed(f"{len(wrong)} thing(s) are not what they were recorded as; first: {wrong[0]}")
+        raise AuditFailed(
+            f"{len(wrong)} thing(s) are not what they were recorded as; first: {printable(str(wrong[0]))}"
+        )
 
 
 def _key(given: str | None) -> str | None:

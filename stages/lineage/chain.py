@@ -155,7 +155,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
         whole = all(set(entry) >= {"sha256"} for entry in found["files"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return found if whole else {}
 

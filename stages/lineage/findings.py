@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,12 @@ def findings(root: Link) -> list[Finding]:
 
 def draw(root: Link) -> str:
     """Draw a tree, one link per line with its verdict; what is wrong or unknown stands below its link."""
-    return "\n".join(_lines(root, "", ""))
+    return "\n".join(printable(line) for line in _lines(root, "", ""))
+
+
+def printable(text: str) -> str:
+    """Replace what a name in a foreign bundle could steer a terminal with."""
+    return re.sub(r"[^\x20-\x7e\xa0-\uffff]", "?", text)
 
 
 def _lines(link: Link, first: str, rest: str) -> Iterator[str]:

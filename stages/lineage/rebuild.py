@@ -20,14 +20,17 @@ REBUILT = ("artifact", "converted")
 def again(root: Link, build: Path) -> list[Link]:
     """Rebuild every artifact and conversion of a chain from the outputs in `build` that they were made from.
 
+    A link that changed is left alone: its statement may be another's too, and what it says would be run.
+
     Raises:
         ArtifactError: the chain has none of which the bytes and the statement lie here.
     """
-    places = {link.directory for link in root.all() if link.directory and link.directory.parent.name in REBUILT}
+    sound = [link.directory for link in root.all() if link.directory and not link.findings]
+    places = {place for place in sound if place.parent.name in REBUILT}
     found = [_rebuild(place, build) for place in sorted(places) if statement_path(build, place).is_file()]
     if not found:
         raise ArtifactError(
-            f"nothing in the chain of {root.name} can be made again: its artifact is not in '{build}'",
+            f"nothing in the chain of {root.name} can be made again: its artifact is not in '{build}', or changed",
             next_step="check out the revision that made it, then run `dvc checkout` or `dvc repro`",
         )
     return found

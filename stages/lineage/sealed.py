@@ -44,7 +44,7 @@ def check(bundle: Path, public: str | None) -> tuple[Link, dict[str, Any]]:
     try:
         manifest = json.loads((bundle / artifact.MANIFEST).read_bytes())
         listed = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         link.findings.append(Finding(str(bundle / artifact.MANIFEST), "a manifest", repr(error)))
         manifest, listed = {}, {}
     link.digest = digests.get(artifact.MANIFEST, "")

@@ -115,7 +115,7 @@ def open_sealed(content: bytes) -> tuple[Any, Any]:
         envelope = json.loads(content)
         payload = base64.b64decode(envelope["payload"], validate=True)
         statement = json.loads(payload)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"no DSSE envelope: {error!r}") from error
     if canonical(envelope) != content or canonical(statement) != payload:
         raise ValueError("not written as a release writes it")

@@ -114,6 +114,24 @@ def test_a_link_in_a_bundle_is_not_followed(bundle):
     assert "passwords: expected a plain file, found a link" in named(look(bundle))
 
 
+def test_a_hostile_bundle_neither_steers_the_terminal_nor_ends_in_a_traceback(bundle, capsys):
+    (bundle / "\x1b[2Jgone").write_text("clears the screen")
+    (bundle / "lineage/teacher/manifest.json").write_text("[" * 100_000)
+    (bundle / "manifest.json").write_text("[" * 100_000)
+    os.mkfifo(bundle / "pipe")  # reading it would wait for ever
+    assert audit.main(["--offline", str(bundle)]) == 1
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out
+    assert "?[2Jgone" in said.out
+    assert "pipe: expected a plain file, found something else" in said.out
+    (bundle / "manifest.json").unlink()
+    with pytest.raises(AuditFailed) as raised:
+        root = look(bundle)
+        root.findings = [finding for finding in root.findings if "gone" in finding.file]
+        audit.report(root, as_json=True)
+    assert "\x1b" not in str(raised.value)
+
+
 def rewrite(bundle):
     """What somebody without the key can do: change the model, and every digest that names it."""
     from stages.lineage import bundle as closing
@@ -199,6 +217,17 @@ def test_an_artifact_is_made_again_byte_for_byte(workspace, monkeypatch):
     text = named(look(f"build/artifact/{KEY}", offline=False, again=True))
     assert f"build/artifact/{KEY}/model.onnx: expected" in text
     assert "when made again" in text
+
+
+def test_the_command_in_a_changed_statement_is_not_run(workspace, monkeypatch):
+    path = workspace / f"build/statements/artifact/{KEY}.json"
+    path.write_text(path.read_text().replace('"copying"', '"intruder"'))
+    (workspace / "intruder.py").write_text("open('was-run', 'w')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(workspace), str(audit.__file__).rpartition("/stages/")[0]]))
+    root = look(f"build/artifact/{KEY}", offline=False, again=True)
+    assert f"statements/artifact/{KEY}.json: expected md5" in named(root)
+    assert not (workspace / "was-run").exists()
+    assert f"rebuilt artifact/{KEY}" not in links(root)
 
 
 def test_what_is_not_here_cannot_be_made_again(bundle):
