@@ -79,7 +79,7 @@ def _root(path: Path) -> Path:
 
 
 def _listed(directory: Path) -> set[str]:
-    return set(artifact.manifest(directory)["files"]) | set(sealed.CLOSING)
+    return {*chain.read_manifest(directory / artifact.MANIFEST).get("files", {}), *sealed.CLOSING}
 
 
 def _ground(bundle: Path | None, public: str | None, *, offline: bool) -> chain.Ground:
@@ -98,8 +98,11 @@ def _bundle(directory: Path, public: str | None, *, offline: bool) -> Link:
 
 def _output(directory: Path, ground: chain.Ground) -> Link:
     """Audit a directory with a manifest: one that the workspace made, or one that came from elsewhere."""
-    manifest = artifact.manifest(directory)
+    manifest = chain.read_manifest(directory / artifact.MANIFEST)
     digest = artifact.digest(directory)
+    if not manifest:
+        wrong = Finding(str(directory / artifact.MANIFEST), "a manifest as its stage wrote it", "something else")
+        return Link(str(directory), digest, directory, findings=[wrong])
     if digest in ground.manifests and any(place.directory == directory for place in ground.manifests[digest]):
         return chain.walk(ground, manifest["stage"], digest)
     root = Link(str(directory), digest, directory, findings=chain.rehash(directory, manifest))

@@ -154,7 +154,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest; one that is damaged has nothing in it, and its digest is nobody's."""
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
-        whole = all(set(entry) >= {"sha256"} for entry in found["files"].values())
+        whole = all("sha256" in entry for entry in found["files"].values()) and bool(found["stage"])
+        whole = whole and all(isinstance(found[part], dict) for part in ("files", "params", "parents"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return found if whole else {}

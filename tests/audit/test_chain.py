@@ -178,6 +178,15 @@ def test_a_changed_output_of_the_workspace_is_named(workspace, place):
     assert "(dvc.lock)" in text
 
 
+def test_any_flipped_bit_of_a_manifest_in_the_workspace_is_named(workspace):
+    chance, path = random.Random(2), workspace / f"build/artifact/{KEY}/manifest.json"
+    before = path.read_bytes()
+    for position in chance.sample(range(len(before)), 12):
+        flip(path, position, chance.randrange(8))
+        assert f"build/artifact/{KEY}/" in named(look(f"build/artifact/{KEY}", offline=False))
+        path.write_bytes(before)
+
+
 def test_a_changed_statement_of_the_workspace_is_named_by_the_lock(workspace):
     path = workspace / "build/statements/teacher.json"
     path.write_text(path.read_text().replace("Linux", "Lynux"))
