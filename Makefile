@@ -1,6 +1,6 @@
 # Every target is one line of real work. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint bench tensorflow-check ui clean
+.PHONY: help repro test lint bench tensorflow-check sweep-ray-check ui clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Tiny models lose more to thread hand-over than they gain from a second core.
 export OMP_NUM_THREADS ?= 1
@@ -10,6 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 INSTALLED := .venv/installed
 TENSORFLOW := .venv-tensorflow/installed
+RAY := .venv-ray/installed
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -23,6 +24,13 @@ $(INSTALLED): constraints.txt
 $(TENSORFLOW): constraints-tensorflow.txt
 	python3 -m venv --clear .venv-tensorflow
 	.venv-tensorflow/bin/python -m pip install --disable-pip-version-check --quiet --requirement constraints-tensorflow.txt
+	touch $@
+
+# Laid over .venv: Ray's launcher wants an older cloudpickle than joblib, and nothing else differs.
+$(RAY): constraints-ray.txt $(INSTALLED)
+	python3 -m venv --clear .venv-ray
+	.venv-ray/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement constraints-ray.txt
+	for site in .venv/lib/python3*/site-packages; do echo "$(CURDIR)/$$site" > .venv-ray/$${site#.venv/}/over.pth; done
 	touch $@
 
 repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
@@ -40,6 +48,10 @@ bench: $(INSTALLED)  ## interleaved latency of the built artifacts (`python -m b
 tensorflow-check: $(INSTALLED) $(TENSORFLOW)  ## ask TensorFlow's interpreter about every TFLite artifact, show it in the report
 	.venv-tensorflow/bin/python -m stages.second_opinion --build build --items 500
 	dvc repro --force --single-item report
+
+sweep-ray-check: $(RAY)  ## a sweep of two jobs on a local Ray cluster
+	RAY_USAGE_STATS_ENABLED=0 .venv-ray/bin/python -m stages.sweep compression=none target=onnx-cpu precision=fp32,dynamic_wi8_afp32 \
+		sweep.name=ray hydra/launcher=ray
 
 ui: $(INSTALLED)  ## the MLflow UI on loopback
 	mlflow ui --host 127.0.0.1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}

@@ -36,7 +36,7 @@ def render(settings: Sweep, found: Findings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"bracket": wording.bracket, "figure": _figure}
+    environment.filters |= {"bracket": wording.bracket, "figure": _figure, "unit": _unit}
     return environment.get_template("page.html.j2").render(**_context(settings, found)) + "\n"
 
 
@@ -46,6 +46,12 @@ def _figure(value: float, name: str) -> str:
     if unit == "fraction":
         return wording.percent(value)
     return wording.magnitude(value * 1e-6 if unit == "byte" else value)
+
+
+def _unit(name: str) -> str:
+    """Return the unit that `_figure` writes a metric in."""
+    unit = metrics.REGISTRY[name].unit
+    return {"fraction": "%", "byte": "MB"}.get(unit, unit)
 
 
 def _context(settings: Sweep, found: Findings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a device gets and why; what conf/sweep may say; which variants a crossing gives."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from stages.core import params
 from stages.core.errors import ConfigError
+from stages.schema.plan import conf_digest
 from stages.sweeping import settings
 from stages.sweeping.cross import cross
 from stages.sweeping.pareto import Point
@@ -110,3 +112,22 @@ def test_a_crossing_gives_every_supported_variant_under_the_names_of_the_plain_b
     assert "onnx-cpu-pal4" not in found
     only = cross(tree | {"precisions": {"pal4": tree["precisions"]["pal4"]}})
     assert {variant["target"] for variant in only.values()} == {"coreml-metal"}
+
+
+def test_an_edit_of_what_sweeps_search_for_changes_no_build(tmp_path):
+    conf = tmp_path / "conf"
+    shutil.copytree(ROOT / "conf", conf)
+    before = conf_digest(conf)
+    (conf / "sweep/default.yaml").write_text("edited")
+    (conf / "sweep.yaml").write_text("edited")
+    assert conf_digest(conf) == before
+    (conf / "gate/default.yaml").write_text("edited")
+    assert conf_digest(conf) != before
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        paths = ("conf/sweep.yaml", "conf/sweep", "conf/gate")
+        ignored = [path for path in paths if repo.dvcignore.is_ignored(repo.fs, str(ROOT / path))]
+        deps = {str(dep.def_path) for stage in repo.index.stages for dep in stage.deps}
+    assert ignored == ["conf/sweep.yaml", "conf/sweep"]
+    assert not [path for path in deps if path.startswith(("stages/sweep", "hydra_plugins"))]
