@@ -77,7 +77,7 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
             judge_reference(settings.gate, variant.compression, summary),
         )
         out[key] = {
-            "calibration": {name: parity.get("calibration", {}).get(name) for name in ("sha256", "utterances")},
+            "calibration": {key: value for key, value in parity.get("calibration", {}).items() if key != "values"},
             "compression": variant.compression,
             "host": benchmark["host"],
             "intervals": measured.intervals,

@@ -133,6 +133,12 @@ def wrong_zero_point(subject: Subject) -> None:
     tensor.zero = np.where(tensor.zero > 100, tensor.zero - 8, tensor.zero + 8).astype(tensor.zero.dtype)
 
 
+def misplaced_grid(subject: Subject) -> None:
+    """An activation whose integers cover another range than it has."""
+    if not subject.editor.misplace_grid():
+        raise NotApplicable("no activation is stored in integers")
+
+
 def ignored_mask(subject: Subject) -> None:
     """Padding is read as if it were text."""
     tensor = subject.scalar(subject.mask_constant)
@@ -219,6 +225,7 @@ STORED: dict[str, Fault] = {
         transposed_weight,
         doubled_channel,
         wrong_zero_point,
+        misplaced_grid,
         ignored_mask,
         inverted_mask,
         shifted_positions,

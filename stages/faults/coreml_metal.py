@@ -37,11 +37,11 @@ class CoremlEditor:
         self._package = artifact / PACKAGE
         self._model = read_program(self._package)
         self._blobs = bytearray((self._package / WEIGHTS).read_bytes())
-        constants = Constants((self._package / WEIGHTS).parent)
+        self._constants = Constants((self._package / WEIGHTS).parent)
         self._stored: list[_Stored] = []
         for operation in operations(self._model):
             messages = {part: self._message(operation, key) for part, key in PARTS.get(operation.type, {}).items()}
-            values = {part: constants.read(message) for part, message in messages.items() if message is not None}
+            values = {part: self._constants.read(message) for part, message in messages.items() if message is not None}
             kind = operation.outputs[0].type.tensorType.dataType if operation.outputs else 0
             if "levels" in values and isinstance(values["levels"], np.ndarray) and from_mil(kind).kind == "float":
                 bits = from_mil(messages["levels"].type.tensorType.dataType).bits
@@ -74,6 +74,19 @@ class CoremlEditor:
         for stored in self._stored:
             if stored.tensor.name in names:
                 stored.tensor.levels[...] = value
+
+    def misplace_grid(self) -> bool:
+        """Halve the scale that the first `quantize` and its `dequantize` agree on."""
+        found = operations(self._model)
+        first = next((one for one in found if one.type == "quantize"), None)
+        if first is None:
+            return False
+        name = first.outputs[0].name
+        back = [one for one in found if one.type == "dequantize" and one.inputs["input"].arguments[0].name == name]
+        for one in (first, *back):
+            message = self._message(one, "scale")
+            self._write(message, np.asarray(self._constants.read(message)) / 2)
+        return True
 
     def save(self) -> None:
         """Write numbers, scales and tables back to where they stood."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.faults.tensor import Tensor
+from stages.faults.tensor import MISPLACED, Tensor
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned
 
@@ -55,6 +55,19 @@ class OnnxEditor:
                 if attribute.name == "epsilon":
                     attribute.f = value
 
+    def misplace_grid(self) -> bool:
+        """Move the zero point that the first QuantizeLinear and its DequantizeLinear share."""
+        nodes = self._model.graph.node
+        first = next((node for node in nodes if node.op_type == "QuantizeLinear"), None)
+        if first is None:
+            return False
+        # Under a name of its own: equal initialisers are merged, and a weight may have the same zero point.
+        kept, moved = first.input[2], f"{first.input[2]}_moved"
+        self._values[moved] = _moved(self._values[kept])
+        for node in (first, *(node for node in nodes if first.output[0] in node.input)):
+            node.input[2] = moved
+        return True
+
     def save(self) -> None:
         """Write initialisers, scales and zero points back."""
         from onnx import numpy_helper
@@ -81,3 +94,9 @@ class OnnxEditor:
 
         points = None if zero is None else shaped(self._values[zero])
         return Tensor(name, levels, shaped(self._values[scale]), points, turned=sideways, bits=8)
+
+
+def _moved(zero: Any) -> Any:
+    """A zero point moved towards the middle of its type's range."""
+    middle = (np.iinfo(zero.dtype).min + np.iinfo(zero.dtype).max) / 2
+    return (zero.astype(np.int32) + (MISPLACED if zero < middle else -MISPLACED)).astype(zero.dtype)

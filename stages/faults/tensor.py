@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+MISPLACED = 16
+"""Levels by which a zero point is off."""
+
 
 @dataclass(eq=False)
 class Tensor:
@@ -94,6 +97,10 @@ class Editor(Protocol):
 
     def set_epsilon(self, value: float) -> None:
         """Change the epsilon of every normalisation."""
+        ...
+
+    def misplace_grid(self) -> bool:
+        """Let an activation's integers cover another range than it has; whether there is one."""
         ...
 
     def save(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.faults.tensor import Tensor
+from stages.faults.tensor import MISPLACED, Tensor
 from stages.targets.tflite_nnapi import flatbuffer
 from stages.targets.tflite_nnapi.structure import DTYPES, channels
 
@@ -65,6 +65,17 @@ class TfliteEditor:
             else:
                 tensor.scale[...] = value / 127
                 tensor.levels[...] = np.rint(127 + (0 if tensor.zero is None else tensor.zero))
+
+    def misplace_grid(self) -> bool:
+        """Move the zero point of the first fully connected layer's result."""
+        for graph in self._model.subgraphs:
+            for name, operator in flatbuffer.operators_of(self._model, graph):
+                quantization = graph.tensors[operator.outputs[0]].quantization
+                if name == "FULLY_CONNECTED" and quantization is not None and quantization.zeroPoint is not None:
+                    zero = quantization.zeroPoint
+                    quantization.zeroPoint = np.where(zero < 0, zero + MISPLACED, zero - MISPLACED)
+                    return True
+        return False
 
     def save(self) -> None:
         """Write buffers, scales and zero points back."""

@@ -59,7 +59,7 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
         host: fingerprint of this host.
     """
     values: dict[str, float] = {}
-    for part in ("audit", "structure", "conversion", "form", "calibration"):
+    for part in ("audit", "structure", "conversion", "form", "calibration", "activations"):
         values |= parity.get(part, {}).get("values", {})
     intervals: dict[str, list[float]] = {}
     if parity["status"] == "measured":
@@ -97,6 +97,7 @@ def _details(parity: Mapping[str, Any]) -> dict[str, str]:
     forms = parity.get("form", {}).get("forms", {})
     structure = parity.get("structure", {"beyond": [], "differences": []})
     found = {
+        "activations_beyond_count": "; ".join(parity.get("activations", {}).get("misfits", [])[:2]),
         "conversion_weight_error_max": audit.get("converted", ""),
         "form_relative_error": max(forms, key=lambda form: forms[form], default=""),
         "structure_difference_count": "; ".join(structure["differences"][:2]),

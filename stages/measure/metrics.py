@@ -78,6 +78,7 @@ REGISTRY: dict[str, Metric] = {
         Metric("kl_divergence_max", "nat", "lower", 0, inf, "worst KL(reference ‖ artifact)"),
         Metric("weight_cosine_min", "cosine", "higher", -1, 1, "worst match of a weight matrix in the artifact"),
         Metric("weights_beyond_count", "count", "lower", 0, inf, "weight elements that rounding cannot explain"),
+        Metric("activations_beyond_count", "count", "lower", 0, inf, "activations that their integers do not fit"),
         Metric("structure_difference_count", "count", "lower", 0, inf, "operators and settings the conversion has not"),
         Metric("conversion_weight_error_max", "ratio", "lower", 0, inf, "worst element of a weight after conversion"),
         Metric(

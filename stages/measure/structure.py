@@ -22,6 +22,10 @@ _SMALLEST_STEP = np.float32(2.0**-24)
 """Of fp16, and no quantiser chooses a finer one: an epsilon of 1e-12 becomes 0 or this."""
 _SLACK = np.float32(2.0**-20)
 """Relative; levels were chosen in another order of float operations than they are expanded in."""
+CUT_STEPS = 2.0
+"""Levels: min-max calibration cuts nothing, and the zero point is rounded."""
+TOO_WIDE = 4.0
+"""Times: tensors that share a grid, and functions with a fixed one, use part of it only."""
 _COARSER = np.float32(1.02)
 """How much longer a step may be than the source's range asks for."""
 
@@ -107,7 +111,29 @@ class Node:
     output: int = 0
 
 
-Value = Constant | Input | Node
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """An activation that is stored in integers on its way.
+
+    Attributes:
+        value: what is rounded.
+        low: smallest number that the integers can express.
+        high: largest.
+        step: distance between two of them.
+    """
+
+    value: Value
+    low: float
+    high: float
+    step: float
+
+    @classmethod
+    def on_grid(cls, value: Value, scale: float, zero: float, lowest: int, highest: int) -> Rounded:
+        """Describe the grid by its scale, zero point and outermost integers."""
+        return cls(value, (lowest - zero) * scale, (highest - zero) * scale, scale)
+
+
+Value = Constant | Input | Node | Rounded
 Graph = Mapping[str, Value]
 """Output → value; where a file holds several signatures, their names come first."""
 
@@ -138,10 +164,12 @@ class Comparison:
     Attributes:
         differences: one line per operator, attribute or integer that is not the source's.
         weights: float constants, in the order they were met.
+        grids: tensor of the source → how the made model rounds it, for static precisions.
     """
 
     differences: list[str] = field(default_factory=list)
     weights: list[WeightError] = field(default_factory=list)
+    grids: dict[str, Rounded] = field(default_factory=dict)
 
     @property
     def beyond(self) -> int:
@@ -168,6 +196,12 @@ def compare(source: Graph, made: Graph) -> Comparison:
         if (id(expected), id(actual)) in seen:
             continue
         seen.add((id(expected), id(actual)))
+        while isinstance(expected, Rounded):
+            expected = expected.value
+        while isinstance(actual, Rounded):
+            if isinstance(expected, Node):
+                found.grids[expected.name] = actual
+            actual = actual.value
         if isinstance(expected, Constant) and isinstance(actual, Constant):
             _compare_constants(expected, actual, place, found)
         elif isinstance(expected, Node) and isinstance(actual, Node):
@@ -181,6 +215,27 @@ def compare(source: Graph, made: Graph) -> Comparison:
             ]
         elif _phrase(expected) != _phrase(actual):
             found.differences.append(f"{place} is {_phrase(actual)}, expected {_phrase(expected)}")
+    return found
+
+
+def misfits(grids: Mapping[str, Rounded], ranges: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Name the activations whose integers do not fit what was seen in calibration.
+
+    Args:
+        grids: tensor → how it is rounded.
+        ranges: tensor → smallest and largest value that the unrounded model computes over the calibration split.
+
+    Returns:
+        One line per activation that would be cut off by more than `CUT_STEPS`, or whose integers reach `TOO_WIDE` times
+        further than anything seen.
+    """
+    found = []
+    for name in sorted(set(grids) & set(ranges)):
+        grid, (low, high) = grids[name], ranges[name]
+        cut = max(grid.low - low, high - grid.high) / grid.step if grid.step > 0 else np.inf
+        wide = (grid.high - grid.low) / max(max(high, 0) - min(low, 0), 256 * float(_SMALLEST_STEP))
+        if not (cut <= CUT_STEPS and wide <= TOO_WIDE):
+            found.append(f"'{name}' spans {low:.4g} to {high:.4g}, its integers {grid.low:.4g} to {grid.high:.4g}")
     return found
 
 
@@ -230,6 +285,8 @@ def _phrase(value: Value) -> str:
             return f"input '{value.name}'"
         case Node():
             return f"the result of {value.op}"
+        case Rounded():
+            return _phrase(value.value)
 
 
 def _short(array: Array) -> str:

@@ -15,9 +15,9 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
-from stages.measure.structure import compare
+from stages.measure.structure import Rounded, compare, misfits
 from stages.targets import registry
-from stages.targets.base import Runtime, read_signature
+from stages.targets.base import INPUTS, Runtime, pad_to_signature, read_signature
 
 Arrays = Mapping[str, NDArray[Any]]
 WORST = 5
@@ -129,11 +129,12 @@ def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int)
     }
 
 
-def compare_structure(target: str, converted: Path, artifact_dir: Path) -> dict[str, Any]:
+def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Mapping[str, Rounded]]:
     """Hold the artifact to the converted model, operator by operator and weight by weight.
 
     Returns:
-        `values`, the first `differences`, and `beyond`: weights with elements that rounding cannot explain.
+        `values`, the first `differences`, and `beyond`: weights with elements that rounding cannot explain; and the
+        grids that activations are rounded to.
     """
     reader = registry.load(target, "structure")
     found = compare(reader.read(converted), reader.read(artifact_dir))
@@ -145,7 +146,27 @@ def compare_structure(target: str, converted: Path, artifact_dir: Path) -> dict[
         ],
         "differences": found.differences[:WORST],
         "values": {"structure_difference_count": len(found.differences), "weights_beyond_count": found.beyond},
-    }
+    }, found.grids
+
+
+def check_grids(target: str, converted: Path, reference: Path, grids: Mapping[str, Rounded]) -> dict[str, Any]:
+    """Compare the integers of activations with what the converted model computes over the calibration split.
+
+    Returns:
+        `values`, and the first activations that their integers do not fit.
+    """
+    calibration, signature = artifact.read_arrays(reference / "calibration.npz"), read_signature(converted)
+    module, ranges = registry.load(target, "intermediates"), dict[str, tuple[float, float]]()
+    for row, length in enumerate(calibration["attention_mask"].sum(axis=1)):
+        inputs = {name: calibration[name][row : row + 1, :length] for name in INPUTS}
+        if not signature.dynamic:
+            inputs = pad_to_signature(inputs, signature.sequence_lengths, signature.pad_token_id)
+        for _, name, value in module.intermediates(converted, inputs):
+            if name in grids:
+                low, high = ranges.get(name, (np.inf, -np.inf))
+                ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
+    found = misfits(grids, ranges)
+    return {"misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
 
 
 def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays]) -> dict[str, float]:
@@ -240,11 +261,13 @@ def measure_artifact(
         result["calibration"] = check_calibration(artifact_dir, inputs.reference, splits)
         if result["calibration"].get("foreign"):
             result["altered"].append(f"it was calibrated on other utterances than lie in '{inputs.reference}'")
-        result["structure"] = compare_structure(target, inputs.converted, artifact_dir)
+        result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
             result["conversion"] = {
                 "values": check_conversion(module.open_runtime(inputs.converted, threads=1), splits)
             }
+            if grids:
+                result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)
             runtime = module.open_runtime(artifact_dir, threads=1)
             outputs = {name: evaluate(runtime, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
             result["form"] = check_forms(runtime, splits["probe"], artifact_dir, inputs.checkpoint)

@@ -38,7 +38,7 @@ def test_a_missing_key_is_named():
 
 
 def test_a_threshold_needs_one_bound_on_a_known_metric():
-    base = {"metric": "accuracy", "unit": "fraction", "min_n": 1}
+    base = {"metric": "accuracy", "unit": "fraction", "min_n": 10}
     for change, message in (
         ({}, "exactly one of at_least, at_most"),
         ({"at_least": 0.5, "at_most": 0.9}, "exactly one of at_least, at_most"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.measure.structure import Constant, Input, Node, compare, exact, half, uniform
+from stages.measure.structure import Constant, Input, Node, Rounded, compare, exact, half, misfits, uniform
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(0, 0.1, (8, 6)).astype(np.float32)
@@ -99,3 +99,30 @@ def test_a_transposed_constant_keeps_its_bound():
     levels, step = quantised(WEIGHT)
     turned = Constant("w", (levels * step).T, lambda source: uniform(step, levels, 8)(source.T).T).transposed()
     assert compare(graph(), graph(weight=turned)).beyond == 0
+
+
+def test_the_rounding_of_an_activation_is_no_difference_and_is_kept_beside_its_source():
+    norm = graph()["logits"]
+    rounded = Rounded.on_grid(norm.inputs["0"], 0.1, 20, 0, 255)
+    other = Node("NORM", "other", {"0": rounded, "1": rounded}, norm.attributes)
+    found = compare(graph(), {"logits": Rounded.on_grid(other, 1, 0, 0, 9)})
+    assert (found.differences, found.beyond) == ([], 0)
+    assert set(found.grids) == {"norm", "active"}
+    assert (found.grids["active"].low, found.grids["active"].high) == pytest.approx((-2, 23.5))
+
+
+@pytest.mark.parametrize(
+    ("seen", "fits"),
+    [
+        ((-2, 23.5), True),
+        ((-2.15, 23.6), True),
+        ((-3.6, 20), False),
+        ((-2, 26), False),
+        ((0, 7), True),
+        ((0, 5), False),
+    ],
+)
+def test_integers_must_cover_what_calibration_saw_and_not_much_more(seen, fits):
+    grid = Rounded.on_grid(Input("x"), 0.1, 20, 0, 255)
+    assert (misfits({"x": grid}, {"x": seen}) == []) == fits
+    assert misfits({"x": Rounded(grid.value, 0, 0, 0)}, {"x": seen})

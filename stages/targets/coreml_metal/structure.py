@@ -14,7 +14,8 @@ from stages.coreml import open_program
 from stages.coreml.audit_bounds import allowed_error
 from stages.coreml.ir import Literal, Operation
 from stages.coreml.program import Program
-from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Value, exact, half
+from stages.coreml.values import TensorType
+from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Rounded, Value, exact, half
 from stages.targets.coreml_metal.runtime import PACKAGE
 
 ROUNDING = {"cast": "x", "dequantize": "input", "quantize": "input"}
@@ -47,11 +48,26 @@ def read(artifact: Path) -> Graph:
             elif operation.type in ROUNDING:
                 (source,) = operation.inputs[ROUNDING[operation.type]]
                 assert isinstance(source, str)
-                values[item.name] = values[source]
+                values[item.name] = _rounded(operation, values) or values[source]
             else:
                 node = Node(operation.type, item.name, dict(_inputs(operation, values)), {}, number)
                 values[item.name] = _wrapped_index(node) or node
     return {name: values[name] for name in block.outputs}
+
+
+def _rounded(operation: Operation, values: dict[str, Value]) -> Rounded | None:
+    """Return the grid that a `quantize` puts its input on."""
+    if operation.type != "quantize":
+        return None
+    inputs = dict(_inputs(operation, values))
+    scale, zero = inputs["scale"], inputs.get("zero_point")
+    if not isinstance(scale, Constant) or not isinstance(zero, Constant | None):
+        return None
+    kind = operation.outputs[0].type
+    assert isinstance(kind, TensorType)
+    limits = np.iinfo(kind.dtype.numpy)
+    point = 0.0 if zero is None else float(np.asarray(zero.value))
+    return Rounded.on_grid(inputs["input"], float(np.asarray(scale.value)), point, int(limits.min), int(limits.max))
 
 
 def _wrapped_index(node: Node) -> Value | None:

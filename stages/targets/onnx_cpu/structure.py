@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import ArtifactError
-from stages.measure.structure import Constant, Graph, Input, Node, Value, uniform
+from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, uniform
 from stages.targets.onnx_cpu import graph
 
 
@@ -77,22 +77,24 @@ class _Reader:
             activation = self._values[self._makers[product.input[0]].input[0]]
             zero = self._arrays[product.input[3]] if len(product.input) > 3 else np.uint8(0)
             scale = self._weight_scale(node)
-            return Node("MatMul", node.name, {"0": activation, "1": self._expanded(product.input[1], scale, zero)})
+            return Node("MatMul", name, {"0": activation, "1": self._expanded(product.input[1], scale, zero)})
         if lookup is not None:
             table = self._expanded(lookup.input[0], self._table_scale(node), np.int8(0))
-            return Node("Gather", lookup.name, {"0": table, "1": self._values[lookup.input[1]]}, _attributes(lookup))
+            return Node("Gather", name, {"0": table, "1": self._values[lookup.input[1]]}, _attributes(lookup))
         if node.op_type == "DequantizeLinear":
             return self._dequantised(node)
         if node.op_type == "Gemm":
-            return self._product(node)
+            return self._product(node, name)
         inputs = {str(index): self._values[source] for index, source in enumerate(node.input) if source}
-        return Node(node.op_type, node.name, inputs, _attributes(node), list(node.output).index(name))
+        return Node(node.op_type, name, inputs, _attributes(node), list(node.output).index(name))
 
     def _dequantised(self, node: Any) -> Value:
         source = node.input[0]
         if source not in self._arrays:
-            # QuantizeLinear before it: the rounding of an activation, which is not structure.
-            return self._values[self._makers[source].input[0]]
+            value = self._values[self._makers[source].input[0]]
+            step, point = self._arrays[node.input[1]], self._arrays[node.input[2]]
+            limits = np.iinfo(point.dtype)
+            return Rounded.on_grid(value, float(step), float(point), limits.min, limits.max)
         scale = self._arrays[node.input[1]]
         zero = self._arrays[node.input[2]] if len(node.input) > 2 else np.zeros_like(self._arrays[source], shape=())
         axis = _attributes(node).get("axis", 1)
@@ -107,7 +109,7 @@ class _Reader:
         value = (levels.astype(np.float32) - zero.astype(np.float32)) * scale
         return Constant(name, value, uniform(scale, levels, 8 * levels.itemsize))
 
-    def _product(self, node: Any) -> Node:
+    def _product(self, node: Any, name: str) -> Node:
         """Gemm as the product and the sum that it is: the dynamic quantiser splits it so."""
         settings = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | _attributes(node)
         first, second, *third = (self._values[source] for source in node.input if source)
@@ -115,9 +117,9 @@ class _Reader:
             settings["transB"], second = 0, second.transposed()
         if settings != {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}:
             inputs = {str(index): value for index, value in enumerate((first, second, *third))}
-            return Node("Gemm", node.name, inputs, settings)
-        product = Node("MatMul", node.name, {"0": first, "1": second})
-        return Node("Add", node.name, {"0": product, "1": third[0]}) if third else product
+            return Node("Gemm", name, inputs, settings)
+        product = Node("MatMul", f"{name} before its bias", {"0": first, "1": second})
+        return Node("Add", name, {"0": product, "1": third[0]}) if third else product
 
     def _integer_product(self, node: Any) -> Any:
         """Return the MatMulInteger whose result this Mul scales back, or None."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
-from stages.measure.structure import Constant, Graph, Input, Node, Value, half, uniform
+from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
 from stages.targets.tflite_nnapi import flatbuffer
 
 ROUNDING = {"QUANTIZE", "DEQUANTIZE"}
@@ -23,6 +23,7 @@ DTYPES = {
     "INT64": np.int64,
     "UINT8": np.uint8,
 }
+GRIDS = {"INT8", "INT16", "UINT8"}
 FORMAT_OPTIONS = {"asymmetricQuantizeInputs", "quantizedBiasType"}
 """Options that choose a number format, not a computation."""
 
@@ -62,12 +63,20 @@ def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
                     values[index] = _constant(model, graph.tensors[index])
                 sources[str(position)] = values[index]
         for number, index in enumerate(int(i) for i in operator.outputs):
-            if name in ROUNDING:
-                values[index] = sources["0"]
-            else:
-                label = graph.tensors[index].name.decode()
-                values[index] = Node(name, label, sources, _options(operator), number)
+            tensor = graph.tensors[index]
+            made = Node(name, tensor.name.decode(), sources, _options(operator), number)
+            values[index] = _rounded(tensor, sources["0"] if name in ROUNDING else made)
     return [(item, values[int(item.tensorIndex)]) for item in signature.outputs]
+
+
+def _rounded(tensor: Any, value: Value) -> Value:
+    dtype, quantization = flatbuffer.tensor_types()[tensor.type], tensor.quantization
+    if dtype not in GRIDS or quantization is None or quantization.scale is None:
+        return value
+    limits = np.iinfo(DTYPES[dtype])
+    return Rounded.on_grid(
+        value, float(quantization.scale[0]), float(quantization.zeroPoint[0]), int(limits.min), int(limits.max)
+    )
 
 
 def _options(operator: Any) -> dict[str, Any]:
