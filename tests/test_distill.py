@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,7 +50,8 @@ def random_teacher(data, make_model, tokenizer, tmp_path_factory):
         base = tmp_path_factory.mktemp(family)
         (base / "outside").mkdir()
         checkpoint.save(make_model(family), tokenizer, base / "outside")
-        section = {"kind": "checkpoint", "path": str(base / "outside"), "revision": None, "licence": "unknown"}
+        section = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())
+        section |= {"path": str(base / "outside"), "revision": None, "licence": "unknown"}
         teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": section}), data, base / "teacher")
         return base / "teacher"
 

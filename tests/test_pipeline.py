@@ -210,7 +210,8 @@ def test_a_second_build_does_nothing(built):
 @pytest.mark.parametrize(
     ("override", "reruns"),
     [
-        ("gate.interval_below_n=999", {"gate"}),
+        # The verdicts are the same; the statement of who judged, when and by which thresholds is another.
+        ("gate.interval_below_n=999", {"gate", "release"}),
         ("benchmark.warmup=11", {f"benchmark@{key}" for key in VARIANTS} | DOWNSTREAM),
         (
             "variants.onnx-cpu-dynamic_wi8_afp32.precision=static_wi8_ai8",
@@ -295,6 +296,7 @@ def test_a_corrupted_byte_in_an_artifact_fails_the_gate_and_dvc_rebuilds_it(buil
     places += ("--teacher", "build/teacher", "--data", "build/data", "--out", "build/parity/onnx-cpu-fp32")
     assert built.run(sys.executable, "-m", "stages.parity", "--target", "onnx-cpu", *places).returncode == 0
     gate = ("--build", "build", "--verdicts", "build/verdicts.json", "--metrics", "build/metrics.json")
+    gate += ("--statement", "build/statements/verdicts.json")
     assert built.run(sys.executable, "-m", "stages.gate", *gate).returncode == 0
     entry = built.json("verdicts.json")["variants"]["onnx-cpu-fp32"]
     assert entry["verdict"] == "fail"

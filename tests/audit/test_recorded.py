@@ -27,7 +27,8 @@ def tracked(template, tmp_path_factory):
         import mlflow
 
         mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient(uri)
+        mlflow.set_registry_uri(uri)  # another test of this process may have named a server
+        client = mlflow.MlflowClient(uri, registry_uri=uri)
         experiment = client.create_experiment("tinsmith", artifact_location=(root / "artifacts").as_uri())
         made = template["workspace"] / "build/artifact" / KEY
         tags = {**TAGS, "artifact": artifact.digest(made)[:12]}
