@@ -171,6 +171,15 @@ def test_calibration_on_what_is_judged_or_on_other_utterances_is_seen(measured, 
         assert len([line for line in found["altered"] if "calibrated on other utterances" in line]) == altered
 
 
+def test_a_signature_that_is_not_the_converted_models_is_named(measured, tmp_path):
+    with artifact.writing(
+        tmp_path / "artifact", stage="quantize", parents={"converted": tmp_path / "converted"}
+    ) as out:
+        artifact.write_json(out / "quantization.json", {})
+        write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=7)
+    assert measured(WEIGHTS)["altered"] == ["its signature.json is not the converted model's"]
+
+
 @pytest.mark.parametrize("reason", [None, "runs elsewhere only"])
 def test_weights_that_cannot_be_read_fail(measured, reason):
     found = measured(None, reason)

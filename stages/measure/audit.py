@@ -16,6 +16,8 @@ Matrix = NDArray[np.float32]
 
 SMALLEST = 1024
 """Elements; the cosine of fewer that have nothing in common strays from 0."""
+COPY = 0.9
+"""Cosine from which two weights of one shape are the same one: different ones of a trained model stay below 0.5."""
 ONE_ROW = "token_type_embeddings.weight"
 """A table of which one utterance reads row 0 alone: converters drop the other, or add that row to the positions."""
 POSITIONS = "position_embeddings.weight"
@@ -88,16 +90,23 @@ def _by_shape(matrices: Iterable[NDArray[Any]]) -> dict[tuple[int, ...], list[Ma
 def _best(value: Matrix, likenesses: list[Matrix] | None, tensors: Mapping[str, Matrix]) -> Match:
     if likenesses is None:
         return Match(0.0, 1.0)
-    cosines = np.stack([_unit(likeness) for likeness in likenesses]) @ _unit(value)
-    likeness = likenesses[int(cosines.argmax())]
-    unit = _unit(likeness)
-    candidates = [(float(_unit(source) @ unit), source) for source in (value, *_changed(value, tensors))]
-    cosine, source = max(candidates, key=lambda candidate: candidate[0])
+    sources = [value, *_changed(value, tensors)]
+    units = np.stack([_unit(likeness) for likeness in likenesses])
+    cosines = units @ np.stack([_unit(source) for source in sources]).T
+    # A second copy, which another signature reads, must be as good as the first.
+    copies = [row for row in range(len(likenesses)) if cosines[row].max() >= COPY]
+    best = int(cosines.max(axis=1).argmax())
+    errors = [_error(likenesses[row], sources, int(cosines[row].argmax())) for row in (copies or [best])]
+    return Match(float(np.clip(cosines[best].max(), 0, 1)), max(errors))
+
+
+def _error(likeness: Matrix, sources: list[Matrix], closest: int) -> float:
+    source = sources[closest]
     difference = np.abs(likeness - source)
-    if source is not value:  # folded: the converter may have rounded once
+    if closest:  # folded: the converter may have rounded once
         difference = np.maximum(difference - np.spacing(np.abs(source)), 0)
     error = float(difference.max() / max(float(np.abs(source).max()), np.finfo(np.float32).tiny))
-    return Match(float(np.clip(cosine, 0, 1)), error if np.isfinite(error) else 1.0)
+    return error if np.isfinite(error) else 1.0
 
 
 def _changed(value: Matrix, tensors: Mapping[str, Matrix]) -> Iterator[Matrix]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core import artifact, splits
 
+SIGNATURE = "signature.json"
 TOKENIZER = "tokenizer.json"
 
 
@@ -20,11 +21,14 @@ def broken_chain(artifact_dir: Path, converted: Path, checkpoint: Path) -> list[
         ("artifact", artifact_dir, "converted", converted),
         ("converted model", converted, "compressed", checkpoint),
     )
-    return [
+    found = [
         f"the {name} was made from another '{role}' than lies in '{parent}'"
         for name, child, role, parent in links
         if artifact.manifest(child)["parents"].get(role) != artifact.digest(parent)
     ]
+    if artifact.read_json(artifact_dir / SIGNATURE) != artifact.read_json(converted / SIGNATURE):
+        found.append(f"its {SIGNATURE} is not the converted model's")
+    return found
 
 
 def foreign_interface(checkpoint: Path, data: Path, probe: Mapping[str, NDArray[Any]]) -> list[str]:
@@ -55,7 +59,10 @@ def _retokenised(path: Path, texts: list[str], probe: Mapping[str, NDArray[Any]]
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.enable_truncation(probe["input_ids"].shape[1])
+    width = probe["input_ids"].shape[1]
+    # As an app does that reads the file: a limit of its own, where the file has one, is part of the interface.
+    if tokenizer.truncation is None or tokenizer.truncation["max_length"] > width:
+        tokenizer.enable_truncation(width)
     tokenizer.no_padding()
     wanted = (row[mask == 1] for row, mask in zip(probe["input_ids"], probe["attention_mask"], strict=True))
     return sum(not np.array_equal(tokenizer.encode(text).ids, ids) for text, ids in zip(texts, wanted, strict=True))

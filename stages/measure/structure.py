@@ -7,7 +7,7 @@ operator, attribute and integer must be the same, and every weight as close as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +24,8 @@ _SLACK = np.float32(2.0**-20)
 """Relative; levels were chosen in another order of float operations than they are expanded in."""
 CUT_STEPS = 2.0
 """Levels: min-max calibration cuts nothing, and the zero point is rounded."""
-TOO_WIDE = 4.0
-"""Times: tensors that share a grid, and functions with a fixed one, use part of it only."""
+TOO_WIDE = 1.25
+"""Times: min-max calibration gives 1.00 on every activation of the default build's static artifacts."""
 _COARSER = np.float32(1.02)
 """How much longer a step may be than the source's range asks for."""
 
@@ -134,6 +134,7 @@ class Rounded:
 
 
 Value = Constant | Input | Node | Rounded
+Ranges = Mapping[str, tuple[float, float]]
 Graph = Mapping[str, Value]
 """Output → value; where a file holds several signatures, their names come first."""
 
@@ -218,23 +219,28 @@ def compare(source: Graph, made: Graph) -> Comparison:
     return found
 
 
-def misfits(grids: Mapping[str, Rounded], ranges: Mapping[str, tuple[float, float]]) -> list[str]:
+def misfits(grids: Mapping[str, Rounded], seen: Ranges, possible: Ranges, shared: Collection[str]) -> list[str]:
     """Name the activations whose integers do not fit what was seen in calibration.
 
     Args:
         grids: tensor → how it is rounded.
-        ranges: tensor → smallest and largest value that the unrounded model computes over the calibration split.
+        seen: tensor → smallest and largest value over the calibration split, as the artifact was calibrated at least.
+        possible: the same over every form that it may have been calibrated in.
+        shared: tensors whose grid is another's, or fixed by their function: they may use part of it only.
 
     Returns:
-        One line per activation that would be cut off by more than `CUT_STEPS`, or whose integers reach `TOO_WIDE` times
-        further than anything seen.
+        One line per activation that would be cut off by more than `CUT_STEPS`, or whose integers reach more than
+        `TOO_WIDE` times as far as anything possible.
     """
     found = []
-    for name in sorted(set(grids) & set(ranges)):
-        grid, (low, high) = grids[name], ranges[name]
+    for name in sorted(set(grids) & set(seen)):
+        grid, (low, high), (lowest, highest) = grids[name], seen[name], possible[name]
         cut = max(grid.low - low, high - grid.high) / grid.step if grid.step > 0 else np.inf
-        wide = (grid.high - grid.low) / max(max(high, 0) - min(low, 0), 256 * float(_SMALLEST_STEP))
-        if not (cut <= CUT_STEPS and wide <= TOO_WIDE):
+        span = max(highest, 0) - min(lowest, 0)
+        if abs(grid.low + grid.high) <= grid.step:  # symmetric by choice, whatever it holds
+            span = 2 * max(abs(lowest), abs(highest))
+        wide = (grid.high - grid.low) / max(span, 256 * float(_SMALLEST_STEP))
+        if not (cut <= CUT_STEPS and (wide <= TOO_WIDE or name in shared)):
             found.append(f"'{name}' spans {low:.4g} to {high:.4g}, its integers {grid.low:.4g} to {grid.high:.4g}")
     return found
 

@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stages.core import artifact
-from stages.core.errors import ArtifactError
+from stages.core.errors import ArtifactError, InputError
 from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
 from stages.measure.structure import Rounded, compare, misfits
 from stages.targets import registry
-from stages.targets.base import INPUTS, Runtime, pad_to_signature, read_signature
+from stages.targets.base import INPUTS, Runtime, read_signature
 
 Arrays = Mapping[str, NDArray[Any]]
 WORST = 5
 """Weights and differences listed by name."""
+SHARED_GRIDS = {"GATHER", "LOGISTIC", "RESHAPE", "SIGMOID", "SLICE", "SLICE_BY_INDEX", "SOFTMAX", "TANH", "TRANSPOSE"}
+"""Operators whose result has the grid of their input, or one that their function fixes."""
 SPLITS = ("probe", "test", "coverage")
 
 
@@ -156,21 +158,31 @@ def check_grids(target: str, converted: Path, reference: Path, grids: Mapping[st
         `values`, and the first activations that their integers do not fit.
     """
     calibration, signature = artifact.read_arrays(reference / "calibration.npz"), read_signature(converted)
-    module, ranges = registry.load(target, "intermediates"), dict[str, tuple[float, float]]()
-    for row, length in enumerate(calibration["attention_mask"].sum(axis=1)):
-        inputs = {name: calibration[name][row : row + 1, :length] for name in INPUTS}
-        if not signature.dynamic:
-            inputs = pad_to_signature(inputs, signature.sequence_lengths, signature.pad_token_id)
-        for _, name, value in module.intermediates(converted, inputs):
-            if name in grids:
-                low, high = ranges.get(name, (np.inf, -np.inf))
-                ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
-    found = misfits(grids, ranges)
+    module = registry.load(target, "intermediates")
+    seen, possible = dict[str, tuple[float, float]](), dict[str, tuple[float, float]]()
+    shared = set()
+    for row, size in enumerate(calibration["attention_mask"].sum(axis=1)):
+        lengths = [size] if signature.dynamic else [one for one in signature.sequence_lengths if one >= size]
+        for length in lengths:
+            inputs = {name: np.ascontiguousarray(calibration[name][row : row + 1, :length]) for name in INPUTS}
+            for operator, name, value in module.intermediates(converted, inputs):
+                if name in grids:
+                    _widen(possible, name, value)
+                    if length == lengths[0]:
+                        _widen(seen, name, value)
+                    if operator.upper() in SHARED_GRIDS:
+                        shared.add(name)
+    found = misfits(grids, seen, possible, shared)
     return {"misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
 
 
-def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays]) -> dict[str, float]:
-    """Compare the converted model, which nothing has rounded yet, with the reference.
+def _widen(ranges: dict[str, tuple[float, float]], name: str, value: NDArray[np.float32]) -> None:
+    low, high = ranges.get(name, (np.inf, -np.inf))
+    ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
+
+
+def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inputs) -> dict[str, float]:
+    """Compare the converted model, which nothing has rounded yet, with the reference, and with itself in other forms.
 
     What quantisation hides in its own noise (an epsilon, a position, an activation function of another model) is in
     plain sight here.
@@ -180,7 +192,9 @@ def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays]) -> dict[str
         for name, split in splits.items()
         if name != "test"
     ]
-    return _finite({"conversion_relative_max_error": max(one.get("relative_max_error", np.inf) for one in errors)})
+    forms = check_forms(runtime, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
+    worst = [one.get("relative_max_error", np.inf) for one in errors] + [forms.get("form_relative_error", np.inf)]
+    return _finite({"conversion_relative_max_error": max(worst)})
 
 
 def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> dict[str, Any]:
@@ -264,7 +278,7 @@ def measure_artifact(
         result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
             result["conversion"] = {
-                "values": check_conversion(module.open_runtime(inputs.converted, threads=1), splits)
+                "values": check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
             }
             if grids:
                 result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)
@@ -275,6 +289,6 @@ def measure_artifact(
             result |= {"runtime": runtime.label, "status": "measured"}
         else:
             result |= {"reason": reason, "status": "not_measured"}
-    except ArtifactError as error:
+    except (ArtifactError, InputError) as error:
         result |= {"reason": str(error), "status": "failed"}
     return result, outputs

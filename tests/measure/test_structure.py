@@ -118,11 +118,20 @@ def test_the_rounding_of_an_activation_is_no_difference_and_is_kept_beside_its_s
         ((-2.15, 23.6), True),
         ((-3.6, 20), False),
         ((-2, 26), False),
-        ((0, 7), True),
-        ((0, 5), False),
+        ((0, 21), True),
+        ((0, 19), False),
     ],
 )
 def test_integers_must_cover_what_calibration_saw_and_not_much_more(seen, fits):
     grid = Rounded.on_grid(Input("x"), 0.1, 20, 0, 255)
-    assert (misfits({"x": grid}, {"x": seen}) == []) == fits
-    assert misfits({"x": Rounded(grid.value, 0, 0, 0)}, {"x": seen})
+    assert (misfits({"x": grid}, {"x": seen}, {"x": seen}, ()) == []) == fits
+    assert misfits({"x": Rounded(grid.value, 0, 0, 0)}, {"x": seen}, {"x": seen}, ())
+
+
+def test_a_shared_or_symmetric_grid_may_be_used_in_part():
+    grid = Rounded.on_grid(Input("x"), 0.1, 20, 0, 255)
+    assert misfits({"x": grid}, {"x": (0, 1)}, {"x": (0, 1)}, ())
+    assert not misfits({"x": grid}, {"x": (0, 1)}, {"x": (0, 1)}, {"x"})
+    assert not misfits({"x": grid}, {"x": (0, 1)}, {"x": (-2, 23)}, ())
+    symmetric = Rounded.on_grid(Input("x"), 0.1, 0, -127, 127)
+    assert not misfits({"x": symmetric}, {"x": (0, 12.5)}, {"x": (0, 12.5)}, ())

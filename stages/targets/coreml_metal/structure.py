@@ -21,6 +21,8 @@ from stages.targets.coreml_metal.runtime import PACKAGE
 ROUNDING = {"cast": "x", "dequantize": "input", "quantize": "input"}
 """Operations that change a number format and nothing else, and the argument that they pass on."""
 
+COARSER = 1.02
+"""How much longer a step may be than the range asks for."""
 SMALLEST_HALF = 2.0**-24
 
 
@@ -37,7 +39,7 @@ def read(artifact: Path) -> Graph:
         raise ArtifactError(f"'{artifact}' has no {PACKAGE}", next_step="run `dvc repro`")
     program = open_program(artifact / PACKAGE)
     block = program.function.block
-    values: dict[str, Value] = {item.name: Input(item.name) for item in program.function.inputs}
+    values: dict[str, Value] = {item.name: Input(f"{item.name} {item.type}") for item in program.function.inputs}
     makers = {item.name: operation for operation in block.operations for item in operation.outputs}
     for operation in block.operations:
         if operation.blocks:
@@ -103,7 +105,20 @@ def _allowed(program: Program, maker: Operation, value: NDArray[Any]) -> Allowed
         return lambda source: np.where(_at_centroid(source, value), allowed_error(maker, program, source, value), 0)
     if maker.type == "const":
         return half if value.dtype == np.float16 else exact
-    return lambda source: allowed_error(maker, program, source, value)
+    return lambda source: np.minimum(allowed_error(maker, program, source, value), _longest_step(maker, source))
+
+
+def _longest_step(maker: Operation, source: NDArray[Any]) -> NDArray[Any]:
+    """How far off integers may be at most: a step that the source's range asks for, in each block of one scale."""
+    inputs = {key: argument[0] for key, argument in maker.inputs.items() if isinstance(argument[0], Literal)}
+    if not {"data", "scale"} <= set(inputs):
+        return np.full(source.shape, np.inf)
+    kind, blocks = inputs["data"].type, np.asarray(inputs["scale"].value).shape
+    assert isinstance(kind, TensorType)
+    split = [size for axis, count in enumerate(blocks) for size in (count, source.shape[axis] // count)]
+    within = tuple(range(1, len(split), 2))
+    largest = np.abs(source).reshape(split).max(axis=within, keepdims=True) / (2 ** (kind.dtype.bits - 1) - 1)
+    return np.asarray(np.broadcast_to(largest * COARSER, split).reshape(source.shape))
 
 
 def _at_centroid(source: NDArray[Any], value: NDArray[Any]) -> NDArray[np.bool_]:

@@ -23,6 +23,8 @@ DTYPES = {
     "INT64": np.int64,
     "UINT8": np.uint8,
 }
+PASSING = {"RESHAPE", "SLICE", "TRANSPOSE"}
+"""Operators that move numbers and compute none."""
 GRIDS = {"INT8", "INT16", "UINT8"}
 FORMAT_OPTIONS = {"asymmetricQuantizeInputs", "quantizedBiasType"}
 """Options that choose a number format, not a computation."""
@@ -52,8 +54,12 @@ def read(artifact: Path) -> Graph:
 
 def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
     graph = model.subgraphs[signature.subgraphIndex]
+    types = flatbuffer.tensor_types()
     inputs = {int(item.tensorIndex): item.name.decode() for item in signature.inputs}
-    values: dict[int, Value] = {index: Input(name) for index, name in inputs.items()}
+    values: dict[int, Value] = {
+        index: Input(f"{name} {types[graph.tensors[index].type]} {list(graph.tensors[index].shape)}")
+        for index, name in inputs.items()
+    }
     # Operators are stored in an order in which they can be executed.
     for name, operator in flatbuffer.operators_of(model, graph):
         sources = {}
@@ -64,7 +70,8 @@ def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
                 sources[str(position)] = values[index]
         for number, index in enumerate(int(i) for i in operator.outputs):
             tensor = graph.tensors[index]
-            made = Node(name, tensor.name.decode(), sources, _options(operator), number)
+            options = _options(operator) | _broken_grids(graph, name, operator)
+            made = Node(name, tensor.name.decode(), sources, options, number)
             values[index] = _rounded(tensor, sources["0"] if name in ROUNDING else made)
     return [(item, values[int(item.tensorIndex)]) for item in signature.outputs]
 
@@ -77,6 +84,25 @@ def _rounded(tensor: Any, value: Value) -> Value:
     return Rounded.on_grid(
         value, float(quantization.scale[0]), float(quantization.zeroPoint[0]), int(limits.min), int(limits.max)
     )
+
+
+def _broken_grids(graph: Any, name: str, operator: Any) -> dict[str, str]:
+    """Say where an operator's grids contradict each other in a way that kernels ignore, each in its own manner."""
+    scales = [scale for index in operator.inputs if index >= 0 and (scale := _scale(graph.tensors[index])) is not None]
+    result = _scale(graph.tensors[operator.outputs[0]])
+    if name in PASSING and scales and result is not None and not np.array_equal(scales[0], result):
+        return {"grid": "not that of its input"}
+    if name == "FULLY_CONNECTED" and len(scales) == 3:
+        first, second, bias = scales
+        if not np.allclose(bias, first * second, rtol=1e-5, atol=0):
+            return {"bias scale": "not that of the product"}
+    return {}
+
+
+def _scale(tensor: Any) -> NDArray[np.float32] | None:
+    quantization = tensor.quantization
+    empty = quantization is None or quantization.scale is None or len(quantization.scale) == 0
+    return None if empty else np.asarray(quantization.scale, np.float32)
 
 
 def _options(operator: Any) -> dict[str, Any]:
