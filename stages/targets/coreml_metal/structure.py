@@ -18,9 +18,7 @@ from stages.coreml.values import TensorType
 from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Rounded, Value, exact, half
 from stages.targets.coreml_metal.runtime import PACKAGE
 
-ROUNDING = {"cast": "x", "dequantize": "input", "quantize": "input"}
-"""Operations that change a number format and nothing else, and the argument that they pass on."""
-
+INTEGERS = ("int", "uint")
 COARSER = 1.02
 """How much longer a step may be than the range asks for."""
 SMALLEST_HALF = 2.0**-24
@@ -47,29 +45,41 @@ def read(artifact: Path) -> Graph:
         for number, item in enumerate(operation.outputs):
             if item.name in program.known.constants:
                 values[item.name] = _constant(program, makers[item.name], item.name)
-            elif operation.type in ROUNDING:
-                (source,) = operation.inputs[ROUNDING[operation.type]]
-                assert isinstance(source, str)
-                values[item.name] = _rounded(operation, values) or values[source]
             else:
                 node = Node(operation.type, item.name, dict(_inputs(operation, values)), {}, number)
-                values[item.name] = _wrapped_index(node) or node
+                values[item.name] = _rounding(program, operation, node) or _wrapped_index(node) or node
     return {name: values[name] for name in block.outputs}
 
 
-def _rounded(operation: Operation, values: dict[str, Value]) -> Rounded | None:
-    """Return the grid that a `quantize` puts its input on."""
-    if operation.type != "quantize":
+def _rounding(program: Program, operation: Operation, node: Node) -> Value | None:
+    """Return what an operation that only changes a number format passes on; None where it does more."""
+    if operation.type == "quantize":
+        return _on_grid(node, operation.outputs[0].type)
+    if operation.type == "dequantize":
+        (source,) = operation.inputs["input"]
+        rounded = node.inputs["input"]
+        mine = _on_grid(node, program.known.types[source]) if isinstance(source, str) else None
+        same = (
+            mine is not None and isinstance(rounded, Rounded) and (mine.low, mine.high) == (rounded.low, rounded.high)
+        )
+        return rounded if same else None
+    if operation.type == "cast":
+        (source,) = operation.inputs["x"]
+        before, after = program.known.types[source] if isinstance(source, str) else None, operation.outputs[0].type
+        # To an integer or a truth value a float loses more than digits.
+        if isinstance(before, TensorType) and isinstance(after, TensorType):
+            return node.inputs["x"] if after.dtype.kind == "float" or before.dtype.kind in INTEGERS else None
+    return None
+
+
+def _on_grid(node: Node, kind: Any) -> Rounded | None:
+    scale, zero = node.inputs["scale"], node.inputs.get("zero_point")
+    if not isinstance(scale, Constant) or not isinstance(zero, Constant | None) or not isinstance(kind, TensorType):
         return None
-    inputs = dict(_inputs(operation, values))
-    scale, zero = inputs["scale"], inputs.get("zero_point")
-    if not isinstance(scale, Constant) or not isinstance(zero, Constant | None):
-        return None
-    kind = operation.outputs[0].type
-    assert isinstance(kind, TensorType)
-    limits = np.iinfo(kind.dtype.numpy)
-    point = 0.0 if zero is None else float(np.asarray(zero.value))
-    return Rounded.on_grid(inputs["input"], float(np.asarray(scale.value)), point, int(limits.min), int(limits.max))
+    limits, point = np.iinfo(kind.dtype.numpy), 0.0 if zero is None else float(np.asarray(zero.value))
+    return Rounded.on_grid(
+        node.inputs["input"], float(np.asarray(scale.value)), point, int(limits.min), int(limits.max)
+    )
 
 
 def _wrapped_index(node: Node) -> Value | None:
