@@ -139,6 +139,7 @@ def sound_margins(build: Path, key: str, variant: dict[str, Any]) -> str:
     """Largest errors of a sound variant, over its bands."""
     from stages.models import divergence as following
     from stages.models.checkpoint import load_model
+    from stages.models.trail import Tensor
 
     directory, reference = build / "artifact" / key, build / "reference" / variant["compression"]
     bands = divergence.bands_of(artifact.read_json(directory / "quantization.json")["asked"])
@@ -151,7 +152,7 @@ def sound_margins(build: Path, key: str, variant: dict[str, Any]) -> str:
     for row in range(0, len(probe["labels"]), len(probe["labels"]) // SOUND_UTTERANCES):
         inputs = {name: probe[name][row : row + 1] for name in ("input_ids", "attention_mask")}
         found = registry.load(variant["target"], "intermediates").intermediates(directory, inputs)
-        trail = following.follow(model, inputs, [following.Tensor(*item) for item in found], bands)
+        trail = following.follow(model, inputs, [Tensor(*item) for item in found], bands)
         beyond += trail.divergence is not None
         for step in trail.steps:
             worst[step.band] = max(worst[step.band], step.error)

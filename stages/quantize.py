@@ -22,6 +22,7 @@ from stages.core.params import Section
 from stages.core.process import quiet
 from stages.schema.variant import Precision, Static, Target
 from stages.targets import registry
+from stages.targets.base import utterances
 
 TOOLS = {
     "coreml-metal": ("coremltools",),
@@ -71,9 +72,8 @@ def stability(settings: Params, converted: Path, calibration: Mapping[str, NDArr
                 Path(scratch),
             )
             opened = runtime.open_runtime(Path(scratch), threads=1)
-            lengths = calibration["attention_mask"].sum(axis=1)
-            rows = [{name: array[i : i + 1, :n] for name, array in calibration.items()} for i, n in enumerate(lengths)]
-            answers.append(np.concatenate([opened.run(row)["logits"] for row in rows]).argmax(axis=1))
+            logits = [opened.run(inputs)["logits"] for inputs in utterances(calibration)]
+            answers.append(np.concatenate(logits).argmax(axis=1))
     return {"calibration_agreement": float((answers[0] == answers[1]).mean())}
 
 

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 Allowed = Callable[[Array], Array]
 """fp32 source of a weight → largest error each of its elements may have, of the same shape."""
 
-_SMALLEST_STEP = np.float32(2.0**-24)
+SMALLEST_STEP = np.float32(2.0**-24)
 """Of fp16, and no quantiser chooses a finer one: an epsilon of 1e-12 becomes 0 or this."""
 _SLACK = np.float32(2.0**-20)
 """Relative; levels were chosen in another order of float operations than they are expanded in."""
@@ -26,7 +26,7 @@ CUT_STEPS = 2.0
 """Levels: min-max calibration cuts nothing, and the zero point is rounded."""
 TOO_WIDE = 1.25
 """Times: min-max calibration gives 1.00 on every activation of the default build's static artifacts."""
-_COARSER = np.float32(1.02)
+COARSER = np.float32(1.02)
 """How much longer a step may be than the source's range asks for."""
 
 
@@ -38,7 +38,7 @@ def exact(source: Array) -> Array:
 def half(source: Array) -> Array:
     """Rounded to fp16."""
     ulp = np.spacing(np.abs(source).astype(np.float16)).astype(np.float32)
-    return np.asarray(ulp / 2 + _SMALLEST_STEP, np.float32)
+    return np.asarray(ulp / 2 + SMALLEST_STEP, np.float32)
 
 
 def uniform(step: Array, levels: Array, bits: int) -> Allowed:
@@ -57,9 +57,9 @@ def uniform(step: Array, levels: Array, bits: int) -> Allowed:
     shared = tuple(axis for axis in range(levels.ndim) if step.ndim != levels.ndim or step.shape[axis] == 1)
 
     def allowed(source: Array) -> Array:
-        longest = np.abs(source).max(axis=shared, keepdims=True, initial=0) * _COARSER / np.float32(2 ** (bits - 1) - 1)
+        longest = np.abs(source).max(axis=shared, keepdims=True, initial=0) * COARSER / np.float32(2 ** (bits - 1) - 1)
         usual = np.abs(step) if bits > 16 else np.minimum(np.abs(step), longest)
-        return np.asarray(np.maximum(usual * share + np.abs(source) * _SLACK, _SMALLEST_STEP), np.float32)
+        return np.asarray(np.maximum(usual * share + np.abs(source) * _SLACK, SMALLEST_STEP), np.float32)
 
     return allowed
 
@@ -239,7 +239,7 @@ def misfits(grids: Mapping[str, Rounded], seen: Ranges, possible: Ranges, shared
         span = max(highest, 0) - min(lowest, 0)
         if abs(grid.low + grid.high) <= grid.step:  # symmetric by choice, whatever it holds
             span = 2 * max(abs(lowest), abs(highest))
-        wide = (grid.high - grid.low) / max(span, 256 * float(_SMALLEST_STEP))
+        wide = (grid.high - grid.low) / max(span, 256 * float(SMALLEST_STEP))
         if not (cut <= CUT_STEPS and (wide <= TOO_WIDE or name in shared)):
             found.append(f"'{name}' spans {low:.4g} to {high:.4g}, its integers {grid.low:.4g} to {grid.high:.4g}")
     return found

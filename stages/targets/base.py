@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,16 @@ def read_signature(directory: Path) -> Signature:
         return parse(Signature, artifact.read_json(path), str(path))
     except ConfigError as error:
         raise ArtifactError(f"'{path}' is not a signature: {error}", next_step="run `dvc repro`") from error
+
+
+def utterances(split: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[np.int32]]]:
+    """Yield the inputs of each utterance alone, int32 [1, n] at its true length, as an app would pass them.
+
+    Args:
+        split: `input_ids` and `attention_mask` [utterances, max_length], right-padded; other arrays are not read.
+    """
+    for row, length in enumerate(split["attention_mask"].sum(axis=1)):
+        yield {name: split[name][row : row + 1, : int(length)].astype(np.int32, copy=False) for name in INPUTS}
 
 
 def pad_to_signature(inputs: Inputs, lengths: Sequence[int], pad_token_id: int) -> dict[str, NDArray[np.int32]]:

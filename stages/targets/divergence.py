@@ -25,7 +25,7 @@ from stages.targets import registry
 from stages.targets.base import INPUTS, Inputs, Signature, pad_to_signature, read_signature
 
 if TYPE_CHECKING:
-    from stages.models.divergence import Bands, Step, Trail
+    from stages.models.trail import Bands, Step, Trail
 
 UTTERANCES = 2
 """Those whose logits are furthest off; each is run as an app would, and padded to the longest length."""
@@ -114,12 +114,13 @@ def examine(case: Case) -> dict[str, Any]:
     runtime = registry.load(case.target, "runtime").open_runtime(case.artifact, threads=1)
 
     from stages.models import checkpoint, divergence
+    from stages.models.trail import Tensor
 
     bands, model = bands_of(asked), checkpoint.load_model(case.checkpoint)
     trails: list[tuple[Trail, dict[str, Any]]] = []
     unfused = 0.0
     for origin, inputs, found in runs:
-        tensors = [divergence.Tensor(*item) for item in found]
+        tensors = [Tensor(*item) for item in found]
         trails.append((divergence.follow(model, inputs, tensors, bands), origin))
         logits = runtime.run(inputs)["logits"]
         alone = next(item.value for item in reversed(tensors) if item.value.size == logits.size)
@@ -138,7 +139,7 @@ def bands_of(asked: Mapping[str, Any]) -> Bands:
     Args:
         asked: as in `quantization.json`.
     """
-    from stages.models.divergence import Bands
+    from stages.models.trail import Bands
 
     if asked["kind"] == "static":
         return Bands(*STATIC_BANDS)

@@ -17,7 +17,7 @@ from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
 from stages.measure.structure import Rounded, compare, misfits
 from stages.targets import registry
-from stages.targets.base import INPUTS, Runtime, read_signature
+from stages.targets.base import INPUTS, Runtime, read_signature, utterances
 
 Arrays = Mapping[str, NDArray[Any]]
 WORST = 5
@@ -71,12 +71,8 @@ def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
     Raises:
         ArtifactError: the artifact fails while it runs, or answers in another shape than the reference.
     """
-    lengths = split["attention_mask"].sum(axis=1)
-    rows = []
-    for index in tqdm(range(len(lengths)), desc=name, leave=False):
-        length = int(lengths[index])
-        inputs = {key: split[key][index : index + 1, :length] for key in ("input_ids", "attention_mask")}
-        rows.append(runtime.run(inputs)["logits"])
+    count = len(split["attention_mask"])
+    rows = [runtime.run(inputs)["logits"] for inputs in tqdm(utterances(split), desc=name, total=count, leave=False)]
     outputs = np.concatenate(rows)
     if outputs.shape != split["logits"].shape:
         raise ArtifactError(f"the artifact answers {outputs.shape}", expected=f"{split['logits'].shape} logits")
@@ -224,8 +220,8 @@ def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, 
     if found is None:
         return {}
     path = reference / "calibration.npz"
-    seen = _utterances(artifact.read_arrays(path))
-    judged = _utterances(splits["probe"]) | _utterances(splits["test"])
+    seen = _ids(artifact.read_arrays(path))
+    judged = _ids(splits["probe"]) | _ids(splits["test"])
     values = {"calibration_overlap": len(seen & judged) / len(judged)}
     if "calibration_agreement" in found:
         values["calibration_agreement"] = found["calibration_agreement"]
@@ -237,9 +233,8 @@ def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, 
     }
 
 
-def _utterances(split: Arrays) -> set[bytes]:
-    rows = zip(split["input_ids"], split["attention_mask"], strict=True)
-    return {ids[mask == 1].tobytes() for ids, mask in rows}
+def _ids(split: Arrays) -> set[bytes]:
+    return {inputs["input_ids"].tobytes() for inputs in utterances(split)}
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

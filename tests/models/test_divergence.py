@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages.models.divergence import Bands, Tensor, follow, relative_error
+from stages.models.divergence import follow, relative_error
 from stages.models.intermediates import visit
+from stages.models.trail import Bands, Tensor
 
 BANDS = Bands(matrix=1e-4, rest=1e-4)
 IDS = np.array([[2, 9, 30, 12, 41, 17, 25, 11, 3, 0, 0]], np.int32)

@@ -121,7 +121,8 @@ def test_making_every_tensor_visible_does_not_change_the_answer(artifacts, key):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_sound_artifact_stays_in_its_bands_and_each_fault_is_named(artifacts, key, make_model):
-    from stages.models.divergence import Tensor, follow
+    from stages.models.divergence import follow
+    from stages.models.trail import Tensor
 
     inputs = {name: values[:1] for name, values in split(1, seed=3).items()}
     found = [Tensor(*item) for item in tensors(artifacts, key, inputs)]

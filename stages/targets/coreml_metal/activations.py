@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ConversionError
 from stages.coreml import open_program
 from stages.coreml.calibration import calibrate
 from stages.schema.variant import CoremlMetal, Float
-from stages.targets.base import INPUTS, Signature, pad_to_signature, read_signature
+from stages.targets.base import pad_to_signature, read_signature, utterances
 from stages.targets.coreml_metal.lowering import Ranges, lower
 from stages.targets.coreml_metal.package import PACKAGE, operations, read_program
 
@@ -33,19 +32,14 @@ def find_ranges(converted: Path, calibration: Mapping[str, NDArray[Any]], target
     Raises:
         ArtifactError: an activation overflows 16 bits.
     """
+    signature = read_signature(converted)
     with TemporaryDirectory() as folder:
         package = Path(folder) / PACKAGE
         # Its tensors have the names that the passes of `static` find, which come after the same compilation.
         lower(converted, Float(kind="float", bits=16), target, package, {})
-        return calibrate(open_program(package), _utterances(calibration, read_signature(converted)))
-
-
-def _utterances(
-    calibration: Mapping[str, NDArray[Any]], signature: Signature
-) -> Iterator[dict[str, NDArray[np.int32]]]:
-    for row, length in enumerate(calibration["attention_mask"].sum(axis=1)):
-        inputs = {name: calibration[name][row : row + 1, : int(length)] for name in INPUTS}
-        yield pad_to_signature(inputs, signature.sequence_lengths, signature.pad_token_id)
+        lengths, pad_token_id = signature.sequence_lengths, signature.pad_token_id
+        padded = (pad_to_signature(inputs, lengths, pad_token_id) for inputs in utterances(calibration))
+        return calibrate(open_program(package), padded)
 
 
 def check(converted: Path, package: Path) -> dict[str, Any]:

@@ -15,13 +15,22 @@ from stages.coreml.audit_bounds import allowed_error
 from stages.coreml.ir import Literal, Operation
 from stages.coreml.program import Program
 from stages.coreml.values import TensorType
-from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Rounded, Value, exact, half
+from stages.measure.structure import (
+    COARSER,
+    SMALLEST_STEP,
+    Allowed,
+    Constant,
+    Graph,
+    Input,
+    Node,
+    Rounded,
+    Value,
+    exact,
+    half,
+)
 from stages.targets.coreml_metal.runtime import PACKAGE
 
 INTEGERS = ("int", "uint")
-COARSER = 1.02
-"""How much longer a step may be than the range asks for."""
-SMALLEST_HALF = 2.0**-24
 
 
 def read(artifact: Path) -> Graph:
@@ -141,5 +150,5 @@ def _at_centroid(source: NDArray[Any], value: NDArray[Any]) -> NDArray[np.bool_]
     flat = source.reshape(-1).astype(np.float64)
     mean = np.bincount(members, flat) / counts
     deviation = np.sqrt(np.bincount(members, (flat - mean[members]) ** 2) / counts)
-    near = np.abs(entries - mean) <= 2.0**-10 * np.abs(mean) + 0.1 * deviation + SMALLEST_HALF
+    near = np.abs(entries - mean) <= 2.0**-10 * np.abs(mean) + 0.1 * deviation + SMALLEST_STEP
     return np.asarray(near[members].reshape(source.shape))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ConversionError, InputError, Unsupported
 from stages.schema.variant import Dynamic, Float, OnnxCpu, Precision, Static
-from stages.targets.base import INPUTS, SIGNATURE
+from stages.targets.base import SIGNATURE, utterances
 from stages.targets.onnx_cpu import SUPPORTED, embeddings, graph
 from stages.targets.onnx_cpu.graph import Weight
 
@@ -189,12 +189,7 @@ class _Utterances:
     """Feeds the calibration split to ONNX Runtime, each utterance at its true length: padding has no range."""
 
     def __init__(self, calibration: Mapping[str, NDArray[Any]]) -> None:
-        self._feeds = self._iterate(calibration)
-
-    @staticmethod
-    def _iterate(calibration: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[np.int32]]]:
-        for index, length in enumerate(calibration["attention_mask"].sum(axis=1)):
-            yield {name: calibration[name][index : index + 1, :length].astype(np.int32) for name in INPUTS}
+        self._feeds = utterances(calibration)
 
     def get_next(self) -> dict[str, NDArray[np.int32]] | None:
         """Return the next utterance, or None after the last, as `CalibrationDataReader` asks."""
