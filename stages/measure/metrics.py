@@ -74,6 +74,7 @@ REGISTRY: dict[str, Metric] = {
         Metric("relative_max_error", "ratio", "lower", 0, inf, "max_abs_error over the reference's logit spread"),
         Metric("mean_abs_error", "logit", "lower", 0, inf, "mean logit difference to the reference"),
         Metric("cosine_similarity_min", "cosine", "higher", -1, 1, "worst cosine of an utterance's logits"),
+        Metric("cosine_similarity_p01", "cosine", "higher", -1, 1, "cosine that 99 % of utterances reach", min_n=100),
         Metric("kl_divergence_mean", "nat", "lower", 0, inf, "mean KL(reference ‖ artifact)"),
         Metric("kl_divergence_max", "nat", "lower", 0, inf, "worst KL(reference ‖ artifact)"),
         Metric("weight_cosine_min", "cosine", "higher", -1, 1, "worst match of a weight matrix in the artifact"),
@@ -179,12 +180,14 @@ def measure_parity(*, reference: FloatArray, outputs: FloatArray) -> tuple[Value
         return {"non_finite_count": bad, "n": n}, {}
     error = np.abs(reference.astype(np.float64) - outputs)
     divergence = kl_divergence(reference=reference, outputs=outputs)
+    cosines = cosine_similarity(reference, outputs)
     same = reference.argmax(axis=-1) == outputs.argmax(axis=-1)
     values = {
         "max_abs_error": float(error.max()),
         "relative_max_error": float(error.max() / max(float(reference.std()), np.finfo(np.float32).tiny)),
         "mean_abs_error": float(error.mean()),
-        "cosine_similarity_min": float(cosine_similarity(reference, outputs).min()),
+        "cosine_similarity_min": float(cosines.min()),
+        "cosine_similarity_p01": float(np.quantile(cosines, 0.01)),
         "kl_divergence_mean": float(divergence.mean()),
         "kl_divergence_max": float(divergence.max()),
         "top1_agreement": float(same.mean()),

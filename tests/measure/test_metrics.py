@@ -26,6 +26,15 @@ def test_one_changed_answer_is_counted_and_measured():
     assert values["cosine_similarity_min"] == 0
 
 
+def test_one_utterance_in_a_hundred_may_turn_and_two_may_not():
+    reference = np.tile(np.float32([1, 0, 0]), (201, 1))
+    once, thrice = reference.copy(), reference.copy()
+    once[0] = thrice[:3] = [0, 1, 0]
+    found = [metrics.measure_parity(reference=reference, outputs=outputs)[0] for outputs in (once, thrice)]
+    assert [values["cosine_similarity_min"] for values in found] == [0, 0]
+    assert [values["cosine_similarity_p01"] for values in found] == [1, 0]
+
+
 def test_kl_divergence_is_in_nats():
     reference, outputs = np.log([[0.75, 0.25]]), np.log([[0.5, 0.5]])
     expected = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
