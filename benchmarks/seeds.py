@@ -1,16 +1,15 @@
 """Build the same configuration from several seeds, and print how near each check of each precision came to its bound.
 
-    python -m benchmarks.seeds [--seeds 10] [--record seeds.jsonl] [-- HYDRA_OVERRIDE ...]
+    python -m benchmarks.seeds [--seeds 10] [--cache DIRECTORY] [-- HYDRA_OVERRIDE ...]
 
 Every build is clean, so a failed check is a false alarm, or a precision that this student does not bear. A seed draws
-the data, the teacher and the student anew. Each runs in a fresh clone with its own cache; a relative path in an
-override is resolved from the clone. Seeds that `--record` already holds are not built again.
+the data, the teacher and the student anew. Each runs in a fresh clone; a relative path in an override is resolved from
+there. With `--cache` the clones share a DVC cache that stays, and a second run builds only what changed since.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from stages.core import artifact, params
 SEEDED = ("data.seed", "teacher.training.seed", "distill.training.seed")
 
 
-def build(seed: int, overrides: Sequence[str]) -> dict[str, Any]:
+def build(seed: int, overrides: Sequence[str], cache: Path | None) -> dict[str, Any]:
     """Build one seed in a fresh clone, as far as the gate.
 
     Returns:
@@ -39,9 +38,11 @@ def build(seed: int, overrides: Sequence[str]) -> dict[str, Any]:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": ""}
         subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
         seeds = [f"{name}={seed}" for name in SEEDED]
+        dvc = [sys.executable, "-m", "dvc"]
         for command in (
+            [*dvc, "cache", "dir", "--local", str(cache or clone / ".dvc/cache")],
             [sys.executable, "-m", "stages.compose", *overrides, *seeds],
-            [sys.executable, "-m", "dvc", "repro", "--quiet", "gate"],
+            [*dvc, "repro", "--quiet", "gate"],
         ):
             subprocess.run(command, cwd=clone, env=environment, check=True, stdout=subprocess.DEVNULL)
         gate = params.read(clone / "params.yaml")["gate"]
@@ -88,20 +89,15 @@ def main() -> int:
     """Build what is missing, record it, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="seeds 1 to this one")
-    parser.add_argument("--record", type=Path, help="JSON lines, one per seed; read first, then added to")
+    parser.add_argument("--cache", type=Path, help="DVC cache of all clones")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for stages.compose")
     arguments = parser.parse_args()
-    recorded: Path | None = arguments.record
-    known = recorded.read_text().splitlines() if recorded and recorded.exists() else []
-    records = {record["seed"]: record for record in map(json.loads, known)}
+    cache = arguments.cache.resolve() if arguments.cache else None
+    records = []
     for seed in range(1, arguments.seeds + 1):
-        if seed not in records:
-            records[seed] = build(seed, arguments.overrides)
-            if recorded:
-                with recorded.open("a") as lines:
-                    lines.write(json.dumps(records[seed]) + "\n")
-        print_seed(records[seed])
-    print_margins([records[seed] for seed in sorted(records)])
+        records.append(build(seed, arguments.overrides, cache))
+        print_seed(records[-1])
+    print_margins(records)
     return 0
 
 
