@@ -1,6 +1,6 @@
-"""Compress the student, and measure what the compressed checkpoint costs and how it hides padding.
+"""Compress a checkpoint, and measure what the compressed checkpoint costs and how it hides padding.
 
-Reads: the data's train, validation and calibration splits; the student.
+Reads: the data's train, validation and calibration splits; the student, or the compression that this one comes after.
 Writes: a Hugging Face directory, `profile.json`, `history.csv` where trained, `manifest.json`.
 Why: a compression is done once in torch, for all targets; everything after it must agree with its result.
 """
@@ -53,15 +53,20 @@ def profile(model: Any, tokenizer: Any, calibration: Sequence[str], task: Task) 
     }
 
 
-def run(settings: Params, data: Path, student: Path, out: Path) -> None:
-    """Read data and student, compress, write the checkpoint and its profile."""
+def parent_role(compression: Compression) -> str:
+    """Name what a compression starts from, as its manifest and the bundle's lineage do."""
+    return f"compressed-{compression.after}" if compression.after else "student"
+
+
+def run(settings: Params, data: Path, source: Path, out: Path) -> None:
+    """Read data and a checkpoint, compress, write the new checkpoint and its profile."""
     from stages.compression import transform
     from stages.models import checkpoint, mask, training
     from stages.models.encode import encode
 
     artifact.require(data)
-    artifact.require(student)
-    model, tokenizer = checkpoint.load_model(student), checkpoint.load_tokenizer(student)
+    artifact.require(source)
+    model, tokenizer = checkpoint.load_model(source), checkpoint.load_tokenizer(source)
     neutralised = mask.neutralise_padding(model, tokenizer.pad_token_id)
     compression, examples = transform(settings.compression.kind), {}
     for name in compression.SPLITS:
@@ -70,7 +75,7 @@ def run(settings: Params, data: Path, student: Path, out: Path) -> None:
     with artifact.writing(
         out,
         stage="compress",
-        parents={"data": data, "student": student},
+        parents={"data": data, parent_role(settings.compression): source},
         params=settings,
         tools=("torch", "transformers"),
     ) as temporary:
@@ -89,7 +94,7 @@ def run(settings: Params, data: Path, student: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "data", "student", "out")
+    parser = cli.parser(__doc__, "data", "checkpoint", "out")
     parser.add_argument("--name", required=True, help="key of `compressions` in params.yaml")
     return cli.execute(
         parser,
@@ -97,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda arguments: run(
             params.load(Params, {"task": "task", "compression": f"compressions.{arguments.name}"}, arguments.params),
             arguments.data,
-            arguments.student,
+            arguments.checkpoint,
             arguments.out,
         ),
     )

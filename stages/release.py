@@ -23,6 +23,7 @@ from stages.core.params import Section
 from stages.lineage import bom, signing
 from stages.lineage import lock as locked
 from stages.lineage.bundle import LINEAGE, carry, close
+from stages.lineage.compressions import earlier
 from stages.schema.signing import Signing
 from stages.schema.variant import Variant
 
@@ -74,6 +75,7 @@ def places(key: str, variant: Variant, build: Path) -> dict[str, Path]:
         "reference": build / "reference" / variant.compression,
         "student": build / "student",
         "teacher": build / "teacher",
+        **earlier(build, variant.compression),
     }
 
 

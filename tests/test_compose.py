@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stages import compose
-from stages.core.errors import StaleParams
+from stages.core.errors import ConfigError, StaleParams
 from stages.schema import plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,6 +143,35 @@ def test_three_files_side_by_side_are_three_dependencies():
     data = {"kind": "jsonl", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
     derived = plan.derive({"data": data, "teacher": {"kind": "train"}, "variants": {}})
     assert derived["data"] == {"module": "files", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
+
+
+def chained(**after):
+    compressions = {name: {"kind": "toy", "after": before} for name, before in after.items()}
+    variants = {"v": {"compression": "c", "target": "onnx-cpu", "precision": "fp32"}}
+    return {"data": {"kind": "embedded"}, "teacher": {"kind": "train"}} | {
+        "compressions": compressions,
+        "variants": variants,
+    }
+
+
+def test_a_chained_compression_brings_its_steps_but_no_reference_of_them():
+    derived = plan.derive(chained(a=None, b="a", c="b", d="c"))
+    sources = {name: fields["source"] for name, fields in derived["compressions"].items()}
+    assert sources == {"a": "student", "b": "compressed/a", "c": "compressed/b"}
+    assert derived["references"] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ({"b": "gone", "c": None}, "compression 'b' comes after 'gone', which .* expected one of: b, c"),
+        ({"a": "c", "b": "a", "c": "b"}, "in a circle: a after c after b after a; expected .*`after: null`"),
+        ({"c": "c"}, "in a circle: c after c"),
+    ],
+)
+def test_compressions_that_cannot_be_ordered_are_refused(after, message):
+    with pytest.raises(ConfigError, match=message):
+        plan.derive(chained(**after))
 
 
 def test_a_digest_covers_names_and_bytes_of_conf(tmp_path):

@@ -39,7 +39,7 @@ def write_student(model, tokenizer, out):
 
 
 def run(params, data, student, out, name):
-    arguments = {"params": params, "data": data, "student": student, "out": out, "name": name}
+    arguments = {"params": params, "data": data, "checkpoint": student, "out": out, "name": name}
     return compress.main([part for key, value in arguments.items() for part in (f"--{key}", str(value))])
 
 
@@ -81,6 +81,17 @@ def test_an_already_pruned_student_can_be_compressed_again(params, data, make_mo
     student = write_student(model, tokenizer, tmp_path / "student")
     assert run(params, data, student, tmp_path / "half", "half") == 0
     assert sum(block.heads for block in blocks(load_model(tmp_path / "half"))) == 4
+
+
+def test_a_chained_compression_starts_from_the_one_before_and_names_it(params, data, student, tmp_path):
+    tree = yaml.safe_load(params.read_text())
+    tree["compressions"]["quarter"] = tree["compressions"]["half"] | {"after": "half", "heads_fraction": 0.25}
+    params.write_text(yaml.safe_dump(tree))
+    assert run(params, data, student, tmp_path / "half", "half") == 0
+    assert run(params, data, tmp_path / "half", tmp_path / "quarter", "quarter") == 0
+    parents = artifact.manifest(tmp_path / "quarter")["parents"]
+    assert parents == {"compressed-half": artifact.digest(tmp_path / "half"), "data": artifact.digest(data)}
+    assert [block.ffns[0].up.out_features for block in blocks(load_model(tmp_path / "quarter"))] == [12, 12]
 
 
 def test_an_unknown_compression_is_refused_with_the_known_ones(params, data, student, tmp_path, capsys):

@@ -162,7 +162,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _place_in_order(role: str) -> tuple[int, str]:
-    return (ORDER.index(role) if role in ORDER else len(ORDER), role)
+    column = role.partition("-")[0]  # `compressed-pruned` is what a chained compression started from
+    return (ORDER.index(column) if column in ORDER else len(ORDER), role)
 
 
 def _missing(ground: Ground, link: Link, role: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.core import artifact
+from stages.lineage.compressions import earlier
 from stages.schema.variant import Variant
 
 COLUMNS = ("data", "teacher", "student", "compressed", "converted", "artifact", "parity")
@@ -64,11 +65,13 @@ def read_lineage(variants: Mapping[str, Variant], build: Path) -> Lineage:
     lineage = Lineage()
     nodes: dict[Path, Node] = {}
 
-    def visit(column: str, name: str, path: Path, *parents: Path) -> Path:
+    def visit(column: str, name: str, path: Path, *parents: Path, through: Iterable[Path] = ()) -> Path:
         if path not in nodes:
             nodes[path] = Node(column, name, artifact.digest(path))
             lineage.nodes.append(nodes[path])
-            recorded = set(artifact.manifest(path)["parents"].values())
+            recorded = _parents(path)
+            for step in through:
+                recorded = _parents(step) if artifact.digest(step) in recorded else set()
             lineage.links += [Link(nodes[up], nodes[path], nodes[up].digest in recorded) for up in parents]
         return path
 
@@ -77,8 +80,13 @@ def read_lineage(variants: Mapping[str, Variant], build: Path) -> Lineage:
     student = visit("student", "student", build / "student", teacher)
     for key, variant in variants.items():
         name = f"{variant.compression}-{variant.target}"
-        compressed = visit("compressed", variant.compression, build / "compressed" / variant.compression, student)
+        path, steps = build / "compressed" / variant.compression, earlier(build, variant.compression).values()
+        compressed = visit("compressed", variant.compression, path, student, through=steps)
         converted = visit("converted", name, build / "converted" / name, compressed)
         made = visit("artifact", key, build / "artifact" / key, converted)
         visit("parity", key, build / "parity" / key, made)
     return lineage
+
+
+def _parents(path: Path) -> set[str]:
+    return set(artifact.manifest(path)["parents"].values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,10 +18,18 @@ class NoCompression(Section):
     """Pass the student through unchanged."""
 
     kind: Literal["none"]
+    after: ClassVar[None] = None
+
+
+class Step(Section):
+    """A compression that may be one of an ordered list."""
+
+    after: str | None
+    """The compression whose result this one starts from, null for the student."""
 
 
 class Recovery(Section):
-    """Short distillation from the student before the transform: T²·KL on softened logits, plus cross-entropy."""
+    """Short distillation from the checkpoint before the step: T²·KL on softened logits, plus cross-entropy."""
 
     temperature: Positive
     kl_weight: Weight
@@ -35,7 +43,7 @@ class Recovery(Section):
         return self
 
 
-class PruneStructured(Section):
+class PruneStructured(Step):
     """Remove whole attention heads and FFN units, least important first, then recover."""
 
     kind: Literal["prune_structured"]

@@ -45,12 +45,16 @@ def derive(tree: Tree) -> dict[str, Any]:
         tree: the composed configuration, without `plan`.
 
     Returns:
-        `baseline`, `data` and `teacher` (what outside file a stage depends on), and for `foreach`: `compressions` (C),
-        `conversions` (C-T) and `variants` (V), each a mapping from key to the fields dvc.yaml interpolates.
+        `baseline`, `data` and `teacher` (what outside file a stage depends on), and for `foreach`: `compressions` (C,
+        with those a chosen one comes after), `conversions` (C-T) and `variants` (V), each a mapping from key to the
+        fields dvc.yaml interpolates; `references`, the compressions that variants name.
 
     Raises:
-        ConfigError: a variant has no compression, or a `.` in its name made Hydra nest it.
+        ConfigError: a variant has no compression, or a `.` in its name made Hydra nest it; or compressions that cannot
+            be ordered.
     """
+    known: Tree = tree.get("compressions") or {}
+    chains = {name: chain(known, name) for name in known}
     variants: dict[str, Any] = {}
     conversions: dict[str, Any] = {}
     compressions: dict[str, Any] = {}
@@ -62,8 +66,7 @@ def derive(tree: Tree) -> dict[str, Any]:
             )
         compression, target = variant["compression"], variant["target"]
         conversion = f"{compression}-{target}"
-        kind = (tree.get("compressions") or {}).get(compression, {}).get("kind", compression)
-        compressions[compression] = {"kind": kind}
+        compressions |= _steps(known, chains.get(compression, [compression]))
         conversions[conversion] = {"compression": compression, "target": target, "module": module_name(target)}
         variants[key] = {
             **conversions[conversion],
@@ -76,8 +79,40 @@ def derive(tree: Tree) -> dict[str, Any]:
         "compressions": compressions,
         "conversions": conversions,
         "data": _sources(tree["data"]),
+        "references": sorted({variant["compression"] for variant in variants.values()}),
         "teacher": {"source": _teacher_source(tree["teacher"])},
         "variants": variants,
+    }
+
+
+def chain(compressions: Tree, name: str) -> list[str]:
+    """Return a compression and all it comes after, last step first.
+
+    Raises:
+        ConfigError: one comes after another that is not selected, or after itself.
+    """
+    steps = [name]
+    while after := compressions[steps[-1]].get("after"):
+        if after in steps:
+            raise ConfigError(
+                f"compressions go round in a circle: {' after '.join([*steps, after])}",
+                expected="a first one with `after: null`, which starts from the student",
+            )
+        if after not in compressions:
+            raise ConfigError(
+                f"compression '{steps[-1]}' comes after '{after}', which conf/config.yaml does not select",
+                expected=f"one of: {', '.join(compressions)}",
+            )
+        steps.append(after)
+    return steps
+
+
+def _steps(known: Tree, steps: list[str]) -> dict[str, Any]:
+    """Fields of the stages of one chain: a step's kind, and what below build/ it starts from."""
+    sources = [*(f"compressed/{after}" for after in steps[1:]), "student"]
+    return {
+        name: {"kind": known.get(name, {}).get("kind", name), "source": source}
+        for name, source in zip(steps, sources, strict=True)
     }
 
 

@@ -11,20 +11,25 @@ from toy_build import COPY, KEY, ship, write_build
 from stages.lineage import signing
 
 
+def enter(workspace):
+    """Make a directory, go there, and commit what a toy build needs."""
+    workspace.mkdir()
+    os.chdir(workspace)
+    Path("copying.py").write_text(COPY)
+    Path("raw.jsonl").write_text('{"text": "t"}\n')
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "-m", "toy"]):
+        subprocess.run(["git", *command], check=True)
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
     """The build, its unsigned and its signed bundle, and both keys' names."""
     root = tmp_path_factory.mktemp("audit")
     workspace, key = root / "workspace", root / "key.pem"
-    workspace.mkdir()
     before = Path.cwd()
-    os.chdir(workspace)
+    enter(workspace)
     try:
-        Path("copying.py").write_text(COPY)
-        Path("raw.jsonl").write_text('{"text": "t"}\n')
-        identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
-        for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "-m", "toy"]):
-            subprocess.run(["git", *command], check=True)
         write_build()
         ship(None)
         Path("build/release").rename(root / "unsigned")
@@ -58,4 +63,17 @@ def unsigned(template, tmp_path, monkeypatch):
     """An unsigned bundle alone."""
     shutil.copytree(template["unsigned"], tmp_path / KEY)
     monkeypatch.chdir(tmp_path)
+    return tmp_path / KEY
+
+
+@pytest.fixture
+def chained(tmp_path, monkeypatch):
+    """An unsigned bundle of a variant whose compression comes after another, `halved`."""
+    monkeypatch.chdir(tmp_path)
+    enter(tmp_path / "workspace")
+    write_build(after="halved")
+    ship(None)
+    shutil.copytree(f"build/release/{KEY}", tmp_path / KEY)
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree("workspace")
     return tmp_path / KEY

@@ -52,6 +52,21 @@ def test_the_chain_runs_from_the_artifact_to_the_data(bundle):
     assert names == ["artifact", "converted", "compressed", "student", "teacher", "data"]
 
 
+def test_the_chain_of_a_chained_compression_runs_through_every_step(chained):
+    link, names = look(chained).below[1], []
+    while link.below:
+        names.append(link.name)
+        link = link.below[0]
+    assert names == ["artifact", "converted", "compressed", "compressed-halved", "student", "teacher", "data"]
+    assert wrong(look(chained)) == []
+
+
+def test_a_changed_step_of_a_chained_compression_is_named(chained):
+    manifest = chained / "lineage/compressed-halved/manifest.json"
+    artifact.write_json(manifest, {**json.loads(manifest.read_text()), "stage": "other"})
+    assert f"{manifest}: expected" in named(look(chained))
+
+
 def test_in_its_workspace_every_parent_is_rehashed(workspace, template):
     root = look(f"build/release/{KEY}", template["public"], offline=False)
     assert wrong(root) == []

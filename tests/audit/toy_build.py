@@ -51,9 +51,10 @@ with artifact.writing(arguments.out, stage="copy", parents={arguments.role: argu
 """
 
 
-def write(out, files, parents):
+def write(out, files, parents, settings=None):
     """Run a toy stage: its output, and its statement."""
-    with artifact.writing(out, stage=out.parts[1], parents=parents, params=SETTINGS.get(out.name)) as temporary:
+    settings = settings or SETTINGS.get(out.name)
+    with artifact.writing(out, stage=out.parts[1], parents=parents, params=settings) as temporary:
         for name, content in files.items():
             if isinstance(content, dict):
                 artifact.write_arrays(temporary / name, content)
@@ -75,8 +76,8 @@ def state(out, command):
     attest.write(path, [out], [*command, "--statement", str(path)], datetime.now(UTC))
 
 
-def write_build():
-    """Write a build into the working directory, from data to verdicts."""
+def write_build(after=None):
+    """Write a build into the working directory, from data to verdicts; `after` puts a compression before `none`."""
     build = Path("build")
     data, teacher, student = build / "data", build / "teacher", build / "student"
     compressed, reference = build / "compressed/none", build / "reference/none"
@@ -93,7 +94,13 @@ def write_build():
     write(data, {**rows, "labels.json": b'["no", "yes"]\n', "summary.json": summary}, source)
     write(teacher, {**checkpoint, "model.safetensors": b"teacher"}, {"data": data})
     write(student, {**checkpoint, "model.safetensors": b"student"}, {"data": data, "teacher": teacher})
-    write(compressed, {**checkpoint, "model.safetensors": b"small"}, {"data": data, "student": student})
+    source = {"student": student}
+    if after:
+        first = build / "compressed" / after
+        write(first, {**checkpoint, "model.safetensors": b"half"}, {"data": data, **source})
+        source = {f"compressed-{after}": first}
+    settings = Loose(compression={"kind": "toy", "after": after})
+    write(compressed, {**checkpoint, "model.safetensors": b"small"}, {"data": data, **source}, settings)
     calibration = {"calibration.npz": probe, "probe.npz": {**probe, "logits": np.ones((2, 2), np.float32)}}
     write(reference, calibration, {"compressed": compressed, "data": data})
     copy(converted, "compressed", compressed)

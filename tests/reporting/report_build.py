@@ -74,7 +74,7 @@ class Distilled(Section):
 
 
 class Compressed(Section):
-    compression: str
+    compression: dict[str, str]
 
 
 class Build:
@@ -135,7 +135,13 @@ class Build:
 
     def _compression(self, name: str, noise: float) -> None:
         files = {"profile.json": {"parameters": 1_070_000, "macs": 9_000_000}}
-        self.write(f"compressed/{name}", "compress", files, Compressed(compression=name), student=self.root / "student")
+        self.write(
+            f"compressed/{name}",
+            "compress",
+            files,
+            Compressed(compression={"kind": name}),
+            student=self.root / "student",
+        )
         logits = {
             "probe": self.random.normal(0, 3, (PROBE, LABELS)),
             "test": self.test["student"] + self.random.normal(0, noise, self.test["student"].shape),

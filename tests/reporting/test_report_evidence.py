@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,17 @@ def test_a_broken_link_in_the_lineage_is_said_loudly(build: Path) -> None:
     html = written(build)
     assert "<b>Broken:</b> the manifest of compressed none does not name the student student" in html
     assert "and hold" not in html
+
+
+def test_the_lineage_of_a_chained_compression_is_followed_through_every_step(build: Path) -> None:
+    last, first = build / "compressed/none", build / "compressed/first"
+    shutil.copytree(last, first)
+    parents = {"compressed-first": artifact.digest(first)}
+    chained = {"params": {"compression": {"after": "first", "kind": "toy"}}, "parents": parents}
+    rewrite(last / artifact.MANIFEST, lambda value: value.update(chained))
+    assert "of compressed none does not name" not in written(build)
+    rewrite(first / artifact.MANIFEST, lambda value: value["params"].update(edited=True))
+    assert "<b>Broken:</b> the manifest of compressed none does not name the student student" in written(build)
 
 
 def test_lineage_shows_short_digests_and_whole_ones_on_hover(build: Path) -> None:
