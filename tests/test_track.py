@@ -213,6 +213,19 @@ def test_outside_a_repository_the_revision_is_unknown_rather_than_clean(tmp_path
     assert record.git_state() == {"rev": "unknown", "dirty": "unknown"}
 
 
+def test_what_a_build_itself_writes_does_not_make_its_revision_dirty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").mkdir()
+    settings = tmp_path / "conf" / "config.yaml"
+    settings.write_text("a: 1")
+    for command in ("init", "add conf", "-c user.name=a -c user.email=a@b commit -m first"):
+        subprocess.run(["git", *command.split()], check=True, capture_output=True)
+    (tmp_path / "dvc.lock").write_text("written by dvc repro")
+    assert record.git_state()["dirty"] == "false"
+    settings.write_text("a: 2")
+    assert record.git_state()["dirty"] == "true"
+
+
 @pytest.mark.parametrize("key", VARIANTS)
 def test_a_description_opens_with_the_verdict_and_its_reasons(build, key):
     found = variant(build, key)
@@ -220,6 +233,7 @@ def test_a_description_opens_with_the_verdict_and_its_reasons(build, key):
     assert text.startswith(f"**{wording.PLAIN[VARIANTS[key][3]].upper()}**")
     assert all(reason in text for reason in found.verdict["reasons"])
     assert all(digest in text for digest in found.chain.values())
+    assert "stages.audit models:/m-1\n" in text
     assert "artifacts download -u models:/m-1 " in text
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact
+from stages.core import artifact, attest
 
 SHORT = 12
 CHAIN = ("data", "teacher", "student", "compressed", "reference", "converted", "artifact", "parity", "benchmark")
@@ -146,17 +145,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def git_state() -> dict[str, str]:
-    """Return the revision and whether tracked or untracked files differ from it (`unknown` outside a repository)."""
-
-    def git(*arguments: str) -> str | None:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    status = git("status", "--porcelain")
-    return {
-        "dirty": "unknown" if status is None else str(bool(status)).lower(),
-        "rev": git("rev-parse", "HEAD") or "unknown",
-    }
+    """Return the revision, and whether files that decide a build differ from it (`unknown` outside a repository)."""
+    state = attest.git_state()
+    dirty = "unknown" if state["rev"] == "unknown" else str(bool(state["dirty"])).lower()
+    return {"dirty": dirty, "rev": state["rev"]}
 
 
 def _variant(build: Path, key: str, entry: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Variant:

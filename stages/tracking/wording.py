@@ -92,20 +92,12 @@ def describe(variant: Variant, build: Build, source: str, previous: str) -> str:
     return (
         f"{headline(variant)}\n\n{measured(variant)} {previous}\n\n"
         f"| stage output | sha256 of its `manifest.json` |\n|---|---|\n{rows}\n\n"
-        "Each manifest holds the sha256 of its files and of its parents' manifests. To check this artifact without "
-        "trusting MLflow (MLFLOW_TRACKING_URI names this server; the digest must be the one of `artifact` above, the "
-        "last line `intact`):\n\n"
-        "```\n"
-        f"mlflow artifacts download -u {source} -d fetched\n"
-        "sha256sum fetched/manifest.json\n"
-        "python - <<'EOF'\n"
-        "from pathlib import Path\n"
-        "from stages.core import artifact\n"
-        "print(artifact.problems(Path('fetched')) or 'intact')\n"
-        "EOF\n"
-        "```\n\n"
-        f"To check the chain: {_checkout(build)}, then `dvc checkout` (or `dvc repro`), then `sha256sum "
-        f"build/artifact/{variant.key}/manifest.json` and so on up the table.\n"
+        "Each manifest holds the sha256 of its files and of its parents' manifests, so the digest of `artifact` stands "
+        f"for all that is behind it. To check every byte: {_checkout(build)}, then `dvc checkout` (or `dvc repro`), "
+        "and, with MLFLOW_TRACKING_URI naming this server:\n\n"
+        f"```\npython -m stages.audit {source}\n```\n\n"
+        "To check the artifact alone with nothing of Tinsmith's, this must print the digest of `artifact`:\n\n"
+        f"```\nmlflow artifacts download -u {source} -d fetched\nsha256sum fetched/manifest.json\n```\n"
     )
 
 
