@@ -1,6 +1,6 @@
 # Every target is one line of real work. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint bench tensorflow-check sweep-ray-check ui clean
+.PHONY: help repro test lint bench tensorflow-check sweep-ray-check clients clients-browser demo ui clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Tiny models lose more to thread hand-over than they gain from a second core.
 export OMP_NUM_THREADS ?= 1
@@ -11,6 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 INSTALLED := .venv/installed
 TENSORFLOW := .venv-tensorflow/installed
 RAY := .venv-ray/installed
+NODE := .venv-clients/node/installed
+CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed $(NODE)
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -33,6 +35,25 @@ $(RAY): constraints-ray.txt $(INSTALLED)
 	for site in .venv/lib/python3*/site-packages; do echo "$(CURDIR)/$$site" > .venv-ray/$${site#.venv/}/over.pth; done
 	touch $@
 
+# The clients that apps use, each with the versions it wants.
+.venv-clients/mediapipe/installed .venv-clients/tflite/installed: .venv-clients/%/installed: constraints-clients-%.txt
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	touch $@
+
+# Laid over .venv, whose torch and ONNX Runtime it shares: Optimum wants transformers 4.
+.venv-clients/optimum/installed: constraints-clients-optimum.txt $(INSTALLED)
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement $<
+	for site in .venv/lib/python3*/site-packages; do echo "$(CURDIR)/$$site" > $(@D)/$${site#.venv/}/over.pth; done
+	touch $@
+
+# No install scripts: onnxruntime-node's downloads a GPU build from elsewhere, and its CPU build is in the package.
+$(NODE): stages/asking/javascript/package.json stages/asking/javascript/package-lock.json
+	mkdir -p $(@D) && cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
 repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
 	@dvc repro; code=$$?; python -m stages.summary --verdicts build/verdicts.json --report build/report/index.html --code $$code; exit $$code
 
@@ -52,6 +73,12 @@ tensorflow-check: $(INSTALLED) $(TENSORFLOW)  ## ask TensorFlow's interpreter ab
 sweep-ray-check: $(RAY)  ## a sweep of two jobs on a local Ray cluster
 	RAY_USAGE_STATS_ENABLED=0 .venv-ray/bin/python -m stages.sweep compression=none target=onnx-cpu precision=fp32,dynamic_wi8_afp32 \
 		sweep.name=ray hydra/launcher=ray
+
+clients: $(INSTALLED) $(CLIENTS)  ## ask the clients that apps use about every bundle, show it in the report
+	@python -m stages.clients --build build; code=$$?; dvc repro --force --single-item report promote || code=1; exit $$code
+
+clients-browser: $(INSTALLED) $(NODE)  ## the same of those that run in a browser (needs Chromium)
+	@python -m stages.clients --build build --browser; code=$$?; dvc repro --force --single-item report promote || code=1; exit $$code
 
 ui: $(INSTALLED)  ## the MLflow UI on loopback
 	mlflow ui --host 127.0.0.1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}

@@ -4,11 +4,14 @@ import pytest
 from test_track import VARIANTS, ask, build, collect, empty_database, here, tracked, write_variant  # noqa: F401
 
 from stages import promote
-from stages.core import artifact
+from stages.asking import record as clients
+from stages.core import artifact, params
 from stages.lineage import recorded
 from stages.tracking import place, record
 
 SHIPPED = ("coreml-metal-fp16", "onnx-cpu-fp32")
+BOUND = {"top1_agreement": 1.0, "probability_difference": 0.001}
+OPTIONAL = {"utterances": 1, "required": ["optimum"], "before_release": False, "exact": BOUND, "quantized": BOUND}
 pytestmark = pytest.mark.target
 
 
@@ -30,6 +33,7 @@ def shipped(tracked, monkeypatch):  # noqa: F811
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for key in SHIPPED:
         bundle(tracked, key)
+    artifact.write_json(tracked.parent / "params.yaml", {"clients": OPTIONAL})  # JSON is YAML
     return tracked
 
 
@@ -56,7 +60,8 @@ def test_an_audit_still_knows_the_database_by_its_bytes_and_a_changed_byte_after
     database, fingerprint = shipped.parent / "mlruns/mlflow.db", collect(shipped).fingerprint
     where = place.choose({"MLFLOW_TRACKING_URI": f"sqlite:///{database}"})
     artifact.write_json(shipped / "tracked.json", recorded.take(where, fingerprint, [fingerprint]))
-    promote.run(shipped / "release", shipped / "promoted.json")
+    settings = params.parse(promote.Params, {"clients": OPTIONAL}, "")
+    promote.run(settings, shipped / "release", shipped / "promoted.json")
     assert any("byte for byte" in note for link in recorded.compare_build(shipped) for note in link.notes)
     with database.open("r+b") as stream:
         stream.seek(-1, 2)
@@ -72,3 +77,42 @@ def test_a_bundle_that_no_version_was_tracked_of_moves_nothing(shipped):
     )
     promote.main(["--release", str(shipped / "release"), "--promoted", str(shipped / "promoted.json")])
     assert released(shipped) == {"coreml-metal-fp16": 1}
+
+
+def answered(build, verdict, **entry):  # noqa: F811
+    """What Optimum answered to the bundle that lies there, which has a Hugging Face directory for it."""
+    directory = build / "release/onnx-cpu-fp32"
+    (directory / "hf/onnx").mkdir(parents=True, exist_ok=True)
+    (directory / "hf/onnx/model.onnx").touch()
+    entries = {"optimum": {"reason": "45 of 50 alike", "verdict": verdict, **entry}}
+    given = {"onnx-cpu-fp32": {"bundle": artifact.digest(directory), "clients": entries}}
+    clients.write(build / clients.FILE, given)
+    return ["--release", str(build / "release"), "--promoted", str(build / "promoted.json")]
+
+
+def test_a_bundle_that_a_required_client_answers_otherwise_is_not_promoted_and_its_neighbour_is(shipped, capsys):
+    arguments = answered(shipped, "fail", n=50, top1_agreement=0.9)
+    assert promote.main(arguments) == 1
+    said = "1 bundle(s) are not promoted: 'onnx-cpu-fp32': optimum says fail: 45 of 50 alike; next: run `make clients`"
+    assert said in capsys.readouterr().err
+    assert released(shipped) == {"coreml-metal-fp16": 1}
+
+    arguments = answered(shipped, "pass", n=50, top1_agreement=1.0)
+    assert promote.main(arguments) == 0
+    assert released(shipped) == dict.fromkeys(SHIPPED, 1)
+    assert ask(shipped, "SELECT value FROM model_version_tags WHERE key = 'clients'") == ["optimum 50/50"]
+    assert promote.main(arguments) == 0
+    assert capsys.readouterr().out.endswith("MLflow: `released` stands where it should\n")
+
+
+def test_answers_about_other_bytes_count_as_not_asked_and_conf_may_insist_on_asking(shipped, capsys):
+    arguments = answered(shipped, "fail")
+    manifest = shipped / "release/onnx-cpu-fp32/manifest.json"
+    artifact.write_json(manifest, artifact.read_json(manifest) | {"facts": {"built": "again"}})
+    assert promote.main(arguments) == 0
+    artifact.write_json(shipped.parent / "params.yaml", {"clients": OPTIONAL | {"before_release": True}})
+    assert promote.main(arguments) == 1
+    assert "'onnx-cpu-fp32': optimum was not asked about this bundle" in capsys.readouterr().err
+    answered(shipped, "not_measured")
+    assert promote.main(arguments) == 1
+    assert "optimum says not measured" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from pydantic import Field
 from stages.core.errors import ConfigError, Unsupported
 from stages.core.names import KEY, module_name
 from stages.core.params import Section
+from stages.schema.clients import Clients
 from stages.schema.compression import Compression
 from stages.schema.data import Data
 from stages.schema.gate import Benchmark, Gate
@@ -35,6 +36,7 @@ class Config(Section):
     variants: dict[str, Variant]
     gate: Gate
     benchmark: Benchmark
+    clients: Clients
     signing: Signing
     plan: dict[str, Any]
     conf_digest: Sha256

@@ -48,12 +48,13 @@ def publish(place: Place, build: Build) -> list[str]:
         raise TrackingRefused(place.uri, f"its database driver is not installed ({error})") from error
 
 
-def promote(place: Place, bundles: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Move the alias `released` to the versions that bundles were made of.
+def promote(place: Place, bundles: Mapping[str, Mapping[str, str]], tags: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Move the alias `released` to the versions that bundles were made of, and tag these.
 
     Args:
         place: where the build was tracked.
         bundles: variant → its chain, stage → sha256 of that stage's manifest.
+        tags: variant → what else its version says of the bundle.
 
     Returns:
         Variants whose alias moved. One that has no such version (it ships unmeasured, or is not tracked) is left out.
@@ -65,7 +66,7 @@ def promote(place: Place, bundles: Mapping[str, Mapping[str, str]]) -> list[str]
 
     try:
         store = Store(place)
-        return [key for key, chain in bundles.items() if store.release(key, chain)]
+        return [key for key, chain in bundles.items() if store.release(key, chain, tags.get(key, {}))]
     except MlflowException as error:
         raise TrackingRefused(place.uri, error.message) from error
 
@@ -226,14 +227,17 @@ class Store:
         self.client.set_terminated(run)
         return run
 
-    def release(self, key: str, chain: Mapping[str, str]) -> bool:
-        """Point `released` at a variant's newest version of exactly this chain; whether it moved."""
+    def release(self, key: str, chain: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+        """Point `released` at a variant's newest version of exactly this chain, and tag it; whether it moved."""
         name = registered(self.name, key)
         versions = self.client.search_model_versions(f"name = '{name}'")
         same = [version for version in versions if chain.items() <= version.tags.items()]
         if not same:
             return False
         newest = max(same, key=lambda version: int(version.version))
+        for tag, value in tags.items():
+            if newest.tags.get(tag) != value:
+                self.client.set_model_version_tag(name, newest.version, tag, value)
         if RELEASED in newest.aliases:
             return False
         self.client.set_registered_model_alias(name, RELEASED, newest.version)

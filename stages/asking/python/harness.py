@@ -1,0 +1,62 @@
+"""Put a question to one client: read it, open the file, answer every item, write down what came.
+
+A client that refuses the file says so in its answer; one that crashes leaves none, and its last words are on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Question = Mapping[str, Any]
+Answer = tuple[NDArray[np.float32], list[int] | None]
+"""Probabilities [labels], and the token ids the client made of the text where it shows them."""
+Ask = Callable[[Mapping[str, Any]], Answer]
+
+
+def main(open_client: Callable[[Question], Ask], *distributions: str) -> None:
+    """Answer the question that the command line names.
+
+    Args:
+        open_client: opens the file of a question; what it returns answers one item.
+        distributions: installed distributions that make up the client.
+    """
+    question_path, answer_path = map(Path, sys.argv[1:])
+    question = json.loads(question_path.read_text())
+    version = ", ".join(f"{name} {metadata.version(name)}" for name in distributions)
+    answer_path.write_text(json.dumps({"version": version, **converse(open_client, question)}))
+
+
+def converse(open_client: Callable[[Question], Ask], question: Question) -> dict[str, Any]:
+    """Return `load_ms` and one entry per item, or why the client refused the file."""
+    began = time.perf_counter()
+    try:
+        ask = open_client(question)
+    except Exception as error:  # whatever a client raises is its refusal
+        return {"refused": " ".join(str(error).split()) or type(error).__name__}
+    loaded = time.perf_counter()
+    return {"items": [_answer(ask, item) for item in question["items"]], "load_ms": 1e3 * (loaded - began)}
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities of one utterance."""
+    exponents = np.exp(logits - logits.max())
+    return np.asarray(exponents / exponents.sum(), np.float32)
+
+
+def _answer(ask: Ask, item: Mapping[str, Any]) -> dict[str, Any]:
+    began = time.perf_counter()
+    try:
+        probabilities, ids = ask(item)
+    except Exception as error:  # one text may be too much for a client that answers others
+        return {"error": " ".join(str(error).split()) or type(error).__name__}
+    took = time.perf_counter() - began
+    return {"ids": ids, "ms": 1e3 * took, "probabilities": [float(value) for value in probabilities]}

@@ -1,0 +1,93 @@
+"""The clients: what each takes of a bundle, which program asks it, and where that program runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = ROOT / ".venv-clients"
+PROGRAMS = Path(__file__).parent
+
+Form = Literal["hf", "litert", "mlpackage", "task", "text"]
+Kind = Literal["python", "node", "browser", "absent"]
+
+FORMS: dict[Form, tuple[str, ...]] = {
+    "hf": ("hf/onnx/*.onnx",),
+    "litert": ("model.tflite",),
+    "mlpackage": ("model.mlpackage",),
+    "task": ("litert/task.tflite",),
+    "text": ("text/model.onnx",),
+}
+"""Form → where it lies in a bundle."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A runtime as an app would use it.
+
+    Attributes:
+        name: as conf/clients, the report and MLflow say it.
+        form: what it takes of a bundle.
+        kind: what runs its program; `absent` where nothing here can.
+        environment: directory below `.venv-clients` that holds it, empty for this very Python.
+        program: module or file below this package.
+        reads_text: it has a tokenizer of its own; otherwise the app tokenises, and is given the reference's ids.
+        absent: why nothing here can run it.
+    """
+
+    name: str
+    form: Form
+    kind: Kind
+    environment: str = ""
+    program: str = ""
+    reads_text: bool = True
+    absent: str = ""
+
+
+_MAC = "needs macOS or iOS; this host has neither, and no program here was tried on one"
+_PHONE = "needs a phone; MediaPipe's Python and web clients run the same file"
+
+CLIENTS = (
+    Client("onnxruntime", "hf", "python", "", "onnxruntime_client"),
+    Client("optimum", "hf", "python", "optimum", "optimum_client"),
+    Client("transformers-js", "hf", "node", "node", "transformers.mjs"),
+    Client("transformers-js-web", "hf", "browser", "node", "transformers.mjs"),
+    Client("onnxruntime-web", "hf", "browser", "node", "onnxruntime.mjs", reads_text=False),
+    Client("onnxruntime-extensions", "text", "python", "optimum", "extensions_client"),
+    Client("litert", "litert", "python", "", "litert_client"),
+    Client("tflite-runtime-2.14", "litert", "python", "tflite", "tflite_client", reads_text=False),
+    Client("litert-js", "litert", "browser", "node", "litert.mjs", reads_text=False),
+    Client("mediapipe", "task", "python", "mediapipe", "mediapipe_client"),
+    Client("mediapipe-web", "task", "browser", "node", "mediapipe.mjs"),
+    Client("mediapipe-android", "task", "absent", absent=_PHONE),
+    Client("core-ml", "mlpackage", "absent", absent=_MAC),
+)
+
+
+def file_of(bundle: Path, form: Form) -> Path | None:
+    """Return a bundle's file of a form, None where it has none."""
+    found = sorted(path for pattern in FORMS[form] for path in bundle.glob(pattern))
+    return found[0] if found else None
+
+
+def taking(bundle: Path) -> list[Client]:
+    """Return the clients that take a form which a bundle has."""
+    return [client for client in CLIENTS if file_of(bundle, client.form)]
+
+
+def named(names: Iterable[str]) -> list[Client]:
+    """Return clients by name, in the order of the roster."""
+    wanted = set(names)
+    return [client for client in CLIENTS if client.name in wanted]
+
+
+def missing(client: Client) -> str | None:
+    """Return why a client cannot run here, None where it can."""
+    if client.absent:
+        return client.absent
+    if client.environment and not (INSTALLED / client.environment / "installed").is_file():
+        return f"not installed: `make clients` installs it into .venv-clients/{client.environment}"
+    return None
