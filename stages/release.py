@@ -2,8 +2,8 @@
 
 Reads: verdicts, artifacts, parity outputs, references, the compressed checkpoints' tokenizers and labels; manifests and
     statements of every stage in the chain; dvc.lock.
-Writes: one bundle per variant: artifact, tokenizer, labels, golden inputs and outputs, ML-BOM, `manifest.json`,
-    its lineage, attestation and sums (stages/lineage/bundle.py).
+Writes: one bundle per variant: artifact, tokenizer, labels, golden inputs and outputs, what clients take
+    (stages/bundling), ML-BOM, `manifest.json`, its lineage, attestation and sums (stages/lineage/bundle.py).
 Why: what ships carries the proof that it may; what may not ship is not there to be shipped by mistake.
 """
 
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stages.bundling import contents
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
@@ -24,8 +25,9 @@ from stages.lineage import bom, signing
 from stages.lineage import lock as locked
 from stages.lineage.bundle import LINEAGE, carry, close
 from stages.lineage.compressions import earlier
+from stages.schema.release import Release
 from stages.schema.signing import Signing
-from stages.schema.variant import Variant
+from stages.schema.variant import Precision, Variant
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "spiece.model")
 
@@ -36,9 +38,11 @@ SHIPPED = ("artifact", "compressed", "parity", "reference")
 
 
 class Params(Section):
-    """The chosen variants, which of them are required, which may ship unmeasured, and who signs."""
+    """The chosen variants, which of them are required, which may ship unmeasured, what goes along, and who signs."""
 
     variants: dict[str, Variant]
+    precisions: dict[str, Precision]
+    release: Release
     signing: Signing
 
 
@@ -80,13 +84,13 @@ def places(key: str, variant: Variant, build: Path) -> dict[str, Path]:
 
 
 def bundle(
-    key: str, variant: Variant, verdict: Mapping[str, Any], build: Path, out: Path, signer: Signer | None
+    key: str, settings: Params, verdict: Mapping[str, Any], build: Path, out: Path, signer: Signer | None
 ) -> None:
     """Write one bundle.
 
     Args:
         key: the variant.
-        variant: its settings.
+        settings: of all variants.
         verdict: its entry in `verdicts.json`.
         build: directory of all stage outputs.
         out: the bundle's directory, created here.
@@ -95,6 +99,7 @@ def bundle(
     Raises:
         ArtifactError: something that would ship is not what its stage wrote.
     """
+    variant = settings.variants[key]
     sources = places(key, variant, build)
     for role in SHIPPED:
         artifact.require(sources[role])
@@ -114,6 +119,8 @@ def bundle(
         shutil.copy2(build / "data" / "labels.json", temporary / "labels.json")
         _write_golden(sources["reference"], sources["parity"], temporary / "golden.npz")
         artifact.write_json(temporary / "verdict.json", {**verdict, **_warning(verdict)})
+        precision = settings.precisions[variant.precision]
+        contents.add(temporary, key, variant, precision, verdict, sources, settings.release)
         bom.write(temporary, key, verdict, sources)
         chain = {**sources, "verdicts": build / "verdicts.json"}
         carry(temporary / LINEAGE, build, chain, signer.signs if signer else None)
@@ -171,8 +178,8 @@ def run(settings: Params, build: Path, verdicts: Path, lock: Path, out: Path) ->
     public = settings.signing.public_key
     signer = Signer(*signing.load(public)) if public else None
     with artifact.writing(out, stage="release", parents={"verdicts": verdicts}, params=settings) as temporary:
-        for key, variant in shipped.items():
-            bundle(key, variant, judged[key], build, temporary / key, signer)
+        for key in shipped:
+            bundle(key, settings, judged[key], build, temporary / key, signer)
     refused = missing(settings.variants, judged)
     if refused:
         raise ReleaseRefused(
@@ -188,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser,
         argv,
         lambda arguments: run(
-            params.load(Params, {"signing": "signing", "variants": "variants"}, arguments.params),
+            params.load(Params, {name: name for name in Params.model_fields}, arguments.params),
             arguments.build,
             arguments.verdicts,
             arguments.lock,

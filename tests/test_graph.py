@@ -21,6 +21,7 @@ DYNAMIC = {
         for part in ("intermediates", "runtime")
     ],
     "prepare": ["stages/data/{data}.py"],
+    "release": [f"stages/targets/{target}/runtime.py" for target in ("coreml_metal", "onnx_cpu", "tflite_nnapi")],
 }
 
 

@@ -12,6 +12,7 @@ from stages import release
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.lineage import lock
+from tests.bundling import toy
 
 VARIANT = {
     "compression": "none",
@@ -22,7 +23,7 @@ VARIANT = {
 }
 
 
-TASK = {"name": "classify", "max_length": 4, "sequence_lengths": [4]}
+TASK = {"name": "classify", "max_length": toy.LENGTH, "sequence_lengths": [toy.LENGTH]}
 # What the bundle's BOM reads of the chain.
 PARAMS = {
     "data": {"data": {"kind": "clinc150", "licence": "CC-BY-3.0"}, "task": TASK},
@@ -48,30 +49,34 @@ def entry(verdict, *reasons):
     }
 
 
+def write_artifact(root, key, seed):
+    with artifact.writing(root / "artifact" / key, stage="test", parents={}) as temporary:
+        (temporary / "model.onnx").write_bytes(toy.model(seed))
+        (temporary / "signature.json").write_bytes(toy.signature())
+
+
 @pytest.fixture
 def build(tmp_path):
     """A build with one compression and three variants `a`, `b`, `c`."""
     root = tmp_path / "build"
-    probe = {"input_ids": np.ones((2, 4), np.int32), "attention_mask": np.ones((2, 4), np.int32)}
     for place in ("converted/none-onnx-cpu", "teacher", "student", "data", "compressed/none", "reference/none"):
         with artifact.writing(root / place, stage="test", parents={}) as temporary:
             if place == "data":
-                artifact.write_json(temporary / "labels.json", ["yes", "no"])
+                artifact.write_json(temporary / "labels.json", list(toy.LABELS))
                 artifact.write_json(temporary / "summary.json", {"counts": dict.fromkeys(SPLITS, 2)})
                 for split in SPLITS:
                     (temporary / f"{split}.jsonl").write_text(f"{split}\n")
             if place in ("compressed/none", "student", "teacher"):
-                (temporary / "tokenizer.json").write_text("{}")
+                for name, content in toy.checkpoint().items():
+                    (temporary / name).write_bytes(content)
                 (temporary / "model.safetensors").write_text("weights")
-                artifact.write_json(temporary / "config.json", {"architectures": ["BertForSequenceClassification"]})
                 artifact.write_json(temporary / "evaluation.json", SCORES)
             if place == "reference/none":
-                artifact.write_arrays(temporary / "probe.npz", probe | {"logits": np.ones((2, 2), np.float32)})
+                artifact.write_arrays(temporary / "probe.npz", toy.probe())
         recorded = artifact.manifest(root / place)
         artifact.write_json(root / place / artifact.MANIFEST, recorded | {"params": PARAMS.get(place, {})})
-    for key in "abc":
-        with artifact.writing(root / "artifact" / key, stage="test", parents={}) as temporary:
-            (temporary / "model.onnx").write_text(f"model {key}")
+    for seed, key in enumerate("abc"):
+        write_artifact(root, key, seed)
         parents = {"artifact": root / "artifact" / key}
         with artifact.writing(root / "parity" / key, stage="test", parents=parents) as temporary:
             outputs = {"probe": np.zeros((2, 2), np.float32), "test": np.eye(2, dtype=np.float32)}
@@ -91,7 +96,8 @@ def write_lock(build):
 def release_with(build, verdicts, **changes):
     variants = {key: VARIANT | changes.get(key, {}) for key in verdicts}
     artifact.write_json(build / "verdicts.json", {"variants": verdicts})
-    settings = params.parse(release.Params, {"variants": variants, "signing": {"public_key": None}}, "")
+    chosen = {"variants": variants, "signing": {"public_key": None}, **toy.SETTINGS}
+    settings = params.parse(release.Params, chosen, "")
     write_lock(build)
     release.run(settings, build, build / "verdicts.json", build / "dvc.lock", build / "release")
 
@@ -104,8 +110,9 @@ def test_a_passing_variant_ships_with_everything_an_app_needs(build):
     release_with(build, {"a": entry("pass")})
     bundle = build / "release" / "a"
     assert {path.name for path in bundle.iterdir()} == {
-        "SHA256SUMS", "attestation.json", "bom.cdx.json", "golden.npz", "labels.json", "lineage", "manifest.json",
-        "model.onnx", "tokenizer", "verdict.json",
+        "README.md", "SHA256SUMS", "attestation.json", "bom.cdx.json", "golden.npz", "hf", "labels.json", "labels.txt",
+        "limits.json", "lineage", "manifest.json", "model.onnx", "probe.json", "samples", "signature.json", "tokenizer",
+        "verdict.json",
     }  # fmt: skip
     assert subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=bundle).returncode == 0
     assert set(artifact.read_arrays(bundle / "golden.npz")) == {
@@ -156,20 +163,19 @@ def test_a_stale_bundle_of_a_variant_that_now_fails_is_gone(build):
 
 def test_an_artifact_altered_after_its_verdict_does_not_ship(build):
     release_with(build, {"a": entry("pass")})
-    (build / "artifact/a/model.onnx").write_text("model A")
+    (build / "artifact/a/model.onnx").write_bytes(toy.model(9))
     with pytest.raises(ArtifactError, match=r"'model\.onnx' has sha256"):
         release_with(build, {"a": entry("pass")})
-    assert (build / "release/a/model.onnx").read_text() == "model a"
+    assert (build / "release/a/model.onnx").read_bytes() == toy.model(0)
 
 
 def test_an_output_edited_together_with_its_manifest_does_not_ship(build, monkeypatch):
     release_with(build, {"a": entry("pass")})
-    with artifact.writing(build / "artifact/a", stage="test", parents={}) as temporary:
-        (temporary / "model.onnx").write_text("model A")
+    write_artifact(build, "a", 9)
     monkeypatch.setitem(globals(), "write_lock", lambda build: None)
     with pytest.raises(ArtifactError, match=r"artifact/a' has md5 \w+\.dir, '.*dvc\.lock' says \w+\.dir"):
         release_with(build, {"a": entry("pass")})
-    assert (build / "release/a/model.onnx").read_text() == "model a"
+    assert (build / "release/a/model.onnx").read_bytes() == toy.model(0)
 
 
 def test_two_releases_are_byte_identical(build):

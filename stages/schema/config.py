@@ -15,6 +15,7 @@ from stages.schema.compression import Compression
 from stages.schema.data import Data
 from stages.schema.gate import Benchmark, Gate
 from stages.schema.model import Distill, Student, Teacher
+from stages.schema.release import Release
 from stages.schema.signing import Signing
 from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, Variant
@@ -37,6 +38,7 @@ class Config(Section):
     gate: Gate
     benchmark: Benchmark
     clients: Clients
+    release: Release
     signing: Signing
     plan: dict[str, Any]
     conf_digest: Sha256

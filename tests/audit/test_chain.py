@@ -236,7 +236,7 @@ def test_an_artifact_is_made_again_byte_for_byte(workspace, monkeypatch):
     root = look(f"build/artifact/{KEY}", offline=False, again=True)
     assert wrong(root) == []
     rebuilt = links(root)[f"rebuilt artifact/{KEY}"]
-    assert rebuilt.notes == ["2 files, byte for byte the same"]
+    assert rebuilt.notes == ["3 files, byte for byte the same"]
     (workspace / "copying.py").write_text((workspace / "copying.py").read_text().replace("lowered", "LOWERED"))
     text = named(look(f"build/artifact/{KEY}", offline=False, again=True))
     assert f"build/artifact/{KEY}/model.onnx: expected" in text

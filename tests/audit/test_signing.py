@@ -14,6 +14,7 @@ from stages.core import params
 from stages.lineage import findings, signing
 from stages.lineage.errors import KeyRefused
 from stages.schema.signing import Signing
+from tests.bundling import toy
 
 STATEMENT = {"_type": "x", "subject": [{"name": "a", "digest": {"sha256": "0" * 64}}]}
 
@@ -112,9 +113,8 @@ def test_conf_that_asks_for_signatures_never_ships_without(key, monkeypatch):
     monkeypatch.delenv(signing.VARIABLE)
     with pytest.raises(KeyRefused, match="asks for signatures and TINSMITH_SIGNING_KEY names no key"):
         signing.load(key[1])
-    assert (
-        params.parse(release.Params, {"variants": {}, "signing": {"public_key": None}}, "").signing.public_key is None
-    )
+    nothing = {"variants": {}, "signing": {"public_key": None}, **toy.SETTINGS}
+    assert params.parse(release.Params, nothing, "").signing.public_key is None
 
 
 def test_a_file_that_is_no_key_is_one_line(key):

@@ -13,6 +13,7 @@ from pydantic import ConfigDict
 from stages import release
 from stages.core import artifact, attest, params
 from stages.lineage import lock
+from tests.bundling import toy
 
 KEY = "onnx-cpu-fp32"
 VARIANT = {
@@ -24,7 +25,7 @@ VARIANT = {
 }
 SPLITS = ("train", "validation", "calibration", "probe", "test")
 SCORES = {"accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "n": 2, "parameters": 9}
-TASK = {"name": "classify", "max_length": 4, "sequence_lengths": [4]}
+TASK = {"name": "classify", "max_length": toy.LENGTH, "sequence_lengths": [toy.LENGTH]}
 
 
 class Loose(params.Section):
@@ -37,8 +38,8 @@ SETTINGS = {
     "data": Loose(data={"kind": "jsonl", "licence": "CC-BY-3.0"}, task=TASK),
     "teacher": Loose(teacher={"kind": "train", "licence": "Apache-2.0"}),
 }
-# A stage that can be made again: it writes what its parent holds.
-COPY = """
+# A stage that can be made again: it writes what its parent holds, an ONNX model (6 is its field for remarks).
+COPY = f"""
 import argparse, pathlib
 from stages.core import artifact
 parser = argparse.ArgumentParser()
@@ -46,8 +47,9 @@ parser.add_argument("--role")
 parser.add_argument("--parent", type=pathlib.Path)
 parser.add_argument("--out", type=pathlib.Path)
 arguments = parser.parse_args()
-with artifact.writing(arguments.out, stage="copy", parents={arguments.role: arguments.parent}) as out:
-    (out / "model.onnx").write_bytes(next(arguments.parent.glob("model.*")).read_bytes() + b" lowered")
+with artifact.writing(arguments.out, stage="copy", parents={{arguments.role: arguments.parent}}) as out:
+    (out / "model.onnx").write_bytes(next(arguments.parent.glob("model.*")).read_bytes() + b"\x32\x07lowered")
+    (out / "signature.json").write_bytes({toy.signature()})
 """
 
 
@@ -82,13 +84,12 @@ def write_build(after=None):
     data, teacher, student = build / "data", build / "teacher", build / "student"
     compressed, reference = build / "compressed/none", build / "reference/none"
     converted, made = build / "converted/none-onnx-cpu", build / "artifact" / KEY
-    probe = {name: np.ones((2, 4), np.int32) for name in ("input_ids", "attention_mask")}
+    probe = toy.probe()
     rows = {f"{split}.jsonl": f"{split}\n".encode() for split in SPLITS}
     summary = json.dumps({"counts": dict.fromkeys(SPLITS, 2)}).encode()
     checkpoint = {
-        "config.json": b'{"architectures": ["BertForSequenceClassification"]}',
+        **toy.checkpoint(),
         "evaluation.json": json.dumps(SCORES).encode(),
-        "tokenizer.json": b"{}",
     }
     source = {"source": Path("raw.jsonl")}
     write(data, {**rows, "labels.json": b'["no", "yes"]\n', "summary.json": summary}, source)
@@ -100,9 +101,8 @@ def write_build(after=None):
         write(first, {**checkpoint, "model.safetensors": b"half"}, {"data": data, **source})
         source = {f"compressed-{after}": first}
     settings = Loose(compression={"kind": "toy", "after": after})
-    write(compressed, {**checkpoint, "model.safetensors": b"small"}, {"data": data, **source}, settings)
-    calibration = {"calibration.npz": probe, "probe.npz": {**probe, "logits": np.ones((2, 2), np.float32)}}
-    write(reference, calibration, {"compressed": compressed, "data": data})
+    write(compressed, {**checkpoint, "model.safetensors": toy.model()}, {"data": data, **source}, settings)
+    write(reference, {"calibration.npz": probe, "probe.npz": probe}, {"compressed": compressed, "data": data})
     copy(converted, "compressed", compressed)
     copy(made, "converted", converted)
     measured = {"artifact": made, "reference": reference}
@@ -132,7 +132,8 @@ def write_build(after=None):
 
 
 def ship(public):
-    settings = params.parse(release.Params, {"variants": {KEY: VARIANT}, "signing": {"public_key": public}}, "")
+    chosen = {"variants": {KEY: VARIANT}, "signing": {"public_key": public}, **toy.SETTINGS}
+    settings = params.parse(release.Params, chosen, "")
     release.run(settings, Path("build"), Path("build/verdicts.json"), Path("dvc.lock"), Path("build/release"))
 
 

@@ -1,0 +1,142 @@
+"""`README.md`: the model card, for whoever finds a bundle without the repository it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.bundling import limits
+from stages.bundling.source import Source
+from stages.core import artifact
+
+CARD = "README.md"
+INTERPRETED = "reference-interpreted"
+MEASURES = {
+    "accuracy": ("accuracy on the test split", "%", 100.0),
+    "accuracy_drop_to_teacher": ("accuracy lost to the teacher", "points", 100.0),
+    "accuracy_drop_to_reference": ("accuracy lost in conversion", "points", 100.0),
+    "top1_agreement": ("same answer as the fp32 checkpoint", "%", 100.0),
+    "latency_p50_ms": ("latency, median", "ms", 1.0),
+    "latency_p99_ms": ("latency, 99th percentile", "ms", 1.0),
+    "load_time_ms": ("load time", "ms", 1.0),
+    "peak_rss_bytes": ("peak memory", "MB", 1e-6),
+    "size_bytes": ("artifact on disk", "MB", 1e-6),
+    "parameters": ("parameters", "million", 1e-6),
+}
+"""Metric → what a reader calls it, unit, factor."""
+LOADING = {
+    "onnx": "`samples/classify_onnx.py`: ONNX Runtime with the `tokenizers` library, text in, label out.",
+    "hf": "`samples/classify.mjs` (Node) and `samples/classify.html` (browser): Transformers.js, no network. Python: "
+    '`ORTModelForSequenceClassification.from_pretrained("hf", subfolder="onnx", file_name=…)` of Optimum.',
+    "text": "ONNX Runtime with the onnxruntime-extensions library registered; feed `text`, a string [1].",
+    "litert": "`samples/classify_litert.py`: LiteRT, a signature a length; `samples/classify_litert.html`: LiteRT.js.",
+    "litert_task": "`samples/Classify.kt`: MediaPipe's TextClassifier takes the file as it is, on every platform.",
+    "coreml": "`samples/Classify.swift`: Core ML with swift-transformers' tokenizer.",
+}
+
+
+def write(
+    source: Source, verdict: Mapping[str, Any], places: Mapping[str, Path], forms: Mapping[str, Any], bundle: Path
+) -> None:
+    """Write the model card.
+
+    Args:
+        source: the variant.
+        verdict: its entry in `verdicts.json`.
+        places: role → stage output of everything behind it.
+        forms: form → `path` in the bundle.
+        bundle: directory to write into.
+    """
+    licences = {
+        role: artifact.manifest(places[role])["params"].get(role, {}).get("licence", "not stated")
+        for role in ("data", "teacher")
+    }
+    sections = (
+        _head(source, verdict),
+        _use(source),
+        _measured(verdict),
+        _limits(source, verdict),
+        _clients(source, forms),
+        [
+            "## Licences",
+            f"- data: {licences['data']}",
+            f"- teacher: {licences['teacher']}",
+            "- the tools that made it: `bom.cdx.json`",
+        ],
+    )
+    (bundle / CARD).write_text("\n\n".join("\n".join(section) for section in sections) + "\n", encoding="utf-8")
+
+
+def _head(source: Source, verdict: Mapping[str, Any]) -> list[str]:
+    made = f"{verdict['compression']} × {verdict['target']} × {verdict['precision']}"
+    runtime = verdict["runtime"] or "nothing"
+    lines = [
+        f"# {source.key}",
+        "",
+        f"A text classifier with {len(source.labels)} labels: {made}. Verdict: **{verdict['verdict']}**, executed by "
+        f"{runtime}.",
+    ]
+    if verdict["runtime"] == INTERPRETED:
+        lines.append("**Not run by Core ML**: a reference executor interpreted the program; no latency is known.")
+    if verdict["verdict"] != "pass":
+        lines.append("**Nothing proves that this artifact computes anything.**")
+    return lines + [f"- {said}" for said in (*verdict["reasons"], verdict["dominated"], *verdict["notes"]) if said]
+
+
+def _use(source: Source) -> list[str]:
+    return [
+        "## Intended use",
+        f"One short text in, one of {len(source.labels)} labels out (`labels.txt`). It answers any text with one of "
+        "them, texts that fit none included: where that matters, refuse answers below a probability that you chose on "
+        "texts of your own. Not for decisions about people.",
+    ]
+
+
+def _measured(verdict: Mapping[str, Any]) -> list[str]:
+    values, intervals = verdict["metrics"], verdict["intervals"]
+    lines = ["## Measured", "| | value | 95 % interval |", "|---|---:|---:|"]
+    for name, (said, unit, factor) in MEASURES.items():
+        if name in values:
+            ends = " to ".join(f"{factor * end:.4g}" for end in intervals.get(name, []))
+            lines.append(f"| {said} | {factor * values[name]:.4g} {unit} | {ends or '–'} |")
+    lines += ["", f"{values['n']:g} test utterances; all metrics are in `verdict.json`."] if "n" in values else []
+    if "latency_p50_ms" in values:
+        lines.append("Times and memory are those of one host, named in `verdict.json`; a phone's are others.")
+    elif verdict["timing"]:
+        lines.append(f"No latency is known: {verdict['timing']}.")
+    return lines
+
+
+def _limits(source: Source, verdict: Mapping[str, Any]) -> list[str]:
+    signature, special = source.signature, source.tokenization.special
+    padded = "not padded" if signature.dynamic else f"padded to {' or '.join(map(str, signature.sequence_lengths))}"
+    ids = ", ".join(f"{token} = {index}" for token, index in special.values())
+    lines = [
+        "## Limits",
+        f"- At most {source.max_length} tokens, {padded}. {limits.TRUNCATION}",
+        f"- {limits.TRANSFORMERS_JS}",
+        f"- Special tokens: {ids}.",
+        "- Quality is that on the test split, and says nothing of other texts or languages.",
+        "- Tokenizers that clients bring along differ on accents, control characters and special tokens spelled out: "
+        "`probe.json` has such texts with the right ids.",
+    ]
+    if len(signature.sequence_lengths) > 1 and verdict["precision"].startswith("static"):
+        lines.append(
+            "- Each signature has activation ranges of its own: a client that pads every text to the longest, as "
+            "MediaPipe does, may answer otherwise than one that takes the shortest that fits."
+        )
+    return lines
+
+
+def _clients(source: Source, forms: Mapping[str, Any]) -> list[str]:
+    lines = ["## How to load it", "| form | client | oldest seen right | how that is known |", "|---|---|---|---|"]
+    lines += list(_rows(source, forms))
+    lines += ["", *(f"- `{form['path']}`: {LOADING[name]}" for name, form in forms.items())]
+    return lines
+
+
+def _rows(source: Source, forms: Mapping[str, Any]) -> Iterator[str]:
+    for name, form in forms.items():
+        for one in limits.clients(name, source):
+            yield f"| `{form['path']}` | {one['client']} | {one['oldest_seen_right']} | {one['established']} |"

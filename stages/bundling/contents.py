@@ -1,0 +1,131 @@
+"""Put everything but the artifact and its lineage into a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.bundling import card, limits, probe, tokenization
+from stages.bundling.source import Source
+from stages.core import artifact, splits
+from stages.core.errors import ArtifactError
+from stages.schema.release import Release
+from stages.schema.variant import Precision, Variant
+from stages.targets.base import read_signature
+
+SAMPLES = Path(__file__).with_name("samples")
+SAMPLES_OF = {
+    "coreml-metal": ("Classify.swift",),
+    "onnx-cpu": ("classify_onnx.py", "classify.mjs", "classify.html"),
+    "tflite-nnapi": ("classify_litert.py", "classify_litert.html", "Classify.kt"),
+}
+NOT_ASKED = "not among release.forms"
+
+
+def add(
+    bundle: Path,
+    key: str,
+    variant: Variant,
+    precision: Precision,
+    verdict: Mapping[str, Any],
+    places: Mapping[str, Path],
+    settings: Release,
+) -> None:
+    """Write forms, limits, probe, model card and samples into a bundle that has its artifact already.
+
+    Args:
+        bundle: its directory.
+        key: the variant.
+        variant: its settings.
+        precision: those of its precision.
+        verdict: its entry in `verdicts.json`.
+        places: role → stage output of everything behind it.
+        settings: which forms, and whether the probe goes along as text.
+
+    Raises:
+        ArtifactError: a form answers otherwise than the artifact, or the checkpoint's labels are not the data's.
+        Unsupported: the clients of a form have no name for the precision.
+    """
+    source = _source(key, variant, precision, places)
+    forms, left_out = _forms(source, bundle, settings)
+    (bundle / "labels.txt").write_text(tokenization.lines(source.labels), encoding="utf-8")
+    limits.write(source, forms, left_out, bundle)
+    texts = splits.read_split(places["data"], "probe").texts if settings.golden == "text" else None
+    probe.write(source, texts, bundle)
+    card.write(source, verdict, places, forms, bundle)
+    (bundle / "samples").mkdir()
+    for name in SAMPLES_OF[variant.target]:
+        shutil.copyfile(SAMPLES / name, bundle / "samples" / name)
+
+
+def _source(key: str, variant: Variant, precision: Precision, places: Mapping[str, Path]) -> Source:
+    signature = read_signature(places["artifact"])
+    labels = artifact.read_json(places["data"] / "labels.json")
+    config = artifact.read_json(places["compressed"] / "config.json")
+    named = config.get("id2label", {})
+    if [named.get(str(index)) for index in range(len(labels))] != labels or len(named) != len(labels):
+        raise ArtifactError(
+            f"'{places['compressed']}/config.json' names other labels than '{places['data']}/labels.json'",
+            expected="the same labels in the same order",
+            next_step="run `dvc repro`",
+        )
+    return Source(
+        key=key,
+        target=variant.target,
+        precision=precision,
+        artifact=places["artifact"],
+        signature=signature,
+        labels=labels,
+        config=config,
+        tokenization=tokenization.read(places["compressed"], signature.sequence_lengths[-1]),
+        probe=artifact.read_arrays(places["reference"] / "probe.npz"),
+    )
+
+
+def _forms(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
+    """Write the forms of the variant's target.
+
+    Returns:
+        Form → where it lies and what else a client must be told; form → why it was left out.
+    """
+    match source.target:
+        case "onnx-cpu":
+            return _onnx(source, bundle, settings)
+        case "tflite-nnapi":
+            return _litert(source, bundle, settings)
+    from stages.bundling import core_ml
+
+    if "coreml" not in settings.forms:
+        return {}, {"coreml": NOT_ASKED}
+    return {"coreml": {"path": core_ml.write(source, bundle), "tokenizer": core_ml.TOKENIZER}}, {}
+
+
+def _onnx(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
+    from stages.bundling import hugging_face, text_form
+    from stages.targets.onnx_cpu.graph import MODEL
+
+    forms: dict[str, Any] = {"onnx": {"path": MODEL}}
+    left_out = {name: NOT_ASKED for name in ("hf", "text") if name not in settings.forms}
+    if "hf" in settings.forms:
+        forms["hf"] = hugging_face.write(source, bundle)
+    if "text" in settings.forms:
+        reason = source.tokenization.why_not_bert()
+        if reason:
+            left_out["text"] = reason
+        else:
+            forms["text"] = {"path": text_form.write(source, bundle)}
+    return forms, left_out
+
+
+def _litert(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
+    from stages.bundling import litert
+
+    if "litert" not in settings.forms:
+        return {}, {"litert": NOT_ASKED, "litert_task": NOT_ASKED}
+    forms = {"litert": {"path": litert.write_model(source, bundle)}}
+    reason = source.tokenization.why_not_bert()
+    if reason:
+        return forms, {"litert_task": reason}
+    return {**forms, "litert_task": {"path": litert.write_task(source, bundle)}}, {}

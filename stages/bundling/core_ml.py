@@ -1,0 +1,70 @@
+"""`coreml/`: the package with what an app reads of it in Xcode, and tokenizer files beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from stages.bundling import tokenization
+from stages.bundling.source import Source
+from stages.core import artifact
+from stages.core.errors import ArtifactError
+from stages.coreml.proto import model_file, read_model
+from stages.targets.base import INPUTS, OUTPUTS, SIGNATURE
+
+FOLDER = "coreml"
+PACKAGE = f"{FOLDER}/model.mlpackage"
+TOKENIZER = f"{FOLDER}/tokenizer"
+SOURCE_PACKAGE = "model.mlpackage"
+
+
+def write(source: Source, bundle: Path) -> str:
+    """Write the package with descriptions, and run it beside the artifact.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        ArtifactError: more than descriptions differs, or it answers otherwise than the artifact.
+    """
+    (bundle / FOLDER).mkdir()
+    shutil.copytree(source.artifact / SOURCE_PACKAGE, bundle / PACKAGE)
+    shutil.copyfile(source.artifact / SIGNATURE, bundle / FOLDER / SIGNATURE)
+    path = model_file(bundle / PACKAGE)
+    model = read_model(path)
+    _describe(model.description, source)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    _check(source, bundle / PACKAGE)
+    (bundle / TOKENIZER).mkdir()
+    tokenization.write(source.tokenization, bundle / TOKENIZER)
+    artifact.write_json(bundle / TOKENIZER / "config.json", source.config)
+    return PACKAGE
+
+
+def _describe(description: Any, source: Source) -> None:
+    """Fill in place what `MLModel.modelDescription` shows: no name, shape or type changes."""
+    lengths = " or ".join(map(str, source.signature.sequence_lengths))
+    said = (
+        f"Token ids, padded on the right with {source.signature.pad_token_id} to {lengths}.",
+        "1 on tokens, 0 on padding.",
+        "One per label, in the order of the labels; softmax makes probabilities of them.",
+    )
+    sentences = dict(zip((*INPUTS, *OUTPUTS), said, strict=True))
+    for item in (*description.input, *description.output):
+        item.shortDescription = sentences[item.name]
+    metadata = description.metadata
+    metadata.shortDescription = f"{source.key}: text classification, {len(source.labels)} labels"
+    metadata.userDefined["labels"] = json.dumps(source.labels, ensure_ascii=False)
+    metadata.userDefined["max_length"] = str(source.max_length)
+
+
+def _check(source: Source, package: Path) -> None:
+    ours = read_model(model_file(source.artifact / SOURCE_PACKAGE))
+    theirs = read_model(model_file(package))
+    for model in (ours, theirs):
+        model.ClearField("description")
+    if ours.SerializeToString(deterministic=True) != theirs.SerializeToString(deterministic=True):
+        raise ArtifactError(f"'{PACKAGE}' of variant '{source.key}' is another program", expected="the artifact's own")
+    source.check_directory(PACKAGE, package.parent)

@@ -1,0 +1,100 @@
+"""`limits.json`: what an input may be, and which clients were seen to answer rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from stages.bundling.source import Source
+from stages.core import artifact
+from stages.schema.variant import Dynamic, Float, Precision, Static
+
+LIMITS = "limits.json"
+TRUNCATION = (
+    "Tokens beyond max_length are cut from the end of the text, before the special tokens are added: every input ends "
+    "in the separator."
+)
+TRANSFORMERS_JS = (
+    "Transformers.js 4.3.1 cuts after adding the special tokens: an input that was too long ends in the middle of the "
+    "text. Its answer to such texts may differ from everyone else's."
+)
+FIFTY = "50 of 50 CLINC150 utterances as in torch"
+
+Client = dict[str, str]
+
+
+def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str], bundle: Path) -> None:
+    """Write the limits.
+
+    Args:
+        source: the variant.
+        forms: form → `path` in the bundle and what else a client must be told.
+        left_out: form → why the bundle does not have it.
+        bundle: directory to write into.
+    """
+    signature = source.signature
+    described = {name: {**form, "clients": clients(name, source)} for name, form in forms.items()}
+    artifact.write_json(
+        bundle / LIMITS,
+        {
+            "forms": described,
+            "inputs": signature.inputs,
+            "labels": len(source.labels),
+            "left_out": dict(left_out),
+            "max_length": source.max_length,
+            "outputs": signature.outputs,
+            "padded": not signature.dynamic,
+            "sequence_lengths": signature.sequence_lengths,
+            "special_tokens": {
+                role: {"id": index, "token": token} for role, (token, index) in source.tokenization.special.items()
+            },
+            "truncation": {"rule": TRUNCATION, "transformers_js": TRANSFORMERS_JS},
+            "variant": source.key,
+        },
+    )
+
+
+def clients(form: str, source: Source) -> list[Client]:
+    """Return the oldest version of each client that was seen to answer rightly, and how that is known."""
+    match form:
+        case "hf":
+            return [
+                _client("Transformers.js", "4.3.1", f"{FIFTY}, in Node and in Chromium; older ones were not tried"),
+                _client("Optimum", "2.1.0", f"{FIFTY}, with transformers 4.57.6; older ones were not tried"),
+                _client("onnxruntime-web", "1.30.0", f"{FIFTY}, in Chromium; older ones were not tried"),
+            ]
+        case "text":
+            return [_client("onnxruntime-extensions", "0.15.2", f"{FIFTY}; older ones were not tried")]
+        case "litert_task":
+            return [
+                _client("MediaPipe Tasks (Python)", "1.2.2", "all 4,500 CLINC150 utterances as in torch in fp32"),
+                _client("MediaPipe Tasks (web)", "1.0.1", f"{FIFTY}, in Chromium; older ones were not tried"),
+                _client("MediaPipe Tasks (Android, iOS)", "unknown", "the same file; not run"),
+            ]
+        case "litert":
+            web = _client("LiteRT.js", "2.5.3", f"{FIFTY} at fp32 and dynamic int8; older ones were not tried")
+            return [_oldest_litert(source.precision), web]
+        case "coreml":
+            return [
+                _client("Core ML", "the package's deployment target", "not run by Core ML unless the verdict says so")
+            ]
+    return [_client("ONNX Runtime", metadata.version("onnxruntime"), "the gate's runtime; older ones were not tried")]
+
+
+def _oldest_litert(precision: Precision) -> Client:
+    match precision:
+        case Float(bits=32) | Static(weight_bits=8, activation_bits=8) | Dynamic(weight_bits=8, granularity="tensor"):
+            return _client("TensorFlow Lite", "2.14.0", "48 of 50 answers or more as in LiteRT 2.3.0; the oldest tried")
+        case Dynamic(weight_bits=8, granularity="channel"):
+            return _client(
+                "LiteRT",
+                "1.0.1",
+                "50 of 50 answers as in LiteRT 2.3.0; the first release. TensorFlow Lite 2.14.0 refuses",
+            )
+    return _client("LiteRT", metadata.version("ai-edge-litert"), "the gate's runtime; older ones were not tried")
+
+
+def _client(name: str, oldest: str, established: str) -> Client:
+    return {"client": name, "established": established, "oldest_seen_right": oldest}

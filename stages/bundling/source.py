@@ -1,0 +1,109 @@
+"""What the forms of a bundle are made from, and the comparison each must pass before it ships."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.bundling.tokenization import Tokenization
+from stages.core.errors import ArtifactError
+from stages.schema.variant import Precision
+from stages.targets import registry
+from stages.targets.base import Inputs, Runtime, Signature, utterances
+
+ROUNDING = 1e-6
+"""How far a softmax computed inside a graph may be from one computed here, in probability."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One variant, ready to be bundled.
+
+    Attributes:
+        key: the variant.
+        target: its platform.
+        precision: its settings.
+        artifact: the directory that the gate judged.
+        signature: how the artifact is called.
+        labels: names, in the order of the logits.
+        config: `config.json` of the checkpoint.
+        tokenization: its tokenizer.
+        probe: `input_ids`, `attention_mask` int32 [n, max_length] of the probe split.
+    """
+
+    key: str
+    target: str
+    precision: Precision
+    artifact: Path
+    signature: Signature
+    labels: list[str]
+    config: Mapping[str, Any]
+    tokenization: Tokenization
+    probe: Mapping[str, NDArray[np.int32]]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens an input may have."""
+        return self.signature.sequence_lengths[-1]
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The artifact, opened by its target's runtime."""
+        return self._open(self.artifact)
+
+    @cached_property
+    def logits(self) -> NDArray[np.float32]:
+        """The artifact's answers to the probe split, each utterance at its true length: fp32 [n, labels]."""
+        return np.concatenate([self.answer(inputs) for inputs in utterances(self.probe)])
+
+    def answer(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return the artifact's logits, fp32 [1, labels]."""
+        return self.runtime.run(inputs)["logits"]
+
+    def check_directory(self, form: str, directory: Path) -> None:
+        """Check a form that lies in a directory as an artifact does, with its signature."""
+        copy = self._open(directory)
+        self.check(form, lambda inputs: copy.run(inputs)["logits"])
+
+    def check(self, form: str, answer: Callable[[Inputs], NDArray[np.float32]]) -> None:
+        """Run a form beside the artifact: it must compute the same bits, since it is the same computation.
+
+        Args:
+            form: its path in the bundle, for the message.
+            answer: its logits fp32 [1, labels] of one utterance.
+
+        Raises:
+            ArtifactError: they differ.
+        """
+        found = np.concatenate([answer(inputs) for inputs in utterances(self.probe)])
+        if found.shape != self.logits.shape or not np.array_equal(found, self.logits):
+            raise differs(form, self.key, found, self.logits)
+
+    def _open(self, directory: Path) -> Runtime:
+        opened: Runtime = registry.load(self.target, "runtime").open_runtime(directory, threads=1)
+        return opened
+
+
+def differs(form: str, key: str, found: NDArray[Any], wanted: NDArray[Any]) -> ArtifactError:
+    """Make the error for a form that answers otherwise than its artifact."""
+    if found.shape != wanted.shape:
+        how = f"gives {list(found.shape)}, the artifact {list(wanted.shape)}"
+    else:
+        how = f"is up to {float(np.abs(found - wanted).max()):.3g} from the artifact on the probe split"
+    return ArtifactError(
+        f"'{form}' of variant '{key}' {how}",
+        expected="the artifact's own answers",
+        next_step="leave the form out of release.forms, and report this",
+    )
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return probabilities, float64 [n, labels]."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -1,0 +1,106 @@
+"""A checkpoint's files and its ONNX artifact, small enough to write in every test, real enough to run."""
+
+import json
+
+import numpy as np
+
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "hello",
+    "world",
+    "lamp",
+    "song",
+    "##s",
+    "wake",
+    "me",
+    "up",
+    "cafe",
+)
+LABELS = ("no", "yes")
+LENGTH = 8
+SETTINGS = {"precisions": {"fp32": {"kind": "float", "bits": 32}}, "release": {"forms": ["hf"], "golden": "ids"}}
+"""What a release of it reads of params.yaml beside variants and key."""
+
+
+def tokenizer(**normaliser):
+    """`tokenizer.json` of BERT's kind, as `tokenizers` writes it."""
+    plain = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+    special = [{"content": word, "id": index, "special": True, **plain} for index, word in enumerate(WORDS[:5])]
+    stock = {"clean_text": True, "handle_chinese_chars": True, "lowercase": True, "strip_accents": None}
+    piece = {"Sequence": {"id": "A", "type_id": 0}}
+    head, tail = ({"SpecialToken": {"id": word, "type_id": 0}} for word in ("[CLS]", "[SEP]"))
+    named = {word: {"id": word, "ids": [WORDS.index(word)], "tokens": [word]} for word in ("[CLS]", "[SEP]")}
+    frame = {"single": [head, piece, tail], "pair": [head, piece, tail], "special_tokens": named}
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    pieces = {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": special,
+        "normalizer": {"type": "BertNormalizer", **stock, **normaliser},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "TemplateProcessing", **frame},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {"type": "WordPiece", "vocab": vocabulary, **pieces},
+    }
+
+
+def tokenizer_config():
+    """`tokenizer_config.json` as transformers 5 saves it: with a class that nobody else knows."""
+    names = {f"{role}_token": f"[{role.upper()}]" for role in ("cls", "mask", "pad", "sep", "unk")}
+    return {"backend": "tokenizers", "model_max_length": LENGTH, "tokenizer_class": "TokenizersBackend", **names}
+
+
+def checkpoint():
+    """File name → bytes of what a bundle reads of a checkpoint."""
+    config = {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": dict(enumerate(LABELS)),
+        "label2id": {label: index for index, label in enumerate(LABELS)},
+        "model_type": "bert",
+        "vocab_size": len(WORDS),
+    }
+    files = {"config.json": config, "tokenizer.json": tokenizer(), "tokenizer_config.json": tokenizer_config()}
+    return {name: json.dumps(content).encode() for name, content in files.items()}
+
+
+def signature():
+    """`signature.json` of its ONNX artifact."""
+    inputs = ["input_ids", "attention_mask"]
+    lengths = {"dynamic": True, "pad_token_id": 0, "sequence_lengths": [LENGTH]}
+    return json.dumps({"inputs": inputs, "outputs": ["logits"], **lengths}).encode()
+
+
+def model(seed=0):
+    """`model.onnx`: the sum of what each token votes for, int32 ids as our converter writes them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    votes = np.random.default_rng(seed).normal(size=(len(WORDS), len(LABELS))).astype(np.float32)
+    constants = [numpy_helper.from_array(votes, "votes"), numpy_helper.from_array(np.array([1]), "tokens")]
+    nodes = [
+        helper.make_node("Gather", ["votes", "input_ids"], ["voted"], "Gather_0"),
+        helper.make_node("Cast", ["attention_mask"], ["weight"], "Cast_1", to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["weight", "last"], ["column"], "Unsqueeze_2"),
+        helper.make_node("Mul", ["voted", "column"], ["counted"], "Mul_3"),
+        helper.make_node("ReduceSum", ["counted", "tokens"], ["logits"], "ReduceSum_4", keepdims=0),
+    ]
+    constants.append(numpy_helper.from_array(np.array([2]), "last"))
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "sequence"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])]
+    graph = helper.make_graph(nodes, "toy", inputs, outputs, constants)
+    opset = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString(deterministic=True)
+
+
+def probe():
+    """Arrays of `probe.npz`: two utterances of unlike lengths."""
+    ids = np.array([[2, 5, 6, 3, 0, 0, 0, 0], [2, 7, 9, 8, 10, 11, 12, 3]], np.int32)
+    return {"attention_mask": (ids != 0).astype(np.int32), "input_ids": ids, "logits": np.ones((2, 2), np.float32)}
