@@ -1,6 +1,6 @@
 # Every target is one line of real work. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint bench tensorflow-check sweep-ray-check clients clients-browser demo ui clean
+.PHONY: help repro test lint bench bench-peers tensorflow-check sweep-ray-check clients clients-browser demo ui clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Tiny models lose more to thread hand-over than they gain from a second core.
 export OMP_NUM_THREADS ?= 1
@@ -11,6 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 INSTALLED := .venv/installed
 TENSORFLOW := .venv-tensorflow/installed
 RAY := .venv-ray/installed
+PEERS := .venv-olive/installed .venv-optimum/installed
 NODE := .venv-clients/node/installed
 CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed $(NODE)
 
@@ -54,6 +55,12 @@ $(NODE): stages/asking/javascript/package.json stages/asking/javascript/package-
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
+# Olive and Optimum ask for different releases of transformers.
+$(PEERS): .venv-%/installed: constraints-%.txt
+	python3 -m venv --clear .venv-$*
+	.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	touch $@
+
 repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
 	@dvc repro; code=$$?; python -m stages.summary --verdicts build/verdicts.json --report build/report/index.html --code $$code; exit $$code
 
@@ -65,6 +72,9 @@ lint: $(INSTALLED)  ## ruff and mypy
 
 bench: $(INSTALLED)  ## interleaved latency of the built artifacts (`python -m benchmarks.build`: cost per stage)
 	python -m benchmarks.artifacts --build build
+
+bench-peers: $(INSTALLED) $(PEERS)  ## Olive's and Optimum's artifacts of the same checkpoints beside ours (docs/peers.md)
+	python -m benchmarks.peers --build build
 
 tensorflow-check: $(INSTALLED) $(TENSORFLOW)  ## ask TensorFlow's interpreter about every TFLite artifact, show it in the report
 	.venv-tensorflow/bin/python -m stages.second_opinion --build build --items 500

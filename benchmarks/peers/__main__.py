@@ -1,0 +1,104 @@
+"""Build with every tool, measure side by side, print and write the tables.
+
+    make bench-peers                                   about 25 minutes on two cores
+    python -m benchmarks.peers --only student --skip-build
+
+Writes `peers.json` and `peers.md` into `--work`. What the figures mean, and how far: docs/peers.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import building, cascade, checkpoints, measuring, olive, optimum, table, tinsmith
+from benchmarks.peers.building import Cost
+from benchmarks.peers.measuring import Effort
+from benchmarks.peers.recipes import Recipe, Step
+from stages.core import artifact, process
+
+
+def plan(checkpoint: Path, work: Path) -> tuple[list[Step], list[Recipe]]:
+    """Collect what all builders do with one checkpoint; ours must be composed already."""
+    plans = [
+        optimum.plan(checkpoint, work / "optimum"),
+        olive.plan(checkpoint, work / "olive"),
+        tinsmith.plan(work / "tinsmith"),
+    ]
+    return [step for one in plans for step in one.steps], [recipe for one in plans for recipe in one.recipes]
+
+
+def cheapest(recipes: list[Recipe], costs: Mapping[str, Cost]) -> dict[str, float]:
+    """CPU seconds of the cheapest way each builder has to one fp32 and one int8 artifact.
+
+    A peer's int8 may stand alone: its fp32 graph is made on the way. Ours holds the reference and both parities.
+    """
+    ours = {step for one in recipes if one.name in tinsmith.PAIR for step in one.steps}
+    found = {"tinsmith": sum(costs[step].cpu_s for step in ours)}
+    for builder in ("olive", "optimum"):
+        ways = [one for one in recipes if one.builder == builder and one.precision == "reduced"]
+        spent = [building.total(one, costs) for one in ways]
+        found[builder] = min(cost.cpu_s for cost in spent if cost.failure is None)
+    return found
+
+
+def build(name: str, real: Path, work: Path) -> None:
+    """Run every builder on one checkpoint and keep what each step cost."""
+    print(name, flush=True)
+    checkpoint, logs = work / "checkpoints" / name, work / name / "logs"
+    composed = tinsmith.compose(checkpoint, real / "clinc150", work / name / "tinsmith")
+    costs = building.build([composed], logs, essential=True)
+    steps, _ = plan(checkpoint, work / name)
+    artifact.write_json(work / name / "costs.json", building.as_json(costs | building.build(steps, logs)))
+
+
+def measure(name: str, work: Path, effort: Effort) -> dict[str, Any]:
+    """Measure what `build` built of one checkpoint."""
+    costs = building.from_json(artifact.read_json(work / name / "costs.json"))
+    _, recipes = plan(work / "checkpoints" / name, work / name)
+    reference = work / name / "tinsmith/reference/none"
+    found = measuring.measure(recipes, costs, reference, effort, trained=name in checkpoints.REAL)
+    intake = sum(costs[step].cpu_s for step in tinsmith.INTAKE)
+    return found | {"build": {"cpu_s": cheapest(recipes, costs), "intake_cpu_s": intake}}
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--real", type=Path, default=Path("../shared/real"), help="CLINC150 and its checkpoints")
+    parser.add_argument("--work", type=Path, default=Path(".bench/peers"))
+    parser.add_argument("--build", type=Path, default=Path("build"), help="a build of experiment=clinc150")
+    parser.add_argument("--only", nargs="*", choices=checkpoints.NAMES, default=list(checkpoints.NAMES))
+    parser.add_argument("--skip-build", action="store_true", help="measure what an earlier run built")
+    parser.add_argument("--core", type=int, help="pin the measurement to one core")
+    for option, value in {"repeats": 3, "rounds": 300, "utterances": 300}.items():
+        parser.add_argument(f"--{option}", type=int, default=value)
+    arguments = parser.parse_args()
+    effort = Effort(arguments.repeats, arguments.rounds, arguments.utterances)
+    if not arguments.skip_build:
+        places = ("--real", str(arguments.real), "--out", str(arguments.work / "checkpoints"))
+        step = Step(
+            "checkpoints", (sys.executable, "-m", checkpoints.__name__, *places), arguments.work / "checkpoints"
+        )
+        building.build([step], arguments.work / "logs", essential=True)
+        for name in arguments.only:
+            build(name, arguments.real, arguments.work)
+    if arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})
+    measured = {name: measure(name, arguments.work, effort) for name in arguments.only}
+    result: dict[str, Any] = {"checkpoints": measured, "host": process.host_fingerprint()}
+    if (arguments.build / "verdicts.json").is_file():
+        result["cascade"] = cascade.measure(arguments.build, effort)
+    artifact.write_json(arguments.work / "peers.json", result)
+    text = table.markdown(result)
+    (arguments.work / "peers.md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

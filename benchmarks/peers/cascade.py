@@ -1,0 +1,80 @@
+"""The headline: the fp32 teacher in eager torch against every variant of a finished build, at true lengths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import quality, timing
+from benchmarks.peers.measuring import Effort
+from benchmarks.peers.timing import Contender, Tokens
+from stages.core import artifact
+from stages.targets import registry
+from stages.targets.base import Runtime
+
+TEACHER = "teacher, eager torch fp32"
+GOALS = {"faster": 30.0, "retained": 0.995, "smaller": 30.0}
+
+
+def measure(build: Path, effort: Effort) -> list[dict[str, Any]]:
+    """Time what can be timed here beside the teacher, in one process.
+
+    Args:
+        build: of `dvc repro`, the teacher among it.
+        effort: how long.
+
+    Returns:
+        Per variant `accuracy`, `retained`, `size_bytes`, `smaller`, `verdict`; `latency_ms` and `faster`, or
+        `not_measured`; the teacher first.
+    """
+    entries = artifact.read_json(build / "verdicts.json")["variants"]
+    contenders = {TEACHER: timing.open_torch(build / "teacher")}
+    reasons = {}
+    for key, entry in entries.items():
+        module = registry.load(entry["target"], "runtime")
+        reason = module.timing_unavailable()
+        if reason is None:
+            contenders[key] = _open(module.open_runtime(build / "artifact" / key, threads=1))
+        else:
+            reasons[key] = reason
+    compression = next(entry["compression"] for entry in entries.values())
+    utterances = quality.true_lengths(artifact.read_arrays(build / "reference" / compression / "test.npz"))
+    chosen = np.random.default_rng(0).choice(len(utterances), min(effort.utterances, len(utterances)), replace=False)
+    samples = timing.interleave(contenders, [utterances[row] for row in chosen], effort.repeats)
+    accuracy = artifact.read_json(build / "teacher/evaluation.json")["accuracy"]
+    size = (build / "teacher/model.safetensors").stat().st_size
+    rows: list[dict[str, Any]] = [
+        {"accuracy": accuracy, "latency_ms": timing.describe(samples[TEACHER]), "name": TEACHER, "size_bytes": size}
+    ]
+    for key, entry in entries.items():
+        row = _row(build, key, entry, accuracy, size)
+        if key in samples:
+            latency = timing.describe(samples[key])
+            row |= {"faster": timing.compare(samples[TEACHER], samples[key]), "latency_ms": latency}
+        else:
+            row["not_measured"] = reasons[key]
+        rows.append(row)
+    return rows
+
+
+def _open(runtime: Runtime) -> Contender:
+    def feed(ids: Tokens) -> dict[str, Tokens]:
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    return Contender(feed, lambda inputs: runtime.run(inputs)["logits"])
+
+
+def _row(build: Path, key: str, entry: dict[str, Any], accuracy: float, size: int) -> dict[str, Any]:
+    own = artifact.read_json(build / "parity" / key / "metrics.json")["test"]["values"]["accuracy"]
+    size_bytes = artifact.read_json(build / "benchmark" / key / "metrics.json")["values"]["size_bytes"]
+    return {
+        "accuracy": own,
+        "name": key,
+        "retained": own / accuracy,
+        "size_bytes": size_bytes,
+        "smaller": size / size_bytes,
+        "target": entry["target"],
+        "verdict": entry["verdict"],
+    }

@@ -1,0 +1,92 @@
+"""Our own stages, one command each as in dvc.yaml, for every precision that onnx-cpu supports."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from benchmarks.peers.recipes import Plan, Recipe, Step
+from stages.core import params
+from stages.schema.variant import Float, Precision
+from stages.targets.onnx_cpu import supports
+from stages.targets.onnx_cpu.graph import MODEL
+
+TARGET = "onnx-cpu"
+MAX_LENGTH = 64
+"""Of the longest timed input; the checkpoints have as many positions."""
+PAIR = ("tinsmith fp32", "tinsmith dynamic_wi8_afp32")
+"""The rows whose joint cost is held against the peers'."""
+INTAKE = tuple(
+    f"tinsmith {one}" for one in ("prepare data", "teacher teacher", "distill student", "compress compressed/none")
+)
+"""What a checkpoint costs once, before it is converted: data, safety checks, profile."""
+
+
+def overrides(checkpoint: Path, data: Path) -> list[str]:
+    """Say in conf/'s words: this checkpoint as it is, on CLINC150, for one platform."""
+    return [
+        "data=clinc150",
+        f"data.path={data}",
+        "teacher=checkpoint",
+        f"teacher.path={checkpoint}",
+        "student=none",
+        f"task.max_length={MAX_LENGTH}",
+        f"task.sequence_lengths=[{MAX_LENGTH}]",
+        "variant=[onnx-cpu-fp32]",
+    ]
+
+
+def compose(checkpoint: Path, data: Path, work: Path) -> Step:
+    """The step that writes the parameters all others read."""
+    file = work / "params.yaml"
+    command = ("stages.compose", "--params", str(file), *overrides(checkpoint, data))
+    return Step("tinsmith compose", (sys.executable, "-m", *command), file)
+
+
+def plan(work: Path) -> Plan:
+    """List the commands for one checkpoint, from the parameters that `compose` wrote.
+
+    A row's cost is what follows `INTAKE`: the reference, the conversion, the precision and the parity checks.
+    """
+    converted = f"converted/none-{TARGET}"
+    intake = [
+        _step(work, "prepare", "data"),
+        _step(work, "teacher", "teacher", data="data"),
+        _step(work, "distill", "student", data="data", teacher="teacher"),
+        _step(work, "compress", "compressed/none", name="none", data="data", checkpoint="student"),
+    ]
+    shared = [
+        _step(work, "reference", "reference/none", data="data", checkpoint="compressed/none"),
+        _step(work, "convert", converted, target=TARGET, checkpoint="compressed/none"),
+    ]
+    steps, recipes = [*intake, *shared], []
+    for key, precision in _precisions(params.read(work / "params.yaml")).items():
+        places = {"converted": converted, "reference": "reference/none"}
+        checked = places | {"checkpoint": "compressed/none", "teacher": "teacher", "data": "data"}
+        own = [
+            _step(work, "quantize", f"artifact/{key}", target=TARGET, precision=key, **places),
+            _step(work, "parity", f"parity/{key}", target=TARGET, artifact=f"artifact/{key}", **checked),
+        ]
+        steps += own
+        needed = tuple(step.name for step in (*shared, *own))
+        model = work / "artifact" / key / MODEL
+        full = isinstance(precision, Float) and precision.bits == 32
+        recipes.append(Recipe("tinsmith", f"tinsmith {key}", "fp32" if full else "reduced", model, needed))
+    return Plan(tuple(steps), tuple(recipes))
+
+
+def _precisions(tree: dict[str, Any]) -> dict[str, Precision]:
+    adapter: TypeAdapter[Precision] = TypeAdapter(Precision)
+    found = {key: adapter.validate_python(value) for key, value in tree["precisions"].items()}
+    return {key: precision for key, precision in found.items() if supports(precision)}
+
+
+def _step(work: Path, stage: str, out: str, **options: str) -> Step:
+    """One stage; options that are no names are places in the build directory."""
+    command = [sys.executable, "-m", f"stages.{stage}", "--params", str(work / "params.yaml"), "--out", str(work / out)]
+    for option, value in options.items():
+        command += [f"--{option}", value if option in {"name", "target", "precision"} else str(work / value)]
+    return Step(f"tinsmith {stage} {out}", tuple(command), work / out)
