@@ -1,0 +1,82 @@
+"""Tokenizer files that every client reads as the build does."""
+
+import json
+
+import pytest
+
+from stages.bundling import tokenization
+from stages.bundling.edges import EDGES
+from tests.bundling import toy
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read a checkpoint whose `tokenizer.json` and `tokenizer_config.json` were changed."""
+
+    def changed(content=None, **config):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content or toy.tokenizer()))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(toy.tokenizer_config() | config))
+        return tokenization.read(tmp_path, toy.LENGTH)
+
+    return changed
+
+
+def test_the_class_that_only_transformers_5_knows_never_ships(read):
+    config = read().client_config()
+    assert config["tokenizer_class"] == "BertTokenizer"
+    assert not set(tokenization.LOADING) & set(config)
+    settings = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+    assert [config[name] for name in settings] == [True, None, True]
+    cased = read(toy.tokenizer(lowercase=False, strip_accents=False)).client_config()
+    assert [cased[name] for name in settings] == [False, False, True]
+
+
+def test_what_is_not_berts_keeps_a_class_that_clients_know_and_gets_the_generic_one_otherwise(read):
+    words = toy.tokenizer() | {"normalizer": None}
+    assert read(words).client_config()["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert read(words, tokenizer_class="AlbertTokenizer").client_config()["tokenizer_class"] == "AlbertTokenizer"
+
+
+def test_transformers_makes_the_builds_ids_of_the_files_that_ship_and_no_third_input(read, tmp_path):
+    from transformers import AutoTokenizer
+
+    ours = read()
+    (tmp_path / "shipped").mkdir()
+    tokenization.write(ours, tmp_path / "shipped")
+    (tmp_path / "shipped/config.json").write_bytes(toy.checkpoint()["config.json"])
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "shipped", local_files_only=True)
+    assert type(theirs).__name__ == "BertTokenizer"
+    for name, text in {**EDGES, "known": "Wake me up, café songs"}.items():
+        assert theirs(text, truncation=True).input_ids == ours.encode(text), name
+    assert set(theirs("hello")) == {"attention_mask", "input_ids"}
+
+
+def test_a_long_text_is_cut_before_the_last_special_token(read):
+    ids = read().encode(EDGES["more than any maximum"])
+    assert (len(ids), ids[-1]) == (toy.LENGTH, toy.WORDS.index("[SEP]"))
+
+
+def test_a_vocabulary_file_lists_tokens_by_id_and_gaps_have_none(read, tmp_path):
+    tokenization.write(read(), tmp_path)
+    assert (tmp_path / "vocab.txt").read_text().splitlines() == list(toy.WORDS)
+    gap = toy.tokenizer()
+    gap["model"]["vocab"]["cafe"] += 1
+    assert read(gap).vocabulary is None
+    assert "gaps" in read(gap).why_not_bert()
+
+
+def test_special_tokens_are_read_whether_plain_or_spelled_out(read):
+    spelled = {"content": "[CLS]", "lstrip": False, "__type": "AddedToken"}
+    assert read(cls_token=spelled).special["cls_token"] == ("[CLS]", 2)
+    assert read().special["pad_token"] == ("[PAD]", 0)
+    assert "bos_token" not in read().special
+
+
+def test_clients_with_a_bert_tokenizer_of_their_own_are_given_none_that_they_would_read_otherwise(read):
+    assert read().why_not_bert() == ""
+    assert "upper case" in read(toy.tokenizer(lowercase=False)).why_not_bert()
+    assert "not WordPiece" in read(toy.tokenizer() | {"normalizer": None}).why_not_bert()
+    marked = toy.tokenizer()
+    marked["model"]["continuing_subword_prefix"] = "@@"
+    assert "word pieces" in read(marked).why_not_bert()
+    assert read(sep_token="[MASK]").why_not_bert() == "its sep_token is not [SEP]"
