@@ -28,13 +28,19 @@ class OnnxEditor:
         self._sources: dict[str, tuple[str | None, str | None]] = {}
         for name, value in self._values.items():
             if value.dtype in INTEGERS and value.ndim >= 2:
-                scale, zero, axis = scale_and_zero(name, self._values, self._model)
+                scale, zero = scale_and_zero(name, self._values, self._model)
                 self._sources[name] = (scale, zero)
-                self._tensors.append(self._integer(name, scale, zero, axis, name in sideways))
+                self._tensors.append(self._integer(name, scale, zero, name in sideways))
         scales = {scale for scale, _ in self._sources.values()}
         for name, value in self._values.items():
             if value.dtype.kind == "f" and name not in scales:
                 self._tensors.append(Tensor(name, value, turned=name in sideways and value.ndim > 1))
+        # What is subtracted from the scores of padding: a setting of each attention, the same in all.
+        self._masks = [
+            item for node in self._model.graph.node for item in node.attribute if item.name == "mask_filter_value"
+        ]
+        if self._masks:
+            self._tensors.append(Tensor("mask_filter_value", np.array(-self._masks[0].f, np.float32)))
 
     def tensors(self) -> Iterable[Tensor]:
         """List float initialisers, integer ones with their scales."""
@@ -56,7 +62,7 @@ class OnnxEditor:
                     attribute.f = value
 
     def misplace_grid(self) -> bool:
-        """Move the zero point that the first QuantizeLinear and its DequantizeLinear share."""
+        """Move the zero point that the first QuantizeLinear and those that read it share."""
         nodes = self._model.graph.node
         first = next((node for node in nodes if node.op_type == "QuantizeLinear"), None)
         if first is None:
@@ -65,7 +71,7 @@ class OnnxEditor:
         kept, moved = first.input[2], f"{first.input[2]}_moved"
         self._values[moved] = _moved(self._values[kept])
         for node in (first, *(node for node in nodes if first.output[0] in node.input)):
-            node.input[2] = moved
+            node.input[list(node.input).index(kept)] = moved
         return True
 
     def save(self) -> None:
@@ -73,6 +79,10 @@ class OnnxEditor:
         from onnx import numpy_helper
 
         for tensor in self._tensors:
+            if tensor.name == "mask_filter_value":
+                for item in self._masks:
+                    item.f = -float(tensor.levels)
+                continue
             self._values[tensor.name] = tensor.levels
             for name, value in zip(self._sources.get(tensor.name, ()), (tensor.scale, tensor.zero), strict=False):
                 if name is not None and value is not None:
@@ -82,18 +92,14 @@ class OnnxEditor:
         graph.replace_initializers(self._model.graph, kept)
         self._path.write_bytes(self._model.SerializeToString(deterministic=True))
 
-    def _integer(self, name: str, scale: str, zero: str | None, axis: int, sideways: bool) -> Tensor:
-        levels = self._values[name]
-        shape: list[int] = [1] * levels.ndim
+    def _integer(self, name: str, scale: str, zero: str | None, sideways: bool) -> Tensor:
+        levels, point = self._values[name], None if zero is None else self._values[zero]
 
-        def shaped(source: Any) -> Any:
-            if source.size > 1 and source.ndim == 1:
-                shape[axis] = source.size
-                return source.reshape(shape).copy()
-            return source.copy() if source.ndim else source.reshape(shape).copy()
+        def spread(source: Any) -> Any:
+            return source.reshape((1,) * (levels.ndim - source.ndim) + source.shape).copy()
 
-        points = None if zero is None else shaped(self._values[zero])
-        return Tensor(name, levels, shaped(self._values[scale]), points, turned=sideways, bits=8)
+        points = None if point is None else spread(point)
+        return Tensor(name, levels, spread(self._values[scale]), points, turned=sideways, bits=8)
 
 
 def _moved(zero: Any) -> Any:

@@ -41,7 +41,7 @@ def half(source: Array) -> Array:
     return np.asarray(ulp / 2 + SMALLEST_STEP, np.float32)
 
 
-def uniform(step: Array, levels: Array, bits: int) -> Allowed:
+def uniform(step: Array, levels: Array, bits: int, reach: Callable[[Array], Array] | None = None) -> Allowed:
     """Rounded to the nearest of evenly spaced levels.
 
     Args:
@@ -51,13 +51,15 @@ def uniform(step: Array, levels: Array, bits: int) -> Allowed:
         bits: of a level. Up to 16, no step may be longer than the range of the source that it covers asks for:
             with a step of any length every weight would be near a level. An integer bias of 32 bits has the step of
             the product that it is added to.
+        reach: source → what half the levels have to cover, to be broadcast to it; its largest magnitude by default.
     """
     outermost = (levels == levels.min()) | (levels == levels.max()) if levels.size else levels.astype(bool)
     share = np.where(outermost, np.float32(1), np.float32(0.5))
     shared = tuple(axis for axis in range(levels.ndim) if step.ndim != levels.ndim or step.shape[axis] == 1)
 
     def allowed(source: Array) -> Array:
-        longest = np.abs(source).max(axis=shared, keepdims=True, initial=0) * COARSER / np.float32(2 ** (bits - 1) - 1)
+        covered = np.abs(source).max(axis=shared, keepdims=True, initial=0) if reach is None else reach(source)
+        longest = covered * COARSER / np.float32(2 ** (bits - 1) - 1)
         usual = np.abs(step) if bits > 16 else np.minimum(np.abs(step), longest)
         return np.asarray(np.maximum(usual * share + np.abs(source) * _SLACK, SMALLEST_STEP), np.float32)
 

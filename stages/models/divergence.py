@@ -140,6 +140,8 @@ class _Follower:
         self._after_constant = False
         expected, band = value.detach().numpy(), self.bands.matrix if matrix else self.bands.rest
         step, found = self._match(name, type(module), expected, band)
+        if not step.within and expected.ndim == 3 and expected.shape[1] > 1:
+            step, found = self._match_first_token(step, found, type(module), expected)
         found = self.exchanged.get(name, found if step.within else None)
         if module is not None and next(module.parameters(), None) is None:
             self._activations.add(name)
@@ -219,6 +221,18 @@ class _Follower:
         error, position, value = best
         found = self.tensors[position]
         return Step(name, found.operator, found.name, position, error, band), value
+
+    def _match_first_token(
+        self, whole: Step, found: Array | None, kind: type, expected: Array
+    ) -> tuple[Step, Array | None]:
+        """Match the first token's row alone, where that is closer: after the last attention a classifier reads no other.
+
+        The rows that the artifact does not compute are right by definition.
+        """
+        step, row = self._match(whole.module, kind, expected[:, :1], whole.band)
+        if row is None or not step.error < whole.error:
+            return whole, found
+        return step, np.concatenate([row, expected[:, 1:]], axis=1)
 
     def _blamed(self, expected: Array, kind: type) -> tuple[float, int, Array] | None:
         """Find the tensor that should have been the value: after what it is computed from, and most like it.

@@ -6,18 +6,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from stages.core import artifact
 from stages.core.errors import ConversionError
 from stages.schema.task import Task
 from stages.schema.variant import OnnxCpu
 from stages.targets.base import INPUTS, OUTPUTS, write_signature
-from stages.targets.onnx_cpu import graph
+from stages.targets.onnx_cpu import FUSED, fuse, graph
 
 EXAMPLE_SHAPE = (2, 4)
 """Batch and length of the traced example: neither may be 1, which torch.export would make a constant."""
 
 
 def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
-    """Write `model.onnx` (fp32) and `signature.json` into an existing directory.
+    """Write `model.onnx` (fp32), `signature.json` and `fused.json` into an existing directory.
 
     Inputs `input_ids` and `attention_mask` are int32 [batch, sequence], the output `logits` fp32 [batch, labels].
 
@@ -30,14 +31,20 @@ def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
     Raises:
         ConversionError: torch cannot express the checkpoint at this opset, or gave other inputs or outputs.
     """
+    import onnx_ir as ir
+
     from stages.models.checkpoint import load_config
     from stages.models.export import load_export_module
 
-    model = _export(load_export_module(checkpoint), task.max_length, target.opset)
+    config = load_config(checkpoint)
+    exported = _export(load_export_module(checkpoint), task.max_length, target.opset)
+    fused = fuse.fuse(exported, layers=config.num_hidden_layers, max_length=task.max_length)
+    model = ir.to_proto(exported)
     graph.clean(model)
     _check_signature(model, target.opset)
     graph.write(model, out / graph.MODEL)
-    pad_token_id = load_config(checkpoint).pad_token_id or 0
+    artifact.write_json(out / FUSED, fused)
+    pad_token_id = config.pad_token_id or 0
     write_signature(out, sequence_lengths=task.sequence_lengths, dynamic=True, pad_token_id=pad_token_id)
 
 
@@ -68,7 +75,7 @@ def _export(module: Any, max_length: int, opset: int) -> Any:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConversionError(f"torch.onnx.export failed at opset {opset}: {first}") from error
     assert program is not None
-    return program.model_proto
+    return program.model
 
 
 def _check_signature(model: Any, opset: int) -> None:
@@ -79,8 +86,8 @@ def _check_signature(model: Any, opset: int) -> None:
         raise ConversionError(
             f"the exported graph maps {inputs} to {outputs}", expected=f"{expected[0]} to {expected[1]}"
         )
-    found = [(item.domain, item.version) for item in model.opset_import]
-    if found != [("", opset)]:
+    found = {item.domain: item.version for item in model.opset_import}
+    if found not in ({"": opset}, {"": opset, fuse.CONTRIB: 1}):
         raise ConversionError(f"the exported graph uses opsets {found}", expected=f"opset {opset} only")
 
 

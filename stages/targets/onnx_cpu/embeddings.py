@@ -2,72 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Iterator
+from typing import Any
 
-import numpy as np
-
-from stages.targets.onnx_cpu import graph
-from stages.targets.onnx_cpu.graph import Weight
-
-LEVELS = 127
+from stages.targets.onnx_cpu import graph, integers
 
 
-def quantize_tables(model: Any, tables: Sequence[Weight], granularity: Literal["tensor", "channel"]) -> None:
-    """Quantise in place the float tables that `Gather` reads, symmetric int8.
+def quantize_tables(model: Any, tables: Collection[str], per_channel: bool) -> None:
+    """Quantise in place the float tables that `Gather` and `Slice` read, symmetric int8.
 
     Before: `Gather(table fp32, ids)`. After: `Mul(Cast(Gather(table int8, ids)), scale)`, where `scale` is one
     number per tensor, or `Gather(scales, ids)` per channel (one a row: rare tokens keep the small norms they were
-    initialised with). Two wrongs are avoided: ONNX Runtime's static quantiser puts a `DequantizeLinear` before the
-    `Gather`, which expands the whole table for every utterance; and a `DequantizeLinear` after it is moved beyond
-    the `Slice` of MobileBERT's trigrams by a `QuantizeLinear` of uint8, which cuts all negative values to zero.
+    initialised with). A `Slice`, of positions, has one scale a column instead, which needs no lookup. A
+    `DequantizeLinear` in the place of `Cast` and `Mul` is one that ONNX Runtime may move: beyond the `Slice` of
+    MobileBERT's trigrams and into a `QuantizeLinear` of uint8, which cut all negative values to zero.
 
     Args:
         model: ModelProto.
-        tables: the weights to quantise; all their consumers are `Gather`.
-        granularity: one scale per table or per row.
+        tables: initialisers; all that reads them is `Gather` or `Slice`.
+        per_channel: one scale per row or column, else per table.
     """
     from onnx import numpy_helper
 
     values = {item.name: item for item in model.graph.initializer}
-    sources = {name: table for table in tables for name in table.nodes}
-    added = []
-    for table in tables:
-        rows = numpy_helper.to_array(values.pop(table.name))
-        integers, scales = _symmetric(rows, axis=1 if granularity == "channel" else None)
-        added.append(numpy_helper.from_array(integers, f"{table.name}_quantized"))
-        added.append(numpy_helper.from_array(scales, f"{table.name}_scale"))
-    nodes = []
+    nodes: list[Any] = []
     for node in model.graph.node:
-        source = sources.get(node.name)
-        nodes.extend([node] if source is None else _expansion(node, source.name, granularity))
+        if graph.READERS.get(node.op_type, ("",))[0] != "lookup" or node.input[0] not in tables:
+            nodes.append(node)
+            continue
+        table, by_row = node.input[0], per_channel and node.op_type == "Gather"
+        nodes.extend(_expansion(node, by_row))
+        if table in values:
+            axis = (1 if by_row else 0) if per_channel else None
+            levels, scale = integers.symmetric(numpy_helper.to_array(values.pop(table)), axis)
+            for name, value in ((f"{table}_quantized", levels), (f"{table}_scale", scale)):
+                values[name] = numpy_helper.from_array(value, name)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    graph.replace_initializers(model.graph, [*values.values(), *added])
+    graph.replace_initializers(model.graph, values.values())
 
 
-def _symmetric(rows: Any, axis: int | None) -> tuple[Any, Any]:
-    largest = np.abs(rows).max(axis=axis, keepdims=axis is not None)
-    # A row of zeros has no range; any positive scale represents it exactly.
-    scale = (np.where(largest > 0, largest, 1.0) / LEVELS).astype(np.float32)
-    return np.clip(np.rint(rows / scale), -LEVELS, LEVELS).astype(np.int8), scale
-
-
-def _expansion(node: Any, table: str, granularity: str) -> list[Any]:
+def _expansion(node: Any, by_row: bool) -> Iterator[Any]:
     import onnx
     from onnx import helper
 
-    ids, output = node.input[1], node.output[0]
-    axis = {item.name: item.i for item in node.attribute}.get("axis", 0)
-    picked, scale = f"{output}_quantized", f"{table}_scale"
-    rescaled = helper.make_node("Mul", [f"{output}_cast", scale], [output], name=f"{node.name}_expand")
-    nodes = [
-        helper.make_node("Gather", [f"{table}_quantized", ids], [picked], name=node.name, axis=axis),
-        helper.make_node("Cast", [picked], [f"{output}_cast"], name=f"{node.name}_cast", to=onnx.TensorProto.FLOAT),
-    ]
-    if granularity == "channel":
-        rescaled.input[1] = f"{output}_scale"
-        nodes.append(
-            helper.make_node("Gather", [scale, ids], [f"{output}_scale"], name=f"{node.name}_scale", axis=axis)
-        )
-    return [*nodes, rescaled]
+    table, rest, output = node.input[0], node.input[1:], node.output[0]
+    settings, scale = graph.attributes(node), f"{table}_scale"
+    yield helper.make_node(node.op_type, [f"{table}_quantized", *rest], [f"{output}_quantized"], **settings)
+    yield helper.make_node("Cast", [f"{output}_quantized"], [f"{output}_cast"], to=onnx.TensorProto.FLOAT)
+    if by_row:
+        yield helper.make_node(node.op_type, [scale, *rest], [f"{output}_scale"], **settings)
+    yield helper.make_node("Mul", [f"{output}_cast", f"{output}_scale" if by_row else scale], [output])

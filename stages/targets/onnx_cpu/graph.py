@@ -11,8 +11,12 @@ from typing import Any
 from stages.core.errors import ArtifactError
 
 MODEL = "model.onnx"
-WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0}
-"""Operator type → position of the input that may be a weight."""
+KINDS = ("lookup", "product")
+READERS = {"Gather": ("lookup", 0), "Gemm": ("product", 1), "MatMul": ("product", 1), "Slice": ("lookup", 0)}
+"""Operator type → what it does with a weight, and the position of the input that may be one."""
+INTEGER_PRODUCTS = {"DynamicQuantizeMatMul": (2, 3, 4), "MatMulIntegerToFloat": (3, 5, 6)}
+"""Operators that multiply an activation by integers, at position 1, and give out floats → positions of the integers'
+scale, of their zero point, and of a bias."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +25,14 @@ class Weight:
 
     Attributes:
         name: of the initialiser.
-        op: MatMul, Gemm or Gather, of its first consumer.
-        nodes: names of the consumers at `WEIGHT_INPUT`.
-        shape: of the tensor.
-        elements: product of `shape`.
+        kind: one of `KINDS`, of its first reader.
+        uses: how many operators read it at the position of a weight.
+        elements: product of its shape.
     """
 
     name: str
-    op: str
-    nodes: tuple[str, ...]
-    shape: tuple[int, ...]
+    kind: str
+    uses: int
     elements: int
 
 
@@ -82,48 +84,53 @@ def weights(model: Any) -> list[Weight]:
 
     # A table of one column holds the scales of another table, not vectors.
     floats = {
-        item.name: item
+        item.name: item.dims[0] * item.dims[1]
         for item in model.graph.initializer
         if item.data_type == onnx.TensorProto.FLOAT and len(item.dims) == 2 and item.dims[1] > 1
     }
-    uses: dict[str, list[Any]] = {}
+    found: dict[str, list[str]] = {}
     for node in model.graph.node:
-        position = WEIGHT_INPUT.get(node.op_type)
-        if position is not None and (name := node.input[position]) in floats:
-            uses.setdefault(name, []).append(node)
-    return [
-        Weight(
-            name=name,
-            op=nodes[0].op_type,
-            nodes=tuple(node.name for node in nodes),
-            shape=(shape := tuple(floats[name].dims)),
-            elements=shape[0] * shape[1],
-        )
-        for name, nodes in uses.items()
-    ]
+        kind, position = READERS.get(node.op_type, ("", 0))
+        if kind and node.input[position] in floats:
+            found.setdefault(node.input[position], []).append(kind)
+    return [Weight(name, kinds[0], len(kinds), floats[name]) for name, kinds in found.items()]
 
 
 def integer_uses(model: Any) -> Counter[str]:
-    """Count the matrix products and lookups that work on 8-bit integer weights.
-
-    Returns:
-        `MatMul`: `MatMulInteger` nodes; `MatMul` and `Gemm`: nodes both of whose factors are dequantised integers,
-        which ONNX Runtime fuses to one integer kernel; `Gather`: lookups in an integer table.
-    """
+    """Count the matrix products and the lookups that read 8-bit integer weights, by kind."""
     import onnx
 
-    kinds = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    integers = {item.name for item in model.graph.initializer if item.data_type in kinds}
-    expanded = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    types = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    integers = {item.name for item in model.graph.initializer if item.data_type in types}
     found: Counter[str] = Counter()
     for node in model.graph.node:
-        if node.op_type == "MatMulInteger" and node.input[1] in integers:
-            found["MatMul"] += 1
-        elif node.op_type in {"MatMul", "Gemm"} and set(node.input[:2]) <= expanded:
-            found[node.op_type] += 1
-        elif node.op_type == "Gather" and node.input[0] in integers:
-            found["Gather"] += 1
+        if node.op_type in INTEGER_PRODUCTS and node.input[1] in integers:
+            found["product"] += 1
+        elif READERS.get(node.op_type, ("",))[0] == "lookup" and node.input[0] in integers:
+            found["lookup"] += 1
     return found
+
+
+def integer_operands(node: Any) -> tuple[str, str, str]:
+    """Names of the weight's scale, its zero point and the bias of an integer product, '' for those it has not."""
+    scale, zero, bias = (node.input[at] if at < len(node.input) else "" for at in INTEGER_PRODUCTS[node.op_type])
+    return scale, zero, bias
+
+
+def attributes(node: Any) -> dict[str, Any]:
+    """Settings of an operator by name."""
+    from onnx import helper, numpy_helper
+
+    found = {}
+    for item in node.attribute:
+        value = helper.get_attribute_value(item)
+        found[item.name] = numpy_helper.to_array(value).tolist() if hasattr(value, "raw_data") else value
+    return found
+
+
+def gemm_settings(node: Any) -> dict[str, Any]:
+    """Settings of a Gemm, those included that it leaves at what ONNX defines."""
+    return {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | attributes(node)
 
 
 def replace_initializers(graph: Any, kept: Iterable[Any]) -> None:

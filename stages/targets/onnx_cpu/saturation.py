@@ -47,30 +47,30 @@ def saturating_sums(path: Path, split: Mapping[str, NDArray[np.int32]]) -> tuple
     clipped = total = 0
     for values in _activations(model, list(dict.fromkeys(name for name, _ in products)), split) if products else ():
         for name, weights in products:
-            if values[name].dtype == np.uint8:
-                sums = pair_sums(values[name].reshape(-1, weights.shape[0]), weights)
+            found = dynamic_levels(values[name]) if values[name].dtype == np.float32 else values[name]
+            if found.dtype == np.uint8:
+                sums = pair_sums(found.reshape(-1, weights.shape[0]), weights)
                 clipped += int(((sums < LOW) | (sums > HIGH)).sum())
                 total += sums.size
     return clipped, total
 
 
 def _signed_products(model: Any) -> Iterator[tuple[str, NDArray[np.int8]]]:
-    """Yield the integer activations that a product multiplies by int8 weights, and those weights as [k, n]."""
-    from onnx import TensorProto, helper, numpy_helper
+    """Yield the activations, floats or integers, that a product multiplies by int8 weights, and those as [k, n]."""
+    from onnx import TensorProto, numpy_helper
 
     signed = {item.name: item for item in model.graph.initializer if item.data_type == TensorProto.INT8}
-    integer = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     for node in model.graph.node:
-        if node.op_type == "MatMulInteger":
-            activation, weight = node.input[:2]
-        elif node.op_type in {"MatMul", "Gemm"}:
-            activation, weight = (integer.get(name, "") for name in node.input[:2])
-        else:
-            continue
-        if activation and weight in signed:
-            value = numpy_helper.to_array(signed[weight])
-            options = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-            yield activation, value.T if options.get("transB") else value
+        if node.op_type in {"MatMulInteger", *graph.INTEGER_PRODUCTS} and node.input[1] in signed:
+            yield node.input[0], numpy_helper.to_array(signed[node.input[1]])
+
+
+def dynamic_levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Quantise an activation by its own range, as DynamicQuantizeLinear is defined."""
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    scale = np.float32((high - low) / 255 or 1.0)
+    zero = np.clip(np.rint(-np.float32(low) / scale), 0, 255)
+    return np.asarray(np.clip(np.rint(values / scale) + zero, 0, 255), np.uint8)
 
 
 def _activations(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.core.errors import ArtifactError
-from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, uniform
-from stages.targets.onnx_cpu import graph
+from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Rounded, Value, uniform
+from stages.targets.onnx_cpu import graph, integers
 
 
 def read(artifact: Path) -> Graph:
@@ -62,73 +63,67 @@ class _Reader:
         if name in self._arrays:
             return []
         node = self._makers[name]
-        product, lookup = self._integer_product(node), self._integer_lookup(node)
-        if product is not None:
-            return [self._makers[product.input[0]].input[0]]
+        lookup = self._integer_lookup(node)
         if lookup is not None:
-            return [lookup.input[1]]
-        if self._expands(node):
-            return [] if node.input[0] in self._arrays else [self._makers[node.input[0]].input[0]]
-        return [source for source in node.input if source]
+            return [source for source in lookup.input[1:] if source]
+        product = self._integer_product(node)
+        return [source for source in node.input if source] if product is None else [product]
 
     def _make(self, name: str) -> Value:
         if name in self._arrays:
             return Constant(name, self._arrays[name])
         node = self._makers[name]
-        product, lookup = self._integer_product(node), self._integer_lookup(node)
-        if product is not None:
-            activation = self._values[self._makers[product.input[0]].input[0]]
-            zero = self._arrays[product.input[3]] if len(product.input) > 3 else np.uint8(0)
-            scale = self._weight_scale(node)
-            return Node("MatMul", name, {"0": activation, "1": self._expanded(product.input[1], scale, zero)})
+        lookup = self._integer_lookup(node)
         if lookup is not None:
-            table = self._expanded(lookup.input[0], self._table_scale(node), np.int8(0))
-            return Node("Gather", name, {"0": table, "1": self._values[lookup.input[1]]}, _attributes(lookup))
-        if self._expands(node):
-            return self._dequantised(node)
+            levels, scale = self._arrays[lookup.input[0]], self._table_scale(node)
+            table = self._expanded(lookup.input[0], scale, uniform(scale, levels, 8))
+            rest = {str(index): self._values[source] for index, source in enumerate(lookup.input) if index}
+            return Node(lookup.op_type, name, {"0": table, **rest}, graph.attributes(lookup))
+        if self._integer_product(node) is not None:
+            return self._multiplied(node, name)
         if node.op_type == "Gemm":
             return self._product(node, name)
         inputs = {str(index): self._values[source] for index, source in enumerate(node.input) if source}
-        return Node(node.op_type, name, inputs, _attributes(node), list(node.output).index(name))
+        return Node(node.op_type, name, inputs, graph.attributes(node), list(node.output).index(name))
 
-    def _expands(self, node: Any) -> bool:
-        """Whether a DequantizeLinear gives back what a weight, or a QuantizeLinear with the same grid, holds."""
-        if node.op_type != "DequantizeLinear":
-            return False
-        if node.input[0] in self._arrays:
-            return True
-        maker = self._makers[node.input[0]]
-        return maker.op_type == "QuantizeLinear" and all(
-            np.array_equal(self._arrays[mine], self._arrays[its])
-            for mine, its in zip(node.input[1:], maker.input[1:], strict=True)
-        )
+    def _integer_product(self, node: Any) -> str | None:
+        """Return the float activation that an operator multiplies by a constant's integers, or None.
 
-    def _dequantised(self, node: Any) -> Value:
-        source, step, point = node.input[0], self._arrays[node.input[1]], self._point(node)
-        if source in self._arrays:
-            return self._expanded(source, step, point, _attributes(node).get("axis", 1))
-        value, limits = self._values[self._makers[source].input[0]], np.iinfo(point.dtype)
-        if not isinstance(value, Constant):
-            return Rounded.on_grid(value, float(step), float(point), limits.min, limits.max)
-        levels = np.clip(np.rint(value.value / step) + point.astype(np.float32), limits.min, limits.max)
-        rounded = (levels - point.astype(np.float32)) * step
-        return Constant(value.name, rounded, uniform(step, levels, 8 * point.itemsize))
+        Its integers come from the operator itself, or from a QuantizeLinear with the very grid they are read by.
+        """
+        if node.op_type not in graph.INTEGER_PRODUCTS or node.input[1] not in self._arrays:
+            return None
+        if node.op_type == "DynamicQuantizeMatMul":
+            return str(node.input[0])
+        maker = self._makers.get(node.input[0])
+        sound = maker is not None and maker.op_type == "QuantizeLinear" and list(maker.input[1:]) == node.input[2:5:2]
+        return str(maker.input[0]) if maker is not None and sound else None
 
-    def _point(self, node: Any) -> Any:
-        return self._arrays[node.input[2]] if len(node.input) > 2 else np.zeros((), np.uint8)
+    def _multiplied(self, node: Any, name: str) -> Node:
+        """The product, and the sum with a bias, that an integer operator stands for."""
+        scale, zero, bias = graph.integer_operands(node)
+        if zero:
+            raise ValueError(f"'{zero}' moves the zero of a weight")
+        activation = self._values[str(self._integer_product(node))]
+        if node.op_type == "MatMulIntegerToFloat":
+            step, point = self._arrays[node.input[2]], self._arrays[node.input[4]]
+            limits = np.iinfo(point.dtype)
+            activation = Rounded.on_grid(activation, float(step), float(point), limits.min, limits.max)
+        steps, levels = self._arrays[scale], self._arrays[node.input[1]]
+        reach = partial(integers.pair_reach, per_channel=steps.ndim > 0)
+        weight = self._expanded(node.input[1], steps, uniform(steps, levels, 8, reach))
+        inputs = {"0": activation, "1": weight}
+        if not bias:
+            return Node("MatMul", name, inputs)
+        product = Node("MatMul", f"{name} before its bias", inputs)
+        return Node("Add", name, {"0": product, "1": Constant(bias, self._arrays[bias])})
 
-    def _expanded(self, name: str, scale: Any, zero: Any, axis: int = -1) -> Constant:
-        levels = self._arrays[name]
-        if scale.ndim == 1 and scale.size > 1:
-            shape = [1] * levels.ndim
-            shape[axis] = scale.size
-            scale, zero = scale.reshape(shape), zero.reshape(shape) if zero.size > 1 else zero
-        value = (levels.astype(np.float32) - zero.astype(np.float32)) * scale
-        return Constant(name, value, uniform(scale, levels, 8 * levels.itemsize))
+    def _expanded(self, name: str, scale: Any, allowed: Allowed) -> Constant:
+        return Constant(name, self._arrays[name].astype(np.float32) * scale, allowed)
 
     def _product(self, node: Any, name: str) -> Node:
-        """Gemm as the product and the sum that it is: the dynamic quantiser splits it so."""
-        settings = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | _attributes(node)
+        """Gemm as the product and the sum that it is: integer operators are given out as these."""
+        settings = graph.gemm_settings(node)
         first, second, *third = (self._values[source] for source in node.input if source)
         if settings["transB"] and isinstance(second, Constant):
             settings["transB"], second = 0, second.transposed()
@@ -136,40 +131,11 @@ class _Reader:
             inputs = {str(index): value for index, value in enumerate((first, second, *third))}
             return Node("Gemm", name, inputs, settings)
         product = Node("MatMul", f"{name} before its bias", {"0": first, "1": second})
-        if third and not self._bias_fits(node):
-            return Node("Add", name, {"0": product, "1": third[0]}, {"bias scale": "not that of the product"})
         return Node("Add", name, {"0": product, "1": third[0]}) if third else product
 
-    def _bias_fits(self, node: Any) -> bool:
-        """Whether an integer bias has the scale of the product that it is added to, as ONNX Runtime requires."""
-        makers = [self._makers[source] for source in node.input if source in self._makers]
-        if [maker.op_type for maker in makers] != ["DequantizeLinear"] * 3:
-            return True
-        first, second, bias = (self._arrays[maker.input[1]] for maker in makers)
-        return bool(np.allclose(bias, first * second, rtol=1e-5, atol=0))
-
-    def _integer_product(self, node: Any) -> Any:
-        """Return the MatMulInteger whose result this Mul scales back, or None.
-
-        Before: `MatMul(x, weight)`. After: `MatMulInteger` of x's integers and the weight's with both zero points, its
-        result cast and multiplied by the product of exactly the two scales, x's from the same DynamicQuantizeLinear.
-        """
-        product = self._behind_cast(node, "MatMulInteger")
-        if product is None or len(product.input) != 4 or product.input[1] not in self._arrays:
-            return None
-        maker = self._makers.get(product.input[0])
-        if maker is None or maker.op_type != "DynamicQuantizeLinear":
-            return None
-        scales = self._makers.get(self._other_input(node))
-        if scales is None or scales.op_type != "Mul":
-            return None
-        expected = {maker.output[1], *(name for name in scales.input if name in self._arrays)}
-        sound = set(scales.input) == expected and len(expected) == 2
-        return product if sound and product.input[0::2] == [maker.output[0], maker.output[2]] else None
-
     def _integer_lookup(self, node: Any) -> Any:
-        """Return the Gather of integers whose result this Mul scales back, or None."""
-        lookup = self._behind_cast(node, "Gather")
+        """Return the Gather or Slice of integers whose result this Mul scales back, or None."""
+        lookup = self._behind_cast(node)
         if lookup is None or lookup.input[0] not in self._arrays:
             return None
         scale = self._other_input(node)
@@ -179,14 +145,14 @@ class _Reader:
         by_row = rows is not None and rows.op_type == "Gather" and rows.input[0] in self._arrays
         return lookup if rows is not None and by_row and rows.input[1] == lookup.input[1] else None
 
-    def _behind_cast(self, node: Any, op: str) -> Any:
+    def _behind_cast(self, node: Any) -> Any:
         if node.op_type != "Mul":
             return None
         for source in node.input:
             cast = self._makers.get(source)
             if cast is not None and cast.op_type == "Cast":
                 maker = self._makers.get(cast.input[0])
-                if maker is not None and maker.op_type == op:
+                if maker is not None and maker.op_type in {"Gather", "Slice"}:
                     return maker
         return None
 
@@ -195,21 +161,7 @@ class _Reader:
         casts = [name for name in node.input if name in self._makers and self._makers[name].op_type == "Cast"]
         return str(next(name for name in node.input if name != casts[0]))
 
-    def _weight_scale(self, node: Any) -> Any:
-        """Scales of the weight: the initialiser that is multiplied by the activation's scale."""
-        return next(self._arrays[name] for name in self._makers[self._other_input(node)].input if name in self._arrays)
-
     def _table_scale(self, node: Any) -> Any:
-        """Scale of a table: one number, or looked up row by row with the same ids."""
+        """Scale of a table: one number, one a column, or looked up row by row with the same ids."""
         scale = self._other_input(node)
         return self._arrays[scale] if scale in self._arrays else self._arrays[self._makers[scale].input[0]]
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    from onnx import helper, numpy_helper
-
-    found = {}
-    for item in node.attribute:
-        value = helper.get_attribute_value(item)
-        found[item.name] = numpy_helper.to_array(value).tolist() if hasattr(value, "raw_data") else value
-    return found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stages.core.errors import ArtifactError
 from stages.targets.onnx_cpu import graph
 
-PRODUCTS = {"MatMul", "MatMulInteger"}
+PRODUCTS = {"MatMul", *graph.INTEGER_PRODUCTS}
 INTEGERS = (np.int8, np.uint8)
 
 
@@ -53,20 +53,18 @@ def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
 
 def turned(model: Any) -> set[str]:
     """Names of initialisers that are stored as [in, out]."""
-    sources = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     found = set()
     for node in model.graph.node:
-        transposed = any(item.name == "transB" and item.i for item in node.attribute)
-        if node.op_type in PRODUCTS or (node.op_type == "Gemm" and not transposed):
-            found.add(sources.get(node.input[1], node.input[1]))
+        if node.op_type in PRODUCTS or (node.op_type == "Gemm" and not graph.gemm_settings(node)["transB"]):
+            found.add(node.input[1])
     return found
 
 
-def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, str | None, int]:
+def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, str | None]:
     """Find what expands an integer weight.
 
     Returns:
-        The initialisers of its scale and of its zero point (None where there is none), and the axis of its channels.
+        The initialisers of its scale and of its zero point (None where there is none); both broadcast to the weight.
 
     Raises:
         ArtifactError: nothing reads the weight, or nothing scales it.
@@ -74,25 +72,19 @@ def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, 
     reader = next((node for node in model.graph.node if name in node.input), None)
     if reader is None:
         raise ArtifactError(f"integer weight '{name}' is not used", next_step="run `dvc repro`")
-    expands = reader.op_type == "DequantizeLinear"
-    scale = reader.input[1] if expands else _scale_of(reader, values, model)
+    if reader.op_type in graph.INTEGER_PRODUCTS:
+        scale, zero, _ = graph.integer_operands(reader)
+    else:
+        scale, zero = _scale_of(reader, values, model), ""
     if scale not in values:
         raise ArtifactError(f"integer weight '{name}' has no scale", next_step="run `dvc repro`")
-    position = 2 if expands else 3  # of MatMulInteger; lookups are symmetric
-    zero = reader.input[position] if len(reader.input) > position else None
-    axis = next((item.i for item in reader.attribute if item.name == "axis"), 1) if expands else -1
-    return scale, zero if zero in values else None, axis
+    return scale, zero if zero in values else None
 
 
 def _dequantised(name: str, values: dict[str, Any], model: Any) -> Any:
-    scale_name, zero_name, axis = scale_and_zero(name, values, model)
-    integers, scale = values[name].astype(np.float32), values[scale_name].astype(np.float32)
-    zero = np.zeros_like(scale) if zero_name is None else values[zero_name].astype(np.float32)
-    if scale.ndim == 1 and scale.size > 1:
-        shape = [1] * integers.ndim
-        shape[axis] = scale.size
-        scale, zero = scale.reshape(shape), zero.reshape(shape) if zero.size > 1 else zero
-    return (integers - zero) * scale
+    scale, zero = scale_and_zero(name, values, model)
+    levels = values[name].astype(np.float32)
+    return (levels - (0 if zero is None else values[zero].astype(np.float32))) * values[scale].astype(np.float32)
 
 
 def _scale_of(reader: Any, values: dict[str, Any], model: Any) -> str:
@@ -105,7 +97,7 @@ def _scale_of(reader: Any, values: dict[str, Any], model: Any) -> str:
     product = uses.get(cast.output[0])
     if product is None or product.op_type != "Mul":
         return ""
-    # The weight's scale alone, multiplied by the activation's, or looked up for each row.
+    # One for all rows, or looked up for each.
     near = [source for source in product.input if source != cast.output[0]]
     far = [source for name in near if name in makers for source in makers[name].input]
     return next((name for name in (*near, *far) if name in values), "")

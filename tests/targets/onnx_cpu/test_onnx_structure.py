@@ -55,13 +55,21 @@ def _disagreeing_grid(model: Any) -> None:
 
 
 def _hidden_factor(model: Any) -> None:
-    node = next(node for node in model.graph.node if node.op_type == "DynamicQuantizeLinear")
+    node = next(node for node in model.graph.node if node.op_type == "DynamicQuantizeMatMul")
     model.graph.initializer.append(numpy_helper.from_array(np.float32(1.2), "factor"))
-    position = list(model.graph.node).index(node) + 1
-    model.graph.node.insert(position, helper.make_node("Mul", [node.output[1], "factor"], ["scaled"]))
-    for other in model.graph.node:
-        if other.op_type == "Mul" and node.output[1] in other.input and "factor" not in other.input:
-            other.input[list(other.input).index(node.output[1])] = "scaled"
+    position = list(model.graph.node).index(node)
+    model.graph.node.insert(position, helper.make_node("Mul", [node.input[0], "factor"], ["scaled"]))
+    model.graph.node[position + 1].input[0] = "scaled"
+
+
+def _unmasked_attention(model: Any) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "MultiHeadAttention")
+    node.input[4] = ""
+
+
+def _fewer_heads(model: Any) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "MultiHeadAttention")
+    next(item for item in node.attribute if item.name == "num_heads").i = 2
 
 
 def _wide_inputs(model: Any) -> None:
@@ -74,6 +82,8 @@ def _wide_inputs(model: Any) -> None:
     [
         ("static-channel", _disagreeing_grid),
         ("dynamic-channel", _hidden_factor),
+        ("dynamic-channel", _unmasked_attention),
+        ("dynamic-channel", _fewer_heads),
         ("dynamic-channel", _wide_inputs),
         ("static-channel", _wide_inputs),
     ],

@@ -74,18 +74,14 @@ def test_unsigned_weights_are_not_counted(tmp_path):
     assert counted(embedded(np.uint8), tmp_path) == (0, 0)
 
 
-def test_static_products_are_found_through_their_dequantisation(tmp_path):
+@pytest.mark.parametrize("op", ["DynamicQuantizeMatMul", "MatMulIntegerToFloat"])
+def test_products_that_give_out_floats_are_counted_alike(op, tmp_path):
     model = embedded(np.int8)
-    scale = numpy_helper.from_array(np.float32(0.1), "scale")
-    del model.graph.node[-1]
-    model.graph.node.extend(
-        [
-            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["a"]),
-            helper.make_node("DequantizeLinear", ["weight", "scale", "zero"], ["w"]),
-            helper.make_node("MatMul", ["a", "w"], ["y"]),
-        ]
-    )
-    model.graph.initializer.append(scale)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "scale"))
+    del model.graph.node[-1 if op == "MatMulIntegerToFloat" else -2 :]
+    inputs = ["x", "weight", "scale"] if op == "DynamicQuantizeMatMul" else ["q", "weight", "s", "scale", "z"]
+    model.graph.node.append(helper.make_node(op, inputs, ["y"], domain="com.microsoft"))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
     assert counted(model, tmp_path) == counted(embedded(np.int8), tmp_path)
 
