@@ -225,7 +225,7 @@ class _Follower:
     def _match_first_token(
         self, whole: Step, found: Array | None, kind: type, expected: Array
     ) -> tuple[Step, Array | None]:
-        """Match the first token's row alone, where that is closer: after the last attention a classifier reads no other.
+        """Match the first token's row alone, where that is closer: past the last attention a classifier reads no other.
 
         The rows that the artifact does not compute are right by definition.
         """
