@@ -36,7 +36,7 @@ def write(source: Source, bundle: Path) -> str:
     model = read_model(path)
     _describe(model.description, source)
     path.write_bytes(model.SerializeToString(deterministic=True))
-    _check(source, bundle / PACKAGE)
+    check(source, bundle / PACKAGE)
     (bundle / TOKENIZER).mkdir()
     tokenization.write(source.tokenization, bundle / TOKENIZER)
     artifact.write_json(bundle / TOKENIZER / "config.json", source.config)
@@ -60,7 +60,12 @@ def _describe(description: Any, source: Source) -> None:
     metadata.userDefined["max_length"] = str(source.max_length)
 
 
-def _check(source: Source, package: Path) -> None:
+def check(source: Source, package: Path) -> None:
+    """Compare a written package with the artifact's, descriptions aside, and run it beside the artifact.
+
+    Raises:
+        ArtifactError: the program differs, or it answers otherwise.
+    """
     ours = read_model(model_file(source.artifact / SOURCE_PACKAGE))
     theirs = read_model(model_file(package))
     for model in (ours, theirs):

@@ -58,7 +58,7 @@ def write_task(source: Source, bundle: Path) -> str:
         task_metadata.LABELS: lines(source.labels),
     }
     (bundle / TASK).write_bytes(task_metadata.append_files((bundle / TASK).read_bytes(), files))
-    _check_task(source, bundle)
+    check_task(source, bundle)
     return TASK
 
 
@@ -72,7 +72,12 @@ def _add_metadata(model: Any, content: bytes) -> None:
     model.metadata = [*(model.metadata or []), entry]
 
 
-def _check_task(source: Source, bundle: Path) -> None:
+def check_task(source: Source, bundle: Path) -> None:
+    """Run a written task file beside the artifact.
+
+    Raises:
+        ArtifactError: its scores are not the softmax of the artifact's logits.
+    """
     run = _open(bundle / TASK).get_signature_runner()
     for inputs in utterances(source.probe):
         # At full length, whatever the utterance's: the task file has the longest signature alone.
