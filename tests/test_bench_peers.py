@@ -180,3 +180,15 @@ def test_the_table_says_what_failed_and_what_was_not_measured():
     assert "failed: exit code 1: x / y" in lines[2]
     assert "not_measured: random weights" in lines[3]
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
+
+
+def test_the_table_profiles_both_sides_of_a_missed_comparison_alone():
+    operators = [{"operator": "Add", "count": 2, "us": 7.0, "share": 0.7}]
+    profile = {"nodes": 3, "total_us": 10.0, "operators": operators}
+    compared = [
+        {"class": "fp32", "inputs": "true", "ours": "a", "peer": "b", "met": False},
+        {"class": "fp32", "inputs": "64", "ours": "c", "peer": "b", "met": True},
+    ]
+    lines = table.profiles({"comparisons": compared, "profiles": {"a 12": profile, "b 12": profile}})
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| a, 12", "| b, 12"]
+    assert "Add (2, 70%)" in lines[2]

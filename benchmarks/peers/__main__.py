@@ -1,7 +1,8 @@
 """Build with every tool, measure side by side, print and write the tables.
 
     make bench-peers                                   about 25 minutes on two cores
-    python -m benchmarks.peers --only student --skip-build
+    python -m benchmarks.peers --only student --builders tinsmith      keep what the peers built
+    python -m benchmarks.peers --only student --builders               measure alone
 
 Writes `peers.json` and `peers.md` into `--work`. What the figures mean, and how far: docs/peers.md.
 """
@@ -11,28 +12,29 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import building, cascade, checkpoints, measuring, olive, optimum, table, tinsmith
 from benchmarks.peers.building import Cost
 from benchmarks.peers.measuring import Effort
-from benchmarks.peers.recipes import Recipe, Step
+from benchmarks.peers.recipes import Plan, Recipe, Step
 from stages.core import artifact, process
 
-
-def plan(checkpoint: Path, work: Path) -> tuple[list[Step], list[Recipe]]:
-    """Collect what all builders do with one checkpoint; ours must be composed already."""
-    plans = [
-        optimum.plan(checkpoint, work / "optimum"),
-        olive.plan(checkpoint, work / "olive"),
-        tinsmith.plan(work / "tinsmith"),
-    ]
-    return [step for one in plans for step in one.steps], [recipe for one in plans for recipe in one.recipes]
+BUILDERS = ("optimum", "olive", "tinsmith")
 
 
-def cheapest(recipes: list[Recipe], costs: Mapping[str, Cost]) -> dict[str, float]:
+def plan(checkpoint: Path, work: Path) -> dict[str, Plan]:
+    """Say what each builder does with one checkpoint; ours must be composed already."""
+    return {
+        "optimum": optimum.plan(checkpoint, work / "optimum"),
+        "olive": olive.plan(checkpoint, work / "olive"),
+        "tinsmith": tinsmith.plan(work / "tinsmith"),
+    }
+
+
+def cheapest(recipes: Sequence[Recipe], costs: Mapping[str, Cost]) -> dict[str, float]:
     """CPU seconds of the cheapest way each builder has to one fp32 and one int8 artifact.
 
     A peer's int8 may stand alone: its fp32 graph is made on the way. Ours holds the reference and both parities.
@@ -46,20 +48,24 @@ def cheapest(recipes: list[Recipe], costs: Mapping[str, Cost]) -> dict[str, floa
     return found
 
 
-def build(name: str, real: Path, work: Path) -> None:
-    """Run every builder on one checkpoint and keep what each step cost."""
+def build(name: str, real: Path, work: Path, builders: Collection[str]) -> None:
+    """Let builders loose on one checkpoint, and keep what each step cost beside what the others' cost before."""
     print(name, flush=True)
-    checkpoint, logs = work / "checkpoints" / name, work / name / "logs"
+    checkpoint, logs, kept = work / "checkpoints" / name, work / name / "logs", work / name / "costs.json"
     composed = tinsmith.compose(checkpoint, real / "clinc150", work / name / "tinsmith")
-    costs = building.build([composed], logs, essential=True)
-    steps, _ = plan(checkpoint, work / name)
-    artifact.write_json(work / name / "costs.json", building.as_json(costs | building.build(steps, logs)))
+    building.build([composed], logs, essential=True)
+    plans = plan(checkpoint, work / name)
+    costs = building.from_json(artifact.read_json(kept)) if kept.is_file() else {}
+    for builder in builders:
+        costs |= building.build(plans[builder].steps, logs)
+    artifact.write_json(kept, building.as_json(costs))
 
 
 def measure(name: str, work: Path, effort: Effort) -> dict[str, Any]:
-    """Measure what `build` built of one checkpoint."""
+    """Measure what was built of one checkpoint."""
     costs = building.from_json(artifact.read_json(work / name / "costs.json"))
-    _, recipes = plan(work / "checkpoints" / name, work / name)
+    plans = plan(work / "checkpoints" / name, work / name)
+    recipes = [recipe for one in plans.values() for recipe in one.recipes]
     reference = work / name / "tinsmith/reference/none"
     found = measuring.measure(recipes, costs, reference, effort, trained=name in checkpoints.REAL)
     intake = sum(costs[step].cpu_s for step in tinsmith.INTAKE)
@@ -73,20 +79,20 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path(".bench/peers"))
     parser.add_argument("--build", type=Path, default=Path("build"), help="a build of experiment=clinc150")
     parser.add_argument("--only", nargs="*", choices=checkpoints.NAMES, default=list(checkpoints.NAMES))
-    parser.add_argument("--skip-build", action="store_true", help="measure what an earlier run built")
+    parser.add_argument("--builders", nargs="*", choices=BUILDERS, default=list(BUILDERS), help="who builds anew")
     parser.add_argument("--core", type=int, help="pin the measurement to one core")
     for option, value in {"repeats": 3, "rounds": 300, "utterances": 300}.items():
         parser.add_argument(f"--{option}", type=int, default=value)
     arguments = parser.parse_args()
     effort = Effort(arguments.repeats, arguments.rounds, arguments.utterances)
-    if not arguments.skip_build:
+    if arguments.builders:
         places = ("--real", str(arguments.real), "--out", str(arguments.work / "checkpoints"))
         step = Step(
             "checkpoints", (sys.executable, "-m", checkpoints.__name__, *places), arguments.work / "checkpoints"
         )
         building.build([step], arguments.work / "logs", essential=True)
         for name in arguments.only:
-            build(name, arguments.real, arguments.work)
+            build(name, arguments.real, arguments.work, arguments.builders)
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
     measured = {name: measure(name, arguments.work, effort) for name in arguments.only}

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 KINDS = ("12", "true", "64")
+SIDES = ("ours", "peer")
+TOP = 8
+"""Operators of a profile that are shown; `peers.json` has all."""
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -14,7 +17,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     for name, found in result["checkpoints"].items():
         loads = ", ".join(f"{load:.1f}" for load in found["loads"])
         lines += [f"### {name}", "", f"Load average before each repeat: {loads}.", "", *rows(found["rows"]), ""]
-        lines += [*comparisons(found["comparisons"]), "", *goals(found), ""]
+        lines += [*comparisons(found["comparisons"]), "", *goals(found), "", *profiles(found), ""]
     if "cascade" in result:
         lines += ["### Cascade", "", *cascade(result["cascade"])]
     return "\n".join(lines).rstrip() + "\n"
@@ -82,6 +85,22 @@ def goals(found: Mapping[str, Any]) -> list[str]:
     each = ", ".join(f"{builder} {cpu_s:.1f}" for builder, cpu_s in costs["cpu_s"].items())
     lines.append(f"CPU seconds for fp32 and int8: {each}; our intake before that {costs['intake_cpu_s']:.1f}.")
     return lines
+
+
+def profiles(found: Mapping[str, Any]) -> list[str]:
+    """Where the time of a missed comparison goes, on both sides; true lengths are nearest to 12 tokens."""
+    missed = [one for one in found["comparisons"] if not one["met"]]
+    shown = sorted(
+        {(one[side], "12" if one["inputs"] == "true" else one["inputs"]) for one in missed for side in SIDES}
+    )
+    body = ([f"{name}, {kind}", *_operators(found["profiles"][f"{name} {kind}"])] for name, kind in shown)
+    header = ("artifact, tokens", "nodes", "µs", f"the {TOP} operators that take most (nodes, share)")
+    return _table(header, body) if shown else []
+
+
+def _operators(profile: Mapping[str, Any]) -> list[str]:
+    top = (f"{one['operator']} ({one['count']}, {one['share']:.0%})" for one in profile["operators"][:TOP])
+    return [str(profile["nodes"]), f"{profile['total_us']:.0f}", ", ".join(top)]
 
 
 def cascade(found: Iterable[Mapping[str, Any]]) -> list[str]:
