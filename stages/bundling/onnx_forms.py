@@ -1,4 +1,4 @@
-"""ONNX graphs as clients feed them: int64 ids, or text."""
+"""ONNX graphs as Hugging Face clients feed them, and how a form of a graph is compared with it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.bundling.source import Source
-from stages.bundling.tokenization import BERT_TOKENS, Tokenization, lines
+from stages.bundling.source import Answer, Source
 from stages.core.errors import ArtifactError, first_line
 from stages.targets.base import INPUTS, OUTPUTS, Inputs
 from stages.targets.onnx_cpu import graph
-
-EXTENSIONS = "ai.onnx.contrib"
-"""The domain of onnxruntime-extensions' operators."""
-TEXT, PROBABILITIES = "text", "probabilities"
-ROWS = ("row_ids", "row_mask")
-"""What the tokenizer gives, int64 [n]."""
+from stages.targets.onnx_cpu.runtime import DTYPES
 
 
 def int64_copy(artifact: Path) -> Any:
@@ -46,53 +40,7 @@ def take_int64(model: Any) -> None:
     casts = [
         helper.make_node("Cast", [old], [new], f"Cast_{old}", to=TensorProto.INT32) for old, new in renamed.items()
     ]
-    _replace_nodes(model.graph, [*casts, *model.graph.node])
-
-
-def take_text(model: Any, tokenization: Tokenization, labels: int) -> None:
-    """Put tokenizer and softmax into a graph that takes int64, in place.
-
-    Before: input_ids, attention_mask [batch, n] → logits. After: text [1] → BertTokenizer → Unsqueeze × 2 → … →
-    logits, probabilities [1, labels].
-    """
-    from onnx import TensorProto, helper
-
-    tokenizer = helper.make_node(
-        "BertTokenizer",
-        [TEXT],
-        [ROWS[0], "row_segments", ROWS[1]],
-        "BertTokenizer",
-        domain=EXTENSIONS,
-        vocab_file=lines(tokenization.vocabulary or []),
-        do_lower_case=1,
-        strip_accents=1,  # its default strips none, BERT's normaliser does where it lower-cases
-        suffix_indicator="##",
-        **BERT_TOKENS,
-        pad_token=tokenization.special["pad_token"][0],
-        truncation_strategy_name="longest_first",
-        max_length=tokenization.max_length,
-    )
-    rows = [
-        helper.make_node("Unsqueeze", [row, "first_axis"], [name], f"Unsqueeze_{name}")
-        for row, name in zip(ROWS, INPUTS, strict=True)
-    ]
-    softmax = helper.make_node("Softmax", list(OUTPUTS), [PROBABILITIES], "Softmax_probabilities", axis=-1)
-    model.graph.initializer.append(helper.make_tensor("first_axis", TensorProto.INT64, [1], [0]))
-    del model.graph.input[:]
-    model.graph.input.append(helper.make_tensor_value_info(TEXT, TensorProto.STRING, [1]))
-    model.graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [1, labels]))
-    _replace_nodes(model.graph, [tokenizer, *rows, *model.graph.node, softmax])
-    model.opset_import.append(helper.make_opsetid(EXTENSIONS, 1))
-
-
-def behind_tokenizer(model: Any) -> Any:
-    """Return what lies behind the tokenizer of a text graph: what ONNX Runtime runs without an extension library."""
-    from onnx import TensorProto, helper
-
-    rest = type(model).FromString(model.SerializeToString())
-    del rest.graph.node[0], rest.graph.input[:]
-    rest.graph.input.extend(helper.make_tensor_value_info(row, TensorProto.INT64, ["sequence"]) for row in ROWS)
-    return rest
+    replace_nodes(model.graph, [*casts, *model.graph.node])
 
 
 def check_int64(source: Source, path: Path, form: str) -> None:
@@ -105,18 +53,14 @@ def check_int64(source: Source, path: Path, form: str) -> None:
     found = {item.name: item.type for item in session.get_inputs()}
     if found != dict.fromkeys(INPUTS, "tensor(int64)"):
         raise ArtifactError(f"'{form}' takes {found}", expected=f"int64 {' and '.join(INPUTS)}")
-
-    def answer(inputs: Inputs) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(
-            list(OUTPUTS), {name: inputs[name].astype(np.int64) for name in INPUTS}
-        )[0]
-        return logits
-
-    source.check(form, answer)
+    source.check(form, lambda inputs: answer(session, inputs), artifact_answer(source))
 
 
 def open_session(content: bytes, form: str) -> Any:
-    """Open a graph with ONNX Runtime on one core.
+    """Open a graph with ONNX Runtime on one core, as it is written.
+
+    Left to rewrite it, ONNX Runtime may add in another order because another operator stands at the edge, and the last
+    bits would tell nothing of the form any more.
 
     Raises:
         ArtifactError: it does not open.
@@ -124,6 +68,7 @@ def open_session(content: bytes, form: str) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
@@ -132,7 +77,21 @@ def open_session(content: bytes, form: str) -> Any:
         raise ArtifactError(f"onnxruntime cannot open '{form}': {first_line(error)}") from error
 
 
-def _replace_nodes(chart: Any, nodes: list[Any]) -> None:
+def answer(session: Any, inputs: Inputs) -> NDArray[np.float32]:
+    """Return logits, fp32 [1, labels], from a session that takes ids of either width."""
+    feed = {item.name: inputs[item.name].astype(DTYPES[item.type]) for item in session.get_inputs()}
+    logits: NDArray[np.float32] = session.run(list(OUTPUTS), feed)[0]
+    return logits
+
+
+def artifact_answer(source: Source) -> Answer:
+    """Return what asks the artifact, opened as the forms are."""
+    session = open_session((source.artifact / graph.MODEL).read_bytes(), graph.MODEL)
+    return lambda inputs: answer(session, inputs)
+
+
+def replace_nodes(chart: Any, nodes: list[Any]) -> None:
+    """Make `nodes`, some of which it may hold already, the nodes of a graph."""
     copied = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del chart.node[:]
     chart.node.extend(copied)

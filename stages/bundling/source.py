@@ -17,6 +17,8 @@ from stages.schema.variant import Precision
 from stages.targets import registry
 from stages.targets.base import Inputs, Runtime, Signature, utterances
 
+Answer = Callable[[Inputs], NDArray[np.float32]]
+"""Logits fp32 [1, labels] of one utterance."""
 ROUNDING = 1e-6
 """How far a softmax computed inside a graph may be from one computed here, in probability."""
 
@@ -69,21 +71,22 @@ class Source:
     def check_directory(self, form: str, directory: Path) -> None:
         """Check a form that lies in a directory as an artifact does, with its signature."""
         copy = self._open(directory)
-        self.check(form, lambda inputs: copy.run(inputs)["logits"])
+        self.check(form, lambda inputs: copy.run(inputs)["logits"], self.answer)
 
-    def check(self, form: str, answer: Callable[[Inputs], NDArray[np.float32]]) -> None:
+    def check(self, form: str, answer: Answer, wanted: Answer) -> None:
         """Run a form beside the artifact: it must compute the same bits, since it is the same computation.
 
         Args:
             form: its path in the bundle, for the message.
-            answer: its logits fp32 [1, labels] of one utterance.
+            answer: its logits.
+            wanted: the artifact's.
 
         Raises:
             ArtifactError: they differ.
         """
-        found = np.concatenate([answer(inputs) for inputs in utterances(self.probe)])
-        if found.shape != self.logits.shape or not np.array_equal(found, self.logits):
-            raise differs(form, self.key, found, self.logits)
+        ours, theirs = (np.concatenate([run(row) for row in utterances(self.probe)]) for run in (wanted, answer))
+        if not np.array_equal(ours, theirs):
+            raise differs(form, self.key, theirs, ours)
 
     def _open(self, directory: Path) -> Runtime:
         opened: Runtime = registry.load(self.target, "runtime").open_runtime(directory, threads=1)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.bundling import onnx_forms
 from stages.bundling.source import ROUNDING, Source, differs, softmax
+from stages.bundling.tokenization import BERT_TOKENS, Tokenization, lines
 from stages.targets.base import INPUTS, OUTPUTS, Inputs
 from stages.targets.onnx_cpu import graph
 
 FORM = "text/model.onnx"
+EXTENSIONS = "ai.onnx.contrib"
+"""The domain of onnxruntime-extensions' operators."""
+TEXT, PROBABILITIES = "text", "probabilities"
+ROWS = ("row_ids", "row_mask")
+"""What the tokenizer gives, int64 [n]."""
 
 
 def write(source: Source, bundle: Path) -> str:
@@ -24,18 +31,64 @@ def write(source: Source, bundle: Path) -> str:
         ArtifactError: the graph answers otherwise than the artifact.
     """
     model = onnx_forms.int64_copy(source.artifact)
-    onnx_forms.take_text(model, source.tokenization, len(source.labels))
+    take_text(model, source.tokenization, len(source.labels))
     (bundle / FORM).parent.mkdir()
     graph.write(model, bundle / FORM)
-    session = onnx_forms.open_session(onnx_forms.behind_tokenizer(model).SerializeToString(), FORM)
+    session = onnx_forms.open_session(behind_tokenizer(model).SerializeToString(), FORM)
 
     def answer(inputs: Inputs) -> NDArray[np.float32]:
-        rows = dict(zip(onnx_forms.ROWS, (inputs[name][0].astype(np.int64) for name in INPUTS), strict=True))
-        logits, found = session.run([*OUTPUTS, onnx_forms.PROBABILITIES], rows)
+        rows = dict(zip(ROWS, (inputs[name][0].astype(np.int64) for name in INPUTS), strict=True))
+        logits, found = session.run([*OUTPUTS, PROBABILITIES], rows)
         wanted = softmax(logits)
         if not np.abs(found - wanted).max() <= ROUNDING:
             raise differs(FORM, source.key, found, wanted)
         return np.asarray(logits)
 
-    source.check(FORM, answer)
+    source.check(FORM, answer, onnx_forms.artifact_answer(source))
     return FORM
+
+
+def take_text(model: Any, tokenization: Tokenization, labels: int) -> None:
+    """Put tokenizer and softmax into a graph that takes int64, in place.
+
+    Before: input_ids, attention_mask [batch, n] → logits. After: text [1] → BertTokenizer → Unsqueeze × 2 → … →
+    logits, probabilities [1, labels].
+    """
+    from onnx import TensorProto, helper
+
+    tokenizer = helper.make_node(
+        "BertTokenizer",
+        [TEXT],
+        [ROWS[0], "row_segments", ROWS[1]],
+        "BertTokenizer",
+        domain=EXTENSIONS,
+        vocab_file=lines(tokenization.vocabulary or []),
+        do_lower_case=1,
+        strip_accents=1,  # its default strips none, BERT's normaliser does where it lower-cases
+        suffix_indicator="##",
+        **BERT_TOKENS,
+        pad_token=tokenization.special["pad_token"][0],
+        truncation_strategy_name="longest_first",
+        max_length=tokenization.max_length,
+    )
+    rows = [
+        helper.make_node("Unsqueeze", [row, "first_axis"], [name], f"Unsqueeze_{name}")
+        for row, name in zip(ROWS, INPUTS, strict=True)
+    ]
+    softmax = helper.make_node("Softmax", list(OUTPUTS), [PROBABILITIES], "Softmax_probabilities", axis=-1)
+    model.graph.initializer.append(helper.make_tensor("first_axis", TensorProto.INT64, [1], [0]))
+    del model.graph.input[:]
+    model.graph.input.append(helper.make_tensor_value_info(TEXT, TensorProto.STRING, [1]))
+    model.graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [1, labels]))
+    onnx_forms.replace_nodes(model.graph, [tokenizer, *rows, *model.graph.node, softmax])
+    model.opset_import.append(helper.make_opsetid(EXTENSIONS, 1))
+
+
+def behind_tokenizer(model: Any) -> Any:
+    """Return what lies behind the tokenizer of a text graph: what ONNX Runtime runs without an extension library."""
+    from onnx import TensorProto, helper
+
+    rest = type(model).FromString(model.SerializeToString())
+    del rest.graph.node[0], rest.graph.input[:]
+    rest.graph.input.extend(helper.make_tensor_value_info(row, TensorProto.INT64, ["sequence"]) for row in ROWS)
+    return rest

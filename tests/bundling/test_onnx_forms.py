@@ -74,7 +74,7 @@ def test_a_text_form_has_the_tokenizer_in_front_and_a_softmax_behind(source, tmp
     # Its default leaves accents on, where our normaliser takes them off: 16 of 22 edge texts alike, 18 with this.
     assert (settings["strip_accents"], settings["max_length"]) == (1, toy.LENGTH)
     assert [item.name for item in model.graph.output] == ["logits", "probabilities"]
-    session = onnx_forms.open_session(onnx_forms.behind_tokenizer(model).SerializeToString(), "text")
+    session = onnx_forms.open_session(text_form.behind_tokenizer(model).SerializeToString(), "text")
     ids = np.array([2, 5, 6, 3])
     logits, scores = session.run(["logits", "probabilities"], {"row_ids": ids, "row_mask": np.ones_like(ids)})
     wanted = run(source.artifact / "model.onnx", np.int32)[:1]

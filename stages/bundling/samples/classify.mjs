@@ -1,7 +1,7 @@
 // Classify text with a bundle's hf/ directory: Transformers.js in Node, no network.
 //
 //     npm install --ignore-scripts @huggingface/transformers     (the scripts would download what a CPU does not need)
-//     node samples/classify.mjs "wake me up at seven"
+//     node samples/classify.mjs "hello there"
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

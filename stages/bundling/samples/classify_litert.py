@@ -1,6 +1,6 @@
 """Classify text with a bundle's LiteRT model: ai-edge-litert, the `tokenizers` library, numpy.
 
-python samples/classify_litert.py "wake me up at seven"
+python samples/classify_litert.py "hello there"
 """
 
 import json

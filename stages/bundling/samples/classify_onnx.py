@@ -1,6 +1,6 @@
 """Classify text with a bundle's model.onnx: ONNX Runtime, the `tokenizers` library, numpy.
 
-python samples/classify_onnx.py "wake me up at seven"
+python samples/classify_onnx.py "hello there"
 """
 
 import json
