@@ -19,6 +19,7 @@ PARTS = {
     "const": {"levels": "val"},
     "constexpr_blockwise_shift_scale": {"levels": "data", "scale": "scale", "zero": "offset"},
     "constexpr_lut_to_dense": {"levels": "indices", "table": "lut"},
+    "constexpr_lut_to_sparse": {"levels": "indices_nonzero_data", "table": "lut", "mask": "indices_mask"},
 }
 """Operation → which of its values a tensor's parts are."""
 
@@ -42,12 +43,14 @@ class CoremlEditor:
         for operation in operations(self._model):
             messages = {part: self._message(operation, key) for part, key in PARTS.get(operation.type, {}).items()}
             values = {part: self._constants.read(message) for part, message in messages.items() if message is not None}
-            kind = operation.outputs[0].type.tensorType.dataType if operation.outputs else 0
+            kind = operation.outputs[-1].type.tensorType.dataType if operation.outputs else 0
             if "levels" in values and isinstance(values["levels"], np.ndarray) and from_mil(kind).kind == "float":
                 bits = from_mil(messages["levels"].type.tensorType.dataType).bits
                 tensor = Tensor(operation.outputs[0].name, np.array(values["levels"]), bits=bits)
                 for part in set(values) - {"levels"}:
                     setattr(tensor, part, np.array(values[part]))
+                if tensor.mask is not None:
+                    tensor.levels = _spread(tensor.levels, tensor.mask)
                 self._stored.append(_Stored(tensor, messages))
 
     def tensors(self) -> Iterable[Tensor]:
@@ -93,6 +96,8 @@ class CoremlEditor:
         for stored in self._stored:
             for part, message in stored.messages.items():
                 value = getattr(stored.tensor, part)
+                if part == "levels" and stored.tensor.mask is not None:
+                    value = value[stored.tensor.mask != 0]
                 if message is not None and value is not None:
                     self._write(message, value)
         (self._package / PROGRAM).write_bytes(self._model.SerializeToString(deterministic=True))
@@ -124,6 +129,13 @@ class CoremlEditor:
             tensor.bytes.values = data
         else:
             getattr(tensor, field).values[:] = value.reshape(-1).tolist()
+
+
+def _spread(kept: Array, mask: Array) -> Array:
+    """Put what a sparse tensor stores where its mask says that it stands."""
+    dense = np.zeros(mask.shape, kept.dtype)
+    dense[mask != 0] = kept
+    return dense
 
 
 def _packed(value: Array, bits: int) -> bytes:

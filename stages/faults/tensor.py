@@ -22,9 +22,10 @@ class Tensor:
     Attributes:
         name: in the file.
         levels: stored numbers: floats, integers, or indices into `table`.
-        scale: of integers, to be broadcast to `levels`.
-        zero: point of integers, to be broadcast to `levels`.
-        table: entries that indices stand for.
+        scale: of integers: on each axis of `levels` one for all, one each, or one per block.
+        zero: point of integers, likewise.
+        table: entries that indices stand for, [entries]; or a table per block, [blocks of each axis, entries, 1].
+        mask: of a sparse tensor, nonzero where it holds anything but zero.
         turned: whether a matrix is stored [in, out].
         bits: of a stored number.
     """
@@ -34,6 +35,7 @@ class Tensor:
     scale: Array | None = None
     zero: Array | None = None
     table: Array | None = None
+    mask: Array | None = None
     turned: bool = False
     bits: int = 32
 
@@ -46,13 +48,13 @@ class Tensor:
     def value(self) -> Array:
         """Decompressed, fp32, [out, in]."""
         if self.table is not None:
-            found = self.table.reshape(-1)[self.levels].astype(np.float32)
+            chosen = self.levels[..., None].astype(np.intp)
+            found = np.take_along_axis(self._entries(self.table), chosen, axis=-1)[..., 0]
         elif self.scale is not None:
-            zero = np.float32(0) if self.zero is None else self.zero.astype(np.float32)
-            found = (self.levels.astype(np.float32) - zero) * self.scale.astype(np.float32)
+            found = (self.levels.astype(np.float32) - self._spread(self.zero)) * self._spread(self.scale)
         else:
             found = self.levels.astype(np.float32)
-        found = np.asarray(found)
+        found = np.asarray(found if self.mask is None else np.where(self.mask, found, np.float32(0)))
         return found.swapaxes(-1, -2) if self.turned and found.ndim > 1 else found
 
     def store(self, value: Array, rows: Any = ...) -> None:
@@ -66,19 +68,31 @@ class Tensor:
         wanted[rows] = value
         wide = wanted.swapaxes(-1, -2) if self.turned and wanted.ndim > 1 else wanted
         if self.table is not None:
-            entries = self.table.reshape(-1).astype(np.float32)
-            self.levels[...] = np.abs(wide[..., None] - entries).argmin(axis=-1)
+            self.levels[...] = np.abs(wide[..., None] - self._entries(self.table)).argmin(axis=-1)
         elif self.scale is not None:
-            zero = np.float32(0) if self.zero is None else self.zero.astype(np.float32)
             signed = self.levels.dtype.kind == "i"
             low, high = (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1) if signed else (0, 2**self.bits - 1)
-            self.levels[...] = np.clip(np.rint(wide / self.scale.astype(np.float32)) + zero, low, high)
+            self.levels[...] = np.clip(np.rint(wide / self._spread(self.scale)) + self._spread(self.zero), low, high)
         else:
             self.levels[...] = wide
 
+    def _spread(self, values: Array | None) -> Array:
+        """Repeat what a block has in common over its elements, so that it broadcasts to `levels`."""
+        found = np.zeros((), np.float32) if values is None else values.astype(np.float32)
+        for axis, size in enumerate(found.shape[: self.levels.ndim]):
+            if size not in (1, self.levels.shape[axis]):
+                found = np.repeat(found, self.levels.shape[axis] // size, axis)
+        return found
+
+    def _entries(self, table: Array) -> Array:
+        """Return the table of each element, fp32 [*levels.shape, entries]."""
+        if table.ndim == 1:
+            return np.broadcast_to(table.astype(np.float32), (*self.levels.shape, table.size))
+        return np.broadcast_to(self._spread(table[..., 0]), (*self.levels.shape, table.shape[-2]))
+
     def exchange(self, other: Tensor) -> None:
         """Change places with a tensor of the same shape, scales and tables included."""
-        for name in ("levels", "scale", "zero", "table"):
+        for name in ("levels", "scale", "zero", "table", "mask"):
             mine, theirs = getattr(self, name), getattr(other, name)
             setattr(self, name, theirs)
             setattr(other, name, mine)

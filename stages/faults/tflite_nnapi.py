@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.faults.tensor import MISPLACED, Tensor
-from stages.targets.tflite_nnapi import flatbuffer
-from stages.targets.tflite_nnapi.structure import DTYPES, channels
+from stages.targets.tflite_nnapi import flatbuffer, storage
 
 
 class TfliteEditor:
@@ -22,19 +21,20 @@ class TfliteEditor:
         self._model = flatbuffer.read(self._path)
         self._tensors: dict[int, Tensor] = {}
         self._users: dict[int, list[Any]] = {}
+        self._blocks: dict[int, Any] = {}
+        self._types: dict[int, str] = {}
         types = flatbuffer.tensor_types()
         for graph in self._model.subgraphs:
-            for item in graph.tensors:
+            for item in storage.constants(self._model, graph):
                 data, dtype = self._model.buffers[item.buffer].data, types[item.type]
-                if data is None or len(data) == 0:
-                    continue
-                quantization = item.quantization
-                scaled = quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
-                if not scaled and dtype not in {"FLOAT16", "FLOAT32"}:
+                grid = storage.grid(self._model, graph, item)
+                if grid is None and dtype not in storage.FLOATS:
                     continue
                 self._users.setdefault(item.buffer, []).append(item)
                 if item.buffer not in self._tensors:
-                    self._tensors[item.buffer] = _tensor(item, np.asarray(data, np.uint8), DTYPES[dtype], scaled)
+                    self._types[item.buffer] = dtype
+                    self._blocks[item.buffer] = storage.block_scales(self._model, graph, item)
+                    self._tensors[item.buffer] = _tensor(item, data, dtype, grid)
 
     def tensors(self) -> Iterable[Tensor]:
         """List float and quantised buffers."""
@@ -80,7 +80,11 @@ class TfliteEditor:
     def save(self) -> None:
         """Write buffers, scales and zero points back."""
         for index, tensor in self._tensors.items():
-            self._model.buffers[index].data = np.frombuffer(np.ascontiguousarray(tensor.levels).tobytes(), np.uint8)
+            self._model.buffers[index].data = storage.pack(self._types[index], tensor.levels)
+            blocks = self._blocks[index]
+            if blocks is not None and tensor.scale is not None:
+                blocks.data = storage.pack("FLOAT16", tensor.scale.astype(np.float16))
+                continue
             for item in self._users[index]:
                 if tensor.scale is not None:
                     item.quantization.scale = tensor.scale.reshape(-1).astype(np.float32)
@@ -89,14 +93,14 @@ class TfliteEditor:
         flatbuffer.write(self._model, self._path)
 
 
-def _tensor(item: Any, data: Any, dtype: Any, scaled: bool) -> Tensor:
-    shape = () if item.shape is None else tuple(int(size) for size in item.shape)
-    levels = data.view(dtype).reshape(shape).copy() if shape else data.view(dtype).reshape(()).copy()
-    name, bits = item.name.decode(), 8 * levels.itemsize
-    if not scaled:
+def _tensor(item: Any, data: Any, dtype: str, grid: storage.Grid | None) -> Tensor:
+    shape = storage.shape_of(item)
+    name, levels, bits = item.name.decode(), storage.unpack(dtype, shape, data), storage.bits(dtype)
+    if grid is None:
         return Tensor(name, levels, bits=bits)
-    scale, zero = channels(item.quantization, shape)
-    return Tensor(name, levels, scale.copy(), zero.copy(), bits=bits)
+    # Of blocks, whose elements are an axis of their own in the grid, one scale each.
+    cut = grid.scale.shape[: len(shape)]
+    return Tensor(name, levels, grid.scale.reshape(cut).copy(), grid.zero.reshape(cut).copy(), bits=bits)
 
 
 def _is_epsilon(tensor: Tensor) -> bool:

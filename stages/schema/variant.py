@@ -48,8 +48,8 @@ class Dynamic(Section):
     """Integer weights; activations quantised at run time."""
 
     kind: Literal["dynamic"]
-    weight_bits: Literal[4, 8]
-    granularity: Literal["tensor", "channel"]
+    weight_bits: Literal[2, 4, 8]
+    granularity: Literal["tensor", "channel", "block_32"]
 
 
 class WeightOnly(Section):
@@ -71,10 +71,14 @@ class Static(Section):
 
 
 class Palettized(Section):
-    """Weights as indices into a k-means table of 2^bits values per tensor."""
+    """Weights as indices into a k-means table of 2^bits values."""
 
     kind: Literal["palettized"]
     weight_bits: Literal[2, 4, 6, 8]
+    granularity: Literal["tensor", "channels_16"]
+    """`channels_16`: a table for every 16 output channels, or the next larger number that divides them."""
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+    """Share of each weight, smallest magnitudes first, that is dropped and costs one bit of a mask instead."""
 
 
 Precision = Annotated[Float | Dynamic | WeightOnly | Static | Palettized, Field(discriminator="kind")]

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, Blob, constants, operations, read_program
 
+ONE_BIT = 9
+"""Type of a blob of single bits."""
+
 
 def zero_coreml_layer(path: Path) -> str:
     """Set the largest linear layer's weight to zero in place, at whatever precision it is stored.
 
-    Every blob of the weight is cleared: values, indices and table, scales. A table of fewer than ten values stands in
-    the program itself; the weight then becomes one constant, its first value.
+    Every blob of the weight but a mask is cleared: values, indices and table, scales. A table of fewer than ten values
+    stands in the program itself; the weight then becomes one constant, its first value.
 
     Args:
         path: a `model.mlpackage`, or the artifact directory that holds it.
@@ -31,7 +34,8 @@ def zero_coreml_layer(path: Path) -> str:
         raise ValueError(f"'{package}' has no constant linear layer")
     largest = max(weights, key=lambda constant: prod(constant.shape))
     for blob in largest.blobs:
-        overwrite(package, blob, bytes(blob.size_bytes))
+        if blob.dtype != ONE_BIT:  # a mask says how many values there are
+            overwrite(package, blob, bytes(blob.size_bytes))
     return largest.name
 
 

@@ -18,13 +18,24 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
+from stages.faults.catalogue import STORED, Subject
+from stages.faults.coreml_metal import CoremlEditor
 from stages.measure.audit import match
 from stages.measure.structure import compare
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, Palettized, Static, WeightOnly
 from stages.targets import coreml_metal
 from stages.targets.base import Signature, read_signature
-from stages.targets.coreml_metal import activations, canonical, lowering, package, quantize, runtime, toolchain
+from stages.targets.coreml_metal import (
+    activations,
+    canonical,
+    lowering,
+    package,
+    quantize,
+    runtime,
+    structure,
+    toolchain,
+)
 from stages.targets.coreml_metal.convert import check_interface, convert
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, constants
 from stages.targets.coreml_metal.structure import read
@@ -39,12 +50,17 @@ FP32, FP16 = Float(kind="float", bits=32), Float(kind="float", bits=16)
 WI8 = WeightOnly(kind="weight_only", weight_bits=8, granularity="channel")
 WI4 = WeightOnly(kind="weight_only", weight_bits=4, granularity="channel")
 WI4B32 = WeightOnly(kind="weight_only", weight_bits=4, granularity="block_32")
-PAL2, PAL4, PAL6 = (Palettized(kind="palettized", weight_bits=bits) for bits in (2, 4, 6))
+PAL2, PAL4, PAL6 = (
+    Palettized(kind="palettized", weight_bits=bits, granularity="tensor", sparsity=0) for bits in (2, 4, 6)
+)
+PAL4G16 = Palettized(kind="palettized", weight_bits=4, granularity="channels_16", sparsity=0)
+PAL4S50 = Palettized(kind="palettized", weight_bits=4, granularity="tensor", sparsity=0.5)
 STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
 PRECISIONS = {"fp32": FP32, "fp16": FP16, "wi8": WI8, "wi4b32": WI4B32, "static": STATIC}
-PRECISIONS |= {"pal2": PAL2, "pal4": PAL4, "pal6": PAL6}
+PRECISIONS |= {"pal2": PAL2, "pal4": PAL4, "pal6": PAL6, "pal4g16": PAL4G16, "pal4s50": PAL4S50}
 OPS = dict.fromkeys(("wi8", "wi4b32", "static"), "constexpr_blockwise_shift_scale")
-OPS |= dict.fromkeys(("pal2", "pal4", "pal6"), "constexpr_lut_to_dense")
+OPS |= dict.fromkeys(("pal2", "pal4", "pal6", "pal4g16"), "constexpr_lut_to_dense")
+OPS |= {"pal4s50": "constexpr_sparse_to_dense"}
 UTTERANCE = [2, 5, 6, 7, 3]
 TRUE_LENGTHS = np.array([5, 3, 8, 9, 16])[:, None]
 CALIBRATION = {
@@ -266,7 +282,7 @@ def test_compressed_weights_expand_to_the_sources(builds):
 @pytest.mark.target
 def test_palettes_are_never_scaled_per_channel():
     toolchain.load()
-    config = lowering._palette(PAL4)
+    config = lowering._palette(PAL4, 32)
     assert config.enable_per_channel_scale is False
     assert config.granularity.name == "PER_TENSOR"
 
@@ -275,9 +291,43 @@ def test_palettes_are_never_scaled_per_channel():
 def test_clusters_are_optimal():
     toolchain.load()
     weight = np.array([[0.0, 0.1, 5.0], [5.1, 9.0, 9.1]], np.float16)
-    table, indices = lowering._clusters(2)(np.concatenate([weight, weight + 20]))
+    table, indices = lowering._clusters(2, sparse=False)(np.concatenate([weight, weight + 20]))
     assert table.shape == (4,)
     assert [list(indices[:6]), list(indices[6:])] == [[0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3, 3]]
+
+
+@pytest.mark.target
+def test_zeros_of_a_sparse_weight_get_no_cluster():
+    toolchain.load()
+    table, indices = lowering._clusters(2, sparse=True)(np.array([[0, 0, 1, 2], [3, 4, 0, 0]], np.float16))
+    assert sorted(table) == [1, 2, 3, 4]
+    assert list(table[indices[2:6]]) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("channels", "size"), [(64, 16), (150, 25), (2, 2), (16, 16), (34, 17), (37, 37)])
+def test_groups_divide_the_channels(channels, size):
+    assert lowering.group_size(channels) == size
+
+
+@pytest.mark.target
+def test_every_group_of_channels_has_a_table_of_its_own(builds):
+    values = weights(builds.artifact / "pal4g16")
+    words = next(value for name, value in values.items() if "word_embeddings" in name)
+    assert words.shape == (49, 32)
+    assert len(np.unique(words)) <= 16  # 49 is divided by no number from 16 on
+    layer = next(value for name, value in values.items() if "intermediate" in name)
+    assert [len(np.unique(rows)) for rows in np.split(layer, 4)] == [16] * 4
+    assert len(np.unique(layer)) > 32
+
+
+@pytest.mark.target
+def test_half_of_a_sparse_weight_is_zero_and_the_largest_half_is_kept(builds):
+    source, values = weights(builds.converted), weights(builds.artifact / "pal4s50")
+    for name, value in values.items():
+        before = next(one for key, one in source.items() if name.startswith(key))
+        assert 0.45 < (value == 0).mean() <= 0.56, name
+        assert np.abs(before[value == 0]).max() <= np.abs(before[value != 0]).min(), name
+        assert len(np.unique(value)) <= 17, name
 
 
 @pytest.mark.target
@@ -337,6 +387,8 @@ def test_weights_at_other_bits_or_blocks_than_asked_for_are_an_error(builds, tmp
     found = {name: constants(builds.artifact / name / PACKAGE) for name in ("wi8", "pal4")}
     with pytest.raises(ConversionError, match=r"is stored in \d+ bytes; expected \d+: 4 bits"):
         quantize.check(found["wi8"], WI4, weights)
+    with pytest.raises(ConversionError, match=r"is stored in \d+ bytes; expected \d+ at 0\.5 sparse"):
+        quantize.check(found["pal4"], PAL4S50, weights)
     with pytest.raises(ConversionError, match=r"is stored in \d+ bytes; expected \d+: 6 bits"):
         quantize.check(found["pal4"], PAL6, weights)
     with pytest.raises(ConversionError, match=r"has \d+ scales; expected \d+: one per 32 values"):
@@ -410,6 +462,7 @@ def test_several_lengths_need_ios18(tmp_path):
         *((precision, True) for precision in PRECISIONS.values()),
         (Dynamic(kind="dynamic", weight_bits=8, granularity="channel"), False),
         (Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor"), False),
+        (Palettized(kind="palettized", weight_bits=4, granularity="channels_16", sparsity=0.5), False),
     ],
 )
 def test_supports_says_what_quantize_does(precision, supported, tmp_path):
@@ -442,6 +495,8 @@ def test_a_zeroed_layer_is_zero_and_nothing_else_changes(builds, name, tmp_path)
         ("static", 0.99),
         ("pal6", 0.99),
         ("pal4", 0.97),
+        ("pal4g16", 0.97),
+        ("pal4s50", 0.9),
     ],
 )
 def test_the_audit_sees_a_zeroed_layer_at_every_precision(builds, name, healthy, tmp_path):
@@ -469,6 +524,33 @@ def test_every_precision_is_its_conversion_rounded(builds, name):
     found = compare(read(builds.converted), read(builds.artifact / name))
     assert (found.differences, found.beyond) == ([], 0)
     assert len(found.weights) > 10
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("fault", ["zeroed_head", "doubled_channel", "swapped_rows", "poisoned_weight", "flipped_bit"])
+@pytest.mark.parametrize("name", ["wi4b32", "pal4g16", "pal4s50"])
+def test_a_fault_in_what_is_stored_is_beyond_rounding(builds, name, fault, tmp_path):
+    shutil.copytree(builds.artifact / name, tmp_path / name)
+    editor = CoremlEditor(tmp_path / name)
+    STORED[fault](Subject(editor, builds.tensors, mask_constant=1e4, heads=4, random=np.random.default_rng(1)))
+    editor.save()
+    found = compare(read(builds.converted), read(tmp_path / name))
+    assert found.beyond or found.differences
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_an_artifact_opened_for_damage_and_saved_is_unchanged(builds, name, tmp_path):
+    shutil.copytree(builds.artifact / name, tmp_path / name)
+    CoremlEditor(tmp_path / name).save()
+    assert tree(tmp_path / name) == tree(builds.artifact / name)
+
+
+@pytest.mark.target
+def test_a_mask_that_keeps_nothing_is_beyond_rounding(builds):
+    value = np.zeros((8, 8), np.float16)
+    bound = structure._sparse(np.zeros((8, 8), bool), value)(np.ones((8, 8), np.float32))
+    assert not bound.any()
 
 
 @pytest.mark.target
@@ -514,6 +596,8 @@ def test_elsewhere_nothing_is_timed_and_the_reason_is_core_mls_absence(tmp_path)
         ("static", 0.1),
         ("pal6", 0.2),
         ("pal4", 0.6),
+        ("pal4g16", 0.6),
+        ("pal4s50", 1.0),
     ],
 )
 def test_elsewhere_the_reference_executor_answers_and_says_so(builds, name, tolerance):

@@ -14,13 +14,15 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
+from stages.faults.catalogue import STORED, Subject
+from stages.faults.tflite_nnapi import TfliteEditor
 from stages.measure.audit import match
 from stages.measure.metrics import measure_parity
 from stages.measure.structure import compare
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, Float, Palettized, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import INPUTS
-from stages.targets.tflite_nnapi import flatbuffer, quantize, supports
+from stages.targets.tflite_nnapi import flatbuffer, quantize, sharing, storage, supports
 from stages.targets.tflite_nnapi.convert import convert
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.targets.tflite_nnapi.structure import read
@@ -34,6 +36,7 @@ TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 ONE_LENGTH = Task(name="classify", max_length=16, sequence_lengths=[16])
 TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32)
 SMALL_TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=8)
+WIDE_STATIC = Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor")
 STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
 FLOAT = Float(kind="float", bits=32)
 PRECISIONS: dict[str, tuple[Precision, TfliteNnapi]] = {
@@ -44,7 +47,15 @@ PRECISIONS: dict[str, tuple[Precision, TfliteNnapi]] = {
     "weight-only-tensor": (WeightOnly(kind="weight_only", weight_bits=8, granularity="tensor"), TARGET),
     "static": (STATIC, TARGET),
     "static-small": (STATIC, SMALL_TARGET),
+    "float16": (Float(kind="float", bits=16), TARGET),
+    "four-channel": (Dynamic(kind="dynamic", weight_bits=4, granularity="channel"), TARGET),
+    "four-block": (Dynamic(kind="dynamic", weight_bits=4, granularity="block_32"), TARGET),
+    "static-wide": (WIDE_STATIC, TARGET),
+    "static-wide-small": (WIDE_STATIC, SMALL_TARGET),
 }
+COSINES = {"static": 0.95, "static-small": 0.95, "four-channel": 0.3, "four-block": 0.3}
+"""Smallest cosine of healthy logits on a random model, 0.98 where not named: of four, some utterance always strays."""
+TWO_BITS = Dynamic(kind="dynamic", weight_bits=2, granularity="block_32")
 MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2", "LESS", "GREATER", "EQUAL"}
 
 
@@ -157,6 +168,20 @@ def test_signatures_share_one_copy_of_the_weights(checkpoints, converted):
     assert (converted["bert"] / flatbuffer.MODEL).stat().st_size < stored + 120_000
 
 
+def test_weights_that_layers_share_are_stored_once(checkpoints, converted):
+    # The converter folds a normalisation into the layers after it: of what the first layer and all others share, twice.
+    found = flatbuffer.weights(flatbuffer.read(converted["albert"] / flatbuffer.MODEL))
+    layers = [item for item in found if item.operator == "FULLY_CONNECTED"]
+    assert len(layers) == 9  # query, key, value, output, two of the feed-forward, embedding mapping, pooler, classifier
+    stored = (checkpoints["albert"] / "model.safetensors").stat().st_size
+    assert sum(item.size_bytes for item in found) < stored
+
+
+def test_what_shares_nothing_is_left_as_it_is(converted):
+    model = flatbuffer.read(converted["bert"] / flatbuffer.MODEL)
+    assert sharing.unfold(model) == 0
+
+
 def test_tensor_names_are_short_and_unique(converted):
     model = flatbuffer.read(converted["bert"] / flatbuffer.MODEL)
     names = [tensor.name.decode() for graph in model.subgraphs for tensor in graph.tensors]
@@ -223,7 +248,7 @@ def test_another_process_writes_the_same_bytes_and_quantises_without_torch(check
 def test_every_precision_agrees_with_fp32_at_every_signature(name, converted, artifacts):
     inputs = utterances(48, seed=2)
     parity, _ = measure_parity(reference=run_all(converted["bert"], inputs), outputs=run_all(artifacts[name], inputs))
-    assert parity["cosine_similarity_min"] > (0.95 if name.startswith("static") else 0.98)
+    assert parity["cosine_similarity_min"] > COSINES.get(name, 0.98)
     assert parity["non_finite_count"] == 0
     assert (parity["max_abs_error"] > 0) == (name != "float")
 
@@ -239,9 +264,18 @@ def test_every_family_survives_static_integers(family, converted, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "share"),
-    [("dynamic-tensor", 0.5), ("dynamic-channel", 0.55), ("weight-only-tensor", 0.5), ("static-small", 0.6)],
+    [
+        ("dynamic-tensor", 0.5),
+        ("dynamic-channel", 0.55),
+        ("weight-only-tensor", 0.5),
+        ("static-small", 0.6),
+        ("static-wide-small", 0.65),
+        ("float16", 0.7),
+        ("four-channel", 0.45),
+        ("four-block", 0.4),
+    ],
 )
-def test_integer_weights_shrink_the_file(name, share, artifacts):
+def test_narrow_weights_shrink_the_file(name, share, artifacts):
     sizes = {key: (artifacts[key] / flatbuffer.MODEL).stat().st_size for key in (name, "float")}
     assert sizes[name] < share * sizes["float"]
 
@@ -263,8 +297,17 @@ def test_report_says_what_was_left_in_float(converted, tmp_path):
     assert small["asked"]["activation_bits"] == 8
 
 
-@pytest.mark.parametrize("name", ["dynamic-tensor", "weight-only-channel", "static"])
-def test_a_layer_skipped_by_the_quantiser_is_an_error(name, converted, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("dynamic-tensor", "INT8"),
+        ("four-block", "INT4"),
+        ("float16", "FLOAT16"),
+        ("weight-only-channel", "INT8"),
+        ("static", "INT8"),
+    ],
+)
+def test_a_layer_skipped_by_the_quantiser_is_an_error(name, dtype, converted, tmp_path, monkeypatch):
     original = quantize._recipe
 
     def skipping(precision, target):
@@ -276,7 +319,9 @@ def test_a_layer_skipped_by_the_quantiser_is_an_error(name, converted, tmp_path,
         return manager.get_quantization_recipe()
 
     monkeypatch.setattr(quantize, "_recipe", skipping)
-    with pytest.raises(ConversionError, match="weight of FULLY_CONNECTED 'bert/pooler.* is FLOAT32.*; expected INT8"):
+    with pytest.raises(
+        ConversionError, match=f"weight of FULLY_CONNECTED 'bert/pooler.* is FLOAT32.*; expected {dtype}"
+    ):
         lowered(converted["bert"], name, tmp_path)
 
 
@@ -288,6 +333,11 @@ def test_a_layer_skipped_by_the_quantiser_is_an_error(name, converted, tmp_path,
         ("dynamic-tensor", "weight-only-tensor", "is INT8, expanded before use, on INT32 .*; expected INT8 on INT32"),
         ("static-small", "static", "EMBEDDING_LOOKUP .* is FLOAT32 on INT32 activations; expected INT8"),
         ("float", "dynamic-tensor", "is INT8 .*; expected FLOAT32"),
+        ("float", "float16", "is FLOAT16, expanded before use, .*; expected FLOAT32"),
+        ("four-channel", "dynamic-channel", "is INT8 on .*; expected INT4 on"),
+        ("four-block", "four-channel", "has no blocks; expected a scale for every 32"),
+        ("four-channel", "four-block", "has blocks of 32; expected a scale for every channel"),
+        ("static-wide", "static", "INT8 on INT8 activations; expected INT8 on INT16 activations"),
     ],
 )
 def test_another_precision_than_asked_is_an_error(asked, given, message, artifacts):
@@ -404,18 +454,64 @@ def test_an_utterance_longer_than_every_signature_is_refused(artifacts):
 @pytest.mark.parametrize(
     "precision",
     [
-        Float(kind="float", bits=16),
-        Dynamic(kind="dynamic", weight_bits=4, granularity="channel"),
+        Dynamic(kind="dynamic", weight_bits=8, granularity="block_32"),
+        WeightOnly(kind="weight_only", weight_bits=8, granularity="block_32"),
+        WeightOnly(kind="weight_only", weight_bits=4, granularity="channel"),
+        TWO_BITS,
         Static(kind="static", weight_bits=8, activation_bits=8, granularity="channel"),
-        Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor"),
-        Palettized(kind="palettized", weight_bits=4),
+        Palettized(kind="palettized", weight_bits=4, granularity="tensor", sparsity=0),
     ],
     ids=str,
 )
 def test_other_precisions_are_refused(precision, tmp_path):
     assert not supports(precision)
-    with pytest.raises(Unsupported, match=r"tflite-nnapi cannot do .*; expected one of: float 32, dynamic wi8"):
+    with pytest.raises(Unsupported, match=r"tflite-nnapi cannot do .*; expected one of: float 16"):
         quantize.quantize(tmp_path, precision, {}, TARGET, tmp_path)
+
+
+def test_two_bit_weights_are_refused_because_litert_cannot_open_them(converted, tmp_path, monkeypatch):
+    with pytest.raises(Unsupported, match="LiteRT refuses 2-bit weights when it opens the file"):
+        quantize.quantize(converted["bert"], TWO_BITS, {}, TARGET, tmp_path)
+    # When this fails, a newer LiteRT can: the refusal has to go.
+    monkeypatch.setattr(quantize, "supports", lambda _: True)
+    monkeypatch.setattr(quantize, "check_weights", lambda *_: None)
+    with pytest.raises(ArtifactError, match="LiteRT cannot run .*INT2"):
+        quantize.quantize(converted["bert"], TWO_BITS, {}, TARGET, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "precision",
+    [
+        Dynamic(kind="dynamic", weight_bits=8, granularity="block_32"),
+        WeightOnly(kind="weight_only", weight_bits=4, granularity="block_32"),
+    ],
+    ids=str,
+)
+def test_weights_that_the_quantiser_leaves_in_float_without_a_word_are_an_error(
+    precision, converted, tmp_path, monkeypatch
+):
+    with pytest.raises(Unsupported, match="leaves such weights in float without a word"):
+        quantize.quantize(converted["bert"], precision, {}, TARGET, tmp_path)
+    monkeypatch.setattr(quantize, "supports", lambda _: True)
+    with pytest.raises(ConversionError, match="is FLOAT32 on .*; expected INT"):
+        quantize.quantize(converted["bert"], precision, {}, TARGET, tmp_path)
+
+
+def test_blocks_that_do_not_divide_a_width_are_an_error(converted, tmp_path):
+    with pytest.raises(ConversionError, match="ai-edge-quantizer failed: .*divisible by block size"):
+        lowered(converted["albert"], "four-block", tmp_path)
+
+
+def test_packed_numbers_of_four_bits_come_back():
+    levels = np.array([[-8, -1, 0], [7, 3, -5]], np.int8)
+    packed = storage.pack("INT4", levels)
+    assert packed.tolist() == [0xF8, 0x70, 0xB3]  # the first of a pair in the lower half
+    assert np.array_equal(storage.unpack("INT4", (2, 3), packed), levels)
+    assert np.array_equal(
+        storage.unpack("INT4", (5,), storage.pack("INT4", levels.reshape(-1)[:5])), levels.ravel()[:5]
+    )
+    with pytest.raises(ValueError, match="3 bytes for 7 numbers of 4 bits"):
+        storage.unpack("INT4", (7,), packed)
 
 
 def test_supported_precisions_are_what_is_tested():
@@ -459,12 +555,36 @@ def test_every_family_is_its_conversion_rounded(family, name, converted, tmp_pat
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_the_audit_sees_a_zeroed_layer_at_every_precision(name, checkpoints, artifacts, tmp_path):
-    assert min(audited(checkpoints["bert"], artifacts[name]).values()) > 0.995
+    healthy = 0.97 if name.startswith("four") else 0.995
+    assert min(audited(checkpoints["bert"], artifacts[name]).values()) > healthy
     (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
     zero_tflite_layer(tmp_path)
     broken = sorted(audited(checkpoints["bert"], tmp_path).values())
     assert broken[0] < 0.1
-    assert broken[1] > 0.995
+    assert broken[1] > healthy
+
+
+@pytest.mark.parametrize("fault", ["zeroed_head", "doubled_channel", "swapped_rows", "poisoned_weight", "flipped_bit"])
+@pytest.mark.parametrize("name", ["float16", "four-channel", "four-block", "static-wide-small"])
+def test_a_fault_in_what_is_stored_is_beyond_rounding(name, fault, checkpoints, converted, artifacts, tmp_path):
+    from safetensors.numpy import load_file
+
+    (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
+    editor = TfliteEditor(tmp_path)
+    checkpoint = load_file(checkpoints["bert"] / "model.safetensors")
+    STORED[fault](Subject(editor, checkpoint, mask_constant=32.0, heads=4, random=np.random.default_rng(1)))
+    editor.save()
+    found = compare(read(converted["bert"]), read(tmp_path))
+    assert found.beyond or found.differences
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_an_artifact_opened_for_damage_and_saved_is_unchanged(name, artifacts, tmp_path):
+    (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
+    TfliteEditor(tmp_path).save()
+    before, after = weights(artifacts[name]), weights(tmp_path)
+    assert list(before) == list(after)
+    assert all(np.array_equal(before[key], after[key]) for key in before)
 
 
 @pytest.mark.parametrize("change", ["shape", "scales", "name"])

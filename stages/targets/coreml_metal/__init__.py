@@ -6,14 +6,17 @@ from stages.schema.variant import Float, Palettized, Precision, Static, WeightOn
 
 SUPPORTED = (
     "float 16 or 32, weight_only wi8 or wi4 (granularity tensor, channel or block_32; wi4 and blocks from iOS18), "
-    "palettized 2, 4, 6 or 8, static wi8_ai8 (granularity tensor or channel, from iOS17)"
+    "palettized 2, 4, 6 or 8 (granularity tensor; from iOS18 with sparsity, or granularity channels_16 without), "
+    "static wi8_ai8 (granularity tensor or channel, from iOS17)"
 )
 
 
 def supports(precision: Precision) -> bool:
     """Tell whether `quantize` can lower to this precision."""
     match precision:
-        case Float() | Palettized() | WeightOnly() | Static(activation_bits=8):
+        case Float() | WeightOnly() | Static(activation_bits=8):
             return True
+        case Palettized():
+            return precision.granularity == "tensor" or not precision.sparsity
         case _:
             return False

@@ -21,6 +21,7 @@ Table = NDArray[np.float16] | NDArray[np.float32]
 
 LINEAR = "compression::linear_quantize_weights"
 PALETTE = "compression::palettize_weights"
+PRUNE = "compression::prune_weights"
 AROUND = ("compression::insert_prefix_quantize_dequantize_pair", "compression::insert_suffix_quantize_dequantize_pair")
 # The query, key and value of a layer read one tensor, and one layer's output is the next one's input: one pair each.
 REPEATED = ("common::dequantize_quantize_pair_elimination", "common::remove_redundant_ops")
@@ -34,7 +35,9 @@ def check_target(precision: Precision, target: CoremlMetal) -> None:
         Unsupported: names the oldest target that will do.
     """
     match precision:
-        case WeightOnly(weight_bits=4) | WeightOnly(granularity="block_32"):
+        case WeightOnly(weight_bits=4) | WeightOnly(granularity="block_32") | Palettized(granularity="channels_16"):
+            oldest = "iOS18"
+        case Palettized() if precision.sparsity:
             oldest = "iOS18"
         case Static():
             oldest = "iOS17"
@@ -92,7 +95,10 @@ def _pipeline(precision: Precision, ranges: Ranges) -> Any:
         case WeightOnly():
             _append(pipeline, LINEAR, config=OptimizationConfig(global_config=_linear(precision)))
         case Palettized():
-            _append(pipeline, PALETTE, config=OptimizationConfig(global_config=_palette(precision)))
+            if precision.sparsity:
+                _append(pipeline, PRUNE, config=OptimizationConfig(global_config=_pruner(precision.sparsity)))
+            config = _by_weight(lambda op: _palette(precision, op.outputs[0].shape[0]))
+            _append(pipeline, PALETTE, config=config, joint_compression=precision.sparsity > 0)
     return pipeline
 
 
@@ -113,32 +119,63 @@ def _linear(precision: WeightOnly | Static) -> Any:
     )
 
 
-def _palette(precision: Palettized) -> Any:
+def _pruner(sparsity: float) -> Any:
+    from coremltools.optimize.coreml import OpMagnitudePrunerConfig
+
+    return OpMagnitudePrunerConfig(target_sparsity=sparsity, weight_threshold=0)
+
+
+def _by_weight(choose: Callable[[Any], Any]) -> Any:
+    """Return a configuration that asks a function for the setting of each constant; None leaves it as it is."""
+    from coremltools.optimize.coreml import OptimizationConfig
+
+    class ByWeight(OptimizationConfig):  # type: ignore[misc]
+        """Looks no further than the constant itself: its readers may be of any type."""
+
+        def _get_const_op_config(self, op: Any) -> Any:
+            return choose(op)
+
+    return ByWeight()
+
+
+def _palette(precision: Palettized, channels: int) -> Any:
     from coremltools.optimize.coreml import OpPalettizerConfig
 
+    grouped = precision.granularity == "channels_16"
     # Never enable_per_channel_scale: where it skips a tensor, coremltools 9 leaves that tensor divided by its scale
     # (classifier and two embedding tables of a BERT; cosine to the source 0.65, and a larger file).
     return OpPalettizerConfig(
         mode="custom",
-        lut_function=_clusters(precision.weight_bits),
-        granularity="per_tensor",
+        lut_function=_clusters(precision.weight_bits, sparse=precision.sparsity > 0),
+        granularity="per_grouped_channel" if grouped else "per_tensor",
+        # coremltools skips a weight whose channels its groups do not divide, such as a classifier's 150.
+        group_size=group_size(channels),
+        channel_axis=0,
         weight_threshold=0,
     )
 
 
-def _clusters(bits: int) -> Callable[[Table], tuple[Table, NDArray[np.uint8]]]:
+def group_size(channels: int) -> int:
+    """Return how many output channels share a table: 16, or the next larger number that divides them."""
+    return next((size for size in range(16, channels) if channels % size == 0), channels)
+
+
+def _clusters(bits: int, *, sparse: bool) -> Callable[[Table], tuple[Table, NDArray[np.uint8]]]:
     """Return the optimal one-dimensional k-means of a weight into 2^bits values.
 
     coremltools' own mode clusters tensors below 10,000 values with scikit-learn from a random start: other bytes each
-    time. The exact algorithm (Grønlund et al. 2017, arXiv:1701.07204; bundled as kmeans1d) has no start.
+    time. The exact algorithm (Grønlund et al. 2017, arXiv:1701.07204; bundled as kmeans1d) has no start. Of a sparse
+    weight the zeros, which the mask stands for, get no value.
     """
     from coremltools._deps.kmeans1d import cluster
 
     def table_and_indices(weight: Table) -> tuple[Table, NDArray[np.uint8]]:
-        values, inverse, counts = np.unique(weight, return_inverse=True, return_counts=True)
+        kept = weight.reshape(-1) != 0 if sparse else np.full(weight.size, True)
+        values, inverse, counts = np.unique(weight.reshape(-1)[kept], return_inverse=True, return_counts=True)
         result = cluster(values, min(len(values), 2**bits), weights=counts)
-        table = np.zeros(2**bits, weight.dtype)
+        table, indices = np.zeros(2**bits, weight.dtype), np.zeros(weight.size, np.uint8)
         table[: len(result.centroids)] = result.centroids
-        return table, np.asarray(result.clusters, np.uint8)[inverse.reshape(-1)]
+        indices[kept] = np.asarray(result.clusters, np.uint8)[inverse]
+        return table, indices
 
     return table_and_indices

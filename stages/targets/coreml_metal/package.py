@@ -50,7 +50,7 @@ class Constant:
 
     Attributes:
         name: of its value in the program.
-        op: `const`, or the `constexpr_…` that expands a compressed one.
+        op: `const`, or the last `constexpr_…` that expands a compressed one.
         dtype: as the program computes with it (`FLOAT16`, …).
         shape: as the program computes with it.
         blobs: its bytes in `weight.bin`; empty where it stands in the program itself (fewer than ten values).
@@ -110,16 +110,23 @@ def constants(package: Path) -> list[Constant]:
     from coremltools.proto import MIL_pb2
 
     blobs = {blob.header: blob for blob in read_blobs(package / WEIGHTS)}
-    found = []
+    found, chained = [], dict[str, list[Blob]]()
+    expanding = [one for one in operations(model) if one.type.startswith("constexpr_")]
+    read = {name for operation in expanding for name in _names(operation)}
     for operation in operations(model):
-        if operation.type != "const" and not operation.type.startswith("constexpr_"):
+        if operation.type != "const" and operation not in expanding:
             continue
         kind = operation.outputs[0].type.tensorType
         shape = tuple(int(dimension.constant.size) for dimension in kind.dimensions)
-        stored = tuple(blobs[offset] for offset in _blob_offsets(operation))
-        if shape:
+        parts = {name for name in _names(operation) if name in chained}
+        stored = [blobs[offset] for offset in _blob_offsets(operation)] + [
+            one for name in parts for one in chained[name]
+        ]
+        if operation in expanding and operation.outputs[-1].name in read:
+            chained[operation.outputs[-1].name] = stored
+        elif shape:
             dtype = MIL_pb2.DataType.Name(kind.dataType)
-            found.append(Constant(operation.outputs[0].name, operation.type, dtype, shape, stored))
+            found.append(Constant(operation.outputs[0].name, operation.type, dtype, shape, tuple(stored)))
     return found
 
 
@@ -144,6 +151,11 @@ def read_blobs(path: Path) -> list[Blob]:
     if version != 2:
         raise ArtifactError(f"'{path}' is of blob storage version {version}", expected="version 2")
     return blobs
+
+
+def _names(operation: Any) -> list[str]:
+    """Return the values that an operation reads by name."""
+    return [one.name for argument in operation.inputs.values() for one in argument.arguments if one.name]
 
 
 def _blob_offsets(operation: Any) -> Iterator[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ConversionError, Unsupported
-from stages.schema.variant import CoremlMetal, Float, Precision, Static, WeightOnly
+from stages.schema.variant import CoremlMetal, Float, Palettized, Precision, Static, WeightOnly
 from stages.targets.base import SIGNATURE
 from stages.targets.coreml_metal import SUPPORTED, activations, supports
 from stages.targets.coreml_metal.lowering import check_target, lower
@@ -94,8 +94,12 @@ def check(found: Sequence[Constant], precision: Precision, asked: Sequence[Const
         )
     if not isinstance(precision, Float):
         blocks = isinstance(precision, WeightOnly) and precision.granularity == "block_32"
+        sparsity = precision.sparsity if isinstance(precision, Palettized) else 0.0
         for constant in compressed:
-            _check_storage(constant, precision.weight_bits, blocks=blocks)
+            if sparsity:
+                _check_sparse(constant, precision.weight_bits, sparsity)
+            else:
+                _check_storage(constant, precision.weight_bits, blocks=blocks)
 
 
 def _check_storage(constant: Constant, bits: int, *, blocks: bool) -> None:
@@ -109,6 +113,18 @@ def _check_storage(constant: Constant, bits: int, *, blocks: bool) -> None:
     if blocks and scales >= 20 and stored != scales:
         raise ConversionError(
             f"'{constant.name}' has {stored // 2} scales", expected=f"{scales // 2}: one per 32 values"
+        )
+
+
+def _check_sparse(constant: Constant, bits: int, sparsity: float) -> None:
+    elements = prod(constant.shape)
+    kept, mask = elements * (1 - sparsity) * bits / 8, -(-elements // 8)
+    integers = sorted(blob.size_bytes for blob in constant.blobs if blob.dtype not in BLOB_FLOATS)
+    # Magnitudes that are equal fall together, and zeros that were there before need no place among the dropped.
+    if sum(integers) - mask > kept + 1 or mask not in integers:
+        raise ConversionError(
+            f"'{constant.name}' is stored in {sum(integers)} bytes",
+            expected=f"{int(kept) + mask} at {sparsity:g} sparse",
         )
 
 

@@ -121,7 +121,13 @@ def _constant(program: Program, maker: Operation, name: str) -> Constant:
 
 def _allowed(program: Program, maker: Operation, value: NDArray[Any]) -> Allowed:
     if maker.type == "constexpr_lut_to_dense":
-        return lambda source: np.where(_at_centroid(source, value), allowed_error(maker, program, source, value), 0)
+        lut = np.asarray(_parameter(program, maker, "lut"))
+        groups = len(lut) if lut.ndim > 1 else 1
+        return lambda source: np.where(
+            _at_centroid(source, value, groups), allowed_error(maker, program, source, value), 0
+        )
+    if maker.type == "constexpr_sparse_to_dense":
+        return _sparse(np.asarray(_parameter(program, maker, "mask")) != 0, value)
     if maker.type == "const":
         return half if value.dtype == np.float16 else exact
     return lambda source: np.minimum(allowed_error(maker, program, source, value), _longest_step(maker, source))
@@ -140,11 +146,43 @@ def _longest_step(maker: Operation, source: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.broadcast_to(largest * COARSER, split).reshape(source.shape))
 
 
-def _at_centroid(source: NDArray[Any], value: NDArray[Any]) -> NDArray[np.bool_]:
+def _parameter(program: Program, maker: Operation, key: str) -> Any:
+    (argument,) = maker.inputs[key]
+    return argument.value if isinstance(argument, Literal) else program.known.constants[argument]
+
+
+def _sparse(mask: NDArray[np.bool_], value: NDArray[Any]) -> Allowed:
+    """What the mask keeps is held to the table, what it drops may not exceed what it keeps."""
+    entries = np.unique(value[mask]).astype(np.float32)
+
+    def allowed(source: NDArray[Any]) -> NDArray[Any]:
+        if not mask.any():
+            return np.zeros(source.shape, np.float32)
+        kept = source[mask]
+        nearest = np.abs(kept[:, None] - entries).min(axis=1) + 2 * half(kept)
+        bound = np.full(source.shape, np.abs(kept).min(), np.float32)
+        bound += half(bound)
+        bound[mask] = np.where(_at_centroid(kept, value[mask]), nearest, 0)
+        return bound
+
+    return allowed
+
+
+def _at_centroid(source: NDArray[Any], value: NDArray[Any], groups: int = 1) -> NDArray[np.bool_]:
     """Whether each element's table entry is the mean of all that share it, as k-means leaves it.
 
     A table of zeros is nearest to everything: distance to the nearest entry alone would explain any loss.
+
+    Args:
+        source: fp32.
+        value: decompressed, of the same shape.
+        groups: how many tables there are, each for as many slices of the first axis.
     """
+    pairs = zip(np.split(source, groups), np.split(value, groups), strict=True)
+    return np.concatenate([_at_means(*pair) for pair in pairs])
+
+
+def _at_means(source: NDArray[Any], value: NDArray[Any]) -> NDArray[np.bool_]:
     entries, members, counts = np.unique(value, return_inverse=True, return_counts=True)
     members = members.reshape(-1)
     flat = source.reshape(-1).astype(np.float64)

@@ -10,7 +10,7 @@ from stages.core.errors import ConversionError
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
 from stages.targets.base import INPUTS, OUTPUTS, write_signature
-from stages.targets.tflite_nnapi import flatbuffer
+from stages.targets.tflite_nnapi import flatbuffer, sharing
 
 MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2"}
 """What Hugging Face's own mask turns into; NNAPI has no kernels for them."""
@@ -36,6 +36,7 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
 
     model = flatbuffer.parse(_lower(load_export_module(checkpoint), task.sequence_lengths), flatbuffer.MODEL)
     flatbuffer.shorten_names(model)
+    sharing.unfold(model)
     flatbuffer.write(model, out / flatbuffer.MODEL)
     _check(out / flatbuffer.MODEL, task.sequence_lengths)
     pad_token_id = load_config(checkpoint).pad_token_id or 0

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
+from stages.targets.tflite_nnapi import storage
 
 MODEL = "model.tflite"
 IDENTIFIER = b"TFL3"
@@ -36,7 +37,8 @@ class Weight:
         name: of its tensor in the first signature, or of what the operator computes where that has no name.
         operator: what consumes it, through a DEQUANTIZE where there is one.
         dtype: FLOAT32, INT8, ...
-        scales: number of quantisation scales: 0 in float, 1 per tensor, more per channel.
+        scales: number of quantisation scales: 0 in float, 1 per tensor, more per channel or block.
+        block: elements that share a scale, where that is less than a channel; else 0.
         expanded: whether a DEQUANTIZE stands before the operator.
         activation: dtype of the operator's first input, which for FULLY_CONNECTED is the activation.
         size_bytes: of the data.
@@ -47,6 +49,7 @@ class Weight:
     operator: str
     dtype: str
     scales: int
+    block: int
     expanded: bool
     activation: str
     size_bytes: int
@@ -142,13 +145,14 @@ def _weight(model: Any, graph: Any, operator: str, op: Any, expanded: dict[int, 
     if data is None or len(data) == 0:
         return None
     name = tensor.name.decode()
-    scale = tensor.quantization.scale if tensor.quantization is not None else None
+    grid = storage.grid(model, graph, tensor)
     return Weight(
         buffer=int(tensor.buffer),
         name=graph.tensors[op.outputs[0]].name.decode() if name.startswith(ANONYMOUS) else name,
         operator=operator,
         dtype=types[tensor.type],
-        scales=0 if scale is None else len(scale),
+        scales=0 if grid is None else grid.scale.size,
+        block=0 if grid is None or grid.shape == storage.shape_of(tensor) else grid.shape[-1],
         expanded=index in expanded,
         activation=types[graph.tensors[op.inputs[0]].type],
         size_bytes=len(data),

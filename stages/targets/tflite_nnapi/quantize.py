@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from stages.core.errors import ConversionError, InputError, Unsupported, first_line
 from stages.schema.variant import Dynamic, Float, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import INPUTS, SIGNATURE, read_signature
-from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, supports
+from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, reason, supports
 from stages.targets.tflite_nnapi.runtime import open_runtime
 
 Samples = dict[str, list[dict[str, NDArray[np.int32]]]]
 """Signature name → inputs int32 [1, length] of each utterance."""
+BLOCKS = {"block_32": 32}
+"""Granularity → weights of an output channel that share a scale, where not all of them do."""
 
 
 def quantize(
@@ -46,11 +48,11 @@ def quantize(
         ConversionError: what was asked did not happen, or the result does not run.
     """
     if not supports(precision):
-        raise Unsupported(f"tflite-nnapi cannot do {precision}", expected=f"one of: {SUPPORTED}")
+        raise Unsupported(f"tflite-nnapi cannot do {precision}{reason(precision)}", expected=f"one of: {SUPPORTED}")
     source, lowered = converted / flatbuffer.MODEL, out / flatbuffer.MODEL
     shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
     samples: Samples = {}
-    if isinstance(precision, Float):
+    if precision == Float(kind="float", bits=32):
         shutil.copyfile(source, lowered)
     else:
         if isinstance(precision, Static):
@@ -101,20 +103,30 @@ def check_weights(weights: list[flatbuffer.Weight], precision: Precision, target
         wanted, found = _wanted(weight, precision, target), _found(weight)
         if found != wanted:
             raise ConversionError(f"weight of {weight.operator} '{weight.name}' is {found}", expected=wanted)
-        if getattr(precision, "granularity", "channel") == "tensor" and weight.scales > 1:
-            raise ConversionError(f"weight '{weight.name}' has {weight.scales} scales", expected="1, for the tensor")
+        _check_scales(weight, getattr(precision, "granularity", "channel"))
+
+
+def _check_scales(weight: flatbuffer.Weight, granularity: str) -> None:
+    if granularity == "tensor" and weight.scales > 1:
+        raise ConversionError(f"weight '{weight.name}' has {weight.scales} scales", expected="1, for the tensor")
+    block = BLOCKS.get(granularity, 0)
+    if weight.block != block:
+        sizes = f"blocks of {weight.block}" if weight.block else "no blocks"
+        raise ConversionError(f"weight '{weight.name}' has {sizes}", expected=f"a scale for every {block or 'channel'}")
 
 
 def _wanted(weight: flatbuffer.Weight, precision: Precision, target: TfliteNnapi) -> str:
     table = weight.operator == "EMBEDDING_LOOKUP"
+    activation, expanded = "FLOAT32", isinstance(precision, WeightOnly)
     match precision:
         case Float():
-            dtype, activation = "FLOAT32", "FLOAT32"
+            dtype, expanded = f"FLOAT{precision.bits}", precision.bits == 16
         case Static():
-            dtype, activation = "FLOAT32" if table and target.static_embedding_bits == 32 else "INT8", "INT8"
+            dtype = "FLOAT32" if table and target.static_embedding_bits == 32 else "INT8"
+            activation = f"INT{precision.activation_bits}"
         case _:
-            dtype, activation = "INT8", "FLOAT32"
-    return _phrase(dtype, isinstance(precision, WeightOnly), "INT32" if table else activation)
+            dtype = f"INT{precision.weight_bits}"
+    return _phrase(dtype, expanded, "INT32" if table else activation)
 
 
 def _found(weight: flatbuffer.Weight) -> str:
@@ -127,20 +139,27 @@ def _phrase(dtype: str, expanded: bool, activation: str) -> str:
 
 def _recipe(precision: Precision, target: TfliteNnapi) -> list[dict[str, Any]]:
     from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
-    from ai_edge_quantizer.recipe_manager import RecipeManager
+    from ai_edge_quantizer.recipe_manager import AlgorithmName, RecipeManager
 
     everything, recipe = TFLOperationName.ALL_SUPPORTED, RecipeManager()
-    scale = {"tensor": QuantGranularity.TENSORWISE, "channel": QuantGranularity.CHANNELWISE}
+    scales = {
+        "tensor": QuantGranularity.TENSORWISE,
+        "channel": QuantGranularity.CHANNELWISE,
+        "block_32": QuantGranularity.BLOCKWISE_32,
+    }
     match precision:
+        case Float():
+            cast = AlgorithmName.FLOAT_CASTING
+            recipe.add_weight_only_config(".*", everything, precision.bits, QuantGranularity.TENSORWISE, cast)
         case Dynamic():
-            recipe.add_dynamic_config(".*", everything, precision.weight_bits, scale[precision.granularity])
+            recipe.add_dynamic_config(".*", everything, precision.weight_bits, scales[precision.granularity])
         case WeightOnly():
-            recipe.add_weight_only_config(".*", everything, precision.weight_bits, scale[precision.granularity])
+            recipe.add_weight_only_config(".*", everything, precision.weight_bits, scales[precision.granularity])
         case Static():
             bits = precision.activation_bits, precision.weight_bits
-            recipe.add_static_config(".*", everything, *bits, scale[precision.granularity])
+            recipe.add_static_config(".*", everything, *bits, scales[precision.granularity])
             if target.static_embedding_bits == 8:
-                recipe.add_dynamic_config(".*", TFLOperationName.EMBEDDING_LOOKUP, 8, scale[precision.granularity])
+                recipe.add_dynamic_config(".*", TFLOperationName.EMBEDDING_LOOKUP, 8, scales[precision.granularity])
     return list(recipe.get_quantization_recipe())
 
 
@@ -185,7 +204,7 @@ def _report(model: Any, precision: Precision, calibration: dict[str, int]) -> di
     return {
         "asked": precision.model_dump(),
         "calibration_utterances": calibration,
-        "integer_tensors": sum(name in {"INT8", "INT16"} for name in tensors),
+        "integer_tensors": sum(name in {"INT4", "INT8", "INT16"} for name in tensors),
         "tensors": len(tensors),
         "weights": {name: sum(item.dtype == name for item in weights) for name in sorted({w.dtype for w in weights})},
         "weights_left_float_bytes": {item.name: item.size_bytes for item in weights if item.dtype == "FLOAT32"},

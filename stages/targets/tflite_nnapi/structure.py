@@ -9,20 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
-from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
-from stages.targets.tflite_nnapi import flatbuffer
+from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Rounded, Value, half, uniform
+from stages.targets.tflite_nnapi import flatbuffer, storage
 
 ROUNDING = {"QUANTIZE", "DEQUANTIZE"}
-DTYPES = {
-    "BOOL": np.bool_,
-    "FLOAT16": np.float16,
-    "FLOAT32": np.float32,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "UINT8": np.uint8,
-}
 PASSING = {"RESHAPE", "SLICE", "TRANSPOSE"}
 """Operators that move numbers and compute none."""
 GRIDS = {"INT8", "INT16", "UINT8"}
@@ -66,7 +56,7 @@ def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
         for position, index in enumerate(int(i) for i in operator.inputs):
             if index >= 0:
                 if index not in values:
-                    values[index] = _constant(model, graph.tensors[index])
+                    values[index] = _constant(model, graph, graph.tensors[index])
                 sources[str(position)] = values[index]
         for number, index in enumerate(int(i) for i in operator.outputs):
             tensor = graph.tensors[index]
@@ -80,7 +70,7 @@ def _rounded(tensor: Any, value: Value) -> Value:
     dtype, quantization = flatbuffer.tensor_types()[tensor.type], tensor.quantization
     if dtype not in GRIDS or quantization is None or quantization.scale is None:
         return value
-    limits = np.iinfo(DTYPES[dtype])
+    limits = np.iinfo(storage.DTYPES[dtype])
     return Rounded.on_grid(
         value, float(quantization.scale[0]), float(quantization.zeroPoint[0]), int(limits.min), int(limits.max)
     )
@@ -111,25 +101,17 @@ def _options(operator: Any) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key not in FORMAT_OPTIONS}
 
 
-def _constant(model: Any, tensor: Any) -> Constant:
+def _constant(model: Any, graph: Any, tensor: Any) -> Constant:
     name, dtype = tensor.name.decode(), flatbuffer.tensor_types()[tensor.type]
-    shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
     data = model.buffers[tensor.buffer].data
     if data is None:
         raise ValueError(f"tensor '{name}' is neither computed nor stored")
-    stored: NDArray[Any] = np.frombuffer(np.asarray(data, np.uint8).tobytes(), DTYPES[dtype]).reshape(shape)
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
+    stored, found = storage.unpack(dtype, storage.shape_of(tensor), data), storage.grid(model, graph, tensor)
+    if found is None:
         return Constant(name, stored, half if dtype == "FLOAT16" else None)
-    scale, zero = channels(quantization, shape)
-    return Constant(name, (stored.astype(np.float32) - zero) * scale, uniform(scale, stored, 8 * stored.itemsize))
+    return Constant(name, found.expand(stored), _allowed(found, stored, storage.bits(dtype)))
 
 
-def channels(quantization: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scales and zero points, shaped to be broadcast over the tensor."""
-    scale = np.asarray(quantization.scale, np.float32)
-    zero = np.asarray([0] if quantization.zeroPoint is None else quantization.zeroPoint, np.float32)
-    channels = [1] * len(shape)
-    if scale.size > 1:
-        channels[quantization.quantizedDimension] = shape[quantization.quantizedDimension]
-    return scale.reshape(channels), np.broadcast_to(zero, scale.shape).reshape(channels)
+def _allowed(grid: storage.Grid, levels: NDArray[Any], bits: int) -> Allowed:
+    bound = uniform(grid.scale, levels.reshape(grid.shape), bits)
+    return lambda source: bound(source.reshape(grid.shape)).reshape(source.shape)

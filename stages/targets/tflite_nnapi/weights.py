@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
-from stages.targets.tflite_nnapi import flatbuffer
+from stages.targets.tflite_nnapi import flatbuffer, storage
 
-FLOATS = {"FLOAT32": np.float32, "FLOAT16": np.float16}
-INTEGERS = {"INT8": np.int8, "UINT8": np.uint8, "INT16": np.int16}
+INTEGERS = {"INT4", "INT8", "INT16", "UINT8"}
 
 
 def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
@@ -41,34 +40,25 @@ def _read(model: Any) -> dict[str, NDArray[np.float32]]:
     found: dict[str, NDArray[np.float32]] = {}
     seen = set()
     for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
-            data = model.buffers[tensor.buffer].data
-            if len(shape) < 2 or prod(shape) < 1024 or data is None or tensor.buffer in seen:
+        for tensor in storage.constants(model, graph):
+            shape = storage.shape_of(tensor)
+            if len(shape) < 2 or prod(shape) < 1024 or tensor.buffer in seen:
                 continue
-            value = _value(tensor, types[tensor.type], shape, data)
+            value = _value(model, graph, tensor, types[tensor.type])
             if value is not None:
                 seen.add(tensor.buffer)
                 found[f"{tensor.name.decode()}@{tensor.buffer}"] = value
     return found
 
 
-def _value(tensor: Any, dtype: str, shape: tuple[int, ...], data: Any) -> NDArray[np.float32] | None:
-    name, quantization = tensor.name.decode(), tensor.quantization
-    scale = np.asarray([] if quantization is None or quantization.scale is None else quantization.scale, np.float32)
-    stored = {**FLOATS, **INTEGERS}.get(dtype)
-    if dtype not in FLOATS and scale.size == 0:
+def _value(model: Any, graph: Any, tensor: Any, dtype: str) -> NDArray[np.float32] | None:
+    name, shape, data = tensor.name.decode(), storage.shape_of(tensor), model.buffers[tensor.buffer].data
+    grid = storage.grid(model, graph, tensor)
+    if dtype not in storage.FLOATS and grid is None:
         return None  # indices, not a weight
-    if stored is None:
-        raise ArtifactError(f"weight '{name}' is stored as {dtype}", expected=f"one of {[*FLOATS, *INTEGERS]}")
-    content = np.asarray(data, np.uint8).tobytes()
-    if len(content) != prod(shape) * np.dtype(stored).itemsize:
-        raise ArtifactError(f"weight '{name}' {list(shape)} has {len(content)} bytes", next_step="run `dvc repro`")
-    value = np.frombuffer(content, stored).reshape(shape).astype(np.float32)
-    if dtype in FLOATS:
-        return value
-    channels = [1] * len(shape)
-    if scale.size > 1:
-        channels[quantization.quantizedDimension] = shape[quantization.quantizedDimension]
-    zero = np.asarray([0] if quantization.zeroPoint is None else quantization.zeroPoint, np.float32)
-    return (value - np.broadcast_to(zero, scale.shape).reshape(channels)) * scale.reshape(channels)
+    if dtype not in storage.FLOATS | INTEGERS:
+        raise ArtifactError(f"weight '{name}' is stored as {dtype}", expected=f"one of {[*storage.FLOATS, *INTEGERS]}")
+    if len(data) != -(-prod(shape) * storage.bits(dtype) // 8):
+        raise ArtifactError(f"weight '{name}' {list(shape)} has {len(data)} bytes", next_step="run `dvc repro`")
+    stored = storage.unpack(dtype, shape, data)
+    return stored.astype(np.float32) if grid is None or dtype in storage.FLOATS else grid.expand(stored)

@@ -1,0 +1,128 @@
+"""How a TFLite tensor stores its numbers: types, 4-bit packing, and scales per tensor, channel or block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DTYPES = {
+    "BOOL": np.bool_,
+    "FLOAT16": np.float16,
+    "FLOAT32": np.float32,
+    "INT4": np.int8,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+}
+"""Type as in the schema → type that its numbers are unpacked to."""
+FLOATS = {"FLOAT16", "FLOAT32"}
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The scales of a tensor's integers.
+
+    Attributes:
+        scale: fp32, to be broadcast to `shape`.
+        zero: points, fp32, likewise.
+        shape: of the tensor, its last axis split in two where blocks along it have scales of their own.
+    """
+
+    scale: NDArray[np.float32]
+    zero: NDArray[np.float32]
+    shape: tuple[int, ...]
+
+    def expand(self, levels: NDArray[Any]) -> NDArray[np.float32]:
+        """Return what integers stand for, of their own shape."""
+        value = (levels.reshape(self.shape).astype(np.float32) - self.zero) * self.scale
+        return np.asarray(value.reshape(levels.shape))
+
+
+def bits(dtype: str) -> int:
+    """Return the bits of one stored number."""
+    return 4 if dtype == "INT4" else 8 * np.dtype(DTYPES[dtype]).itemsize
+
+
+def unpack(dtype: str, shape: tuple[int, ...], data: Any) -> NDArray[Any]:
+    """Read a buffer as numbers.
+
+    Args:
+        dtype: as in the schema.
+        shape: of the tensor.
+        data: uint8, as stored.
+
+    Raises:
+        KeyError: a type that no precision of ours has.
+        ValueError: the bytes do not fill the shape.
+    """
+    content = np.asarray(data, np.uint8)
+    if dtype != "INT4":
+        return np.frombuffer(content.tobytes(), DTYPES[dtype]).reshape(shape).copy()
+    if content.size != -(-prod(shape) // 2):
+        raise ValueError(f"{content.size} bytes for {prod(shape)} numbers of 4 bits")
+    pairs = np.stack([content & 15, content >> 4], axis=1).reshape(-1)[: prod(shape)]
+    # The upper half of the sixteen are the negative ones.
+    return ((pairs ^ 8).astype(np.int8) - 8).reshape(shape)
+
+
+def pack(dtype: str, levels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Write numbers as a buffer: the opposite of `unpack`."""
+    if dtype != "INT4":
+        return np.frombuffer(np.ascontiguousarray(levels).tobytes(), np.uint8)
+    halves = np.append(levels.reshape(-1), np.zeros(levels.size % 2, np.int8)).view(np.uint8) & 15
+    return np.asarray(halves[::2] | (halves[1::2] << 4), np.uint8)
+
+
+def constants(model: Any, graph: Any) -> Iterator[Any]:
+    """Yield the stored tensors that operators of a subgraph read: not the scales of blocks, which belong to one."""
+    for index in sorted({int(index) for operator in graph.operators for index in operator.inputs if index >= 0}):
+        data = model.buffers[graph.tensors[index].buffer].data
+        if data is not None and len(data):
+            yield graph.tensors[index]
+
+
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """Return a tensor's shape; a scalar may have none in the file."""
+    return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+
+
+def block_scales(model: Any, graph: Any, tensor: Any) -> Any | None:
+    """Return the buffer of a tensor's block scales, fp16 [channels, blocks]; None where it has none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    quantization = tensor.quantization
+    if quantization is None or quantization.detailsType != schema.QuantizationDetails.BlockwiseQuantization:
+        return None
+    return model.buffers[graph.tensors[quantization.details.scales].buffer]
+
+
+def grid(model: Any, graph: Any, tensor: Any) -> Grid | None:
+    """Return the grid of a constant; None for one without scales.
+
+    Raises:
+        ValueError: scales that do not tile the tensor.
+    """
+    shape, quantization = shape_of(tensor), tensor.quantization
+    blocks = block_scales(model, graph, tensor)
+    if blocks is not None:
+        size = int(quantization.details.blockSize)
+        split = (*shape[:-1], shape[-1] // size, size)
+        if prod(split) != prod(shape):
+            raise ValueError(f"blocks of {size} over {list(shape)}")
+        scale = unpack("FLOAT16", (*split[:-1], 1), blocks.data).astype(np.float32)
+        return Grid(scale, np.zeros_like(scale), split)
+    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
+        return None
+    scale = np.asarray(quantization.scale, np.float32)
+    zero = np.asarray([0] if quantization.zeroPoint is None else quantization.zeroPoint, np.float32)
+    channels = [1] * len(shape)
+    if scale.size > 1:
+        channels[quantization.quantizedDimension] = shape[quantization.quantizedDimension]
+    return Grid(scale.reshape(channels), np.broadcast_to(zero, scale.shape).reshape(channels), shape)
