@@ -90,6 +90,10 @@ clients: $(INSTALLED) $(CLIENTS)  ## ask the clients that apps use about every b
 clients-browser: $(INSTALLED) $(NODE)  ## the same of those that run in a browser (needs Chromium)
 	@python -m stages.clients --build build --browser; code=$$?; dvc repro --force --single-item report promote || code=1; exit $$code
 
+demo: $(INSTALLED) $(NODE)  ## one page that classifies what is typed into it, offline; the report links it
+	python -m stages.demo --release build/release --modules .venv-clients/node/node_modules --out build/demo
+	dvc repro --force --single-item report
+
 ui: $(INSTALLED)  ## the MLflow UI on loopback
 	mlflow ui --host 127.0.0.1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}
 

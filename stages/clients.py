@@ -61,7 +61,8 @@ def run(settings: Params, build: Path, chosen: Sequence[Client], items: int | No
         bundle = release / key
         entries = record.current(known, bundle)
         entries |= ask(key, settings, build, [client for client in taking(bundle) if client in chosen], items)
-        bundles[key] = {"bundle": artifact.digest(bundle), "clients": entries}
+        of = artifact.manifest(bundle)["parents"]["artifact"]
+        bundles[key] = {"artifact": of, "bundle": artifact.digest(bundle), "clients": entries}
         record.write(path, {**{name: known[name] for name in keys if name in known}, **bundles})
     required = [client.name for client in chosen if client.name in settings.clients.required]
     said = _disagreements(bundles, required)
@@ -90,7 +91,9 @@ def ask(
             variant, bundle = settings.variants[key], build / "release" / key
             asked = asked or question.ask(key, variant, build, items)
             answer = interview(client, asked, bundle)
-            entries[client.name] = judging.judge(asked, answer, settings.bound(variant), client.reads_text)
+            entries[client.name] = judging.judge(
+                asked, asked.expected(client), answer, settings.bound(variant), client.reads_text
+            )
         print(f"{key} in {client.name}: {_line(entries[client.name])}", flush=True)
     return entries
 

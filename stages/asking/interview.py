@@ -32,7 +32,7 @@ def interview(client: Client, asked: Question, bundle: Path) -> dict[str, Any]:
     assert file is not None
     with tempfile.TemporaryDirectory() as scratch:
         question_path, answer_path = Path(scratch) / "question.json", Path(scratch) / "answer.json"
-        question.write(asked, file, client.reads_text, question_path)
+        question.write(asked, bundle, file, client.reads_text, question_path)
         if client.kind == "browser":
             return browser.ask(client.program, question_path, bundle, NODE_MODULES)
         return _run(command(client, question_path, answer_path), answer_path)

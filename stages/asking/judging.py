@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.asking.question import Item, Probabilities, Question
+from stages.asking.question import Answers, Item, Probabilities, Question
 from stages.schema.clients import Bound
 
 ROUNDING = 1e-4
 """Probabilities this near are equal whatever computed them."""
 
 
-def judge(asked: Question, answer: Mapping[str, Any], bound: Bound, reads_text: bool) -> dict[str, Any]:
+def judge(
+    asked: Question, expected: Answers, answer: Mapping[str, Any], bound: Bound, reads_text: bool
+) -> dict[str, Any]:
     """Turn an answer into an entry of `clients.json`.
 
     Args:
         asked: the question.
+        expected: what the client has to repeat.
         answer: what `interview` brought back.
         bound: how nearly the client must repeat the artifact.
         reads_text: whether it tokenised by itself.
@@ -40,11 +43,11 @@ def judge(asked: Question, answer: Mapping[str, Any], bound: Bound, reads_text: 
     errors = [item["error"] for item in given if "error" in item]
     if errors:
         return {**entry, "reason": f"{len(errors)} of {len(given)} utterances got no answer: {errors[0]}"}
-    measured = _measure(asked, given)
+    measured = _measure(asked, expected, given)
     edges = answer["items"][len(asked.utterances) :] if reads_text else []
     found = {
         **measured,
-        "edges": _edges(asked, edges, measured["max_probability_difference"]) if reads_text else None,
+        "edges": _edges(asked, expected, edges, measured["max_probability_difference"]) if reads_text else None,
         "latency_p50_ms": float(np.median([item["ms"] for item in given])),
         "load_time_ms": answer["load_ms"],
         "tokens_equal": _tokens(asked.utterances, given) if reads_text else None,
@@ -53,14 +56,14 @@ def judge(asked: Question, answer: Mapping[str, Any], bound: Bound, reads_text: 
     return {**entry, **found, "reason": "; ".join(said), "verdict": "fail" if said else "pass"}
 
 
-def _measure(asked: Question, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _measure(asked: Question, expected: Answers, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     probabilities = np.array([item["probabilities"] for item in given], np.float32)
     if not np.isfinite(probabilities).all():
         probabilities = np.where(np.isfinite(probabilities), probabilities, -1.0)
     return {
-        "max_probability_difference": float(np.abs(probabilities - asked.artifact).max()),
+        "max_probability_difference": float(np.abs(probabilities - expected.utterances).max()),
         "n": len(given),
-        "top1_agreement": _agreement(probabilities, asked.artifact),
+        "top1_agreement": _agreement(probabilities, expected.utterances),
         "top1_agreement_with_reference": _agreement(probabilities, asked.reference),
     }
 
@@ -76,12 +79,12 @@ def _tokens(utterances: Sequence[Item], given: Sequence[Mapping[str, Any]]) -> i
     return sum(bool(item["ids"] == asked.ids) for item, asked in zip(given, utterances, strict=True))
 
 
-def _edges(asked: Question, given: Sequence[Mapping[str, Any]], farthest: float) -> dict[str, Any]:
+def _edges(asked: Question, expected: Answers, given: Sequence[Mapping[str, Any]], farthest: float) -> dict[str, Any]:
     """Name the edge texts that the client tokenises otherwise than the reference."""
     different = [
         edge.name
-        for edge, item, expected in zip(asked.edges, given, asked.edge_artifact, strict=True)
-        if _otherwise(edge, item, expected, 2 * farthest + ROUNDING)
+        for edge, item, own in zip(asked.edges, given, expected.edges, strict=True)
+        if _otherwise(edge, item, own, 2 * farthest + ROUNDING)
     ]
     shown = all(item.get("ids") is not None for item in given if "error" not in item)
     return {"different": different, "n": len(asked.edges), "shown": shown}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.asking.roster import Client, file_of
 from stages.core import artifact
 from stages.schema.variant import Variant
 from stages.targets.base import Runtime
@@ -29,6 +31,14 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Probabilities of every utterance [utterances, labels], and of every edge text by the reference's ids."""
+
+    utterances: Probabilities
+    edges: Probabilities
+
+
+@dataclass(frozen=True)
 class Question:
     """What is asked about one bundle.
 
@@ -37,18 +47,23 @@ class Question:
         max_length: tokens the model takes.
         utterances: of the test split.
         edges: texts where tokenizers are known to part ways.
-        artifact: what the artifact answered in the build, [utterances, labels].
+        artifact: what the artifact answered in the build.
+        padded: what it answers padded to `max_length`, which some clients always do: at static int8 the scales of a
+            signature are its own.
         reference: what the checkpoint answered in torch, [utterances, labels].
-        edge_artifact: what the artifact answers to the reference's ids of the edge texts, [edges, labels].
     """
 
     labels: list[str]
     max_length: int
     utterances: list[Item]
     edges: list[Item]
-    artifact: Probabilities
+    artifact: Answers
+    padded: Answers
     reference: Probabilities
-    edge_artifact: Probabilities
+
+    def expected(self, client: Client) -> Answers:
+        """Return what a client has to repeat."""
+        return self.padded if client.form == "task" else self.artifact
 
 
 def softmax(logits: NDArray[np.float32]) -> Probabilities:
@@ -62,14 +77,14 @@ def spread(total: int, wanted: int) -> list[int]:
     return [index * total // wanted for index in range(wanted)] if wanted < total else list(range(total))
 
 
-def ask(key: str, variant: Variant, build: Path, utterances: int | None) -> Question:
+def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question:
     """Put the question about a bundle together.
 
     Args:
         key: the variant.
         variant: its settings.
         build: directory of all stage outputs.
-        utterances: of the test split, None for all.
+        wanted: utterances of the test split, None for all.
 
     Raises:
         ArtifactError: a stage's output is missing or altered.
@@ -77,24 +92,30 @@ def ask(key: str, variant: Variant, build: Path, utterances: int | None) -> Ques
     data, reference = artifact.require(build / "data"), build / "reference" / variant.compression
     parity, bundle = artifact.require(build / "parity" / key), build / "release" / key
     lines = (data / "test.jsonl").read_text().splitlines()
-    chosen = spread(len(lines), utterances or len(lines))
+    chosen = spread(len(lines), wanted or len(lines))
     test = artifact.read_arrays(artifact.require(reference) / "test.npz")
     signature = artifact.read_json(bundle / "signature.json")
     edges = [Item(edge["text"], edge["ids"], edge["name"]) for edge in _edges(bundle)]
-    runtime = load(variant.target, "runtime").open_runtime(bundle, 1)
     ids = [row[mask == 1].tolist() for row, mask in zip(test["input_ids"], test["attention_mask"], strict=True)]
+    utterances = [Item(json.loads(lines[index])["text"], ids[index]) for index in chosen]
+    runtime, longest = load(variant.target, "runtime").open_runtime(bundle, 1), signature["sequence_lengths"][-1]
+    own = Answers(
+        softmax(artifact.read_arrays(parity / "outputs.npz")["test"][chosen]),
+        _answers(runtime, edges),
+    )
+    pads = file_of(bundle, "task") is not None
     return Question(
         labels=artifact.read_json(bundle / "labels.json"),
-        max_length=signature["sequence_lengths"][-1],
-        utterances=[Item(json.loads(lines[index])["text"], ids[index]) for index in chosen],
+        max_length=longest,
+        utterances=utterances,
         edges=edges,
-        artifact=softmax(artifact.read_arrays(parity / "outputs.npz")["test"][chosen]),
+        artifact=own,
+        padded=Answers(_answers(runtime, utterances, longest), _answers(runtime, edges, longest)) if pads else own,
         reference=softmax(test["logits"][chosen]),
-        edge_artifact=np.concatenate([_answer(runtime, edge.ids) for edge in edges]),
     )
 
 
-def write(question: Question, file: Path, reads_text: bool, out: Path) -> None:
+def write(question: Question, bundle: Path, file: Path, reads_text: bool, out: Path) -> None:
     """Write what a client's program reads; one that is given ids has nothing to say about edge texts."""
     items = [*question.utterances, *(question.edges if reads_text else [])]
     artifact.write_json(
@@ -104,6 +125,7 @@ def write(question: Question, file: Path, reads_text: bool, out: Path) -> None:
             "items": [asdict(item) for item in items],
             "labels": question.labels,
             "max_length": question.max_length,
+            "tokenizer": str((bundle / "tokenizer/tokenizer.json").resolve()),
         },
     )
 
@@ -112,6 +134,11 @@ def _edges(bundle: Path) -> list[dict[str, Any]]:
     return list(artifact.read_json(bundle / "probe.json")["edges"])
 
 
-def _answer(runtime: Runtime, ids: list[int]) -> Probabilities:
-    row = np.array([ids], np.int32)
-    return softmax(runtime.run({"attention_mask": np.ones_like(row), "input_ids": row})["logits"])
+def _answers(runtime: Runtime, items: Sequence[Item], length: int = 0) -> Probabilities:
+    """Ask a runtime by the reference's ids, padded at the end to `length` where they are fewer."""
+    found = []
+    for item in items:
+        row, mask = np.zeros((2, 1, max(length, len(item.ids))), np.int32)
+        row[0, : len(item.ids)], mask[0, : len(item.ids)] = item.ids, 1
+        found.append(softmax(runtime.run({"attention_mask": mask, "input_ids": row})["logits"]))
+    return np.concatenate(found)

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return variant → {`bundle`: digest, `clients`: name → entry}; empty where no client was asked yet.
+    """Return variant → {`artifact`, `bundle`: digests, `clients`: name → entry}; empty where none was asked yet.
 
     Raises:
         ArtifactError: the file is damaged, or of another schema.

@@ -16,12 +16,12 @@ Kind = Literal["python", "node", "browser", "absent"]
 
 FORMS: dict[Form, tuple[str, ...]] = {
     "hf": ("hf/onnx/*.onnx",),
-    "litert": ("model.tflite",),
+    "litert": ("litert/model.tflite", "model.tflite"),
     "mlpackage": ("model.mlpackage",),
     "task": ("litert/task.tflite",),
     "text": ("text/model.onnx",),
 }
-"""Form → where it lies in a bundle."""
+"""Form → where it lies in a bundle; of an artifact that old runtimes misread, the copy that they refuse."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ CLIENTS = (
 
 def file_of(bundle: Path, form: Form) -> Path | None:
     """Return a bundle's file of a form, None where it has none."""
-    found = sorted(path for pattern in FORMS[form] for path in bundle.glob(pattern))
-    return found[0] if found else None
+    found = (path for pattern in FORMS[form] for path in sorted(bundle.glob(pattern)))
+    return next(found, None)
 
 
 def taking(bundle: Path) -> list[Client]:

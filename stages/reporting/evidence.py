@@ -10,6 +10,7 @@ from typing import Any
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.reporting.agreement import Model, read_agreement
+from stages.reporting.clients import Asked, demo, read_clients
 from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
 from stages.reporting.lineage import Lineage, read_lineage
 from stages.schema.variant import Variant
@@ -104,6 +105,8 @@ class Evidence:
         gaps: of every step.
         spreads: variant → how its errors are distributed.
         agreement: everything that answered the test split, against everything else.
+        clients: what the clients that apps use answered, where they were asked.
+        demo: where the page lies that lets a reader ask, None where there is none.
         lineage: what the manifests name.
         hosts: where benchmarks were taken.
     """
@@ -116,6 +119,8 @@ class Evidence:
     gaps: list[Gap]
     spreads: dict[str, Spread]
     agreement: list[Model]
+    clients: list[Asked]
+    demo: str | None
     lineage: Lineage
     hosts: list[Host]
 
@@ -151,6 +156,8 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
             line.key: read_spread(build / "reference" / line.compression, build / "parity" / line.key) for line in lines
         },
         agreement=read_agreement({line.key: variants[line.key] for line in lines}, build),
+        clients=read_clients([line.key for line in lines], build),
+        demo=demo(variants, build),
         lineage=read_lineage(variants, build),
         hosts=read_hosts(list(variants), build),
     )

@@ -11,7 +11,7 @@ from stages.reporting.lineage import COLUMNS, Lineage, Node
 from stages.reporting.svg import canvas, element
 
 BOX_WIDTH, BOX_HEIGHT, STEP_X, STEP_Y, HEAD = 136.0, 34.0, 167.0, 42.0, 26.0
-GLYPHS = {"pass": "✓", "fail": "✕", "not_measured": "○"}
+GLYPHS = {"pass": "✓", "fail": "✕", "not_measured": "○", "refuses": "⊘"}
 TITLES = {"parity": "parity and verdict"}
 FITS = 21
 

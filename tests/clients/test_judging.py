@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.asking.judging import judge
-from stages.asking.question import Item, Question, spread
+from stages.asking.question import Answers, Item, Question, spread
 from stages.schema.clients import Bound
 
 BOUND = Bound(top1_agreement=0.75, probability_difference=0.05)
@@ -15,9 +15,9 @@ QUESTION = Question(
     max_length=8,
     utterances=[Item(f"text {index}", [2, index, 3]) for index in range(4)],
     edges=[Item("É", [2, 9, 3], "accent"), Item("", [2, 3], "empty")],
-    artifact=ANSWERS,
+    artifact=Answers(ANSWERS, EDGES),
+    padded=Answers(ANSWERS, EDGES),
     reference=ANSWERS[:, ::-1],
-    edge_artifact=EDGES,
 )
 
 
@@ -32,7 +32,7 @@ def answer(probabilities=ANSWERS, edges=EDGES, ids=True, **changed):
 
 
 def verdict(given, reads_text=True):
-    return judge(QUESTION, given, BOUND, reads_text)
+    return judge(QUESTION, QUESTION.artifact, given, BOUND, reads_text)
 
 
 def test_a_client_that_repeats_the_artifact_passes_whatever_the_reference_says():
@@ -47,9 +47,9 @@ def test_one_other_answer_of_four_is_within_three_quarters_and_two_are_not():
     one = ANSWERS.copy()
     one[3] = [0.51, 0.49]
     wide = BOUND.model_copy(update={"probability_difference": 0.5})
-    assert judge(QUESTION, answer(one), wide, True)["verdict"] == "pass"
+    assert judge(QUESTION, QUESTION.artifact, answer(one), wide, True)["verdict"] == "pass"
     one[1] = [0.51, 0.49]
-    found = judge(QUESTION, answer(one), wide, True)
+    found = judge(QUESTION, QUESTION.artifact, answer(one), wide, True)
     assert (found["verdict"], found["reason"]) == ("fail", "2 of 4 answers are the artifact's, 75 % asked")
 
 

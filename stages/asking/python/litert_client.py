@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from stages.asking.python import harness
 from stages.asking.python.signatures import asking
 
@@ -13,10 +11,9 @@ def open_client(question: harness.Question) -> harness.Ask:
     from ai_edge_litert.interpreter import Interpreter
     from tokenizers import Tokenizer
 
-    file = Path(question["file"])
-    tokenizer = Tokenizer.from_file(str(file.parent / "tokenizer/tokenizer.json"))
+    tokenizer = Tokenizer.from_file(question["tokenizer"])
     tokenizer.enable_truncation(question["max_length"])
-    return asking(Interpreter(model_path=str(file)), lambda item: list(tokenizer.encode(item["text"]).ids))
+    return asking(Interpreter(model_path=question["file"]), lambda item: list(tokenizer.encode(item["text"]).ids))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ def open_client(question: harness.Question) -> harness.Ask:
     import onnxruntime
     from tokenizers import Tokenizer
 
-    file = Path(question["file"])
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    tokenizer = Tokenizer.from_file(str(file.parents[1] / "tokenizer.json"))
+    session = onnxruntime.InferenceSession(question["file"], providers=["CPUExecutionProvider"])
+    tokenizer = Tokenizer.from_file(str(Path(question["file"]).parents[1] / "tokenizer.json"))
     tokenizer.enable_truncation(question["max_length"])
 
     def ask(item: Mapping[str, Any]) -> harness.Answer:

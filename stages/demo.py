@@ -1,0 +1,54 @@
+"""Write the page that classifies what is typed into it, in the browser and offline.
+
+Reads: the bundles that have a Hugging Face directory; onnxruntime-web and tokenizers where npm put them.
+Writes: `build/demo/index.html`, one self-contained page, and a manifest that names the bundles in it.
+Why: who decides about a model wants to try it. A command for people (`make demo`), since it carries a client's code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.core import artifact, cli
+from stages.core.errors import ArtifactError
+from stages.reporting import demo
+
+
+def run(release: Path, modules: Path, out: Path) -> None:
+    """Write the page.
+
+    Args:
+        release: directory of the bundles.
+        modules: `node_modules`.
+        out: the page's directory.
+
+    Raises:
+        ArtifactError: no bundle can be shown, or the client's code is not installed.
+    """
+    missing = [path for path in demo.MODULES.values() if not (modules / path).is_file()]
+    if missing:
+        raise ArtifactError(f"'{modules / missing[0]}' is not installed", next_step="run `make demo`")
+    shown = demo.find(release)
+    if not shown:
+        raise ArtifactError(
+            f"no bundle in '{release}' has a Hugging Face directory",
+            expected="one of onnx-cpu",
+            next_step="run `dvc repro`",
+        )
+    parents = {item.key: release / item.key for item in shown}
+    with artifact.writing(out, stage="demo", parents=parents, tools=("Jinja2",)) as temporary:
+        (temporary / "index.html").write_text(demo.render(shown, modules), encoding="utf-8")
+    size = (out / "index.html").stat().st_size
+    print(f"{out / 'index.html'}: {len(shown)} variant(s), {size / 1e6:.1f} MB; open it in a browser, no server needed")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = cli.parser(__doc__, "release", "modules", "out")
+    return cli.execute(parser, argv, lambda arguments: run(arguments.release, arguments.modules, arguments.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Three ways of loading fine, or not at all, that real clients have: each shows without its cure and is gone with it.
+
+They need the clients themselves: `make clients` installs them.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from stages.asking import roster
+from stages.asking.interview import interview
+from stages.asking.judging import judge
+from stages.asking.question import Answers, Item, Question, softmax
+from stages.core import artifact
+from stages.schema.clients import Bound
+from stages.schema.task import Task
+from stages.schema.variant import Dynamic, TfliteNnapi
+from tests.bundling import toy
+from tests.clients import toy_bundle
+from tests.clients.toy_bundle import KEY, ask
+
+pytestmark = pytest.mark.target
+LENGTH = 16
+BOUND = Bound(top1_agreement=0.9, probability_difference=0.05)
+
+
+def client(name):
+    (found,) = roster.named([name])
+    if why := roster.missing(found):
+        pytest.skip(f"{name}: {why}")
+    if found.kind == "node" and not shutil.which("node"):
+        pytest.skip("no Node on this host")
+    return found
+
+
+@pytest.fixture
+def build(tmp_path):
+    return toy_bundle.write(tmp_path)
+
+
+def test_transformers_js_refuses_int32_inputs_and_answers_to_int64(build):
+    client("transformers-js")
+    code, known = ask(build, "transformers-js", required=["transformers-js"])
+    assert (code, known["clients"]["transformers-js"]["verdict"]) == (0, "pass")
+    (file,) = (build / "release" / KEY / "hf/onnx").glob("*.onnx")
+    file.write_bytes(toy.model())
+    code, known = ask(build, "transformers-js", required=["transformers-js"])
+    assert code == 1
+    assert "Unexpected input data type" in known["clients"]["transformers-js"]["reason"]
+
+
+def test_optimum_refuses_the_tokenizer_class_that_transformers_5_writes(build):
+    client("optimum")
+    code, known = ask(build, "optimum", required=["optimum"])
+    assert (code, known["clients"]["optimum"]["verdict"]) == (0, "pass")
+    artifact.write_json(build / "release" / KEY / "hf/tokenizer_config.json", toy.tokenizer_config())
+    code, known = ask(build, "optimum", required=["optimum"])
+    assert (code, known["clients"]["optimum"]["verdict"]) == (1, "refuses")
+    assert "TokenizersBackend" in known["clients"]["optimum"]["reason"]
+
+
+@pytest.fixture(scope="module")
+def per_channel(make_model, tmp_path_factory):
+    """A per-channel int8 artifact, its copy that says which kernels it needs, and what LiteRT answers to it."""
+    from stages.bundling import task_graph
+    from stages.targets.tflite_nnapi import flatbuffer
+    from stages.targets.tflite_nnapi.convert import convert
+    from stages.targets.tflite_nnapi.quantize import quantize
+    from stages.targets.tflite_nnapi.runtime import open_runtime
+
+    root = tmp_path_factory.mktemp("per_channel")
+    for name in ("checkpoint", "converted", "artifact", "copy/litert"):
+        (root / name).mkdir(parents=True)
+    make_model("bert", hidden_act="quick_gelu").save_pretrained(root / "checkpoint")
+    artifact.write_json(root / "checkpoint/profile.json", {"mask_constant": 32.0})
+    task = Task(name="classify", max_length=LENGTH, sequence_lengths=[LENGTH])
+    target = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32)
+    convert(root / "checkpoint", task, target, root / "converted")
+    precision = Dynamic(kind="dynamic", weight_bits=8, granularity="channel")
+    quantize(root / "converted", precision, {}, target, root / "artifact")
+    model = flatbuffer.read(root / "artifact" / flatbuffer.MODEL)
+    assert task_graph.raise_versions(model)
+    flatbuffer.write(model, root / "copy/litert" / flatbuffer.MODEL)
+
+    random = np.random.default_rng(0)
+    items = [Item("", [2, *random.integers(5, 40, count).tolist(), 3]) for count in range(2, 12)]
+    runtime = open_runtime(root / "artifact", 1)
+    rows = [np.array([item.ids], np.int32) for item in items]
+    logits = [runtime.run({"attention_mask": np.ones_like(row), "input_ids": row})["logits"] for row in rows]
+    own = Answers(softmax(np.concatenate(logits)), np.zeros((0, 4), np.float32))
+    return root, Question(["a", "b", "c", "d"], LENGTH, items, [], own, own, own.utterances)
+
+
+def test_tflite_of_2023_misreads_per_channel_int8_and_refuses_the_copy_that_says_so(per_channel):
+    old = client("tflite-runtime-2.14")
+    root, asked = per_channel
+    wrong = judge(asked, asked.artifact, interview(old, asked, root / "artifact"), BOUND, False)
+    assert (wrong["verdict"], wrong["max_probability_difference"] > 0.1) == ("fail", True)
+    refused = interview(old, asked, root / "copy")
+    assert "EMBEDDING_LOOKUP" in refused["refused"]
+
+
+def test_todays_litert_answers_to_the_copy_as_to_the_artifact(per_channel):
+    """And the copy names kernels that tflite-runtime 2.14 does not have: it knows FULLY_CONNECTED up to 11."""
+    from stages.asking.python import harness, signatures
+
+    root, asked = per_channel
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(root / "copy/litert/model.tflite"))
+    ask_ids = signatures.asking(interpreter, lambda item: list(item["ids"]))
+    given = harness.converse(lambda _: ask_ids, {"items": [{"ids": item.ids} for item in asked.utterances]})
+    assert judge(asked, asked.artifact, given, BOUND, False)["verdict"] == "pass"
+    assert versions(root / "artifact/model.tflite") < versions(root / "copy/litert/model.tflite") == (12, 4)
+
+
+def versions(path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    from stages.targets.tflite_nnapi import flatbuffer
+
+    kinds = schema.BuiltinOperator.FULLY_CONNECTED, schema.BuiltinOperator.EMBEDDING_LOOKUP
+    found = {code.builtinCode: code.version for code in flatbuffer.read(path).operatorCodes}
+    return tuple(found[kind] for kind in kinds)
