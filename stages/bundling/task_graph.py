@@ -11,28 +11,33 @@ from stages.targets.base import INPUTS as OURS
 from stages.targets.base import OUTPUTS
 from stages.targets.tflite_nnapi import flatbuffer
 
-PER_CHANNEL = {"DEQUANTIZE": 5, "EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 12}
-"""First version of an operator whose int8 weights may have a scale per channel
-(tensorflow/lite/tools/versioning/op_version.cc)."""
+PER_CHANNEL = {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 12}
+PER_BLOCK = {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 14}
+"""First version of an operator whose integer weights may have a scale per channel, or per block of one: older runtimes
+compute with one scale and say nothing. Per channel as in tensorflow/lite/tools/versioning/op_version.cc; per block as
+tried: LiteRT 2.0.3 knows FULLY_CONNECTED up to 13 and gives 2 of 50 answers, 2.1.0 knows 14 and gives all."""
 
 
 def raise_versions(model: Any) -> bool:
-    """Declare, in place, the versions that per-channel weights need; whether one was lower.
+    """Declare, in place, the versions that the weights' scales need; whether one was lower.
 
-    ai-edge-quantizer leaves those of the float graph: a runtime that knows no scale per channel then loads the file and
-    answers wrongly (TFLite 2.14: 1 of 50 right), where it should refuse.
+    ai-edge-quantizer leaves those of the float graph: TFLite 2.14 loads such a file with scales per channel and gives 1
+    of 50 answers, where it should refuse. Weights that are expanded before use need none: it expands them rightly.
     """
-    wanted = {
-        "DEQUANTIZE" if weight.expanded else weight.operator
-        for weight in flatbuffer.weights(model)
-        if weight.scales > 1
-    }
+    needed: dict[str, int] = {}
+    for weight in flatbuffer.weights(model):
+        first = (PER_BLOCK if weight.block else PER_CHANNEL)[weight.operator] if _has_scales(weight) else 0
+        needed[weight.operator] = max(first, needed.get(weight.operator, 0))
     names, raised = flatbuffer.operator_names(), False
     for code in model.operatorCodes:
-        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        if name in wanted & PER_CHANNEL.keys() and code.version < PER_CHANNEL[name]:
-            code.version, raised = PER_CHANNEL[name], True
+        version = needed.get(names[max(code.builtinCode, code.deprecatedBuiltinCode)], 0)
+        if code.version < version:
+            code.version, raised = version, True
     return raised
+
+
+def _has_scales(weight: flatbuffer.Weight) -> bool:
+    return weight.scales > 1 and not weight.expanded and weight.operator in PER_CHANNEL
 
 
 def keep_longest(model: Any, length: int) -> None:

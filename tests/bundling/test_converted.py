@@ -32,11 +32,15 @@ FLOAT, HALF = Float(kind="float", bits=32), Float(kind="float", bits=16)
 PRECISIONS = {
     "float": FLOAT,
     "channel": Dynamic(kind="dynamic", weight_bits=8, granularity="channel"),
+    "block": Dynamic(kind="dynamic", weight_bits=4, granularity="block_32"),
     "tensor": Dynamic(kind="dynamic", weight_bits=8, granularity="tensor"),
     "static": Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor"),
 }
 LABELS = sorted(INTENTS)
-PER_CHANNEL = {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 12}
+VERSIONS = {
+    "block": {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 14},
+    "channel": {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 12},
+}
 
 
 @pytest.fixture(scope="module")
@@ -129,20 +133,21 @@ def test_a_task_file_of_other_weights_is_refused(tflite, checkpoint, tmp_path):
         litert.check_task(other, tmp_path)
 
 
-def test_per_channel_weights_declare_the_versions_that_old_runtimes_refuse(tflite, checkpoint, tmp_path):
-    """TFLite 2.14 loads the file as ai-edge-quantizer leaves it and answers 1 of 50 CLINC150 utterances rightly."""
+@pytest.mark.parametrize("name", VERSIONS)
+def test_several_scales_declare_the_versions_that_old_runtimes_refuse(name, tflite, checkpoint, tmp_path):
+    """They load such files as ai-edge-quantizer leaves them, and answer 1 of 50 CLINC150 utterances rightly."""
     left = tmp_path / "left"
     left.mkdir()
-    model = flatbuffer.read(tflite["channel"] / flatbuffer.MODEL)
+    model = flatbuffer.read(tflite[name] / flatbuffer.MODEL)
     for code in model.operatorCodes:
         code.version = min(code.version, 5)
     flatbuffer.write(model, left / flatbuffer.MODEL)
-    (left / "signature.json").write_bytes((tflite["channel"] / "signature.json").read_bytes())
-    one = source("tflite-nnapi", PRECISIONS["channel"], left, checkpoint)
+    (left / "signature.json").write_bytes((tflite[name] / "signature.json").read_bytes())
+    one = source("tflite-nnapi", PRECISIONS[name], left, checkpoint)
     assert litert.write_model(one, tmp_path) == "litert/model.tflite"
     shipped = [flatbuffer.read(tmp_path / path) for path in (litert.MODEL, litert.write_task(one, tmp_path))]
     for model in shipped:
-        assert versions(model).items() >= PER_CHANNEL.items()
+        assert versions(model).items() >= VERSIONS[name].items()
 
 
 @pytest.mark.parametrize("name", ["float", "tensor", "static"])
