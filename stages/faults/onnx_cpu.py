@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stages.faults.tensor import MISPLACED, Tensor
-from stages.targets.onnx_cpu import graph
-from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned
+from stages.targets.onnx_cpu import graph, integers
+from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned, unpacked
 
 
 class OnnxEditor:
@@ -34,7 +34,8 @@ class OnnxEditor:
         scales = {scale for scale, _ in self._sources.values()}
         for name, value in self._values.items():
             if value.dtype.kind == "f" and name not in scales:
-                self._tensors.append(Tensor(name, value, turned=name in sideways and value.ndim > 1))
+                sized = {"turned": name in sideways and value.ndim > 1, "bits": 8 * value.dtype.itemsize}
+                self._tensors.append(Tensor(name, value, **sized))
         # What is subtracted from the scores of padding: a setting of each attention, the same in all.
         self._masks = [
             item for node in self._model.graph.node for item in node.attribute if item.name == "mask_filter_value"
@@ -83,7 +84,9 @@ class OnnxEditor:
                 for item in self._masks:
                     item.f = -float(tensor.levels)
                 continue
-            self._values[tensor.name] = tensor.levels
+            stored = self._values[tensor.name]
+            is_packed = tensor.bits == 4
+            self._values[tensor.name] = _packed(tensor.levels, stored.shape) if is_packed else tensor.levels
             for name, value in zip(self._sources.get(tensor.name, ()), (tensor.scale, tensor.zero), strict=False):
                 if name is not None and value is not None:
                     kept = self._values[name]
@@ -93,13 +96,20 @@ class OnnxEditor:
         self._path.write_bytes(self._model.SerializeToString(deterministic=True))
 
     def _integer(self, name: str, scale: str, zero: str | None, sideways: bool) -> Tensor:
-        levels, point = self._values[name], None if zero is None else self._values[zero]
+        levels = unpacked(name, self._values, self._model)
+        bits = 8 if levels.shape == self._values[name].shape else 4
+        point = None if zero is None else self._values[zero]
 
         def spread(source: Any) -> Any:
             return source.reshape((1,) * (levels.ndim - source.ndim) + source.shape).copy()
 
         points = None if point is None else spread(point)
-        return Tensor(name, levels, spread(self._values[scale]), points, turned=sideways, bits=8)
+        return Tensor(name, levels, spread(self._values[scale]), points, turned=sideways, bits=bits)
+
+
+def _packed(levels: Any, shape: tuple[int, ...]) -> Any:
+    stored = integers.packed(levels)
+    return stored.reshape(shape) if stored.size == int(np.prod(shape)) else stored[:, : shape[1]]
 
 
 def _moved(zero: Any) -> Any:

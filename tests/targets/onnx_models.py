@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stages.schema.task import Task
-from stages.schema.variant import Dynamic, OnnxCpu, Precision, Static
+from stages.schema.variant import Dynamic, Float, OnnxCpu, Precision, Static, WeightOnly
 from stages.targets.onnx_cpu import graph, quantize
 from stages.targets.onnx_cpu.runtime import open_runtime
 
@@ -24,6 +24,13 @@ INTEGER: dict[str, Precision] = {
     "dynamic-tensor": Dynamic(kind="dynamic", weight_bits=8, granularity="tensor"),
     "static-channel": Static(kind="static", weight_bits=8, activation_bits=8, granularity="channel"),
     "static-tensor": Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor"),
+}
+SMALLER: dict[str, Precision] = {
+    **INTEGER,
+    "fp16": Float(kind="float", bits=16),
+    "weight-only-8-channel": WeightOnly(kind="weight_only", weight_bits=8, granularity="channel"),
+    "weight-only-8-tensor": WeightOnly(kind="weight_only", weight_bits=8, granularity="tensor"),
+    "weight-only-4-block": WeightOnly(kind="weight_only", weight_bits=4, granularity="block_32"),
 }
 
 

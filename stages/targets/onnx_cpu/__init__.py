@@ -1,20 +1,25 @@
-"""ONNX Runtime on a CPU: fp32, dynamic int8 and static QDQ int8, any sequence length without padding."""
+"""ONNX Runtime on a CPU: one graph for any batch and sequence length, without padding."""
 
 from __future__ import annotations
 
-from stages.schema.variant import Dynamic, Float, Precision, Static
+from stages.schema.variant import Dynamic, Float, Precision, Static, WeightOnly
 
 FUSED = "fused.json"
 """Beside a converted model: how often each rewrite of `fuse` applied."""
-SUPPORTED = "float 32, dynamic wi8, static wi8_ai8 (granularity tensor or channel)"
+SUPPORTED = (
+    "float 16 or 32, dynamic wi8, static wi8_ai8, weight_only wi8 (granularity tensor or channel), "
+    "weight_only wi4 (block_32)"
+)
 
 
 def supports(precision: Precision) -> bool:
     """Tell whether `quantize` can lower to this precision."""
     match precision:
-        case Float(bits=32) | Static(weight_bits=8, activation_bits=8):
+        case Float() | Static(weight_bits=8, activation_bits=8) | WeightOnly(weight_bits=4, granularity="block_32"):
             return True
         case Dynamic(weight_bits=8, granularity="tensor" | "channel"):
+            return True
+        case WeightOnly(weight_bits=8, granularity="tensor" | "channel"):
             return True
         case _:
             return False

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from stages.targets.onnx_cpu import graph, integers
+from stages.targets.onnx_cpu.fuse import CONTRIB
 
 
 def quantize_tables(model: Any, tables: Collection[str], per_channel: bool) -> None:
@@ -37,9 +38,37 @@ def quantize_tables(model: Any, tables: Collection[str], per_channel: bool) -> N
             levels, scale = integers.symmetric(numpy_helper.to_array(values.pop(table)), axis)
             for name, value in ((f"{table}_quantized", levels), (f"{table}_scale", scale)):
                 values[name] = numpy_helper.from_array(value, name)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    graph.replace_nodes(model.graph, nodes)
     graph.replace_initializers(model.graph, values.values())
+
+
+def quantize_tables_4bit(model: Any, tables: Collection[str]) -> None:
+    """Quantise in place the float tables that `Gather` reads, 4 bits with a scale for every 32 elements of a row.
+
+    Before: `Gather(table fp32, ids)`. After: `GatherBlockQuantized`, one operator; what a `Slice` reads, positions, is
+    too small to be worth one of its own and becomes int8.
+    """
+    from onnx import helper, numpy_helper
+
+    values = {item.name: item for item in model.graph.initializer}
+    looked_up = {node.input[0] for node in model.graph.node if node.op_type == "Gather"} & set(tables)
+    settings = {"bits": 4, "block_size": integers.BLOCK, "gather_axis": 0, "quantize_axis": 1}
+    nodes: list[Any] = []
+    for node in model.graph.node:
+        if node.op_type != "Gather" or node.input[0] not in looked_up:
+            nodes.append(node)
+            continue
+        stored, scale = f"{node.input[0]}_quantized", f"{node.input[0]}_scale"
+        inputs = [stored, node.input[1], scale]
+        nodes.append(helper.make_node("GatherBlockQuantized", inputs, node.output, domain=CONTRIB, **settings))
+        if node.input[0] in values:
+            table = numpy_helper.to_array(values.pop(node.input[0]))
+            levels, scales = integers.blocks(table)
+            values[stored] = numpy_helper.from_array(integers.packed(levels)[:, : table.shape[1] // 2], stored)
+            values[scale] = numpy_helper.from_array(scales, scale)
+    graph.replace_nodes(model.graph, nodes)
+    graph.replace_initializers(model.graph, values.values())
+    quantize_tables(model, set(tables) - looked_up, per_channel=True)
 
 
 def _expansion(node: Any, by_row: bool) -> Iterator[Any]:

@@ -14,9 +14,11 @@ MODEL = "model.onnx"
 KINDS = ("lookup", "product")
 READERS = {"Gather": ("lookup", 0), "Gemm": ("product", 1), "MatMul": ("product", 1), "Slice": ("lookup", 0)}
 """Operator type → what it does with a weight, and the position of the input that may be one."""
-INTEGER_PRODUCTS = {"DynamicQuantizeMatMul": (2, 3, 4), "MatMulIntegerToFloat": (3, 5, 6)}
+INTEGER_PRODUCTS = {"DynamicQuantizeMatMul": (2, 3, 4), "MatMulIntegerToFloat": (3, 5, 6), "MatMulNBits": (2, 3, 5)}
 """Operators that multiply an activation by integers, at position 1, and give out floats → positions of the integers'
 scale, of their zero point, and of a bias."""
+PACKED = {"GatherBlockQuantized": 0, "MatMulNBits": 1}
+"""Operators that read 4-bit integers, two a byte, and their position."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +98,39 @@ def weights(model: Any) -> list[Weight]:
     return [Weight(name, kinds[0], len(kinds), floats[name]) for name, kinds in found.items()]
 
 
-def integer_uses(model: Any) -> Counter[str]:
-    """Count the matrix products and the lookups that read 8-bit integer weights, by kind."""
+def expansions(model: Any) -> dict[str, tuple[str, str]]:
+    """List fp32 values that are made of one smaller initialiser, by `Cast`, or by `Mul` with a scale after it.
+
+    Returns:
+        Value → the initialiser, and the scale, '' where there is none.
+    """
     import onnx
 
-    types = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    integers = {item.name for item in model.graph.initializer if item.data_type in types}
+    stored = {item.name: item.data_type for item in model.graph.initializer}
+    found: dict[str, tuple[str, str]] = {}
+    for node in model.graph.node:
+        widens = node.op_type == "Cast" and attributes(node)["to"] == onnx.TensorProto.FLOAT
+        if widens and stored.get(node.input[0]) in _small_types():
+            found[node.output[0]] = node.input[0], ""
+        elif node.op_type == "Mul" and node.input[0] in found and node.input[1] in stored:
+            found[node.output[0]] = found[node.input[0]][0], node.input[1]
+    return found
+
+
+def compressed_uses(model: Any) -> Counter[str]:
+    """Count the matrix products and the lookups that read weights of 16 bits or fewer, by kind."""
+    small = {item.name for item in model.graph.initializer if item.data_type in _small_types()}
+    expanded = set(expansions(model))
     found: Counter[str] = Counter()
     for node in model.graph.node:
-        if node.op_type in INTEGER_PRODUCTS and node.input[1] in integers:
-            found["product"] += 1
-        elif READERS.get(node.op_type, ("",))[0] == "lookup" and node.input[0] in integers:
-            found["lookup"] += 1
-    return found
+        kind, position = READERS.get(node.op_type, ("", 0))
+        if kind == "lookup" or node.op_type == "GatherBlockQuantized":
+            found["lookup"] += node.input[position] in small
+        elif kind == "product":
+            found["product"] += node.input[position] in expanded
+        elif node.op_type in INTEGER_PRODUCTS:
+            found["product"] += node.input[1] in small
+    return +found
 
 
 def integer_operands(node: Any) -> tuple[str, str, str]:
@@ -133,11 +155,24 @@ def gemm_settings(node: Any) -> dict[str, Any]:
     return {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | attributes(node)
 
 
+def replace_nodes(graph: Any, nodes: Iterable[Any]) -> None:
+    """Make `nodes`, some of which the graph may hold already, the graph's nodes."""
+    kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
 def replace_initializers(graph: Any, kept: Iterable[Any]) -> None:
     """Make `kept` the graph's initialisers, sorted by name."""
     ordered = sorted(kept, key=lambda item: item.name)
     del graph.initializer[:]
     graph.initializer.extend(ordered)
+
+
+def _small_types() -> set[int]:
+    import onnx
+
+    return {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 
 
 def _strip(model: Any) -> None:

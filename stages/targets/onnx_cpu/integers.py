@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 LEVELS = 127
+BLOCK = 32
+"""Neighbours in a row that share a scale at 4 bits."""
 
 
 def symmetric(values: Floats, axis: int | None) -> tuple[NDArray[np.int8], Floats]:
@@ -44,6 +46,47 @@ def pair_reach(weight: Floats, per_channel: bool) -> Floats:
     up = np.maximum(first, 0) + np.maximum(second, 0)
     down = np.maximum(-first, 0) + np.maximum(-second, 0)
     return np.asarray(np.maximum(up, down).max(axis=0 if per_channel else None, initial=0), np.float32)
+
+
+def blocks(values: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Round a matrix to 4 bits, -8 to 7, with a scale for every `BLOCK` elements of a row.
+
+    The largest magnitude of a block becomes -8, whatever its sign: one level more than with 7.
+
+    Returns:
+        Levels of the matrix' shape, and the scale as fp32 [rows, blocks], some of it negative.
+    """
+    rows, width = values.shape
+    padded = np.pad(values, ((0, 0), (0, -width % BLOCK))).reshape(rows, -1, BLOCK)
+    largest = np.take_along_axis(padded, np.abs(padded).argmax(axis=2, keepdims=True), axis=2)
+    scale = np.where(largest == 0, 1, largest / -8).astype(np.float32)
+    levels = np.clip(np.rint(padded / scale), -8, 7).astype(np.int8)
+    return levels.reshape(rows, -1)[:, :width], scale[..., 0]
+
+
+def block_reach(values: Floats) -> Floats:
+    """Return the largest magnitude of each element's block."""
+    rows, width = values.shape
+    padded = np.pad(np.abs(values), ((0, 0), (0, -width % BLOCK))).reshape(rows, -1, BLOCK)
+    return spread(padded.max(axis=2), width)
+
+
+def spread(scale: Floats, width: int) -> Floats:
+    """Repeat a scale per block over the elements of each row."""
+    return np.repeat(scale, BLOCK, axis=1)[:, :width]
+
+
+def packed(levels: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Store two levels a byte, the first in the lower half, as ONNX Runtime reads them: [rows, whole blocks / 2]."""
+    nibbles = (np.pad(levels, ((0, 0), (0, -levels.shape[1] % BLOCK))) + 8).astype(np.uint8) & 15
+    return np.asarray(nibbles[:, 0::2] | nibbles[:, 1::2] << 4, np.uint8)
+
+
+def unpacked(stored: NDArray[np.uint8], width: int) -> NDArray[np.int8]:
+    """Undo `packed`."""
+    flat = stored.reshape(len(stored), -1)
+    nibbles = np.stack([flat & 15, flat >> 4], axis=2).reshape(len(stored), -1)
+    return nibbles[:, :width].astype(np.int8) - np.int8(8)
 
 
 def _rounded(values: Floats, reach: Floats) -> tuple[NDArray[np.int8], Floats]:

@@ -35,7 +35,8 @@ def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, ND
     import onnxruntime
 
     model = graph.load(artifact / graph.MODEL)
-    makers = {name: node.op_type for node in model.graph.node for name in node.output if name}
+    expanded = graph.expansions(model)  # weights, which no input changes
+    makers = {name: node.op_type for node in model.graph.node for name in node.output if name and name not in expanded}
     known = {item.name for item in model.graph.output}
     model.graph.output.extend(_untyped(name) for name in makers if name not in known)
     options = onnxruntime.SessionOptions()

@@ -88,6 +88,19 @@ def static(per_channel: bool, ranges: Mapping[str, tuple[float, float]]) -> Emit
     return emit
 
 
+def block_4bit(linear: Linear, lowering: Lowering) -> Iterator[Any]:
+    """Weights of 4 bits, multiplied by float activations: the kernel expands a block at a time."""
+    names = f"{linear.weight}_quantized", f"{linear.weight}_scale"
+    inputs, outputs = lowering.factors[linear.weight].shape
+    if names[0] not in lowering.values:
+        levels, scale = integers.blocks(lowering.factors[linear.weight].T)
+        stored = integers.packed(levels).reshape(outputs, -1, integers.BLOCK // 2)
+        lowering.values |= dict(zip(names, (stored, scale), strict=True))
+    settings = {"K": inputs, "N": outputs, "bits": 4, "block_size": integers.BLOCK}
+    # Level 1 is fp32. At the default, some hosts would round activations to int8 on the way.
+    yield _node("MatMulNBits", [linear.source, *names, "", "", linear.bias], linear, accuracy_level=1, **settings)
+
+
 def unsigned_grid(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return scale and zero point of uint8 that cover a range and express 0 exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
@@ -137,8 +150,7 @@ def lower(model: Any, chosen: Mapping[str, Emit]) -> None:
             nodes.extend(chosen[linear.weight](linear, lowering))
         elif node.output[0] not in absorbed:
             nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    graph.replace_nodes(model.graph, nodes)
     used = {name for node in nodes for name in node.input}
     kept = {name: value for name, value in lowering.values.items() if name in used}
     stored = [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in kept.items()]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from stages.core import artifact
 from stages.core.errors import ConversionError, Unsupported
-from stages.schema.variant import Dynamic, Float, OnnxCpu, Precision, Static
+from stages.schema.variant import Dynamic, Float, OnnxCpu, Precision, Static, WeightOnly
 from stages.targets.base import SIGNATURE
-from stages.targets.onnx_cpu import FUSED, SUPPORTED, embeddings, graph, products, ranges
+from stages.targets.onnx_cpu import FUSED, SUPPORTED, embeddings, graph, products, ranges, storage, supports
 from stages.targets.onnx_cpu.graph import Weight
 
 SMALLEST = 1024
@@ -39,27 +39,36 @@ def quantize(
         out: directory to write into.
 
     Returns:
-        What was asked, what `convert` fused, the weights quantised and those left in float, each with its bytes.
+        What was asked, what `convert` fused, the weights compressed and those left in fp32, each with its bytes,
+        scales aside.
 
     Raises:
         Unsupported: the precision is not one of `SUPPORTED`.
         InputError: static without a calibration utterance.
         ConversionError: a weight is not finite, or the written graph is not at the precision that was asked for.
     """
-    model = graph.load(converted / graph.MODEL)
-    check_finite(model)
     match precision:
-        case Float(bits=32):
-            graph.write(model, out / graph.MODEL)
-            report = _report(graph.weights(model), [])
-        case Dynamic(weight_bits=8) | Static(weight_bits=8, activation_bits=8):
-            weights, quantized = _lower(model, precision, calibration)
-            graph.write(model, out / graph.MODEL)
-            report = _report(weights, quantized)
+        case Float(bits=bits) | Dynamic(weight_bits=bits) | Static(weight_bits=bits) | WeightOnly(weight_bits=bits) if (
+            supports(precision)
+        ):
+            pass
         case _:
             raise Unsupported(f"onnx-cpu cannot lower to {precision.model_dump()}", expected=SUPPORTED)
+    model = graph.load(converted / graph.MODEL)
+    check_finite(model)
+    weights = graph.weights(model)
+    compressed = [weight for weight in weights if bits < 32 and weight.elements >= SMALLEST]
+    if bits < 32:
+        _lower(model, compressed, precision, calibration)
+    graph.write(model, out / graph.MODEL)
     shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
-    return {"asked": precision.model_dump(mode="json"), "fused": artifact.read_json(converted / FUSED), **report}
+    left = [weight for weight in weights if weight not in compressed]
+    return {
+        "asked": precision.model_dump(mode="json"),
+        "fused": artifact.read_json(converted / FUSED),
+        "quantized": {kind: _tally(compressed, kind, bits) for kind in graph.KINDS},
+        "left_float": {kind: _tally(left, kind, bits=32) for kind in graph.KINDS},
+    }
 
 
 def check_finite(model: Any) -> None:
@@ -77,65 +86,57 @@ def check_finite(model: Any) -> None:
 
 
 def check(model: Any, weights: Sequence[Weight]) -> None:
-    """Refuse a graph that does not compute on integers wherever one of `weights` was used.
+    """Refuse a graph that does not read a smaller weight wherever one of `weights` was used.
 
     A layer that is passed over leaves a smaller file that looks right.
 
     Args:
-        model: ModelProto after quantisation.
-        weights: the float weights that were to be quantised, as they were before.
+        model: ModelProto after compression.
+        weights: the float weights that were to be compressed, as they were before.
 
     Raises:
         ConversionError: names a weight left in float, or the kind of operator that was passed over.
     """
-    left = _large(graph.weights(model))
+    left = [weight for weight in graph.weights(model) if weight.elements >= SMALLEST]
     if left:
-        raise ConversionError(f"weight '{left[0].name}' was left in float", expected=f"{len(weights)} integer weights")
+        raise ConversionError(f"weight '{left[0].name}' was left in float", expected=f"{len(weights)} smaller weights")
     asked = Counter({kind: sum(weight.uses for weight in weights if weight.kind == kind) for kind in graph.KINDS})
-    found = graph.integer_uses(model)
+    found = graph.compressed_uses(model)
     if found != +asked:
-        raise ConversionError(f"{dict(found)} operators became integer", expected=f"{dict(+asked)}")
+        raise ConversionError(f"{dict(found)} operators read compressed weights", expected=f"{dict(+asked)}")
 
 
-def _lower(
-    model: Any, precision: Dynamic | Static, calibration: Mapping[str, NDArray[Any]]
-) -> tuple[list[Weight], list[Weight]]:
-    """Quantise in place; returns all weights, and those that were."""
-    weights = graph.weights(model)
-    large = _large(weights)
-    factors = [weight.name for weight in large if weight.kind == "product"]
+def _lower(model: Any, large: list[Weight], precision: Precision, calibration: Mapping[str, NDArray[Any]]) -> None:
+    """Compress weights in place. Each is named with what it becomes, so that a precision may mix."""
+    factors, tables = ([one.name for one in large if one.kind == kind] for kind in ("product", "lookup"))
     if not factors:
         raise ConversionError("the graph has no matrix product to quantise", next_step="check the converted model")
-    per_channel = precision.granularity == "channel"
-    if isinstance(precision, Static):
-        sources = (linear.source for linear in products.linears(model) if linear.weight in factors)
-        emit = products.static(per_channel, ranges.measure(model, sources, calibration))
-    else:
-        emit = products.dynamic(per_channel)
-    # What each weight becomes is said weight by weight, so that a precision may mix.
-    products.lower(model, dict.fromkeys(factors, emit))
-    embeddings.quantize_tables(model, {weight.name for weight in large if weight.kind == "lookup"}, per_channel)
+    match precision:
+        case Float(bits=16):
+            storage.store_factors(model, factors, half=True)
+            storage.store_tables(model, tables)
+        case WeightOnly(weight_bits=4, granularity="block_32"):
+            products.lower(model, dict.fromkeys(factors, products.block_4bit))
+            embeddings.quantize_tables_4bit(model, tables)
+        case WeightOnly(weight_bits=8, granularity="tensor" | "channel" as granularity):
+            storage.store_factors(model, factors, half=False, per_channel=granularity == "channel")
+            embeddings.quantize_tables(model, tables, granularity == "channel")
+        case Dynamic(weight_bits=8, granularity="tensor" | "channel" as granularity):
+            products.lower(model, dict.fromkeys(factors, products.dynamic(granularity == "channel")))
+            embeddings.quantize_tables(model, tables, granularity == "channel")
+        case Static(weight_bits=8, activation_bits=8, granularity=granularity):
+            sources = (linear.source for linear in products.linears(model) if linear.weight in factors)
+            found = ranges.measure(model, sources, calibration)
+            products.lower(model, dict.fromkeys(factors, products.static(granularity == "channel", found)))
+            embeddings.quantize_tables(model, tables, granularity == "channel")
     check(model, large)
     graph.clean(model)
-    return weights, large
 
 
-def _large(weights: Iterable[Weight]) -> list[Weight]:
-    return [weight for weight in weights if weight.elements >= SMALLEST]
-
-
-def _report(weights: Sequence[Weight], quantized: Sequence[Weight]) -> dict[str, Any]:
-    left = [weight for weight in weights if weight not in quantized]
-    return {
-        "quantized": {kind: _tally(quantized, kind, bytes_each=1) for kind in graph.KINDS},
-        "left_float": {kind: _tally(left, kind, bytes_each=4) for kind in graph.KINDS},
-    }
-
-
-def _tally(weights: Iterable[Weight], kind: str, bytes_each: int) -> dict[str, int]:
+def _tally(weights: Iterable[Weight], kind: str, bits: int) -> dict[str, int]:
     chosen = [weight for weight in weights if weight.kind == kind]
     return {
-        "bytes": sum(weight.elements for weight in chosen) * bytes_each,
+        "bytes": sum(weight.elements for weight in chosen) * bits // 8,
         "operators": sum(weight.uses for weight in chosen),
         "tensors": len(chosen),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import ArtifactError
-from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Rounded, Value, uniform
+from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
 from stages.targets.onnx_cpu import graph, integers
 
 
@@ -23,7 +23,7 @@ def read(artifact: Path) -> Graph:
         ArtifactError: the file cannot be read, or quantises in a form that no precision of ours has.
     """
     model = graph.load(artifact / graph.MODEL)
-    reader = _Reader(model.graph)
+    reader = _Reader(model)
     try:
         return {item.name: reader.value(item.name) for item in model.graph.output}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -35,10 +35,12 @@ def read(artifact: Path) -> Graph:
 class _Reader:
     """Follows names from the outputs to what computes them, each once."""
 
-    def __init__(self, proto: Any) -> None:
+    def __init__(self, model: Any) -> None:
         from onnx import TensorProto, numpy_helper
 
+        proto = model.graph
         self._arrays = {item.name: numpy_helper.to_array(item) for item in proto.initializer}
+        self._stored = graph.expansions(model)
         self._makers = {output: node for node in proto.node for output in node.output}
         self._values: dict[str, Value] = {
             item.name: Input(f"{item.name} {TensorProto.DataType.Name(item.type.tensor_type.elem_type)}")
@@ -63,20 +65,28 @@ class _Reader:
         if name in self._arrays:
             return []
         node = self._makers[name]
-        lookup = self._integer_lookup(node)
+        if name in self._stored:
+            return []
+        lookup = self._compressed_lookup(node)
         if lookup is not None:
             return [source for source in lookup.input[1:] if source]
+        if node.op_type == "GatherBlockQuantized":
+            return [node.input[1]]
         product = self._integer_product(node)
         return [source for source in node.input if source] if product is None else [product]
 
     def _make(self, name: str) -> Value:
         if name in self._arrays:
             return Constant(name, self._arrays[name])
+        if name in self._stored:
+            return self._constant(*self._stored[name])
         node = self._makers[name]
-        lookup = self._integer_lookup(node)
+        if node.op_type == "GatherBlockQuantized":
+            table = self._block_constant(node.input[0], node.input[2], 2 * self._arrays[node.input[0]].shape[1])
+            return Node("Gather", name, {"0": table, "1": self._values[node.input[1]]}, _gather_axis(node))
+        lookup = self._compressed_lookup(node)
         if lookup is not None:
-            levels, scale = self._arrays[lookup.input[0]], self._table_scale(node)
-            table = self._expanded(lookup.input[0], scale, uniform(scale, levels, 8))
+            table = self._constant(lookup.input[0], self._table_scale(node))
             rest = {str(index): self._values[source] for index, source in enumerate(lookup.input) if index}
             return Node(lookup.op_type, name, {"0": table, **rest}, graph.attributes(lookup))
         if self._integer_product(node) is not None:
@@ -93,7 +103,7 @@ class _Reader:
         """
         if node.op_type not in graph.INTEGER_PRODUCTS or node.input[1] not in self._arrays:
             return None
-        if node.op_type == "DynamicQuantizeMatMul":
+        if node.op_type in {"DynamicQuantizeMatMul", "MatMulNBits"}:
             return str(node.input[0])
         maker = self._makers.get(node.input[0])
         sound = maker is not None and maker.op_type == "QuantizeLinear" and list(maker.input[1:]) == node.input[2:5:2]
@@ -109,17 +119,28 @@ class _Reader:
             step, point = self._arrays[node.input[2]], self._arrays[node.input[4]]
             limits = np.iinfo(point.dtype)
             activation = Rounded.on_grid(activation, float(step), float(point), limits.min, limits.max)
-        steps, levels = self._arrays[scale], self._arrays[node.input[1]]
-        reach = partial(integers.pair_reach, per_channel=steps.ndim > 0)
-        weight = self._expanded(node.input[1], steps, uniform(steps, levels, 8, reach))
+        if node.op_type == "MatMulNBits":
+            weight = self._block_constant(node.input[1], scale, graph.attributes(node)["K"]).transposed()
+        else:
+            weight = self._constant(node.input[1], scale, pairwise=True)
         inputs = {"0": activation, "1": weight}
         if not bias:
             return Node("MatMul", name, inputs)
         product = Node("MatMul", f"{name} before its bias", inputs)
         return Node("Add", name, {"0": product, "1": Constant(bias, self._arrays[bias])})
 
-    def _expanded(self, name: str, scale: Any, allowed: Allowed) -> Constant:
-        return Constant(name, self._arrays[name].astype(np.float32) * scale, allowed)
+    def _constant(self, name: str, scale: str, *, pairwise: bool = False) -> Constant:
+        """What a stored tensor stands for, by its scale; of half precision, without one."""
+        levels = self._arrays[name]
+        if not scale:
+            return Constant(name, levels.astype(np.float32), half if levels.dtype == np.float16 else None)
+        steps = self._arrays[scale]
+        reach = partial(integers.pair_reach, per_channel=steps.ndim > 0) if pairwise else None
+        return Constant(name, levels.astype(np.float32) * steps, uniform(steps, levels, 8, reach))
+
+    def _block_constant(self, name: str, scale: str, width: int) -> Constant:
+        levels, steps = integers.unpacked(self._arrays[name], width), integers.spread(self._arrays[scale], width)
+        return Constant(name, levels * steps, uniform(steps, levels, 4, integers.block_reach))
 
     def _product(self, node: Any, name: str) -> Node:
         """Gemm as the product and the sum that it is: integer operators are given out as these."""
@@ -133,35 +154,29 @@ class _Reader:
         product = Node("MatMul", f"{name} before its bias", {"0": first, "1": second})
         return Node("Add", name, {"0": product, "1": third[0]}) if third else product
 
-    def _integer_lookup(self, node: Any) -> Any:
-        """Return the Gather or Slice of integers whose result this Mul scales back, or None."""
-        lookup = self._behind_cast(node)
-        if lookup is None or lookup.input[0] not in self._arrays:
-            return None
-        scale = self._other_input(node)
-        rows = self._makers.get(scale)
-        if scale in self._arrays:
-            return lookup
-        by_row = rows is not None and rows.op_type == "Gather" and rows.input[0] in self._arrays
-        return lookup if rows is not None and by_row and rows.input[1] == lookup.input[1] else None
+    def _compressed_lookup(self, node: Any) -> Any:
+        """Return the Gather or Slice of a compressed table whose result a node expands, or None.
 
-    def _behind_cast(self, node: Any) -> Any:
-        if node.op_type != "Mul":
+        A Cast expands half precision; a Mul scales integers, by a constant or by what the same ids look up.
+        """
+        cast = node if node.op_type == "Cast" else self._makers.get(node.input[0]) if node.op_type == "Mul" else None
+        lookup = None if cast is None or cast.op_type != "Cast" else self._makers.get(cast.input[0])
+        if lookup is None or lookup.op_type not in {"Gather", "Slice"} or lookup.input[0] not in self._arrays:
             return None
-        for source in node.input:
-            cast = self._makers.get(source)
-            if cast is not None and cast.op_type == "Cast":
-                maker = self._makers.get(cast.input[0])
-                if maker is not None and maker.op_type in {"Gather", "Slice"}:
-                    return maker
+        if (self._arrays[lookup.input[0]].dtype == np.float16) == (node is not cast):
+            return None
+        rows = self._makers.get(node.input[1]) if node is not cast else None
+        if rows is None or (rows.op_type == lookup.op_type and rows.input[1:] == lookup.input[1:]):
+            return lookup
         return None
 
-    def _other_input(self, node: Any) -> str:
-        """The factor that is not the cast result."""
-        casts = [name for name in node.input if name in self._makers and self._makers[name].op_type == "Cast"]
-        return str(next(name for name in node.input if name != casts[0]))
+    def _table_scale(self, node: Any) -> str:
+        """Name of a table's scales, '' where it has none."""
+        if node.op_type == "Cast":
+            return ""
+        rows = self._makers.get(node.input[1])
+        return str(node.input[1] if rows is None else rows.input[0])
 
-    def _table_scale(self, node: Any) -> Any:
-        """Scale of a table: one number, one a column, or looked up row by row with the same ids."""
-        scale = self._other_input(node)
-        return self._arrays[scale] if scale in self._arrays else self._arrays[self._makers[scale].input[0]]
+
+def _gather_axis(node: Any) -> dict[str, Any]:
+    return {"axis": graph.attributes(node)["gather_axis"]}

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
-from stages.targets.onnx_cpu import graph
+from stages.targets.onnx_cpu import graph, integers
 
-PRODUCTS = {"MatMul", *graph.INTEGER_PRODUCTS}
+PRODUCTS = {"MatMul", *graph.INTEGER_PRODUCTS} - set(graph.PACKED)
 INTEGERS = (np.int8, np.uint8)
 
 
@@ -53,18 +53,29 @@ def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
 
 def turned(model: Any) -> set[str]:
     """Names of initialisers that are stored as [in, out]."""
+    expanded = graph.expansions(model)
     found = set()
     for node in model.graph.node:
         if node.op_type in PRODUCTS or (node.op_type == "Gemm" and not graph.gemm_settings(node)["transB"]):
-            found.add(node.input[1])
+            found.add(expanded.get(node.input[1], (node.input[1], ""))[0])
     return found
+
+
+def unpacked(name: str, values: dict[str, Any], model: Any) -> Any:
+    """Levels of an integer weight, in the shape of the matrix that they stand for."""
+    for node in model.graph.node:
+        if node.op_type in graph.PACKED and node.input[graph.PACKED[node.op_type]] == name:
+            width = graph.attributes(node).get("K", 2 * values[name].shape[-1])
+            return integers.unpacked(values[name], width)
+    return values[name]
 
 
 def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, str | None]:
     """Find what expands an integer weight.
 
     Returns:
-        The initialisers of its scale and of its zero point (None where there is none); both broadcast to the weight.
+        The initialisers of its scale and of its zero point (None where there is none); both broadcast to the weight,
+        or, of 4 bits, have one number per block.
 
     Raises:
         ArtifactError: nothing reads the weight, or nothing scales it.
@@ -72,10 +83,13 @@ def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, 
     reader = next((node for node in model.graph.node if name in node.input), None)
     if reader is None:
         raise ArtifactError(f"integer weight '{name}' is not used", next_step="run `dvc repro`")
+    zero = ""
     if reader.op_type in graph.INTEGER_PRODUCTS:
         scale, zero, _ = graph.integer_operands(reader)
+    elif reader.op_type in graph.PACKED:
+        scale = reader.input[2]
     else:
-        scale, zero = _scale_of(reader, values, model), ""
+        scale = _scale_of(reader, values, model)
     if scale not in values:
         raise ArtifactError(f"integer weight '{name}' has no scale", next_step="run `dvc repro`")
     return scale, zero if zero in values else None
@@ -83,15 +97,17 @@ def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, 
 
 def _dequantised(name: str, values: dict[str, Any], model: Any) -> Any:
     scale, zero = scale_and_zero(name, values, model)
-    levels = values[name].astype(np.float32)
-    return (levels - (0 if zero is None else values[zero].astype(np.float32))) * values[scale].astype(np.float32)
+    levels, steps = unpacked(name, values, model).astype(np.float32), values[scale].astype(np.float32)
+    if levels.shape != values[name].shape:
+        steps = integers.spread(steps, levels.shape[1])
+    return (levels - (0 if zero is None else values[zero].astype(np.float32))) * steps
 
 
 def _scale_of(reader: Any, values: dict[str, Any], model: Any) -> str:
     """Follow integers → Cast → Mul; names do not lead there, since equal initialisers are merged."""
     makers = {output: node for node in model.graph.node for output in node.output}
     uses = {source: node for node in model.graph.node for source in node.input}
-    cast = uses.get(reader.output[0])
+    cast = reader if reader.op_type == "Cast" else uses.get(reader.output[0])
     if cast is None or cast.op_type != "Cast":
         return ""
     product = uses.get(cast.output[0])

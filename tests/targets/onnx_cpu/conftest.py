@@ -10,7 +10,7 @@ import pytest
 from stages.targets.onnx_cpu.convert import convert
 from tests.targets.onnx_models import (
     FAMILIES,
-    INTEGER,
+    SMALLER,
     TARGET,
     TASK,
     lowered,
@@ -45,4 +45,4 @@ def converted(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def artifacts(converted: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("artifacts")
-    return {name: lowered(converted["bert"], precision, root / name)[0] for name, precision in INTEGER.items()}
+    return {name: lowered(converted["bert"], precision, root / name)[0] for name, precision in SMALLER.items()}

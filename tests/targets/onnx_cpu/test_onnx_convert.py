@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stages.core.errors import ConversionError
-from stages.targets.onnx_cpu import graph
+from stages.targets.onnx_cpu import FUSED, graph
 from stages.targets.onnx_cpu.convert import _check_signature
+from stages.targets.onnx_cpu.intermediates import intermediates
 from stages.targets.onnx_cpu.runtime import open_runtime
 from tests.targets.onnx_models import (
     FAMILIES,
-    INTEGER,
     REPOSITORY,
+    SMALLER,
     TARGET,
     TASK,
     VOCABULARY,
@@ -95,7 +98,7 @@ def test_another_process_writes_the_same_bytes_and_quantises_without_torch(
     checkpoints: dict[str, Path], converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "again"
-    work = (checkpoints["bert"], converted["bert"], utterances(16, seed=1), TASK, TARGET, INTEGER, out)
+    work = (checkpoints["bert"], converted["bert"], utterances(16, seed=1), TASK, TARGET, SMALLER, out)
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", OTHER_PROCESS],
@@ -107,6 +110,37 @@ def test_another_process_writes_the_same_bytes_and_quantises_without_torch(
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     expected = {name: sha256(path) for name, path in {**artifacts, "converted": converted["bert"]}.items()}
     assert {path.name: sha256(path) for path in out.iterdir()} == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_attention_is_fused_and_the_last_layer_computes_one_token(
+    family: str, converted: dict[str, Path]
+) -> None:
+    layers = {"albert": 6}.get(family, 2)
+    fused = json.loads((converted[family] / FUSED).read_text())
+    model = graph.load(converted[family] / graph.MODEL)
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert fused["attention"] == fused["layers"] == operators["MultiHeadAttention"] == layers
+    assert fused["softmax_left"] == operators["Softmax"] == operators["Reshape"] == operators["Transpose"] == 0
+    assert fused["tanh_gelu"] == (layers if family == "albert" else 0)
+    assert operators["Expand"] == operators["GatherElements"] == operators["Concat"] - (family == "mobilebert") == 0
+    inputs = {name: rows[:1, :9] for name, rows in utterances(1).items()}
+    found = [
+        value.shape[1] for kind, _, value in intermediates(converted[family], inputs) if kind == "MultiHeadAttention"
+    ]
+    assert found == [9] * (layers - 1) + [1]
+
+
+def test_an_attention_of_another_form_is_left_as_it_is_and_counted(checkpoints: dict[str, Path]) -> None:
+    from stages.models.export import load_export_module
+    from stages.targets.onnx_cpu import fuse
+    from stages.targets.onnx_cpu.convert import _export
+
+    exported = _export(load_export_module(checkpoints["bert"]), TASK.max_length, TARGET.opset)
+    softmax = next(node for node in exported.graph if node.op_type == "Softmax")
+    softmax.attributes["axis"] = type(softmax.attributes["axis"])("axis", softmax.attributes["axis"].type, 2)
+    found = fuse.fuse(exported, layers=2, max_length=TASK.max_length)
+    assert (found["layers"], found["attention"], found["softmax_left"]) == (2, 1, 1)
 
 
 def test_convert_refuses_a_graph_with_other_inputs(converted: dict[str, Path]) -> None:

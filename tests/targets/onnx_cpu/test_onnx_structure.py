@@ -15,7 +15,7 @@ from stages.measure.structure import compare
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.structure import read
 from stages.targets.onnx_cpu.weights import weights
-from tests.targets.onnx_models import FAMILIES, INTEGER, TASK, lowered
+from tests.targets.onnx_models import FAMILIES, SMALLER, TASK, lowered
 
 pytestmark = pytest.mark.target
 
@@ -31,12 +31,12 @@ def test_a_conversion_holds_the_weights_of_the_checkpoint(
     assert max(one.error for one in found.values()) == 0
 
 
-@pytest.mark.parametrize("name", INTEGER)
+@pytest.mark.parametrize("name", SMALLER)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_precision_is_its_conversion_rounded(
     family: str, name: str, converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
 ) -> None:
-    made = artifacts[name] if family == "bert" else lowered(converted[family], INTEGER[name], tmp_path / name)[0]
+    made = artifacts[name] if family == "bert" else lowered(converted[family], SMALLER[name], tmp_path / name)[0]
     found = compare(read(converted[family]), read(made))
     assert (found.differences, found.beyond) == ([], 0)
     assert len(found.weights) > 10
@@ -77,11 +77,17 @@ def _wide_inputs(model: Any) -> None:
         item.type.tensor_type.elem_type = TensorProto.INT64
 
 
+def _another_cast(model: Any) -> None:
+    next(node for node in model.graph.node if node.op_type == "Cast").attribute[0].i = TensorProto.DOUBLE
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
         ("static-channel", _disagreeing_grid),
         ("dynamic-channel", _hidden_factor),
+        ("fp16", _another_cast),
+        ("weight-only-8-channel", _another_cast),
         ("dynamic-channel", _unmasked_attention),
         ("dynamic-channel", _fewer_heads),
         ("dynamic-channel", _wide_inputs),
@@ -99,3 +105,13 @@ def test_what_is_folded_away_hides_nothing(
     damage(model)
     (tmp_path / graph.MODEL).write_bytes(model.SerializeToString())
     assert compare(read(converted["bert"]), read(tmp_path)).differences
+
+
+def test_a_block_with_another_scale_is_beyond_rounding(
+    converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    model = graph.load(artifacts["weight-only-4-block"] / graph.MODEL)
+    scale = next(item for item in model.graph.initializer if item.name.endswith("_scale") and item.dims[-1] == 2)
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
+    (tmp_path / graph.MODEL).write_bytes(model.SerializeToString())
+    assert compare(read(converted["bert"]), read(tmp_path)).beyond > 100

@@ -12,7 +12,7 @@ from stages.measure.audit import match
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.weights import weights
 from tests.targets.faults_onnx import zero_onnx_layer
-from tests.targets.onnx_models import FAMILIES, INTEGER, TASK
+from tests.targets.onnx_models import FAMILIES, SMALLER, TASK
 
 pytestmark = pytest.mark.target
 
@@ -31,17 +31,18 @@ def test_every_matrix_of_a_checkpoint_is_found(
     assert min(audited(checkpoints[family], converted[family]).values()) > 0.9999
 
 
-@pytest.mark.parametrize("name", ["fp32", *INTEGER])
+@pytest.mark.parametrize("name", ["fp32", *SMALLER])
 def test_the_audit_sees_a_zeroed_layer_at_every_precision(
     name: str, checkpoints: dict[str, Path], converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
 ) -> None:
     source = {"fp32": converted["bert"], **artifacts}[name]
-    assert min(audited(checkpoints["bert"], source).values()) > 0.995
+    sound = 0.98 if "4-block" in name else 0.995
+    assert min(audited(checkpoints["bert"], source).values()) > sound
     (tmp_path / graph.MODEL).write_bytes((source / graph.MODEL).read_bytes())
     zero_onnx_layer(tmp_path)
     broken = sorted(audited(checkpoints["bert"], tmp_path).values())
     assert broken[0] < 0.1
-    assert broken[1] > 0.995
+    assert broken[1] > sound
 
 
 def test_a_transposed_square_weight_is_seen(
