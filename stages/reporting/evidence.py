@@ -13,6 +13,7 @@ from stages.reporting.agreement import Model, read_agreement
 from stages.reporting.clients import Asked, demo, read_clients
 from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
 from stages.reporting.lineage import Lineage, read_lineage
+from stages.reporting.mixtures import Mixture, read_mixtures
 from stages.schema.variant import Variant
 
 # Fixes each platform's place, colour and mark, so that two reports can be laid side by side.
@@ -108,6 +109,7 @@ class Evidence:
         clients: what the clients that apps use answered, where they were asked.
         demo: where the page lies that lets a reader ask, None where there is none.
         lineage: what the manifests name.
+        mixtures: what was measured to choose the precision of each weight, where there are two.
         hosts: where benchmarks were taken.
     """
 
@@ -122,6 +124,7 @@ class Evidence:
     clients: list[Asked]
     demo: str | None
     lineage: Lineage
+    mixtures: list[Mixture]
     hosts: list[Host]
 
 
@@ -159,6 +162,7 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         clients=read_clients([line.key for line in lines], build),
         demo=demo(variants, build),
         lineage=read_lineage(variants, build),
+        mixtures=read_mixtures([line.key for line in lines], build),
         hosts=read_hosts(list(variants), build),
     )
 

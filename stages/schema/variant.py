@@ -81,7 +81,23 @@ class Palettized(Section):
     """Share of each weight, smallest magnitudes first, that is dropped and costs one bit of a mask instead."""
 
 
-Precision = Annotated[Float | Dynamic | WeightOnly | Static | Palettized, Field(discriminator="kind")]
+Uniform = Annotated[Float | Dynamic | WeightOnly | Palettized, Field(discriminator="kind")]
+"""One precision for every weight, without calibration."""
+
+
+class Mixed(Section):
+    """Each weight at the cheaper of two precisions, as far as the answers allow it."""
+
+    kind: Literal["mixed"]
+    low: Uniform
+    high: Uniform
+    kl_budget: Annotated[float, Field(gt=0)]
+    """Nat: largest mean divergence of the artifact's answers from the converted model's, on calibration utterances."""
+    utterances: Annotated[int, Field(ge=1)]
+    """Calibration utterances, evenly spaced over the split, that divergence is measured on."""
+
+
+Precision = Annotated[Float | Dynamic | WeightOnly | Static | Palettized | Mixed, Field(discriminator="kind")]
 
 
 class Variant(Section):

@@ -141,6 +141,8 @@ def bands_of(asked: Mapping[str, Any]) -> Bands:
     """
     from stages.models.trail import Bands
 
+    if asked["kind"] == "mixed":
+        return bands_of(asked["low"])
     if asked["kind"] == "static":
         return Bands(*STATIC_BANDS)
     bits = int(asked.get("bits") or asked["weight_bits"])

@@ -187,3 +187,25 @@ def test_a_student_no_better_than_the_baseline_is_said(build: Path) -> None:
     rewrite(build / "data/summary.json", lambda value: value["baseline"].update(accuracy_interval=[0.9, 0.99]))
     reseal(build / "data")
     assert warning in written(build)
+
+
+def test_a_mixture_shows_what_was_measured_of_every_weight(build: Path) -> None:
+    assert "Which weights bear fewer bits" not in written(build)
+    one = {"kl_divergence_mean": 0.0012, "size_bytes": 10}
+    weights = [
+        {"kl_divergence_mean": 0.0034, "name": HOSTILE, "precision": "high", "saved_bytes": 8192},
+        {"kl_divergence_mean": 0.00005, "name": "encoder.0.output", "precision": "low", "saved_bytes": 32768},
+    ]
+    facts = {"all_high": one, "all_low": one, "chosen": one, "kl_budget": 0.002, "utterances": 64, "weights": weights}
+    asked = {
+        "kind": "mixed",
+        "low": {"kind": "dynamic", "weight_bits": 4},
+        "high": {"kind": "weight_only", "weight_bits": 8},
+    }
+    path = build / "artifact/onnx-cpu-fp32/quantization.json"
+    artifact.write_json(path, {"asked": asked, "mixture": facts})
+    text = Text(written(build)).text
+    assert "encoder.0.output" in text
+    assert "32,768" in text
+    assert text.count("weight only, 8 bits") == 2
+    assert HOSTILE not in written(build)

@@ -23,7 +23,7 @@ from stages.faults.coreml_metal import CoremlEditor
 from stages.measure.audit import match
 from stages.measure.structure import compare
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Dynamic, Float, Palettized, Static, WeightOnly
+from stages.schema.variant import CoremlMetal, Dynamic, Float, Mixed, Palettized, Static, WeightOnly
 from stages.targets import coreml_metal
 from stages.targets.base import Signature, read_signature
 from stages.targets.coreml_metal import (
@@ -55,6 +55,7 @@ PAL2, PAL4, PAL6 = (
 )
 PAL4G16 = Palettized(kind="palettized", weight_bits=4, granularity="channels_16", sparsity=0)
 PAL4S50 = Palettized(kind="palettized", weight_bits=4, granularity="tensor", sparsity=0.5)
+MIXED = Mixed(kind="mixed", low=PAL4, high=WI8, kl_budget=0.05, utterances=4)
 STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
 PRECISIONS = {"fp32": FP32, "fp16": FP16, "wi8": WI8, "wi4b32": WI4B32, "static": STATIC}
 PRECISIONS |= {"pal2": PAL2, "pal4": PAL4, "pal6": PAL6, "pal4g16": PAL4G16, "pal4s50": PAL4S50}
@@ -310,6 +311,24 @@ def test_groups_divide_the_channels(channels, size):
 
 
 @pytest.mark.target
+def test_a_mixture_stores_every_weight_as_chosen_and_says_why(builds, tmp_path):
+    report = lowered(builds.converted, MIXED, tmp_path / "mixed")
+    mixture = report["mixture"]
+    chosen = {weight["name"] for weight in mixture["weights"] if weight["precision"] == "low"}
+    assert sorted(chosen) == mixture["low"]
+    assert 0 < len(chosen) < len(mixture["weights"]) == 17
+    found = {item.name: item.op for item in constants(tmp_path / "mixed" / PACKAGE) if item.op != "const"}
+    assert {lowering.source_name(name) for name, op in found.items() if op == OPS["pal4"]} == chosen
+    assert list(found.values()).count(OPS["wi8"]) == 17 - len(chosen)
+    assert report["quantized"]["tensors"] == report["quantized"]["tensors_asked"] == 17
+    compared = compare(read(builds.converted), read(tmp_path / "mixed"))
+    assert (compared.differences, compared.beyond) == ([], 0)
+    weights_asked = [constant for constant in constants(builds.converted / PACKAGE) if constant.is_weight]
+    with pytest.raises(ConversionError, match=r"is stored in \d+ bytes; expected \d+: 8 bits"):
+        quantize.check(constants(tmp_path / "mixed" / PACKAGE), MIXED, weights_asked)
+
+
+@pytest.mark.target
 def test_every_group_of_channels_has_a_table_of_its_own(builds):
     values = weights(builds.artifact / "pal4g16")
     words = next(value for name, value in values.items() if "word_embeddings" in name)
@@ -463,6 +482,8 @@ def test_several_lengths_need_ios18(tmp_path):
         (Dynamic(kind="dynamic", weight_bits=8, granularity="channel"), False),
         (Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor"), False),
         (Palettized(kind="palettized", weight_bits=4, granularity="channels_16", sparsity=0.5), False),
+        (MIXED, True),
+        (Mixed(kind="mixed", low=PAL4S50, high=FP16, kl_budget=0.1, utterances=1), False),
     ],
 )
 def test_supports_says_what_quantize_does(precision, supported, tmp_path):

@@ -20,9 +20,9 @@ from stages.measure.audit import match
 from stages.measure.metrics import measure_parity
 from stages.measure.structure import compare
 from stages.schema.task import Task
-from stages.schema.variant import Dynamic, Float, Palettized, Precision, Static, TfliteNnapi, WeightOnly
+from stages.schema.variant import Dynamic, Float, Mixed, Palettized, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import INPUTS
-from stages.targets.tflite_nnapi import flatbuffer, quantize, sharing, storage, supports
+from stages.targets.tflite_nnapi import flatbuffer, lowering, quantize, sharing, storage, supports
 from stages.targets.tflite_nnapi.convert import convert
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.targets.tflite_nnapi.structure import read
@@ -39,6 +39,13 @@ SMALL_TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=8)
 WIDE_STATIC = Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor")
 STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
 FLOAT = Float(kind="float", bits=32)
+MIXED = Mixed(
+    kind="mixed",
+    low=Dynamic(kind="dynamic", weight_bits=4, granularity="block_32"),
+    high=Dynamic(kind="dynamic", weight_bits=8, granularity="channel"),
+    kl_budget=0.02,
+    utterances=8,
+)
 PRECISIONS: dict[str, tuple[Precision, TfliteNnapi]] = {
     "float": (FLOAT, TARGET),
     "dynamic-channel": (Dynamic(kind="dynamic", weight_bits=8, granularity="channel"), TARGET),
@@ -50,10 +57,11 @@ PRECISIONS: dict[str, tuple[Precision, TfliteNnapi]] = {
     "float16": (Float(kind="float", bits=16), TARGET),
     "four-channel": (Dynamic(kind="dynamic", weight_bits=4, granularity="channel"), TARGET),
     "four-block": (Dynamic(kind="dynamic", weight_bits=4, granularity="block_32"), TARGET),
+    "mixed": (MIXED, TARGET),
     "static-wide": (WIDE_STATIC, TARGET),
     "static-wide-small": (WIDE_STATIC, SMALL_TARGET),
 }
-COSINES = {"static": 0.95, "static-small": 0.95, "four-channel": 0.3, "four-block": 0.3}
+COSINES = {"static": 0.95, "static-small": 0.95, "four-channel": 0.3, "four-block": 0.3, "mixed": 0.3}
 """Smallest cosine of healthy logits on a random model, 0.98 where not named: of four, some utterance always strays."""
 TWO_BITS = Dynamic(kind="dynamic", weight_bits=2, granularity="block_32")
 MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2", "LESS", "GREATER", "EQUAL"}
@@ -308,7 +316,7 @@ def test_report_says_what_was_left_in_float(converted, tmp_path):
     ],
 )
 def test_a_layer_skipped_by_the_quantiser_is_an_error(name, dtype, converted, tmp_path, monkeypatch):
-    original = quantize._recipe
+    original = lowering.recipe_of
 
     def skipping(precision, target):
         from ai_edge_quantizer.recipe_manager import RecipeManager
@@ -318,7 +326,7 @@ def test_a_layer_skipped_by_the_quantiser_is_an_error(name, dtype, converted, tm
         manager.add_quantization_config("pooler", "FULLY_CONNECTED", algorithm_key="no_quantize")
         return manager.get_quantization_recipe()
 
-    monkeypatch.setattr(quantize, "_recipe", skipping)
+    monkeypatch.setattr(lowering, "recipe_of", skipping)
     with pytest.raises(
         ConversionError, match=f"weight of FULLY_CONNECTED 'bert/pooler.* is FLOAT32.*; expected {dtype}"
     ):
@@ -497,6 +505,34 @@ def test_weights_that_the_quantiser_leaves_in_float_without_a_word_are_an_error(
         quantize.quantize(converted["bert"], precision, {}, TARGET, tmp_path)
 
 
+def test_a_mixture_stores_every_weight_as_chosen_and_says_why(converted, tmp_path):
+    out, report = lowered(converted["bert"], "mixed", tmp_path)
+    mixture = report["mixture"]
+    chosen = {weight["name"] for weight in mixture["weights"] if weight["precision"] == "low"}
+    assert sorted(chosen) == mixture["low"]
+    assert 0 < len(chosen) < len(mixture["weights"]) == 15
+    assert report["weights"] == {"INT4": len(chosen), "INT8": 15 - len(chosen)}
+    stored = {
+        weight.name.partition("#")[0].replace("/", ".")
+        for weight in flatbuffer.weights(flatbuffer.read(out / flatbuffer.MODEL))
+        if weight.dtype == "INT4"
+    }
+    assert stored == chosen
+    assert mixture["chosen"]["kl_divergence_mean"] <= MIXED.kl_budget < mixture["all_low"]["kl_divergence_mean"]
+
+
+def test_a_weight_at_the_other_precision_of_a_mixture_is_an_error(artifacts):
+    weights = flatbuffer.weights(flatbuffer.read(artifacts["mixed"] / flatbuffer.MODEL))
+    with pytest.raises(ConversionError, match="is INT4 on .*; expected INT8"):
+        quantize.check_weights(weights, MIXED, TARGET)
+
+
+def test_what_stands_beside_nothing_else_is_no_part_of_a_mixture():
+    for other in (Float(kind="float", bits=16), WeightOnly(kind="weight_only", weight_bits=8, granularity="channel")):
+        assert not supports(MIXED.model_copy(update={"high": other}))
+    assert supports(MIXED.model_copy(update={"high": FLOAT}))
+
+
 def test_blocks_that_do_not_divide_a_width_are_an_error(converted, tmp_path):
     with pytest.raises(ConversionError, match="ai-edge-quantizer failed: .*divisible by block size"):
         lowered(converted["albert"], "four-block", tmp_path)
@@ -555,7 +591,7 @@ def test_every_family_is_its_conversion_rounded(family, name, converted, tmp_pat
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_the_audit_sees_a_zeroed_layer_at_every_precision(name, checkpoints, artifacts, tmp_path):
-    healthy = 0.97 if name.startswith("four") else 0.995
+    healthy = 0.97 if name.startswith(("four", "mixed")) else 0.995
     assert min(audited(checkpoints["bert"], artifacts[name]).values()) > healthy
     (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
     zero_tflite_layer(tmp_path)

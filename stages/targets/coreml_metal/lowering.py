@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import Unsupported
-from stages.schema.variant import CoremlMetal, Float, Palettized, Precision, Static, WeightOnly
+from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Precision, Static, WeightOnly
 from stages.targets.base import read_signature
 from stages.targets.coreml_metal import canonical, toolchain
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, read_program
@@ -35,6 +35,10 @@ def check_target(precision: Precision, target: CoremlMetal) -> None:
         Unsupported: names the oldest target that will do.
     """
     match precision:
+        case Mixed():
+            check_target(precision.low, target)
+            check_target(precision.high, target)
+            return
         case WeightOnly(weight_bits=4) | WeightOnly(granularity="block_32") | Palettized(granularity="channels_16"):
             oldest = "iOS18"
         case Palettized() if precision.sparsity:
@@ -51,7 +55,14 @@ def check_target(precision: Precision, target: CoremlMetal) -> None:
         )
 
 
-def lower(converted: Path, precision: Precision, target: CoremlMetal, package: Path, ranges: Ranges) -> None:
+def lower(
+    converted: Path,
+    precision: Precision,
+    target: CoremlMetal,
+    package: Path,
+    ranges: Ranges,
+    low: Collection[str] = (),
+) -> None:
     """Write the program of `converted` at a precision.
 
     Args:
@@ -60,6 +71,7 @@ def lower(converted: Path, precision: Precision, target: CoremlMetal, package: P
         target: the deployment target the program was converted for.
         package: the `.mlpackage` directory to create.
         ranges: of the 16-bit program's activations; read for `static` only.
+        low: of a mixture, names of the converted program's weights at its low precision.
 
     Raises:
         ConversionError: coremltools gave up.
@@ -71,12 +83,12 @@ def lower(converted: Path, precision: Precision, target: CoremlMetal, package: P
     program = load_program(spec, spec.specificationVersion, str((converted / PACKAGE / WEIGHTS).parent))
     lengths = read_signature(converted).sequence_lengths
     bits = 32 if precision == Float(kind="float", bits=32) else 16
-    pipeline = _pipeline(precision, ranges)
+    pipeline = _pipeline(precision, ranges, low)
     model = toolchain.build(program, lengths, target.minimum_deployment_target, f"FLOAT{bits}", pipeline)
     canonical.save(model, package)
 
 
-def _pipeline(precision: Precision, ranges: Ranges) -> Any:
+def _pipeline(precision: Precision, ranges: Ranges, low: Collection[str]) -> Any:
     from coremltools import PassPipeline
     from coremltools.optimize.coreml import OptimizationConfig
 
@@ -99,7 +111,27 @@ def _pipeline(precision: Precision, ranges: Ranges) -> Any:
                 _append(pipeline, PRUNE, config=OptimizationConfig(global_config=_pruner(precision.sparsity)))
             config = _by_weight(lambda op: _palette(precision, op.outputs[0].shape[0]))
             _append(pipeline, PALETTE, config=config, joint_compression=precision.sparsity > 0)
+        case Mixed():
+
+            def share(op: Any) -> Precision:
+                return precision.low if source_name(op.name) in low else precision.high
+
+            _append(pipeline, LINEAR, config=_by_weight(lambda op: _linear_or_none(share(op))))
+            _append(pipeline, PALETTE, config=_by_weight(lambda op: _palette_or_none(share(op), op)))
     return pipeline
+
+
+def source_name(name: str) -> str:
+    """Return the name that a constant of a lowered program had in the converted one."""
+    return name.partition("_to_fp16")[0]
+
+
+def _linear_or_none(precision: Precision) -> Any:
+    return _linear(precision) if isinstance(precision, WeightOnly) else None
+
+
+def _palette_or_none(precision: Precision, op: Any) -> Any:
+    return _palette(precision, op.outputs[0].shape[0]) if isinstance(precision, Palettized) else None
 
 
 def _append(pipeline: Any, name: str, **options: Any) -> None:

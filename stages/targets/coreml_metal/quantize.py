@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ConversionError, Unsupported
-from stages.schema.variant import CoremlMetal, Float, Palettized, Precision, Static, WeightOnly
+from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Precision, Static, WeightOnly
 from stages.targets.base import SIGNATURE
-from stages.targets.coreml_metal import SUPPORTED, activations, supports
-from stages.targets.coreml_metal.lowering import check_target, lower
+from stages.targets.coreml_metal import SUPPORTED, activations, mixed, supports
+from stages.targets.coreml_metal.lowering import check_target, lower, source_name
 from stages.targets.coreml_metal.package import BLOB_FLOATS, FLOATS, PACKAGE, WEIGHTS, Constant, constants
 
 
@@ -34,13 +34,13 @@ def quantize(
     Args:
         converted: output of `convert`.
         precision: see `SUPPORTED`.
-        calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded; read for `static` only.
+        calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded; for `static` and `mixed`.
         target: the deployment target the program was converted for.
         out: directory to write into.
 
     Returns:
         What was asked, the tensors compressed and those left in float with the reason, each with its bytes; for
-        `static` also the layers that compute with integers.
+        `static` also the layers that compute with integers, for `mixed` what was measured to choose.
 
     Raises:
         Unsupported: the precision is not one of `SUPPORTED`, or not at this deployment target.
@@ -51,13 +51,16 @@ def quantize(
         raise Unsupported(f"coreml-metal cannot lower to {precision.model_dump()}", expected=SUPPORTED)
     check_target(precision, target)
     weights = [constant for constant in constants(converted / PACKAGE) if constant.is_weight]
-    floats, static = isinstance(precision, Float), isinstance(precision, Static)
+    static = isinstance(precision, Static)
     ranges = activations.find_ranges(converted, calibration, target) if static else {}
-    lower(converted, precision, target, out / PACKAGE, ranges)
+    mixture = mixed.find(converted, precision, calibration, target) if isinstance(precision, Mixed) else {"low": []}
+    lower(converted, precision, target, out / PACKAGE, ranges, mixture["low"])
     found = constants(out / PACKAGE)
-    check(found, precision, weights)
+    check(found, precision, weights, mixture["low"])
     check_finite(found, out / PACKAGE / WEIGHTS)
-    report = {"asked": precision.model_dump(mode="json"), **_report(found, 0 if floats else len(weights))}
+    report = {"asked": precision.model_dump(mode="json"), **_report(found, _count(weights, precision, mixture["low"]))}
+    if isinstance(precision, Mixed):
+        report["mixture"] = mixture
     if static:
         used = {"calibration_utterances": len(calibration["input_ids"])}
         report["activations"] = activations.check(converted, out / PACKAGE) | used
@@ -65,7 +68,9 @@ def quantize(
     return report
 
 
-def check(found: Sequence[Constant], precision: Precision, asked: Sequence[Constant]) -> None:
+def check(
+    found: Sequence[Constant], precision: Precision, asked: Sequence[Constant], low: Collection[str] = ()
+) -> None:
     """Refuse a program in which something that was to be lowered was not.
 
     coremltools skips a tensor it cannot lower with at most a log line: small ones, those with an infinite value,
@@ -75,12 +80,19 @@ def check(found: Sequence[Constant], precision: Precision, asked: Sequence[Const
         found: constants of the written package.
         precision: what was asked for.
         asked: weights of the converted package.
+        low: of a mixture, names of the weights at its low precision.
 
     Raises:
         ConversionError: names a tensor that was passed over, or is stored in another way.
     """
     if not asked:
         raise ConversionError("the program has no weights to lower", next_step="check the converted model")
+    if isinstance(precision, Mixed):
+        for share, mine in _shares(asked, precision, low):
+            others = {constant.name for constant in asked if constant not in mine}
+            if mine:
+                check([constant for constant in found if source_name(constant.name) not in others], share, mine)
+        return
     wide = [constant for constant in found if constant.dtype == "FLOAT32" and constant.blobs]
     if wide and precision != Float(kind="float", bits=32):
         raise ConversionError(f"'{wide[0].name}' was left in 32 bits", expected="values below 65504 for 16 bits")
@@ -92,7 +104,7 @@ def check(found: Sequence[Constant], precision: Precision, asked: Sequence[Const
         raise ConversionError(
             f"{len(compressed)} weights were compressed; left in float: {names}", expected=f"{expected} compressed"
         )
-    if not isinstance(precision, Float):
+    if isinstance(precision, WeightOnly | Palettized | Static):
         blocks = isinstance(precision, WeightOnly) and precision.granularity == "block_32"
         sparsity = precision.sparsity if isinstance(precision, Palettized) else 0.0
         for constant in compressed:
@@ -100,6 +112,19 @@ def check(found: Sequence[Constant], precision: Precision, asked: Sequence[Const
                 _check_sparse(constant, precision.weight_bits, sparsity)
             else:
                 _check_storage(constant, precision.weight_bits, blocks=blocks)
+
+
+def _shares(
+    asked: Sequence[Constant], precision: Mixed, low: Collection[str]
+) -> tuple[tuple[Precision, list[Constant]], tuple[Precision, list[Constant]]]:
+    lowered = [constant for constant in asked if constant.name in low]
+    return (precision.low, lowered), (precision.high, [constant for constant in asked if constant.name not in low])
+
+
+def _count(asked: Sequence[Constant], precision: Precision, low: Collection[str]) -> int:
+    """How many weights were to be compressed."""
+    shares = _shares(asked, precision, low) if isinstance(precision, Mixed) else [(precision, list(asked))]
+    return sum(len(mine) for share, mine in shares if not isinstance(share, Float))
 
 
 def _check_storage(constant: Constant, bits: int, *, blocks: bool) -> None:

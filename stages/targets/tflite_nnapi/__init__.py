@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from stages.schema.variant import Dynamic, Float, Precision, Static, WeightOnly
+from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, WeightOnly
 
 SUPPORTED = (
     "float 16 (weights; computed in 32) or 32, dynamic wi8 (granularity tensor or channel) or wi4 (also block_32), "
     "weight_only wi8 (granularity tensor or channel), static wi8_ai8 or wi8_ai16 (granularity tensor: NNAPI has no "
-    "per-channel scales for FULLY_CONNECTED)"
+    "per-channel scales for FULLY_CONNECTED), mixed (of float 32 and dynamic ones)"
 )
 
 
@@ -18,8 +18,15 @@ def supports(precision: Precision) -> bool:
             return True
         case Dynamic(weight_bits=8) | WeightOnly(weight_bits=8):
             return precision.granularity != "block_32"
+        case Mixed():
+            return all(supports(one) and _is_mixable(one) for one in (precision.low, precision.high))
         case _:
             return False
+
+
+def _is_mixable(precision: Precision) -> bool:
+    """Whether weights at this precision stand beside others: those that are expanded before use get other names."""
+    return isinstance(precision, Dynamic) or precision == Float(kind="float", bits=32)
 
 
 def reason(precision: Precision) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ConversionError, InputError, Unsupported, first_line
-from stages.schema.variant import Dynamic, Float, Precision, Static, TfliteNnapi, WeightOnly
+from stages.core.errors import ConversionError, InputError, Unsupported
+from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import INPUTS, SIGNATURE, read_signature
-from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, reason, supports
+from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, lowering, mixed, reason, supports
 from stages.targets.tflite_nnapi.runtime import open_runtime
 
-Samples = dict[str, list[dict[str, NDArray[np.int32]]]]
-"""Signature name → inputs int32 [1, length] of each utterance."""
 BLOCKS = {"block_32": 32}
 """Granularity → weights of an output channel that share a scale, where not all of them do."""
 
@@ -34,13 +32,13 @@ def quantize(
     Args:
         converted: output of `convert`.
         precision: one of `SUPPORTED`.
-        calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded; read for static only.
+        calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded; read for static and mixed.
         target: bits of lookup tables at static precisions.
         out: directory to write into.
 
     Returns:
         What was asked, calibration utterances per signature, integer tensors, weights per type, and the bytes of
-        each weight left in float.
+        each weight left in float; of a mixture also what was measured to choose it.
 
     Raises:
         Unsupported: the precision is none of `SUPPORTED`.
@@ -51,21 +49,26 @@ def quantize(
         raise Unsupported(f"tflite-nnapi cannot do {precision}{reason(precision)}", expected=f"one of: {SUPPORTED}")
     source, lowered = converted / flatbuffer.MODEL, out / flatbuffer.MODEL
     shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
-    samples: Samples = {}
-    if precision == Float(kind="float", bits=32):
-        shutil.copyfile(source, lowered)
+    samples: lowering.Samples = {}
+    mixture: dict[str, Any] = {}
+    low: set[str] = set()
+    if isinstance(precision, Static):
+        samples = select_samples(calibration, read_signature(converted).sequence_lengths)
+    if isinstance(precision, Mixed):
+        mixture, whole = mixed.find(converted, precision, calibration), flatbuffer.read(source)
+        low = {group.weight for name, group in mixed.groups(whole).items() if name in mixture["low"]}
+        recipe = mixed.recipe(whole, precision, mixture["low"])
     else:
-        if isinstance(precision, Static):
-            samples = select_samples(calibration, read_signature(converted).sequence_lengths)
-        model = flatbuffer.parse(_lower(source, _recipe(precision, target), samples), flatbuffer.MODEL)
-        flatbuffer.write(model, lowered)
+        recipe = lowering.recipe_of(precision, target)
+    flatbuffer.write(flatbuffer.parse(lowering.lower(source, recipe, samples), flatbuffer.MODEL), lowered)
     model = flatbuffer.read(lowered)
-    check_weights(flatbuffer.weights(model), precision, target)
+    check_weights(flatbuffer.weights(model), precision, target, low)
     _check_runs(out)
-    return _report(model, precision, {name: len(chosen) for name, chosen in samples.items()})
+    report = _report(model, precision, {name: len(chosen) for name, chosen in samples.items()})
+    return report | ({"mixture": mixture} if mixture else {})
 
 
-def select_samples(calibration: Mapping[str, NDArray[np.int32]], lengths: list[int]) -> Samples:
+def select_samples(calibration: Mapping[str, NDArray[np.int32]], lengths: list[int]) -> lowering.Samples:
     """Give every signature the utterances that fit it, cut to its length.
 
     A signature has activation ranges of its own, so short utterances calibrate the long signatures too.
@@ -91,8 +94,16 @@ def select_samples(calibration: Mapping[str, NDArray[np.int32]], lengths: list[i
     return samples
 
 
-def check_weights(weights: list[flatbuffer.Weight], precision: Precision, target: TfliteNnapi) -> None:
+def check_weights(
+    weights: list[flatbuffer.Weight], precision: Precision, target: TfliteNnapi, low: Collection[str] = ()
+) -> None:
     """Compare every weight with what was asked: ai-edge-quantizer skips without a word what it does not support.
+
+    Args:
+        weights: of the written file.
+        precision: what was asked.
+        target: bits of lookup tables at static precisions.
+        low: of a mixture, names of the weights at its low precision.
 
     Raises:
         ConversionError: names the first weight that differs.
@@ -100,10 +111,13 @@ def check_weights(weights: list[flatbuffer.Weight], precision: Precision, target
     if not any(weight.operator == "FULLY_CONNECTED" for weight in weights):
         raise ConversionError("the file has no FULLY_CONNECTED weight", expected="those of the checkpoint's layers")
     for weight in weights:
-        wanted, found = _wanted(weight, precision, target), _found(weight)
+        asked: Precision = precision
+        if isinstance(precision, Mixed):
+            asked = precision.low if weight.name in low else precision.high
+        wanted, found = _wanted(weight, asked, target), _found(weight)
         if found != wanted:
             raise ConversionError(f"weight of {weight.operator} '{weight.name}' is {found}", expected=wanted)
-        _check_scales(weight, getattr(precision, "granularity", "channel"))
+        _check_scales(weight, getattr(asked, "granularity", "channel"))
 
 
 def _check_scales(weight: flatbuffer.Weight, granularity: str) -> None:
@@ -124,8 +138,10 @@ def _wanted(weight: flatbuffer.Weight, precision: Precision, target: TfliteNnapi
         case Static():
             dtype = "FLOAT32" if table and target.static_embedding_bits == 32 else "INT8"
             activation = f"INT{precision.activation_bits}"
-        case _:
+        case Dynamic() | WeightOnly():
             dtype = f"INT{precision.weight_bits}"
+        case _:
+            raise AssertionError(precision)  # `supports` lets nothing else in
     return _phrase(dtype, expanded, "INT32" if table else activation)
 
 
@@ -135,59 +151,6 @@ def _found(weight: flatbuffer.Weight) -> str:
 
 def _phrase(dtype: str, expanded: bool, activation: str) -> str:
     return f"{dtype}{', expanded before use,' if expanded else ''} on {activation} activations"
-
-
-def _recipe(precision: Precision, target: TfliteNnapi) -> list[dict[str, Any]]:
-    from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
-    from ai_edge_quantizer.recipe_manager import AlgorithmName, RecipeManager
-
-    everything, recipe = TFLOperationName.ALL_SUPPORTED, RecipeManager()
-    scales = {
-        "tensor": QuantGranularity.TENSORWISE,
-        "channel": QuantGranularity.CHANNELWISE,
-        "block_32": QuantGranularity.BLOCKWISE_32,
-    }
-    match precision:
-        case Float():
-            cast = AlgorithmName.FLOAT_CASTING
-            recipe.add_weight_only_config(".*", everything, precision.bits, QuantGranularity.TENSORWISE, cast)
-        case Dynamic():
-            recipe.add_dynamic_config(".*", everything, precision.weight_bits, scales[precision.granularity])
-        case WeightOnly():
-            recipe.add_weight_only_config(".*", everything, precision.weight_bits, scales[precision.granularity])
-        case Static():
-            bits = precision.activation_bits, precision.weight_bits
-            recipe.add_static_config(".*", everything, *bits, scales[precision.granularity])
-            if target.static_embedding_bits == 8:
-                recipe.add_dynamic_config(".*", TFLOperationName.EMBEDDING_LOOKUP, 8, scales[precision.granularity])
-    return list(recipe.get_quantization_recipe())
-
-
-def _lower(source: Path, recipe: list[dict[str, Any]], samples: Samples) -> bytes:
-    from ai_edge_quantizer.quantizer import Quantizer
-
-    try:
-        quantizer = Quantizer(str(source), recipe)
-        ranges = _calibrate(source, recipe, samples) if samples else None
-        return bytes(quantizer.quantize(ranges).quantized_model)
-    except (ValueError, RuntimeError) as error:
-        first = first_line(error)
-        raise ConversionError(f"ai-edge-quantizer failed: {first}", next_step="read the log beside the output") from (
-            error
-        )
-
-
-def _calibrate(source: Path, recipe: list[dict[str, Any]], samples: Samples) -> dict[str, Any]:
-    from ai_edge_quantizer.calibrator import Calibrator
-    from ai_edge_quantizer.recipe_manager import RecipeManager
-    from ai_edge_quantizer.utils.qsv_utils import min_max_update
-
-    manager = RecipeManager()
-    manager.load_quantization_recipe(recipe)
-    # The default, a moving average of minima and maxima, clips the largest logits: 2.8 off on CLINC150 against 0.9.
-    calibrator = Calibrator(source.read_bytes(), num_threads=1, qsv_update_func=min_max_update)
-    calibrator.calibrate(samples, manager)
-    return dict(calibrator.get_model_qsvs())
 
 
 def _check_runs(out: Path) -> None:

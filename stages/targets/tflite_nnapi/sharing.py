@@ -51,17 +51,19 @@ def unfold(model: Any) -> int:
     for graph in model.subgraphs:
         for buffer, found in _layers(model, graph):
             users.setdefault(buffer, []).append(found)
-    saved = 0
+    gone, sizes = list[int](), list[int]()
     for buffer, layers in users.items():
         whole = [layer for layer in layers if layer is not None]
         if (
             len(whole) == len(layers)
             and len({(layer.weight, layer.normalised.shift.tobytes()) for layer in whole}) == 1
         ):
-            saved += len(model.buffers[buffer].data)
+            sizes.append(len(model.buffers[buffer].data))
             _rewrite(model, whole)
-            _empty(model, buffer)
-    return saved
+            gone.append(buffer)
+    for buffer in gone:
+        _drop(model, buffer)
+    return sum(sizes)
 
 
 def _layers(model: Any, graph: Any) -> Iterator[tuple[int, _Folded | None]]:
@@ -118,12 +120,20 @@ def _rewrite(model: Any, layers: list[_Folded]) -> None:
         model.buffers[bias].data = storage.pack("FLOAT32", value)
 
 
-def _empty(model: Any, buffer: int) -> None:
-    """Let go of a buffer; its tensors, whose removal would renumber all others, keep the empty one."""
+def _drop(model: Any, buffer: int) -> None:
+    """Remove the tensors of a buffer, which nothing reads any more, and renumber the others."""
     model.buffers[buffer].data = None
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            tensor.buffer = 0 if tensor.buffer == buffer else tensor.buffer
+    for position, graph in enumerate(model.subgraphs):
+        kept = [index for index, tensor in enumerate(graph.tensors) if tensor.buffer != buffer]
+        places = {old: new for new, old in enumerate(kept)} | {-1: -1}  # -1: an input left out
+        graph.tensors = [graph.tensors[index] for index in kept]
+        for part in (graph, *graph.operators):
+            part.inputs = np.array([places[int(index)] for index in part.inputs], np.int32)
+            part.outputs = np.array([places[int(index)] for index in part.outputs], np.int32)
+        for signature in model.signatureDefs:
+            if signature.subgraphIndex == position:
+                for item in (*signature.inputs, *signature.outputs):
+                    item.tensorIndex = places[int(item.tensorIndex)]
 
 
 def _constant(model: Any, graph: Any, index: int) -> NDArray[np.float32] | None:

@@ -1,0 +1,34 @@
+"""Find which weights of a program bear the lower of two precisions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stages.schema.variant import CoremlMetal, Mixed
+from stages.targets import mixing
+from stages.targets.base import SIGNATURE
+from stages.targets.coreml_metal import lowering
+from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, constants
+from stages.targets.coreml_metal.runtime import open_runtime
+
+
+def find(
+    converted: Path, precision: Mixed, calibration: Mapping[str, NDArray[Any]], target: CoremlMetal
+) -> dict[str, Any]:
+    """Choose the weights to lower: see `mixing.choose`. On hosts without Core ML the reference executor answers."""
+
+    def lower(low: frozenset[str], out: Path) -> int:
+        lowering.lower(converted, precision, target, out / PACKAGE, {}, low)
+        shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
+        return (out / PACKAGE / WEIGHTS).stat().st_size
+
+    def opened(directory: Path) -> Any:
+        return open_runtime(directory, threads=1)
+
+    names = [constant.name for constant in constants(converted / PACKAGE) if constant.is_weight]
+    return mixing.choose(names, precision, calibration, converted, lower, opened)

@@ -1,0 +1,117 @@
+"""Choose for every weight the cheaper of two precisions, as far as the model's answers allow it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from stages.core.errors import ConversionError, InputError
+from stages.measure.metrics import kl_divergence
+from stages.schema.variant import Mixed
+from stages.targets.base import Runtime, utterances
+
+Lower = Callable[[frozenset[str], Path], int]
+"""Weights at the low precision, the others being at the high one, and a directory → bytes of the artifact there."""
+Open = Callable[[Path], Runtime]
+
+
+def choose(
+    groups: Sequence[str],
+    precision: Mixed,
+    calibration: Mapping[str, NDArray[Any]],
+    converted: Path,
+    lower: Lower,
+    open_runtime: Open,
+) -> dict[str, Any]:
+    """Measure how sensitive each weight is, and lower as many as the budget allows, best bargains first.
+
+    A bargain is little divergence for many bytes. Divergences are measured with the one weight low and all others
+    high; since they do not add up, each candidate mixture is measured as a whole: the most bargains within the budget
+    are found by halving, then what is left is tried one by one.
+
+    Args:
+        groups: names of the weights.
+        precision: the two precisions, the budget, and how many utterances to measure on.
+        calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded.
+        converted: output of `convert`, whose answers are what to diverge from.
+        lower: writes an artifact.
+        open_runtime: opens one.
+
+    Returns:
+        `low`: names of the weights to lower; `kl_divergence_mean` and `size_bytes` of `chosen`, `all_high` and
+        `all_low`; `weights`: per weight `name`, `kl_divergence_mean` alone, `saved_bytes` and `precision`, most
+        sensitive first.
+
+    Raises:
+        InputError: there is no utterance to measure on.
+        ConversionError: the high precision alone is beyond the budget.
+    """
+    rows = _sample(calibration, precision.utterances)
+    reference = _answers(open_runtime(converted), rows)
+
+    def attempt(low: frozenset[str]) -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as scratch:
+            size = lower(low, Path(scratch))
+            outputs = _answers(open_runtime(Path(scratch)), rows)
+        divergence = kl_divergence(reference=reference, outputs=outputs)
+        return {"kl_divergence_mean": float(divergence.mean()), "size_bytes": size}
+
+    high = attempt(frozenset())
+    if not high["kl_divergence_mean"] <= precision.kl_budget:
+        raise ConversionError(
+            f"the high precision alone diverges by {high['kl_divergence_mean']:.2g} nat",
+            expected=f"a kl_budget above that, which is {precision.kl_budget:g}",
+        )
+    alone = {name: attempt(frozenset({name})) for name in tqdm(groups, desc="sensitivity", leave=False)}
+    cost = {name: one["kl_divergence_mean"] - high["kl_divergence_mean"] for name, one in alone.items()}
+    saved = {name: int(high["size_bytes"] - one["size_bytes"]) for name, one in alone.items()}
+    bargains = sorted((cost[name] / saved[name], name) for name in groups if saved[name] > 0)
+    order = [name for _, name in bargains]
+    chosen, found, beyond = 0, high, len(order) + 1
+    while chosen + 1 < beyond:
+        middle = (chosen + beyond) // 2
+        trial = attempt(frozenset(order[:middle]))
+        if trial["kl_divergence_mean"] <= precision.kl_budget:
+            chosen, found = middle, trial
+        else:
+            beyond = middle
+    low = set(order[:chosen])
+    for name in order[chosen + 1 :]:  # the next bargain was one too many; what is left may be smaller
+        trial = attempt(frozenset(low | {name}))
+        if trial["kl_divergence_mean"] <= precision.kl_budget:
+            low, found = low | {name}, trial
+    return {
+        "all_high": high,
+        "all_low": attempt(frozenset(order)),
+        "chosen": found,
+        "kl_budget": precision.kl_budget,
+        "low": sorted(low),
+        "utterances": len(rows),
+        "weights": [
+            {
+                "kl_divergence_mean": alone[name]["kl_divergence_mean"],
+                "name": name,
+                "precision": "low" if name in low else "high",
+                "saved_bytes": saved[name],
+            }
+            for name in sorted(groups, key=lambda name: (-cost[name], name))
+        ],
+    }
+
+
+def _sample(calibration: Mapping[str, NDArray[Any]], count: int) -> list[dict[str, NDArray[np.int32]]]:
+    rows = list(utterances(calibration))
+    if not rows:
+        raise InputError("the calibration split is empty", expected="at least one utterance")
+    # Evenly spaced, so that a sorted split is still seen from end to end.
+    return [rows[index] for index in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+
+
+def _answers(runtime: Runtime, rows: Sequence[dict[str, NDArray[np.int32]]]) -> NDArray[np.float32]:
+    return np.concatenate([runtime.run(inputs)["logits"] for inputs in rows])
