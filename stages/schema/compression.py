@@ -62,4 +62,26 @@ class PruneStructured(Step):
         return self
 
 
-Compression = Annotated[NoCompression | PruneStructured, Field(discriminator="kind")]
+class Qat(Step):
+    """Train with weights and activations rounded as an artifact will round them, and leave the weights rounded."""
+
+    kind: Literal["qat"]
+    weight_bits: Literal[4, 8]
+    granularity: Literal["tensor", "channel", "block_32"]
+    """Weights that share a scale, as in the precision of the variants that name this compression."""
+    pairwise: bool
+    """The scale of a linear layer reaches as far as two neighbours together, as onnx-cpu has it."""
+    norms_folded: bool
+    """Rounded after a normalisation's gain was multiplied in, as tflite-nnapi does."""
+    activation_bits: Literal[8] | None
+    """Of what enters linear layers, as static precisions round it; null for float activations."""
+    recovery: Recovery
+
+    @model_validator(mode="after")
+    def _is_a_target_s(self) -> Qat:
+        if self.pairwise and self.norms_folded:
+            raise ValueError("pairwise is onnx-cpu's and norms_folded tflite-nnapi's: no target rounds so")
+        return self
+
+
+Compression = Annotated[NoCompression | PruneStructured | Qat, Field(discriminator="kind")]
