@@ -30,9 +30,11 @@ LOADING = {
     "hf": "`samples/classify.mjs` (Node) and `samples/classify.html` (browser): Transformers.js, no network. Python: "
     '`ORTModelForSequenceClassification.from_pretrained("hf", subfolder="onnx", file_name=…)` of Optimum.',
     "text": "ONNX Runtime with the onnxruntime-extensions library registered; feed `text`, a string [1].",
-    "litert": "`samples/classify_litert.py`: LiteRT, a signature a length; `samples/classify_litert.html`: LiteRT.js.",
-    "litert_task": "`samples/Classify.kt`: MediaPipe's TextClassifier takes the file as it is, on every platform.",
-    "coreml": "`samples/Classify.swift`: Core ML with swift-transformers' tokenizer.",
+    "litert": "`samples/classify_litert.py`: LiteRT, one signature per length.",
+    "litert_task": "`samples/Classify.kt`: MediaPipe's TextClassifier takes the file as it is, on every platform; "
+    "`samples/classify_litert.html` (browser): LiteRT.js, no network.",
+    "mlpackage": "Core ML; labels in `labels.txt`.",
+    "coreml": "`samples/Classify.swift`: Core ML with swift-transformers' tokenizer; the labels are in its metadata.",
 }
 
 

@@ -17,10 +17,13 @@ from stages.targets.base import read_signature
 
 SAMPLES = Path(__file__).with_name("samples")
 SAMPLES_OF = {
-    "coreml-metal": ("Classify.swift",),
-    "onnx-cpu": ("classify_onnx.py", "classify.mjs", "classify.html"),
-    "tflite-nnapi": ("classify_litert.py", "classify_litert.html", "Classify.kt"),
+    "coreml": ("Classify.swift",),
+    "hf": ("classify.mjs", "classify.html"),
+    "litert": ("classify_litert.py",),
+    "litert_task": ("classify_litert.html", "Classify.kt"),
+    "onnx": ("classify_onnx.py",),
 }
+"""Form → programs that load it."""
 NOT_ASKED = "not among release.forms"
 
 
@@ -55,8 +58,8 @@ def add(
     texts = splits.read_split(places["data"], "probe").texts if settings.golden == "text" else None
     probe.write(source, texts, bundle)
     card.write(source, verdict, places, forms, bundle)
-    (bundle / "samples").mkdir()
-    for name in SAMPLES_OF[variant.target]:
+    for name in (name for form in forms for name in SAMPLES_OF.get(form, ())):
+        (bundle / "samples").mkdir(exist_ok=True)
         shutil.copyfile(SAMPLES / name, bundle / "samples" / name)
 
 
@@ -95,11 +98,7 @@ def _forms(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, A
             return _onnx(source, bundle, settings)
         case "tflite-nnapi":
             return _litert(source, bundle, settings)
-    from stages.bundling import core_ml
-
-    if "coreml" not in settings.forms:
-        return {}, {"coreml": NOT_ASKED}
-    return {"coreml": {"path": core_ml.write(source, bundle), "tokenizer": core_ml.TOKENIZER}}, {}
+    return _coreml(source, bundle, settings)
 
 
 def _onnx(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
@@ -121,11 +120,21 @@ def _onnx(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, An
 
 def _litert(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
     from stages.bundling import litert
+    from stages.targets.tflite_nnapi.flatbuffer import MODEL
 
     if "litert" not in settings.forms:
-        return {}, {"litert": NOT_ASKED, "litert_task": NOT_ASKED}
+        return {"litert": {"path": MODEL}}, {"litert_task": NOT_ASKED}
     forms = {"litert": {"path": litert.write_model(source, bundle)}}
     reason = source.tokenization.why_not_bert()
     if reason:
         return forms, {"litert_task": reason}
     return {**forms, "litert_task": {"path": litert.write_task(source, bundle)}}, {}
+
+
+def _coreml(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
+    from stages.bundling import core_ml
+
+    forms = {"mlpackage": {"path": core_ml.SOURCE_PACKAGE}}
+    if "coreml" not in settings.forms:
+        return forms, {"coreml": NOT_ASKED}
+    return {**forms, "coreml": {"path": core_ml.write(source, bundle), "tokenizer": core_ml.TOKENIZER}}, {}

@@ -72,11 +72,12 @@ def clients(form: str, source: Source) -> list[Client]:
                 _client("MediaPipe Tasks (Python)", "1.2.2", "all 4,500 CLINC150 utterances as in torch in fp32"),
                 _client("MediaPipe Tasks (web)", "1.0.1", f"{FIFTY}, in Chromium; older ones were not tried"),
                 _client("MediaPipe Tasks (Android, iOS)", "unknown", "the same file; not run"),
+                _client("LiteRT.js", "2.5.3", "the sample page, in Chromium; older ones were not tried"),
             ]
         case "litert":
             web = _client("LiteRT.js", "2.5.3", f"{FIFTY} at fp32 and dynamic int8; older ones were not tried")
             return [_oldest_litert(source.precision), web]
-        case "coreml":
+        case "coreml" | "mlpackage":
             return [
                 _client("Core ML", "the package's deployment target", "not run by Core ML unless the verdict says so")
             ]

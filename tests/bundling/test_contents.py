@@ -72,6 +72,7 @@ def test_a_form_is_there_when_asked_for_and_named_when_left_out(bundle):
     nothing = bundle(name="bare")
     assert read(nothing / "limits.json")["left_out"] == dict.fromkeys(("hf", "text"), "not among release.forms")
     assert not (nothing / "hf").exists()
+    assert [path.name for path in (nothing / "samples").iterdir()] == ["classify_onnx.py"]
 
 
 def test_a_tokenizer_that_a_client_would_read_otherwise_keeps_that_client_out_with_the_reason(bundle, places):
