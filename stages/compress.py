@@ -63,6 +63,7 @@ def run(settings: Params, data: Path, source: Path, out: Path) -> None:
     from stages.compression import transform
     from stages.models import checkpoint, mask, training
     from stages.models.encode import encode
+    from stages.models.recovery import Utterances
 
     artifact.require(data)
     artifact.require(source)
@@ -71,7 +72,8 @@ def run(settings: Params, data: Path, source: Path, out: Path) -> None:
     compression, examples = transform(settings.compression.kind), {}
     for name in compression.SPLITS:
         split = splits.read_split(data, name)
-        examples[name] = training.Examples(encode(tokenizer, split.texts, settings.task.max_length), split.labels)
+        encoded = encode(tokenizer, split.texts, settings.task.max_length)
+        examples[name] = Utterances(encoded, split.labels, tuple(split.texts))
     with artifact.writing(
         out,
         stage="compress",
@@ -80,6 +82,7 @@ def run(settings: Params, data: Path, source: Path, out: Path) -> None:
         tools=("torch", "transformers"),
     ) as temporary:
         outcome = compression.apply(model, tokenizer, examples, settings.compression)
+        tokenizer = outcome.tokenizer or tokenizer
         checkpoint.save(outcome.model, tokenizer, temporary)
         # Measured on what was saved: a checkpoint that does not reload must not leave this stage.
         measured = profile(

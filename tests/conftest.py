@@ -54,8 +54,7 @@ def make_model():
             id2label=dict(enumerate(labels)),
             label2id={name: index for index, name in enumerate(labels)},
             max_position_embeddings=16,
-            vocab_size=len(VOCABULARY),
-            **{**FAMILIES[family], **spread, **overrides},
+            **{"vocab_size": len(VOCABULARY), **FAMILIES[family], **spread, **overrides},
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)

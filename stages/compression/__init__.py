@@ -23,11 +23,13 @@ class Outcome:
         model: the compressed classifier, in eval mode.
         removed: JSON-ready notes on what was taken out and what that cost.
         history: the learning curve, where the transform trained.
+        tokenizer: the one to save, where the transform rewrote it.
     """
 
     model: Any
     removed: dict[str, Any] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
+    tokenizer: Any = None
 
 
 class Transform(Protocol):

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from stages.compression import Outcome
 from stages.core.errors import ConfigError
-from stages.models import encode, importance, training
+from stages.models import importance
 from stages.models.blocks import heads_left, keep_ffn_units, remove_heads
+from stages.models.recovery import before, recover
 from stages.models.training import Examples
-from stages.schema.compression import PruneStructured, Recovery
+from stages.schema.compression import PruneStructured
 
 SPLITS = ("train", "validation")
 
@@ -33,26 +34,19 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
         Unsupported: a family whose layers are not known.
         ConfigError: the fractions remove nothing, or more heads than can go.
     """
-    train, validation = splits["train"], splits["validation"]
-    found = importance.measure(model, importance.sample(train, params.importance_utterances))
+    found = importance.measure(model, importance.sample(splits["train"], params.importance_utterances))
     heads = choose_heads([block.heads for block in found], params.heads_fraction)
     kept = choose_units([block.ffns for block in found], params.ffn_fraction)
     units, left = len(found[0].ffns[0]), len(kept[0][0])
     if not heads and units == left:
         raise ConfigError("the fractions are too small to remove anything", expected="larger ones, or kind 'none'")
-    guidance = _guidance(model, train, params.recovery)
-    removed: dict[str, Any] = {"validation_accuracy_before": training.accuracy(model, validation)}
+    known = before(model, splits, params.recovery)
     originals = {layer: [heads_left(model, layer)[at] for at in positions] for layer, positions in heads.items()}
     remove_heads(model, originals)
     keep_ffn_units(model, kept)
-    removed["heads"] = {str(layer): numbers for layer, numbers in originals.items()}
-    removed["ffn_units_per_ffn"] = units - left
-    removed["validation_accuracy_pruned"] = training.accuracy(model, validation)
-    history = training.fit(
-        model, tokenizer, train, validation, params.recovery.training, guidance=guidance, title="recover"
-    )
-    removed["validation_accuracy_recovered"] = training.accuracy(model, validation)
-    return Outcome(model, removed, history)
+    notes, history = recover(model, tokenizer, splits, params.recovery, known)
+    heads_removed = {str(layer): numbers for layer, numbers in originals.items()}
+    return Outcome(model, {"heads": heads_removed, "ffn_units_per_ffn": units - left, **notes}, history)
 
 
 def choose_heads(scores: Sequence[FloatArray], fraction: float) -> dict[int, list[int]]:
@@ -112,12 +106,3 @@ def _scaled(scores: FloatArray) -> list[float]:
 
 def _strongest(scores: FloatArray, count: int) -> list[int]:
     return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
-
-
-def _guidance(model: Any, train: Examples, recovery: Recovery) -> training.Guidance:
-    return training.Guidance(
-        logits=encode.logits(model, train.encoded),
-        temperature=recovery.temperature,
-        kl_weight=recovery.kl_weight,
-        ce_weight=recovery.ce_weight,
-    )

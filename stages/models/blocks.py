@@ -23,7 +23,7 @@ class Ffn:
 
 @dataclass(frozen=True)
 class Block:
-    """One encoder layer with weights of its own; ALBERT's layers of a group share one block.
+    """One encoder layer with weights of its own; layers that share them, as ALBERT's of a group, are one block.
 
     Attributes:
         query: hidden → heads × head_size, like `key` and `value`.
@@ -51,8 +51,12 @@ def blocks(model: Any) -> list[Block]:
     """List a classifier's blocks, first layer first.
 
     Raises:
-        Unsupported: the family's layers are not known here.
+        Unsupported: the family's layers are not known here, or a layer is no plain Linear any more.
     """
+    ranks = getattr(model.config, "low_rank", None) or {}
+    lowered = [path for path in ranks if not path.endswith("_embeddings")]
+    if lowered:
+        raise Unsupported(f"'{lowered[0]}' is of low rank", expected="factorize as the last step on these layers")
     family = model.config.model_type
     if family not in FAMILIES:
         raise Unsupported(f"cannot prune a '{family}' checkpoint", expected=f"one of: {', '.join(FAMILIES)}")
@@ -60,9 +64,9 @@ def blocks(model: Any) -> list[Block]:
     if family == "albert":
         groups = encoder.encoder.albert_layer_groups
         return [_albert(layer) for group in groups for layer in group.albert_layers]
-    if family == "distilbert":
-        return [_distilbert(layer) for layer in encoder.transformer.layer]
-    return [_bert(layer) for layer in encoder.encoder.layer]
+    layers = encoder.transformer.layer if family == "distilbert" else encoder.encoder.layer
+    single = _distilbert if family == "distilbert" else _bert
+    return [single(layer) for layer in dict.fromkeys(layers)]  # shared ones once
 
 
 def ffn_size_key(model: Any) -> str:

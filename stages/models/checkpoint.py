@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_model as fill
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers import logging as transformers_logging
 
 from stages.core.errors import InputError, Unsupported, first_line
 from stages.models.blocks import pruned_heads, remove_heads
+from stages.models.reshape import low_rank, lower_rank, share_layers
 
 # transformers imports torchao, which warns on every start about CUDA kernels that a CPU cannot load.
 for _noisy in ("torchao", "torch.utils._pytree"):
@@ -38,7 +39,8 @@ def load_model(directory: Path) -> Any:
         raise InputError(f"'{directory}' has no model.safetensors", expected="a Hugging Face directory")
     try:
         config = load_config(directory)
-        model = _load_pruned(directory, config) if pruned_heads(config) else _load_stock(directory)
+        stock = not (pruned_heads(config) or low_rank(config) or getattr(config, "shared_layers", False))
+        model = _load_stock(directory) if stock else _load_reshaped(directory, config)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Unsupported) as error:
         raise InputError(f"cannot load checkpoint '{directory}': {first_line(error)}") from error
     return model.eval()
@@ -62,8 +64,10 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def save(model: Any, tokenizer: Any, directory: Path) -> None:
-    """Write model and tokenizer into an existing directory."""
-    model.save_pretrained(directory, safe_serialization=True)
+    """Write model and tokenizer into an existing directory; a weight with several names is written once."""
+    once = {tensor.data_ptr(): name for name, tensor in reversed(model.state_dict().items())}
+    kept = {name: tensor for name, tensor in model.state_dict().items() if once[tensor.data_ptr()] == name}
+    model.save_pretrained(directory, state_dict=kept, safe_serialization=True)
     for option in LOAD_OPTIONS:  # how it was loaded here is no property of the tokenizer
         tokenizer.init_kwargs.pop(option, None)
     tokenizer.save_pretrained(directory)
@@ -87,15 +91,18 @@ def _load_stock(directory: Path) -> Any:
     return model
 
 
-def _load_pruned(directory: Path, config: Any) -> Any:
-    """Load a checkpoint with `pruned_heads`, which transformers 5 records but no longer acts on.
+def _load_reshaped(directory: Path, config: Any) -> Any:
+    """Load a checkpoint with structure that transformers records but does not act on.
 
-    Before: `from_pretrained` builds full layers and stops at the smaller weights. After: the layers are cut to the
-    recorded heads first, then take the weights strictly.
+    Before: `from_pretrained` builds full layers and stops at the smaller weights. After: the layers are shared, cut to
+    the recorded heads and lowered to the recorded ranks first, then take the weights strictly.
     """
-    heads = pruned_heads(config)
-    config.pruned_heads = {}
+    heads, ranks, shared = pruned_heads(config), low_rank(config), vars(config).pop("shared_layers", False)
+    config.pruned_heads, config.low_rank = {}, {}
     model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager", dtype="float32")
+    if shared:
+        share_layers(model)
     remove_heads(model, heads)
-    model.load_state_dict(load_file(directory / "model.safetensors"), strict=True)
+    lower_rank(model, ranks)
+    fill(model, directory / "model.safetensors", strict=True)
     return model

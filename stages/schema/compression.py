@@ -12,6 +12,7 @@ from stages.schema.model import Training
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class NoCompression(Section):
@@ -51,7 +52,7 @@ class PruneStructured(Step):
     """Share of all attention heads removed, rounded down; every layer keeps at least one."""
     ffn_fraction: Share
     """Share of the FFN units removed, rounded down, the same number in every FFN."""
-    importance_utterances: Annotated[int, Field(ge=1)]
+    importance_utterances: Count
     """Training utterances, evenly spaced over the split, that importance is measured on."""
     recovery: Recovery
 
@@ -60,6 +61,83 @@ class PruneStructured(Step):
         if self.heads_fraction + self.ffn_fraction == 0:
             raise ValueError("heads_fraction and ffn_fraction are both 0: use kind 'none'")
         return self
+
+
+class Unstructured(Section):
+    """The smallest weights of every matrix, wherever they stand."""
+
+    kind: Literal["unstructured"]
+    sparsity: Annotated[float, Field(gt=0, lt=1)]
+    """Share of a matrix that becomes zero, rounded down."""
+
+
+class NOfM(Section):
+    """In every row, so many of each group of neighbours: the pattern that sparse matrix units take (2:4)."""
+
+    kind: Literal["n_of_m"]
+    keep: Count
+    of: Count
+
+    @model_validator(mode="after")
+    def _removes_something(self) -> NOfM:
+        if self.keep >= self.of:
+            raise ValueError(f"keep {self.keep} of {self.of} removes nothing: keep must be smaller")
+        return self
+
+
+class PruneMagnitude(Step):
+    """Set the smallest weights of every matrix to zero, then recover with the zeros held."""
+
+    kind: Literal["prune_magnitude"]
+    pattern: Annotated[Unstructured | NOfM, Field(discriminator="kind")]
+    recovery: Recovery
+
+
+class ShareLayers(Step):
+    """Let all encoder layers share one set of weights, then recover."""
+
+    kind: Literal["share_layers"]
+    recovery: Recovery
+
+
+class Factorize(Step):
+    """Replace matrices by products of two smaller ones, then recover."""
+
+    kind: Literal["factorize"]
+    embedding_rank: Count | None
+    """Columns left in the table of word embeddings, null to leave it."""
+    linear_rank: Count | None
+    """Rank of the Linear layers of attention and FFNs, null to leave them; those it would not shrink stay."""
+    utterances: Count
+    """Training utterances, evenly spaced over the split, that show what the matrices see."""
+    recovery: Recovery | None
+
+    @model_validator(mode="after")
+    def _has_a_rank(self) -> Factorize:
+        if self.embedding_rank is None and self.linear_rank is None:
+            raise ValueError("embedding_rank and linear_rank are both null: use kind 'none'")
+        return self
+
+
+class PruneVocabulary(Step):
+    """Drop pieces that training texts hardly use from the embedding and the tokenizer, then recover."""
+
+    kind: Literal["prune_vocabulary"]
+    min_count: Count
+    """How often a piece must occur in the train split to stay. Special tokens and single characters always stay."""
+    recovery: Recovery | None
+
+
+class ShareWeights(Step):
+    """Let every matrix hold at most 2^bits distinct values, by sensitivity-weighted k-means, then recover."""
+
+    kind: Literal["share_weights"]
+    bits: Annotated[int, Field(ge=1, le=8)]
+    group_rows: Count | None
+    """Rows (output channels) that share a table, null for one table per matrix."""
+    sensitivity_utterances: Count
+    """Training utterances, evenly spaced over the split, that sensitivity is measured on, one gradient each."""
+    recovery: Recovery | None
 
 
 class Qat(Step):
@@ -84,4 +162,7 @@ class Qat(Step):
         return self
 
 
-Compression = Annotated[NoCompression | PruneStructured | Qat, Field(discriminator="kind")]
+Compression = Annotated[
+    NoCompression | PruneStructured | PruneMagnitude | ShareLayers | Factorize | PruneVocabulary | ShareWeights | Qat,
+    Field(discriminator="kind"),
+]

@@ -9,12 +9,10 @@ import yaml
 
 from stages.compression import prune_structured
 from stages.compression.prune_structured import choose_heads, choose_units
-from stages.core import splits
 from stages.core.errors import ConfigError, Unsupported
 from stages.models import profile
 from stages.models.blocks import blocks
-from stages.models.encode import encode, logits
-from stages.models.training import Examples
+from stages.models.encode import logits
 from stages.schema.compression import PruneStructured
 
 CONF = yaml.safe_load((Path(__file__).resolve().parents[2] / "conf/compression/pruned.yaml").read_text())
@@ -24,15 +22,6 @@ def settings(**changes):
     training = CONF["recovery"]["training"] | {"epochs": 1.0, "batch_size": 32}
     quick = CONF | {"importance_utterances": 32, "recovery": CONF["recovery"] | {"training": training}}
     return PruneStructured.model_validate(quick | changes)
-
-
-@pytest.fixture
-def examples(data, tokenizer):
-    found = {}
-    for name in prune_structured.SPLITS:
-        split = splits.read_split(data, name)
-        found[name] = Examples(encode(tokenizer, split.texts, 12), split.labels)
-    return found
 
 
 def scores(*rows):

@@ -58,3 +58,22 @@ def test_every_conf_file_is_valid():
 def test_an_impossible_compression_is_refused(change, message):
     with pytest.raises(ValidationError, match=message):
         parse(PRUNED | change)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("none", {"after": "pruned"}, "not permitted"),
+        ("sparse", {"pattern": {"kind": "unstructured", "sparsity": 1.0}}, "less than 1"),
+        ("sparse", {"pattern": {"kind": "n_of_m", "keep": 4, "of": 4}}, "removes nothing"),
+        ("low_rank", {"embedding_rank": None}, "are both null"),
+        ("low_rank", {"linear_rank": 0}, "greater than or equal to 1"),
+        ("small_vocabulary", {"min_count": 0}, "greater than or equal to 1"),
+        ("palette4", {"bits": 9}, "less than or equal to 8"),
+        ("shared", {"recovery": None}, "valid dictionary"),
+    ],
+)
+def test_an_impossible_setting_of_another_kind_is_refused(name, change, message):
+    settings = yaml.safe_load((ROOT / f"conf/compression/{name}.yaml").read_text())
+    with pytest.raises(ValidationError, match=message):
+        parse(settings | change)

@@ -1,0 +1,36 @@
+"""Splits of the toy data, and settings of conf/compression made quick."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from stages.core import splits
+from stages.models.encode import encode
+from stages.models.recovery import Utterances
+from stages.schema.compression import Compression
+
+CONF = Path(__file__).resolve().parents[2] / "conf/compression"
+
+
+@pytest.fixture
+def examples(data, tokenizer):
+    found = {}
+    for name in ("train", "validation"):
+        split = splits.read_split(data, name)
+        found[name] = Utterances(encode(tokenizer, split.texts, 12), split.labels, tuple(split.texts))
+    return found
+
+
+@pytest.fixture(scope="session")
+def settings():
+    """Read a file of conf/compression: name and changes in, a section with one epoch out."""
+
+    def read(name, training=None, **changes):
+        tree = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+        if tree.get("recovery"):
+            tree["recovery"]["training"] |= {"epochs": 1.0, "batch_size": 32, **(training or {})}
+        return TypeAdapter(Compression).validate_python(tree | changes)
+
+    return read
