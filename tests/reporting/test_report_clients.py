@@ -53,7 +53,7 @@ def test_answers_refusals_and_absences_stand_side_by_side(build: Path) -> None:
     assert ">49<" in shown
     assert "3.2×10⁻⁷" in shown
     assert "2 of 22<" in shown
-    assert "accents, sharp_s (told by the answers)" in shown
+    assert "accents; sharp_s (told by the answers)" in shown
     assert "needs macOS" in shown
 
 
@@ -84,3 +84,16 @@ def test_the_demo_page_is_linked_while_it_shows_the_bundles_that_lie_here(build:
         with artifact.writing(bundle, stage="release", parents={"artifact": build / "artifact" / OTHER}):
             pass
     assert ('href="../demo/index.html"' in section(build)) != stale
+
+
+def test_edge_texts_are_listed_once_where_the_next_variant_has_the_same(build: Path) -> None:
+    bundles = {
+        key: {
+            "artifact": artifact.digest(build / "artifact" / key),
+            "bundle": "",
+            "clients": {"mediapipe": entry},
+        }
+        for key, entry in ((KEY, PASSED), (OTHER, PASSED), ("tflite-nnapi-fp32", REFUSED))
+    }
+    artifact.write_json(build / "clients.json", {"bundles": bundles, "schema": 1})
+    assert section(build).count("accents; sharp_s") == 1
