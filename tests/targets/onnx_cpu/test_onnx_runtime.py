@@ -104,3 +104,20 @@ def test_a_model_that_opens_and_fails_when_it_runs_is_one_line(artifacts: dict[s
     with pytest.raises(ArtifactError, match="onnxruntime cannot run 'model.onnx'.*out of data bounds") as caught:
         opened.run({"input_ids": beyond, "attention_mask": np.ones_like(beyond)})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["fp32", "dynamic-channel", "fp16"])
+def test_opening_a_model_brings_no_slow_operator_back_and_expands_weights_once(
+    name: str, converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    source = {"fp32": converted["bert"], **artifacts}[name]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / graph.MODEL)
+    onnxruntime.InferenceSession(source / graph.MODEL, options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in graph.load(tmp_path / graph.MODEL).graph.node]
+    assert "SkipLayerNormalization" not in operators
+    assert operators.count("Sum") == operators.count("LayerNormalization") == 5
+    # A table's rows are widened as they are looked up, words and positions; matrices never while the model runs.
+    assert operators.count("Cast") == (0 if name == "fp32" else 2)
