@@ -43,10 +43,10 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
         Unsupported: a tokenizer of another kind.
         ConfigError: every piece stays.
     """
-    used = count(splits["train"], len(tokenizer))
+    used = count(splits["train"], model.get_input_embeddings().num_embeddings)
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(used))))
     prefix = _rules(tokenizer)["model"].get("continuing_subword_prefix") or ""
-    characters = np.array([len(piece.removeprefix(prefix)) == 1 for piece in pieces])
+    characters = np.array([len((piece or "").removeprefix(prefix)) == 1 for piece in pieces])
     special = np.isin(np.arange(len(used)), tokenizer.all_special_ids)
     kept = np.flatnonzero((used >= params.min_count) | characters | special)
     if len(kept) == len(used):

@@ -162,7 +162,27 @@ class Qat(Step):
         return self
 
 
+class PruneLayers(Step):
+    """Remove whole encoder layers, then recover."""
+
+    kind: Literal["prune_layers"]
+    count: Count
+    by: Literal["importance", "evenly"]
+    """`importance`: those without which the loss rises least. `evenly`: so that those left are evenly spaced."""
+    importance_utterances: Count
+    """Training utterances, evenly spaced over the split, that importance is measured on."""
+    recovery: Recovery
+
+
 Compression = Annotated[
-    NoCompression | PruneStructured | PruneMagnitude | ShareLayers | Factorize | PruneVocabulary | ShareWeights | Qat,
+    NoCompression
+    | PruneStructured
+    | PruneLayers
+    | PruneMagnitude
+    | ShareLayers
+    | Factorize
+    | PruneVocabulary
+    | ShareWeights
+    | Qat,
     Field(discriminator="kind"),
 ]

@@ -68,6 +68,7 @@ def test_an_impossible_compression_is_refused(change, message):
         ("sparse", {"pattern": {"kind": "n_of_m", "keep": 4, "of": 4}}, "removes nothing"),
         ("low_rank", {"embedding_rank": None}, "are both null"),
         ("low_rank", {"linear_rank": 0}, "greater than or equal to 1"),
+        ("fewer_layers", {"by": "chance"}, "'importance' or 'evenly'"),
         ("small_vocabulary", {"min_count": 0}, "greater than or equal to 1"),
         ("palette4", {"bits": 9}, "less than or equal to 8"),
         ("shared", {"recovery": None}, "valid dictionary"),
