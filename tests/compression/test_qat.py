@@ -1,21 +1,16 @@
 """What was trained on a target's grid is what its artifact stores; the checkpoint between them is an ordinary one."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import yaml
 from pydantic import ValidationError
 
 from stages.compression import qat
-from stages.core import artifact, splits
+from stages.core import artifact
 from stages.core.errors import Unsupported
 from stages.models.checkpoint import load_model, save
-from stages.models.encode import encode, logits
+from stages.models.encode import logits
 from stages.models.folded import norm_gains
-from stages.models.training import Examples
-from stages.schema.compression import Qat
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, OnnxCpu, Static, TfliteNnapi, WeightOnly
 from stages.targets import registry
@@ -46,23 +41,6 @@ CALIBRATION = {
 }
 
 
-CONF = yaml.safe_load((Path(__file__).resolve().parents[2] / "conf/compression/qat.yaml").read_text())
-
-
-def settings(training=None, **changes):
-    quick = CONF["recovery"]["training"] | {"epochs": 1.0, "batch_size": 32} | (training or {})
-    return Qat.model_validate(CONF | {"recovery": CONF["recovery"] | {"training": quick}} | changes)
-
-
-@pytest.fixture
-def examples(data, tokenizer):
-    found = {}
-    for name in qat.SPLITS:
-        split = splits.read_split(data, name)
-        found[name] = Examples(encode(tokenizer, split.texts, 12), split.labels)
-    return found
-
-
 @pytest.fixture
 def wide(make_model):
     """A model whose every weight is large enough for a target to round it, and is read by one operator."""
@@ -88,10 +66,10 @@ def error(stored, wanted):
 
 @pytest.mark.target
 @pytest.mark.parametrize("case", CASES)
-def test_the_artifact_stores_the_weights_that_were_trained(case, wide, tokenizer, examples, tmp_path):
+def test_the_artifact_stores_the_weights_that_were_trained(case, wide, tokenizer, examples, settings, tmp_path):
     target = case.split()[0]
     precision, changes = CASES[case]
-    trained = qat.apply(wide, tokenizer, examples, settings(**changes)).model
+    trained = qat.apply(wide, tokenizer, examples, settings("qat", **changes)).model
     save(trained, tokenizer, tmp_path)
     stored = lowered(tmp_path, target, precision, tmp_path)
     model = load_model(tmp_path)
@@ -103,28 +81,28 @@ def test_the_artifact_stores_the_weights_that_were_trained(case, wide, tokenizer
             assert error(stored, wanted + np.abs(wanted).max() / 127) > 5e-3, name
 
 
-def test_training_on_the_grid_undoes_what_rounding_cost(make_model, tokenizer, examples):
+def test_training_on_the_grid_undoes_what_rounding_cost(make_model, tokenizer, examples, settings):
     wanted = logits(make_model("bert"), examples["validation"].encoded)
 
     def cost(**training):
-        params = settings(training, weight_bits=4, activation_bits=None)
+        params = settings("qat", training, weight_bits=4, activation_bits=None)
         outcome = qat.apply(make_model("bert"), tokenizer, examples, params)
         return float(np.abs(logits(outcome.model, examples["validation"].encoded) - wanted).mean())
 
     assert cost(epochs=10.0, learning_rate=0.003) < 0.7 * cost(learning_rate=1e-12)
 
 
-def test_the_notes_say_what_rounding_cost_before_training(make_model, tokenizer, examples):
-    outcome = qat.apply(make_model("bert"), tokenizer, examples, settings())
-    names = {"validation_accuracy_before", "validation_accuracy_rounded", "validation_accuracy_recovered"}
+def test_the_notes_say_what_rounding_cost_before_training(make_model, tokenizer, examples, settings):
+    outcome = qat.apply(make_model("bert"), tokenizer, examples, settings("qat"))
+    names = {"validation_accuracy_before", "validation_accuracy_compressed", "validation_accuracy_recovered"}
     assert outcome.removed.keys() >= names
     assert [row.epoch for row in outcome.history][-1] == 1.0
     assert not outcome.model.training
 
 
-def test_a_layer_behind_two_normalisations_cannot_lie_on_the_grids_of_both(make_model, tokenizer, examples):
+def test_a_layer_behind_two_normalisations_cannot_lie_on_the_grids_of_both(make_model, tokenizer, examples, settings):
     with pytest.raises(Unsupported, match=r"layer '.*attention\.query' is used more than once.*shares no layers"):
-        qat.apply(make_model("albert"), tokenizer, examples, settings(norms_folded=True))
+        qat.apply(make_model("albert"), tokenizer, examples, settings("qat", norms_folded=True))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +114,6 @@ def test_a_layer_behind_two_normalisations_cannot_lie_on_the_grids_of_both(make_
         ({"pairwise": True, "norms_folded": True}, "no target rounds so"),
     ],
 )
-def test_a_grid_that_no_target_has_is_refused(changes, message):
+def test_a_grid_that_no_target_has_is_refused(changes, message, settings):
     with pytest.raises(ValidationError, match=message):
-        settings(**changes)
+        settings("qat", **changes)
