@@ -21,7 +21,7 @@ from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError
 from stages.core.params import Section
 from stages.schema.clients import Bound, Clients
-from stages.schema.variant import Precision, Variant
+from stages.schema.variant import Float, Precision, Variant
 
 ALL = "all"
 
@@ -35,8 +35,8 @@ class Params(Section):
 
     def bound(self, variant: Variant) -> Bound:
         """Return how nearly clients must repeat a variant's answers."""
-        exact = self.precisions[variant.precision].kind == "float"
-        return self.clients.exact if exact else self.clients.quantized
+        full = Float(kind="float", bits=32)
+        return self.clients.exact if self.precisions[variant.precision] == full else self.clients.quantized
 
 
 def run(settings: Params, build: Path, chosen: Sequence[Client], items: int | None) -> None:

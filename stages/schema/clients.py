@@ -41,6 +41,6 @@ class Clients(Section):
     before_release: bool
     """Whether no bundle is promoted before every required client that takes it was asked."""
     exact: Bound
-    """Of float variants."""
+    """Of fp32 variants."""
     quantized: Bound
-    """Of integer and palettized ones."""
+    """Of all others: kernels of two runtimes round differently."""

@@ -82,6 +82,19 @@ def test_a_build_without_bundles_is_refused(tmp_path, capsys):
     assert "has no bundle; next: run `dvc repro`" in capsys.readouterr().err
 
 
+def test_fp32_has_to_be_repeated_exactly_and_what_runtimes_round_differently_nearly(build):
+    from stages import clients
+    from stages.core import params
+    from stages.schema.variant import Variant
+
+    loose = {"top1_agreement": 0.5, "probability_difference": 0.5}
+    precisions = {"fp32": {"kind": "float", "bits": 32}, "fp16": {"kind": "float", "bits": 16}}
+    tree = toy_bundle.params(quantized=loose) | {"precisions": precisions}
+    settings = params.parse(clients.Params, tree, "")
+    asked = {name: settings.bound(Variant(**toy_bundle.VARIANT | {"precision": name})) for name in precisions}
+    assert asked == {"fp32": settings.clients.exact, "fp16": settings.clients.quantized}
+
+
 def test_a_program_that_dies_leaves_its_last_words(build):
     from stages.asking import question
     from stages.schema.variant import Variant
