@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.compression import Outcome
-from stages.models import encode, training
 from stages.models.fake_quantize import Grid, rounding
+from stages.models.recovery import before, recover
 from stages.models.training import Examples
 from stages.schema.compression import Qat
 
@@ -29,20 +29,9 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Qa
     Raises:
         Unsupported: `norms_folded`, and a layer that reads two normalisations.
     """
-    train, validation, recovery = splits["train"], splits["validation"], params.recovery
-    guidance = training.Guidance(
-        logits=encode.logits(model, train.encoded),
-        temperature=recovery.temperature,
-        kl_weight=recovery.kl_weight,
-        ce_weight=recovery.ce_weight,
-    )
-    notes = {"validation_accuracy_before": training.accuracy(model, validation)}
+    known = before(model, splits, params.recovery)
     with rounding(model, _grid(params)):
-        notes["validation_accuracy_rounded"] = training.accuracy(model, validation)
-        history = training.fit(
-            model, tokenizer, train, validation, recovery.training, guidance=guidance, title="train rounded"
-        )
-    notes["validation_accuracy_recovered"] = training.accuracy(model, validation)
+        notes, history = recover(model, tokenizer, splits, params.recovery, known)
     return Outcome(model, notes, history)
 
 
