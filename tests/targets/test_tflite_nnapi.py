@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -378,6 +379,27 @@ def test_static_logits_are_not_clipped_on_the_calibration_split(converted, artif
     step = np.ptp(reference) / 255
     assert outputs.max() > reference.max() - 12 * step
     assert outputs.min() < reference.min() + 12 * step
+
+
+def test_a_mask_constant_of_ten_thousand_would_leave_int8_nothing_to_tell_scores_by(checkpoints, converted, tmp_path):
+    # What `stages.models.mask` calibrates the constant for: attention scores share their integers with it.
+    from safetensors.numpy import load_file
+
+    far = tmp_path / "far"
+    shutil.copytree(converted["bert"], far)
+    editor = TfliteEditor(far)
+    checkpoint = load_file(checkpoints["bert"] / "model.safetensors")
+    subject = Subject(editor, checkpoint, mask_constant=32.0, heads=4, random=np.random.default_rng(0))
+    subject.scalar(32.0).store(np.float32(1e4))
+    editor.save()
+    inputs, divergences = utterances(48, seed=2), []
+    reference = run_all(far, inputs)
+    np.testing.assert_allclose(reference, run_all(converted["bert"], inputs), atol=1e-3 * np.ptp(reference))
+    for name, source in (("near", converted["bert"]), ("large", far)):
+        outputs = run_all(lowered(source, "static", tmp_path / name)[0], inputs)
+        parity, _ = measure_parity(reference=reference, outputs=outputs)
+        divergences.append(parity["kl_divergence_mean"])
+    assert divergences[1] > 3 * divergences[0]
 
 
 def test_calibration_is_read_for_static_only(converted, artifacts, tmp_path):
