@@ -33,6 +33,7 @@ def fuse(model: Any, *, layers: int, max_length: int) -> dict[str, int]:
     from onnx_ir.passes.common import RemoveUnusedNodesPass
     from onnxscript.rewriter import RewriteRule
 
+    turn_weights(model.graph)
     attention = RewriteRule(_attention, _fused_attention, _is_attention, remove_nodes=False)
     gelu = RewriteRule(_tanh_gelu, _fused_gelu, _is_gelu, remove_nodes=False)
     found = {"layers": layers, "attention": attention.apply_to_model(model), "tanh_gelu": gelu.apply_to_model(model)}
@@ -41,6 +42,29 @@ def fuse(model: Any, *, layers: int, max_length: int) -> dict[str, int]:
     found["residual"] = keep_residuals_apart(model.graph)
     found["first_token"] = first_token.keep_only(model.graph)
     return found | {"softmax_left": sum(node.op_type == "Softmax" for node in model.graph)}
+
+
+def turn_weights(graph: Any) -> None:
+    """Store transposed what every use of a weight transposes.
+
+    torch folds the transpose of a small weight, or of one that is used once, but not of the matrices of ALBERT's shared
+    layer: each of its layers would turn them anew, and no product would have a constant factor to quantise.
+    """
+    import onnx_ir as ir
+    from onnx_ir.convenience import replace_all_uses_with
+
+    turned: dict[str, Any] = {}
+    for node in list(graph):
+        value = constant(node.inputs[0]) if node.op_type == "Transpose" else None
+        if value is None or value.ndim != 2:
+            continue
+        name = f"{node.inputs[0].name}_turned"
+        if name not in turned:
+            stored = ir.tensor(np.ascontiguousarray(value.T), name=name)
+            shape = ir.Shape(stored.shape.numpy())
+            turned[name] = ir.Value(name=name, const_value=stored, shape=shape, type=ir.TensorType(stored.dtype))
+            graph.register_initializer(turned[name])
+        replace_all_uses_with(node.outputs[0], turned[name])
 
 
 def constant(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,22 @@ def expansions(model: Any) -> dict[str, tuple[str, str]]:
         elif node.op_type == "Mul" and node.input[0] in found and node.input[1] in stored:
             found[node.output[0]] = found[node.input[0]][0], node.input[1]
     return found
+
+
+def float_matrices(model: Any, smallest: int) -> list[str]:
+    """List fp32 initialisers of two dimensions and at least so many elements, whatever reads them; scales aside."""
+    import onnx
+
+    scales = {node.input[2] for node in model.graph.node if node.op_type in PACKED}
+    return [
+        item.name
+        for item in model.graph.initializer
+        if item.data_type == onnx.TensorProto.FLOAT
+        and len(item.dims) > 1
+        and min(item.dims) > 1
+        and prod(item.dims) >= smallest
+        and item.name not in scales
+    ]
 
 
 def compressed_uses(model: Any) -> Counter[str]:

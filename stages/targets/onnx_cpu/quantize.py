@@ -97,9 +97,9 @@ def check(model: Any, weights: Sequence[Weight]) -> None:
     Raises:
         ConversionError: names a weight left in float, or the kind of operator that was passed over.
     """
-    left = [weight for weight in graph.weights(model) if weight.elements >= SMALLEST]
+    left = graph.float_matrices(model, SMALLEST)
     if left:
-        raise ConversionError(f"weight '{left[0].name}' was left in float", expected=f"{len(weights)} smaller weights")
+        raise ConversionError(f"weight '{left[0]}' was left in float", expected=f"{len(weights)} smaller weights")
     asked = Counter({kind: sum(weight.uses for weight in weights if weight.kind == kind) for kind in graph.KINDS})
     found = graph.compressed_uses(model)
     if found != +asked:

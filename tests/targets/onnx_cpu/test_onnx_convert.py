@@ -131,16 +131,31 @@ def test_every_attention_is_fused_and_the_last_layer_computes_one_token(
     assert found == [9] * (layers - 1) + [1]
 
 
-def test_an_attention_of_another_form_is_left_as_it_is_and_counted(checkpoints: dict[str, Path]) -> None:
+def test_an_attention_of_another_form_is_counted_and_transposed_weights_are_stored_so(
+    checkpoints: dict[str, Path],
+) -> None:
+    import onnx_ir as ir
+
     from stages.models.export import load_export_module
     from stages.targets.onnx_cpu import fuse
     from stages.targets.onnx_cpu.convert import _export
 
     exported = _export(load_export_module(checkpoints["bert"]), TASK.max_length, TARGET.opset)
+    products = [node for node in exported.graph if node.op_type == "MatMul" and node.inputs[1].const_value is not None]
+    for node in products:  # as torch leaves matrices that ALBERT's layers share
+        upright = ir.Value(
+            name=f"{node.inputs[1].name}_upright", const_value=ir.tensor(node.inputs[1].const_value.numpy().T)
+        )
+        exported.graph.register_initializer(upright)
+        turn = ir.node("Transpose", [upright], attributes={"perm": [1, 0]})
+        exported.graph.insert_before(node, turn)
+        node.replace_input_with(1, turn.outputs[0])
     softmax = next(node for node in exported.graph if node.op_type == "Softmax")
     softmax.attributes["axis"] = type(softmax.attributes["axis"])("axis", softmax.attributes["axis"].type, 2)
     found = fuse.fuse(exported, layers=2, max_length=TASK.max_length)
     assert (found["layers"], found["attention"], found["softmax_left"]) == (2, 1, 1)
+    assert all(node.inputs[1].const_value is not None for node in products)
+    assert found["first_token"] == 14
 
 
 def test_convert_refuses_a_graph_with_other_inputs(converted: dict[str, Path]) -> None:
