@@ -19,6 +19,9 @@ from stages.targets.base import Runtime, utterances
 Lower = Callable[[frozenset[str], Path], int]
 """Weights at the low precision, the others being at the high one, and a directory → bytes of the artifact there."""
 Open = Callable[[Path], Runtime]
+Trial = dict[str, float]
+"""`kl_divergence_mean` and `size_bytes` of a mixture."""
+Attempt = Callable[[frozenset[str]], Trial]
 
 
 def choose(
@@ -55,7 +58,7 @@ def choose(
     rows = _sample(calibration, precision.utterances)
     reference = _answers(open_runtime(converted), rows)
 
-    def attempt(low: frozenset[str]) -> dict[str, float]:
+    def attempt(low: frozenset[str]) -> Trial:
         with tempfile.TemporaryDirectory() as scratch:
             size = lower(low, Path(scratch))
             outputs = _answers(open_runtime(Path(scratch)), rows)
@@ -73,22 +76,11 @@ def choose(
     saved = {name: int(high["size_bytes"] - one["size_bytes"]) for name, one in alone.items()}
     bargains = sorted((cost[name] / saved[name], name) for name in groups if saved[name] > 0)
     order = [name for _, name in bargains]
-    chosen, found, beyond = 0, high, len(order) + 1
-    while chosen + 1 < beyond:
-        middle = (chosen + beyond) // 2
-        trial = attempt(frozenset(order[:middle]))
-        if trial["kl_divergence_mean"] <= precision.kl_budget:
-            chosen, found = middle, trial
-        else:
-            beyond = middle
-    low = set(order[:chosen])
-    for name in order[chosen + 1 :]:  # the next bargain was one too many; what is left may be smaller
-        trial = attempt(frozenset(low | {name}))
-        if trial["kl_divergence_mean"] <= precision.kl_budget:
-            low, found = low | {name}, trial
+    lowest = attempt(frozenset(order))
+    low, found = _search(order, attempt, precision.kl_budget, high, lowest)
     return {
         "all_high": high,
-        "all_low": attempt(frozenset(order)),
+        "all_low": lowest,
         "chosen": found,
         "kl_budget": precision.kl_budget,
         "low": sorted(low),
@@ -103,6 +95,28 @@ def choose(
             for name in sorted(groups, key=lambda name: (-cost[name], name))
         ],
     }
+
+
+def _search(
+    order: Sequence[str], attempt: Attempt, budget: float, high: Trial, lowest: Trial
+) -> tuple[frozenset[str], Trial]:
+    """Lower as many of the first of `order` as the budget bears, then what else it bears of the rest."""
+    if lowest["kl_divergence_mean"] <= budget:
+        return frozenset(order), lowest
+    chosen, found, beyond = 0, high, len(order)
+    while chosen + 1 < beyond:
+        middle = (chosen + beyond) // 2
+        trial = attempt(frozenset(order[:middle]))
+        if trial["kl_divergence_mean"] <= budget:
+            chosen, found = middle, trial
+        else:
+            beyond = middle
+    low = frozenset(order[:chosen])
+    for name in order[chosen + 1 :]:  # the next bargain was one too many; what is left may be smaller
+        trial = attempt(low | {name})
+        if trial["kl_divergence_mean"] <= budget:
+            low, found = low | {name}, trial
+    return low, found
 
 
 def _sample(calibration: Mapping[str, NDArray[Any]], count: int) -> list[dict[str, NDArray[np.int32]]]:
