@@ -86,7 +86,8 @@ def test_a_vocabulary_that_is_all_used_is_refused(make_model, pieces, settings):
     splits = {"train": train, "validation": train}
     asked = settings("small_vocabulary", min_count=1, recovery=None)
     kept = np.flatnonzero(prune_vocabulary.count(train, len(pieces)))
-    model, small = make_model("bert", vocab_size=len(pieces)), rewrite_tokenizer(pieces, np.union1d(kept, range(5)))
+    small = rewrite_tokenizer(pieces, np.union1d(kept, range(5)))
+    model = make_model("bert", vocab_size=len(small))
     train = utterances(small, train.texts)
     with pytest.raises(ConfigError, match=r"pieces occurs 1 times; expected a larger min_count"):
         prune_vocabulary.apply(model, small, dict.fromkeys(splits, train), asked)
