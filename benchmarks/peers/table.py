@@ -18,6 +18,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         loads = ", ".join(f"{load:.1f}" for load in found["loads"])
         lines += [f"### {name}", "", f"Load average before each repeat: {loads}.", "", *rows(found["rows"]), ""]
         lines += [*comparisons(found["comparisons"]), "", *goals(found), "", *profiles(found), ""]
+    if "plain" in result:
+        lines += ["### Scripts written by hand", "", *by_hand(result["plain"]), ""]
     if "cascade" in result:
         lines += ["### Cascade", "", *cascade(result["cascade"])]
     return "\n".join(lines).rstrip() + "\n"
@@ -101,6 +103,19 @@ def profiles(found: Mapping[str, Any]) -> list[str]:
 def _operators(profile: Mapping[str, Any]) -> list[str]:
     top = (f"{one['operator']} ({one['count']}, {one['share']:.0%})" for one in profile["operators"][:TOP])
     return [str(profile["nodes"]), f"{profile['total_us']:.0f}", ", ".join(top)]
+
+
+def by_hand(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line per artifact of the other targets, beside what a short script writes."""
+    header = ("target", "precision", "ours, kB", "script, kB", "size", "times faster", "CPU s, ours", "script", "CPU")
+    return _table(header, (_artifact(row) for row in found))
+
+
+def _artifact(row: Mapping[str, Any]) -> list[str]:
+    sizes, spent = (f"{size / 1e3:.0f}" for size in row["size_bytes"]), row["cpu_s"]
+    faster = f"not_measured: {row['not_measured']}" if "not_measured" in row else f"{row['speed']['ratio']:.2f}"
+    costs = f"{spent['tinsmith']:.1f}", f"{spent['plain']:.1f}", f"{row['cpu']:.0%}"
+    return [row["target"], row["precision"], *sizes, f"{row['size']:.1%}", faster, *costs]
 
 
 def cascade(found: Iterable[Mapping[str, Any]]) -> list[str]:
