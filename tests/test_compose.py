@@ -91,7 +91,7 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         (f"+variants.twin={NONE % 'fp32'}", "'onnx-cpu-fp32' and 'twin' are the same"),
         (
             f"+variants.odd={NONE % 'pal4'}",
-            "'onnx-cpu' cannot be lowered to precision 'pal4'; expected one of: float 32",
+            "'onnx-cpu' cannot be lowered to precision 'pal4'; expected one of: float 16 or 32, dynamic wi8",
         ),
         (f"+variants.odd={NONE % 'fp4'}", "names precision 'fp4', which conf/config.yaml does not select"),
         (f"gate.reference=[{FLOOR % ('percent', 75)}]", "is measured in 'fraction', its threshold in 'percent'"),

@@ -93,7 +93,7 @@ def test_precisions_have_the_names_that_transformers_js_looks_for():
     }
     assert [f"model{hugging_face.suffix(precision)[1]}" for precision in names.values()] == list(names)
     with pytest.raises(Unsupported, match=r"no name for .*leave 'hf' out"):
-        hugging_face.suffix(Palettized(kind="palettized", weight_bits=4))
+        hugging_face.suffix(Palettized(kind="palettized", weight_bits=4, granularity="tensor", sparsity=0))
 
 
 def test_two_precisions_of_a_compression_merge_into_one_directory_by_copying(tmp_path):
