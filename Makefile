@@ -64,7 +64,8 @@ $(PEERS): .venv-%/installed: constraints-%.txt
 repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
 	@dvc repro; code=$$?; python -m stages.summary --verdicts build/verdicts.json --report build/report/index.html --code $$code; exit $$code
 
-test: $(INSTALLED)  ## all three tiers of tests
+# Without npm the tests of the clients skip, and say why.
+test: $(INSTALLED) $(if $(shell command -v npm),$(CLIENTS))  ## all three tiers of tests
 	pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)  ## ruff and mypy
