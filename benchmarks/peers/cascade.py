@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def measure(build: Path, effort: Effort) -> list[dict[str, Any]]:
     """Time what can be timed here beside the teacher, in one process.
 
     Args:
-        build: of `dvc repro`, the teacher among it.
+        build: of `dvc repro`, the teacher among it, with a variant of compression `none`.
         effort: how long.
 
     Returns:
@@ -30,19 +31,24 @@ def measure(build: Path, effort: Effort) -> list[dict[str, Any]]:
         `not_measured`; the teacher first.
     """
     entries = artifact.read_json(build / "verdicts.json")["variants"]
-    contenders = {TEACHER: timing.open_torch(build / "teacher")}
+    compressions = {"none", *(entry["compression"] for entry in entries.values())}
+    tokens = {
+        name: quality.true_lengths(artifact.read_arrays(build / "reference" / name / "test.npz"))
+        for name in compressions
+    }
+    contenders = {TEACHER: _answering(timing.open_torch(build / "teacher"), tokens["none"])}
     reasons = {}
     for key, entry in entries.items():
         module = registry.load(entry["target"], "runtime")
         reason = module.timing_unavailable()
         if reason is None:
-            contenders[key] = _open(module.open_runtime(build / "artifact" / key, threads=1))
+            runtime = _open(module.open_runtime(build / "artifact" / key, threads=1))
+            contenders[key] = _answering(runtime, tokens[entry["compression"]])
         else:
             reasons[key] = reason
-    compression = next(entry["compression"] for entry in entries.values())
-    utterances = quality.true_lengths(artifact.read_arrays(build / "reference" / compression / "test.npz"))
-    chosen = np.random.default_rng(0).choice(len(utterances), min(effort.utterances, len(utterances)), replace=False)
-    samples = timing.interleave(contenders, [utterances[row] for row in chosen], effort.repeats)
+    count = len(tokens["none"])
+    chosen = np.random.default_rng(0).choice(count, min(effort.utterances, count), replace=False).astype(np.int32)
+    samples = timing.interleave(contenders, list(chosen.reshape(-1, 1, 1)), effort.repeats)
     accuracy = artifact.read_json(build / "teacher/evaluation.json")["accuracy"]
     size = (build / "teacher/model.safetensors").stat().st_size
     rows: list[dict[str, Any]] = [
@@ -64,6 +70,11 @@ def _open(runtime: Runtime) -> Contender:
         return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
     return Contender(feed, lambda inputs: runtime.run(inputs)["logits"])
+
+
+def _answering(contender: Contender, utterances: Sequence[Tokens]) -> Contender:
+    """Make it answer rows of the test split, int32 [1, 1]: a pruned vocabulary has other ids for the same text."""
+    return Contender(lambda row: contender.feed(utterances[int(row[0, 0])]), contender.run)
 
 
 def _row(build: Path, key: str, entry: dict[str, Any], accuracy: float, size: int) -> dict[str, Any]:
