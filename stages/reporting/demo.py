@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from stages.core import artifact
-from stages.reporting import wording
+from stages.reporting import templates, wording
 
 SOURCES = Path(__file__).parent
 MODULES = {
@@ -70,13 +69,7 @@ def render(shown: Sequence[Shown], modules: Path) -> str:
     }
     style = "\n".join((SOURCES / name).read_text(encoding="utf-8").strip() for name in ("page.css", "demo.css"))
     script = (SOURCES / "demo.js").read_text(encoding="utf-8").strip()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(SOURCES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(SOURCES)
     environment.filters["percent"] = wording.percent
     context = {
         # `<` cannot end the block it stands in once it is written as JSON's \u003c.

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from stages.core.artifact import write_json
-from stages.reporting import agreement, graph, pareto, strips, wording
+from stages.reporting import agreement, graph, pareto, strips, templates, wording
 from stages.reporting.agreement import Share
 from stages.reporting.evidence import Evidence, Line
 from stages.reporting.gaps import Gap
@@ -38,13 +37,7 @@ class Plot:
 
 def render(evidence: Evidence) -> str:
     """Return the page as HTML; the same evidence gives the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(SOURCES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(SOURCES)
     for name in ("bracket", "magnitude", "percent", "points", "scaled", "scientific"):
         environment.filters[name] = getattr(wording, name)
     environment.filters["heat"] = heat

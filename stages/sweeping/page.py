@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from stages import reporting
 from stages.measure import metrics
-from stages.reporting import wording
+from stages.reporting import templates, wording
 from stages.sweeping import drawing
 from stages.sweeping.alone import CONTENDED
 from stages.sweeping.ledger import STATES
@@ -29,13 +28,7 @@ STYLE = "svg .mark.beaten { opacity: 0.35; } svg .mark.beaten.hollow { opacity: 
 
 def render(settings: Sweep, found: Findings) -> str:
     """Return the page as HTML; the same findings give the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(Path(__file__).parent)
     environment.filters |= {"bracket": wording.bracket, "figure": _figure, "unit": _unit}
     return environment.get_template("page.html.j2").render(**_context(settings, found)) + "\n"
 
