@@ -1,8 +1,6 @@
 """What stands beside the artifact: limits, probe, card and samples that run."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -115,11 +113,4 @@ def test_the_card_shows_what_was_measured_and_what_was_not(bundle):
 
 def test_the_python_sample_answers_as_the_probe_says(bundle):
     out = bundle()
-    known = {edge["text"]: edge for edge in read(out / "probe.json")["edges"]}
-    texts = ["hello", "HELLO World", "word " * 600]
-    command = [sys.executable, str(out / "samples/classify_onnx.py"), *texts]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    answers = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [answer[0] for answer in answers] == [known[text]["label"] for text in texts]
-    wanted = [known[text]["probability"] for text in texts]
-    assert [float(answer[1]) for answer in answers] == pytest.approx(wanted, abs=1e-4)
+    toy.check_sample(out, "classify_onnx.py", ["hello", "HELLO World", "word " * 600])

@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -227,14 +225,7 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
     settings = Release(forms=["litert"], golden="ids")
     contents.add(out, "toy", variant, PRECISIONS["static"], verdict, {**places, "teacher": data}, settings)
     assert sorted(path.name for path in (out / "litert").iterdir()) == ["task.tflite"]
-    known = {edge["text"]: edge for edge in json.loads((out / "probe.json").read_text())["edges"]}
-    texts = ["hello", "word " * 600]
-    command = [sys.executable, str(out / "samples/classify_litert.py"), *texts]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    answers = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [answer[0] for answer in answers] == [known[text]["label"] for text in texts]
-    wanted = [known[text]["probability"] for text in texts]
-    assert [float(answer[1]) for answer in answers] == pytest.approx(wanted, abs=1e-4)
+    toy.check_sample(out, "classify_litert.py", ["hello", "word " * 600])
 
 
 def test_a_core_ml_package_gains_labels_and_sentences_and_nothing_else(mlpackage, checkpoint, tmp_path):

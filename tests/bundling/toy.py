@@ -1,8 +1,11 @@
 """A checkpoint's files and its ONNX artifact, small enough to write in every test, real enough to run."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
+import pytest
 
 WORDS = (
     "[PAD]",
@@ -104,3 +107,14 @@ def probe():
     """Arrays of `probe.npz`: two utterances of unlike lengths."""
     ids = np.array([[2, 5, 6, 3, 0, 0, 0, 0], [2, 7, 9, 8, 10, 11, 12, 3]], np.int32)
     return {"attention_mask": (ids != 0).astype(np.int32), "input_ids": ids, "logits": np.ones((2, 2), np.float32)}
+
+
+def check_sample(bundle, script, texts):
+    """Run a Python sample of a bundle on edge texts, and hold what it prints to the bundle's probe."""
+    known = {edge["text"]: edge for edge in json.loads((bundle / "probe.json").read_text())["edges"]}
+    command = [sys.executable, str(bundle / "samples" / script), *texts]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    answers = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [answer[0] for answer in answers] == [known[text]["label"] for text in texts]
+    wanted = [known[text]["probability"] for text in texts]
+    assert [float(answer[1]) for answer in answers] == pytest.approx(wanted, abs=1e-4)
