@@ -8,7 +8,7 @@ from stages.bundling import onnx_forms, tokenization
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.core.errors import Unsupported
-from stages.schema.variant import Dynamic, Float, Precision, Static, WeightOnly
+from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, WeightOnly
 from stages.targets.onnx_cpu import graph
 
 FOLDER = "hf"
@@ -36,6 +36,8 @@ def suffix(precision: Precision) -> tuple[str, str]:
             return "uint8", "_uint8"
         case WeightOnly(weight_bits=4) | Dynamic(weight_bits=4):
             return "q4", "_q4"
+        case Mixed():
+            return suffix(precision.low)
     raise Unsupported(f"Transformers.js has no name for {precision}", next_step="leave 'hf' out of release.forms")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.bundling.source import Source
 from stages.core import artifact
-from stages.schema.variant import Dynamic, Precision, Static
+from stages.schema.variant import Dynamic, Mixed, Precision, Static
 
 LIMITS = "limits.json"
 TRUNCATION = (
@@ -87,6 +87,9 @@ def clients(form: str, source: Source) -> list[Client]:
 def _oldest_litert(precision: Precision) -> Client:
     """Tried: every LiteRT from 1.0.1 on with fp32 and dynamic int8, four of them with the other precisions."""
     match precision:
+        case Mixed():
+            both = _oldest_litert(precision.low), _oldest_litert(precision.high)
+            return max(both, key=lambda one: (one["client"] == "LiteRT", one["oldest_seen_right"]))
         case Dynamic(granularity="block_32"):
             return _client("LiteRT", "2.1.0", f"{ALIKE}; LiteRT 2.0.3 refuses")
         case Static(activation_bits=16):

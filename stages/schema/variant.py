@@ -91,6 +91,9 @@ class Mixed(Section):
     kind: Literal["mixed"]
     low: Uniform
     high: Uniform
+    among: Literal["all", "tables"]
+    """Weights that may get the low precision. `tables` leaves matrix products at the high one: the bits of a table, of
+    which an utterance reads a few rows, cost a CPU no time."""
     kl_budget: Annotated[float, Field(gt=0)]
     """Nat: largest mean divergence of the artifact's answers from the converted model's, on calibration utterances."""
     utterances: Annotated[int, Field(ge=1)]

@@ -55,7 +55,7 @@ PAL2, PAL4, PAL6 = (
 )
 PAL4G16 = Palettized(kind="palettized", weight_bits=4, granularity="channels_16", sparsity=0)
 PAL4S50 = Palettized(kind="palettized", weight_bits=4, granularity="tensor", sparsity=0.5)
-MIXED = Mixed(kind="mixed", low=PAL4, high=WI8, kl_budget=0.05, utterances=4)
+MIXED = Mixed(kind="mixed", low=PAL4, high=WI8, among="all", kl_budget=0.05, utterances=4)
 STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
 PRECISIONS = {"fp32": FP32, "fp16": FP16, "wi8": WI8, "wi4b32": WI4B32, "static": STATIC}
 PRECISIONS |= {"pal2": PAL2, "pal4": PAL4, "pal6": PAL6, "pal4g16": PAL4G16, "pal4s50": PAL4S50}
@@ -329,6 +329,15 @@ def test_a_mixture_stores_every_weight_as_chosen_and_says_why(builds, tmp_path):
 
 
 @pytest.mark.target
+def test_tables_alone_are_lowered_where_that_is_asked(builds, tmp_path):
+    report = lowered(builds.converted, MIXED.model_copy(update={"among": "tables", "kl_budget": 1.0}), tmp_path / "mixed")
+    assert {weight["name"] for weight in report["mixture"]["weights"]} == set(report["mixture"]["low"])
+    assert all("embeddings" in name for name in report["mixture"]["low"])
+    found = [item.op for item in constants(tmp_path / "mixed" / PACKAGE) if item.op != "const"]
+    assert found.count(OPS["pal4"]) == len(report["mixture"]["low"]) < 17
+
+
+@pytest.mark.target
 def test_every_group_of_channels_has_a_table_of_its_own(builds):
     values = weights(builds.artifact / "pal4g16")
     words = next(value for name, value in values.items() if "word_embeddings" in name)
@@ -483,7 +492,7 @@ def test_several_lengths_need_ios18(tmp_path):
         (Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor"), False),
         (Palettized(kind="palettized", weight_bits=4, granularity="channels_16", sparsity=0.5), False),
         (MIXED, True),
-        (Mixed(kind="mixed", low=PAL4S50, high=FP16, kl_budget=0.1, utterances=1), False),
+        (Mixed(kind="mixed", low=PAL4S50, high=FP16, among="all", kl_budget=0.1, utterances=1), False),
     ],
 )
 def test_supports_says_what_quantize_does(precision, supported, tmp_path):

@@ -39,6 +39,7 @@ def choose(tmp_path, budget, rows=32):
         kind="mixed",
         low=Dynamic(kind="dynamic", weight_bits=4, granularity="channel"),
         high=Dynamic(kind="dynamic", weight_bits=8, granularity="channel"),
+        among="all",
         kl_budget=budget,
         utterances=16,
     )

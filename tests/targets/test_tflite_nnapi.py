@@ -44,6 +44,7 @@ MIXED = Mixed(
     kind="mixed",
     low=Dynamic(kind="dynamic", weight_bits=4, granularity="block_32"),
     high=Dynamic(kind="dynamic", weight_bits=8, granularity="channel"),
+    among="all",
     kl_budget=0.02,
     utterances=8,
 )
@@ -541,6 +542,14 @@ def test_a_mixture_stores_every_weight_as_chosen_and_says_why(converted, tmp_pat
     }
     assert stored == chosen
     assert mixture["chosen"]["kl_divergence_mean"] <= MIXED.kl_budget < mixture["all_low"]["kl_divergence_mean"]
+
+
+def test_tables_alone_are_lowered_where_that_is_asked(converted, tmp_path):
+    asked = MIXED.model_copy(update={"among": "tables", "kl_budget": 1.0})
+    report = quantize.quantize(converted["bert"], asked, utterances(32, seed=1), TARGET, tmp_path)
+    assert {weight["name"] for weight in report["mixture"]["weights"]} == set(report["mixture"]["low"])
+    tables = [w for w in flatbuffer.weights(flatbuffer.read(tmp_path / flatbuffer.MODEL)) if w.dtype == "INT4"]
+    assert {weight.operator for weight in tables} == {"EMBEDDING_LOOKUP"}
 
 
 def test_a_weight_at_the_other_precision_of_a_mixture_is_an_error(artifacts):

@@ -13,7 +13,7 @@ from stages.schema.variant import CoremlMetal, Mixed
 from stages.targets import mixing
 from stages.targets.base import SIGNATURE
 from stages.targets.coreml_metal import lowering
-from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, constants
+from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, constants, looked_up
 from stages.targets.coreml_metal.runtime import open_runtime
 
 
@@ -31,4 +31,7 @@ def find(
         return open_runtime(directory, threads=1)
 
     names = [constant.name for constant in constants(converted / PACKAGE) if constant.is_weight]
+    if precision.among == "tables":
+        tables = looked_up(converted / PACKAGE)
+        names = [name for name in names if name in tables]
     return mixing.choose(names, precision, calibration, converted, lower, opened)

@@ -130,6 +130,16 @@ def constants(package: Path) -> list[Constant]:
     return found
 
 
+def looked_up(package: Path) -> set[str]:
+    """Names of the values that a `gather` reads rows from."""
+    return {
+        argument.name
+        for operation in operations(read_program(package))
+        if operation.type == "gather"
+        for argument in operation.inputs["x"].arguments
+    }
+
+
 def read_blobs(path: Path) -> list[Blob]:
     """List the blobs of a `weight.bin`, in file order.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from stages.schema.variant import Dynamic, Float, Precision, Static, WeightOnly
+from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, WeightOnly
 
 FUSED = "fused.json"
 """Beside a converted model: how often each rewrite of `fuse` applied."""
 SUPPORTED = (
     "float 16 or 32, dynamic wi8, static wi8_ai8, weight_only wi8 (granularity tensor or channel), "
-    "weight_only wi4 (block_32)"
+    "weight_only wi4 (block_32), mixed (of all but static)"
 )
 
 
@@ -21,5 +21,7 @@ def supports(precision: Precision) -> bool:
             return True
         case WeightOnly(weight_bits=8, granularity="tensor" | "channel"):
             return True
+        case Mixed():
+            return supports(precision.low) and supports(precision.high)
         case _:
             return False

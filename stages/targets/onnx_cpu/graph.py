@@ -31,12 +31,14 @@ class Weight:
         kind: one of `KINDS`, of its first reader.
         uses: how many operators read it at the position of a weight.
         elements: product of its shape.
+        sliced: its first reader takes consecutive rows, as of positions.
     """
 
     name: str
     kind: str
     uses: int
     elements: int
+    sliced: bool
 
 
 def load(path: Path) -> Any:
@@ -95,8 +97,11 @@ def weights(model: Any) -> list[Weight]:
     for node in model.graph.node:
         kind, position = READERS.get(node.op_type, ("", 0))
         if kind and node.input[position] in floats:
-            found.setdefault(node.input[position], []).append(kind)
-    return [Weight(name, kinds[0], len(kinds), floats[name]) for name, kinds in found.items()]
+            found.setdefault(node.input[position], []).append(node.op_type)
+    return [
+        Weight(name, READERS[ops[0]][0], len(ops), floats[name], sliced=ops[0] == "Slice")
+        for name, ops in found.items()
+    ]
 
 
 def expansions(model: Any) -> dict[str, tuple[str, str]]:
@@ -135,18 +140,20 @@ def float_matrices(model: Any, smallest: int) -> list[str]:
 
 
 def compressed_uses(model: Any) -> Counter[str]:
-    """Count the matrix products and the lookups that read weights of 16 bits or fewer, by kind."""
-    small = {item.name for item in model.graph.initializer if item.data_type in _small_types()}
-    expanded = set(expansions(model))
+    """Count the operators that read weights of 16 bits or fewer: `lookup of 8 bits` → how many."""
+    types = _small_types()
+    small = {item.name: types[item.data_type] for item in model.graph.initializer if item.data_type in types}
+    expanded = {value: small[stored] for value, (stored, _) in expansions(model).items()}
     found: Counter[str] = Counter()
     for node in model.graph.node:
         kind, position = READERS.get(node.op_type, ("", 0))
-        if kind == "lookup" or node.op_type == "GatherBlockQuantized":
-            found["lookup"] += node.input[position] in small
-        elif kind == "product":
-            found["product"] += node.input[position] in expanded
-        elif node.op_type in INTEGER_PRODUCTS:
-            found["product"] += node.input[1] in small
+        if node.op_type in PACKED or node.op_type in INTEGER_PRODUCTS:
+            kind, position = ("product", 1) if node.op_type in INTEGER_PRODUCTS else ("lookup", 0)
+            bits = 4 if node.op_type in PACKED else 8
+            found[f"{kind} of {bits} bits"] += node.input[position] in small
+        elif kind:
+            bits = (expanded if kind == "product" else small).get(node.input[position], 0)
+            found[f"{kind} of {bits} bits"] += bits > 0
     return +found
 
 
@@ -186,10 +193,11 @@ def replace_initializers(graph: Any, kept: Iterable[Any]) -> None:
     graph.initializer.extend(ordered)
 
 
-def _small_types() -> set[int]:
+def _small_types() -> dict[int, int]:
+    """Types that weights are compressed to → bits of a number."""
     import onnx
 
-    return {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    return {onnx.TensorProto.FLOAT16: 16, onnx.TensorProto.INT8: 8, onnx.TensorProto.UINT8: 8}
 
 
 def _strip(model: Any) -> None:

@@ -23,24 +23,27 @@ class Group:
 
     Attributes:
         weight: its name in the file, which lowering keeps.
+        lookup: whether it is a table.
         scopes: names of what the operators compute, by which ai-edge-quantizer knows them.
     """
 
     weight: str
+    lookup: bool
     scopes: list[str] = field(default_factory=list)
 
 
 def groups(model: Any) -> dict[str, Group]:
     """List the weights of a float file by the path of their module, `bert.encoder.0.output.dense`."""
-    weights = {weight.buffer: weight.name for weight in flatbuffer.weights(model)}
-    found = {buffer: Group(name) for buffer, name in weights.items()}
+    found = {
+        weight.buffer: Group(weight.name, weight.operator == "EMBEDDING_LOOKUP") for weight in flatbuffer.weights(model)
+    }
     for graph in model.subgraphs:
         for name, op in flatbuffer.operators_of(model, graph):
             position = flatbuffer.WEIGHT_INPUT.get(name)
             buffer = None if position is None else int(graph.tensors[op.inputs[position]].buffer)
             if buffer in found:
                 found[buffer].scopes.append(graph.tensors[op.outputs[0]].name.decode())
-    paths = {buffer: name.partition("#")[0].replace("/", ".") for buffer, name in weights.items()}
+    paths = {buffer: group.weight.partition("#")[0].replace("/", ".") for buffer, group in found.items()}
     # Modules that share a weight, or a weight folded in several ways, are told apart by their buffers.
     repeated = [path for path in paths.values() if list(paths.values()).count(path) > 1]
     return {f"{path}@{buffer}" if path in repeated else path: found[buffer] for buffer, path in paths.items()}
@@ -66,4 +69,5 @@ def find(converted: Path, precision: Mixed, calibration: Mapping[str, NDArray[An
     def opened(directory: Path) -> Any:
         return open_runtime(directory, threads=1)
 
-    return mixing.choose(list(groups(model)), precision, calibration, converted, lower, opened)
+    names = [name for name, group in groups(model).items() if precision.among == "all" or group.lookup]
+    return mixing.choose(names, precision, calibration, converted, lower, opened)

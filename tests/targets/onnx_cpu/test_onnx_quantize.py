@@ -11,7 +11,7 @@ import pytest
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
 from stages.schema.variant import Dynamic, Float, Palettized, Static
 from stages.targets.base import SIGNATURE
-from stages.targets.onnx_cpu import graph, integers, products, quantize, supports
+from stages.targets.onnx_cpu import graph, integers, lowering, products, quantize, supports
 from stages.targets.onnx_cpu.embeddings import quantize_tables
 from stages.targets.onnx_cpu.saturation import HIGH, LOW, pair_sums, saturating_sums
 from tests.targets.onnx_models import (
@@ -164,8 +164,8 @@ def test_report_counts_what_the_graph_holds(name: str, converted: dict[str, Path
     out, report = lowered(converted["bert"], INTEGER[name], tmp_path)
     assert report["asked"]["granularity"] == INTEGER[name].granularity  # type: ignore[union-attr]
     found = graph.compressed_uses(graph.load(out / graph.MODEL))
-    assert {kind: tally["operators"] for kind, tally in report["quantized"].items()} == found
-    assert found == {"product": 13, "lookup": 2}  # a head of five labels is not worth it
+    assert {f"{kind} of 8 bits": tally["operators"] for kind, tally in report["quantized"].items()} == found
+    assert found == {"product of 8 bits": 13, "lookup of 8 bits": 2}  # a head of five labels is not worth it
     assert {kind: tally["tensors"] for kind, tally in report["left_float"].items()} == {"lookup": 0, "product": 1}
     assert report["fused"]["attention"] == report["fused"]["layers"] == 2
 
@@ -175,20 +175,19 @@ def test_a_layer_that_is_passed_over_is_an_error(
 ) -> None:
     original = products.linears
     monkeypatch.setattr(products, "linears", lambda model: original(model)[1:])
-    with pytest.raises(ConversionError, match="was left in float; expected 15 smaller weights"):
+    with pytest.raises(ConversionError, match="was left in float; expected fewer bits"):
         lowered(converted["bert"], INTEGER["dynamic-tensor"], tmp_path)
     assert not (tmp_path / graph.MODEL).exists()
 
 
 def test_a_product_with_a_float_factor_is_an_error(converted: dict[str, Path], artifacts: dict[str, Path]) -> None:
-    asked = [item for item in graph.weights(graph.load(converted["bert"] / graph.MODEL)) if item.elements >= 1024]
+    weights = graph.weights(graph.load(converted["bert"] / graph.MODEL))
+    asked = lowering.shares(weights, INTEGER["static-channel"])
     model = graph.load(artifacts["static-channel"] / graph.MODEL)
-    quantize.check(model, asked)
+    lowering.check(model, asked)
     next(node for node in model.graph.node if node.op_type == "MatMulIntegerToFloat").op_type = "MatMul"
-    with pytest.raises(
-        ConversionError, match="'product': 12.* operators read compressed weights; expected .*'product': 13"
-    ):
-        quantize.check(model, asked)
+    with pytest.raises(ConversionError, match="12 product of 8 bits; expected .*13 product of 8 bits"):
+        lowering.check(model, asked)
 
 
 def test_a_shared_layer_is_stored_once_at_every_precision(converted: dict[str, Path], tmp_path: Path) -> None:
