@@ -330,11 +330,11 @@ def test_a_mixture_stores_every_weight_as_chosen_and_says_why(builds, tmp_path):
 
 @pytest.mark.target
 def test_tables_alone_are_lowered_where_that_is_asked(builds, tmp_path):
-    report = lowered(builds.converted, MIXED.model_copy(update={"among": "tables", "kl_budget": 1.0}), tmp_path / "mixed")
-    assert {weight["name"] for weight in report["mixture"]["weights"]} == set(report["mixture"]["low"])
-    assert all("embeddings" in name for name in report["mixture"]["low"])
+    asked = MIXED.model_copy(update={"among": "tables", "kl_budget": 1.0})
+    report = lowered(builds.converted, asked, tmp_path / "mixed")
+    assert all("embeddings" in weight["name"] for weight in report["mixture"]["weights"])
     found = [item.op for item in constants(tmp_path / "mixed" / PACKAGE) if item.op != "const"]
-    assert found.count(OPS["pal4"]) == len(report["mixture"]["low"]) < 17
+    assert found.count(OPS["pal4"]) == len(report["mixture"]["low"]) == 2  # two rows of token types save no bytes
 
 
 @pytest.mark.target

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.targets.onnx_cpu import first_token, positions
+from stages.targets.onnx_cpu import affine, first_token, positions
 
 CONTRIB = "com.microsoft"
 
@@ -39,6 +39,7 @@ def fuse(model: Any, *, layers: int, max_length: int) -> dict[str, int]:
     found = {"layers": layers, "attention": attention.apply_to_model(model), "tanh_gelu": gelu.apply_to_model(model)}
     found["positions"] = positions.fold(model.graph, max_length)
     RemoveUnusedNodesPass()(model)
+    found["affine"] = affine.fold(model.graph)
     found["residual"] = keep_residuals_apart(model.graph)
     found["first_token"] = first_token.keep_only(model.graph)
     return found | {"softmax_left": sum(node.op_type == "Softmax" for node in model.graph)}
