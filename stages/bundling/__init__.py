@@ -1,6 +1,7 @@
 """What a bundle holds beside the artifact: forms of it that clients take as they are, and what to know to use them.
 
     hf/                     onnx-cpu: config.json, tokenizer files, onnx/NAME.onnx with int64 inputs
+    ort/                    onnx-cpu, on demand: model.ort, and the operators that a minimal build must hold
     text/model.onnx         onnx-cpu, on demand: text in, probabilities out
     litert/task.tflite      tflite-nnapi: three inputs, softmax, vocabulary and labels inside
     litert/model.tflite     tflite-nnapi, where runtimes too old for the artifact would answer wrongly: they refuse it

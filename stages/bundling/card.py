@@ -29,6 +29,8 @@ LOADING = {
     "onnx": "`samples/classify_onnx.py`: ONNX Runtime with the `tokenizers` library, text in, label out.",
     "hf": "`samples/classify.mjs` (Node) and `samples/classify.html` (browser): Transformers.js, no network. Python: "
     '`ORTModelForSequenceClassification.from_pretrained("hf", subfolder="onnx", file_name=…)` of Optimum.',
+    "ort": "a build of ONNX Runtime with the operators of `ort/required_operators.config`, made by its "
+    "`--include_ops_by_config`; a full build takes it too.",
     "text": "ONNX Runtime with the onnxruntime-extensions library registered; feed `text`, a string [1].",
     "litert": "`samples/classify_litert.py`: LiteRT, one signature per length.",
     "litert_task": "`samples/Classify.kt`: MediaPipe's TextClassifier takes the file as it is, on every platform; "

@@ -102,13 +102,19 @@ def _forms(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, A
 
 
 def _onnx(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
-    from stages.bundling import hugging_face, text_form
+    from stages.bundling import hugging_face, ort_form, text_form
     from stages.targets.onnx_cpu.graph import MODEL
 
     forms: dict[str, Any] = {"onnx": {"path": MODEL}}
-    left_out = {name: NOT_ASKED for name in ("hf", "text") if name not in settings.forms}
+    left_out = {name: NOT_ASKED for name in ("hf", "ort", "text") if name not in settings.forms}
     if "hf" in settings.forms:
         forms["hf"] = hugging_face.write(source, bundle)
+    if "ort" in settings.forms:
+        reason = ort_form.why_not(source.precision)
+        if reason:
+            left_out["ort"] = reason
+        else:
+            forms["ort"] = ort_form.write(source, bundle)
     if "text" in settings.forms:
         reason = source.tokenization.why_not_bert()
         if reason:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.bundling.source import Source
 from stages.core import artifact
-from stages.schema.variant import Dynamic, Mixed, Precision, Static
+from stages.schema.variant import Dynamic, Mixed, Precision, Static, WeightOnly
 
 LIMITS = "limits.json"
 TRUNCATION = (
@@ -19,6 +19,7 @@ TRANSFORMERS_JS = (
     "Transformers.js 4.3.1 cuts after adding the special tokens: an input that was too long ends in the middle of the "
     "text. Its answer to such texts may differ from everyone else's."
 )
+AS_NOW = "50 of 50 answers as in ONNX Runtime 1.32.0"
 ALIKE = "50 of 50 answers as in LiteRT 2.3.0"
 FIFTY = "50 of 50 CLINC150 utterances as in torch"
 
@@ -81,7 +82,17 @@ def clients(form: str, source: Source) -> list[Client]:
             return [
                 _client("Core ML", "the package's deployment target", "not run by Core ML unless the verdict says so")
             ]
-    return [_client("ONNX Runtime", "1.18.1", "50 of 50 answers as in 1.32.0, at opset 20; 1.17.3 refuses")]
+    return [_oldest_onnx_runtime(form, source.precision)]
+
+
+def _oldest_onnx_runtime(form: str, precision: Precision) -> Client:
+    """Tried: 1.17.3 to 1.29.0, those named here with every precision that their limit is about."""
+    parts = (precision.low, precision.high) if isinstance(precision, Mixed) else (precision,)
+    if not any(isinstance(part, WeightOnly) and part.weight_bits == 4 for part in parts):
+        return _client("ONNX Runtime", "1.18.1", f"{AS_NOW}, at opset 20; 1.17.3 refuses")
+    if form == "ort" and not (isinstance(precision, Mixed) and precision.among == "tables"):
+        return _client("ONNX Runtime", "1.29.0", f"{AS_NOW}; 1.27.0 refuses: its 4-bit product has other inputs")
+    return _client("ONNX Runtime", "1.23.2", f"{AS_NOW}; 1.22.1 refuses: it knows no 4-bit tables")
 
 
 def _oldest_litert(precision: Precision) -> Client:

@@ -56,11 +56,17 @@ def check_int64(source: Source, path: Path, form: str) -> None:
     source.check(form, lambda inputs: answer(session, inputs), artifact_answer(source))
 
 
-def open_session(content: bytes, form: str) -> Any:
+def open_session(content: bytes, form: str, *, rewrite: bool = False, save: Path | None = None) -> Any:
     """Open a graph with ONNX Runtime on one core, as it is written.
 
     Left to rewrite it, ONNX Runtime may add in another order because another operator stands at the edge, and the last
     bits would tell nothing of the form any more.
+
+    Args:
+        content: the file.
+        form: its name, for the message.
+        rewrite: fuse operators all the same, those that depend on the host's CPU aside.
+        save: where to write the graph in ONNX Runtime's format, None not to.
 
     Raises:
         ArtifactError: it does not open.
@@ -68,7 +74,11 @@ def open_session(content: bytes, form: str) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED if rewrite else levels.ORT_DISABLE_ALL
+    if save is not None:
+        options.optimized_model_filepath = str(save)
+        options.add_session_config_entry("session.save_model_format", "ORT")
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:

@@ -8,15 +8,16 @@ from pydantic import field_validator
 
 from stages.core.params import Section
 
-Form = Literal["hf", "litert", "coreml", "text"]
+Form = Literal["hf", "litert", "coreml", "ort", "text"]
 
 
 class Release(Section):
     """Which forms of the artifact ship with it, and whether the probe ships as text."""
 
     forms: list[Form]
-    """`hf` (onnx-cpu), `litert` (tflite-nnapi) and `coreml` (coreml-metal) are what clients take as it is; `text`
-    (onnx-cpu) has the tokenizer in the graph. Each holds a copy of the weights."""
+    """`hf` (onnx-cpu), `litert` (tflite-nnapi) and `coreml` (coreml-metal) are what clients take as it is; `ort`
+    (onnx-cpu) is for minimal builds of ONNX Runtime; `text` (onnx-cpu) has the tokenizer in the graph. Each holds a
+    copy of the weights."""
     golden: Literal["ids", "text"]
     """How `probe.json` gives the probe split: token ids, or the utterances as well."""
 

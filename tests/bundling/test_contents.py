@@ -62,20 +62,20 @@ def read(path):
 
 
 def test_a_form_is_there_when_asked_for_and_named_when_left_out(bundle):
-    everything = read(bundle("hf", "text") / "limits.json")
+    everything = read(bundle("hf", "ort", "text") / "limits.json")
     assert {name: form["path"] for name, form in everything["forms"].items()} == {
-        "hf": "hf/onnx/model.onnx", "onnx": "model.onnx", "text": "text/model.onnx",
+        "hf": "hf/onnx/model.onnx", "onnx": "model.onnx", "ort": "ort/model.ort", "text": "text/model.onnx",
     }  # fmt: skip
     assert everything["left_out"] == {}
     nothing = bundle(name="bare")
-    assert read(nothing / "limits.json")["left_out"] == dict.fromkeys(("hf", "text"), "not among release.forms")
+    assert read(nothing / "limits.json")["left_out"] == dict.fromkeys(("hf", "ort", "text"), "not among release.forms")
     assert not (nothing / "hf").exists()
     assert [path.name for path in (nothing / "samples").iterdir()] == ["classify_onnx.py"]
 
 
 def test_a_tokenizer_that_a_client_would_read_otherwise_keeps_that_client_out_with_the_reason(bundle, places):
     (places["compressed"] / "tokenizer.json").write_text(json.dumps(toy.tokenizer(lowercase=False)))
-    assert read(bundle("hf", "text") / "limits.json")["left_out"] == {"text": "the tokenizer keeps upper case"}
+    assert read(bundle("hf", "ort", "text") / "limits.json")["left_out"] == {"text": "the tokenizer keeps upper case"}
 
 
 def test_limits_say_what_an_input_may_be(bundle):
