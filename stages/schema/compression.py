@@ -94,9 +94,11 @@ class PruneMagnitude(Step):
 
 
 class ShareLayers(Step):
-    """Let all encoder layers share one set of weights, then recover."""
+    """Let neighbouring encoder layers share their weights, then recover."""
 
     kind: Literal["share_layers"]
+    groups: Count
+    """Sets of weights that are left; 1 makes all layers one."""
     recovery: Recovery
 
 
