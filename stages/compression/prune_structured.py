@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from stages.compression import Outcome
 from stages.core.errors import ConfigError
-from stages.models import importance
-from stages.models.blocks import heads_left, keep_ffn_units, remove_heads
+from stages.models import importance, profile
+from stages.models.blocks import Block, blocks, heads_left, keep_ffn_units, remove_heads
+from stages.models.importance import Importance
 from stages.models.recovery import before, recover
 from stages.models.training import Examples
 from stages.schema.compression import PruneStructured
@@ -19,6 +21,21 @@ from stages.schema.compression import PruneStructured
 SPLITS = ("train", "validation")
 
 FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The least that can go: a head, or a unit of every FFN at once, as config.json has one number for all.
+
+    Attributes:
+        cost: change of the loss, squared; nats².
+        freed: parameters.
+        head: its block and position, None for units.
+    """
+
+    cost: float
+    freed: int
+    head: tuple[int, int] | None
 
 
 def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: PruneStructured) -> Outcome:
@@ -32,11 +49,10 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
 
     Raises:
         Unsupported: a family whose layers are not known.
-        ConfigError: the fractions remove nothing, or more heads than can go.
+        ConfigError: the fractions remove nothing, or more heads than can go; a budget that the model meets or cannot.
     """
     found = importance.measure(model, importance.sample(splits["train"], params.importance_utterances))
-    heads = choose_heads([block.heads for block in found], params.heads_fraction)
-    kept = choose_units([block.ffns for block in found], params.ffn_fraction)
+    heads, kept = _choose(model, found, params)
     units, left = len(found[0].ffns[0]), len(kept[0][0])
     if not heads and units == left:
         raise ConfigError("the fractions are too small to remove anything", expected="larger ones, or kind 'none'")
@@ -44,9 +60,10 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
     originals = {layer: [heads_left(model, layer)[at] for at in positions] for layer, positions in heads.items()}
     remove_heads(model, originals)
     keep_ffn_units(model, kept)
-    notes, history = recover(model, tokenizer, splits, params.recovery, known)
     heads_removed = {str(layer): numbers for layer, numbers in originals.items()}
-    return Outcome(model, {"heads": heads_removed, "ffn_units_per_ffn": units - left, **notes}, history)
+    sizes = {"parameters_budget": params.parameters, "parameters": profile.parameters(model)}
+    notes, history = recover(model, tokenizer, splits, params.recovery, known)
+    return Outcome(model, {"heads": heads_removed, "ffn_units_per_ffn": units - left, **sizes, **notes}, history)
 
 
 def choose_heads(scores: Sequence[FloatArray], fraction: float) -> dict[int, list[int]]:
@@ -93,6 +110,78 @@ def choose_units(scores: Sequence[Sequence[FloatArray]], fraction: float) -> lis
         [block][ffn] → ascending unit numbers.
     """
     return [[_strongest(ffn, len(ffn) - _share(fraction, len(ffn))) for ffn in block] for block in scores]
+
+
+def choose_cuts(cuts: Sequence[Cut], size: int, budget: int) -> list[Cut]:
+    """Pick the cuts that cost least per parameter freed until a model fits a budget.
+
+    What the last cut leaves room for stays after all, the dearest first.
+
+    Args:
+        cuts: all that can go.
+        size: parameters now.
+        budget: most parameters that may be left.
+
+    Raises:
+        ConfigError: the model fits already, or does not fit without all that can go.
+    """
+    least = size - sum(cut.freed for cut in cuts)
+    if budget >= size:
+        raise ConfigError(f"the checkpoint's {size} parameters fit {budget} already", expected=f"below {size}")
+    if budget < least:
+        raise ConfigError(
+            f"parameters {budget} is out of reach: a head of every layer and a unit of every FFN stay",
+            expected=f"at least {least}",
+        )
+    ranked, taken = sorted(cuts, key=lambda cut: cut.cost / cut.freed), list[Cut]()
+    for cut in ranked:
+        if size > budget:
+            taken.append(cut)
+            size -= cut.freed
+    for cut in taken[::-1]:
+        if size + cut.freed <= budget:
+            taken.remove(cut)
+            size += cut.freed
+    return taken
+
+
+def list_cuts(found: Sequence[Importance], parts: Sequence[Block]) -> Iterator[Cut]:
+    """List all that can go: heads of every block but its strongest, and FFN units, weakest first, but the last.
+
+    Heads and units compare as squares of their importance, which is how Molchanov et al. (2019) define it: changes of
+    a loss that agree in no sign add up in squares. Their sum counts many units far too dear: of a CLINC150 student's
+    FFN, 384 of 512 units promise 0.118 nats and cost 0.008, the root of the squares' sum promises 0.006; its weaker
+    head promises 0.028 and costs 0.050. Nothing is scaled within a layer, as that criterion needs none.
+
+    Args:
+        found: per block.
+        parts: the blocks, for what their heads and units hold; layers that share one count once.
+    """
+    for layer, (block, part) in enumerate(zip(found, parts, strict=True)):
+        for head in np.argsort(block.heads, kind="stable")[:-1].tolist():
+            yield Cut(float(block.heads[head]) ** 2, part.head_parameters, (layer, head))
+    freed = sum(ffn.unit_parameters for part in parts for ffn in part.ffns)
+    ranked = np.stack([np.sort(ffn) for block in found for ffn in block.ffns])
+    for cost in np.square(ranked).sum(axis=0)[:-1].tolist():
+        yield Cut(cost, freed, None)
+
+
+def _choose(
+    model: Any, found: Sequence[Importance], params: PruneStructured
+) -> tuple[dict[int, list[int]], list[list[list[int]]]]:
+    """Return block → positions of the heads to remove, and [block][ffn] → units to keep."""
+    scores = [block.ffns for block in found]
+    if params.parameters is None:
+        assert params.heads_fraction is not None
+        assert params.ffn_fraction is not None
+        heads = choose_heads([block.heads for block in found], params.heads_fraction)
+        return heads, choose_units(scores, params.ffn_fraction)
+    cuts = choose_cuts([*list_cuts(found, blocks(model))], profile.parameters(model), params.parameters)
+    heads = {}
+    for layer, head in sorted(cut.head for cut in cuts if cut.head is not None):
+        heads.setdefault(layer, []).append(head)
+    left = len(scores[0][0]) - sum(cut.head is None for cut in cuts)
+    return heads, [[_strongest(ffn, left) for ffn in block] for block in scores]
 
 
 def _share(fraction: float, total: int) -> int:

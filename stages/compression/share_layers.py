@@ -1,4 +1,4 @@
-"""Let all encoder layers share one set of weights, as ALBERT's do, then recover by distillation."""
+"""Let encoder layers share their weights in groups of neighbours, as ALBERT's do, then recover by distillation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from stages.compression import Outcome
 from stages.core.errors import ConfigError
 from stages.models import reshape
-from stages.models.blocks import blocks, pruned_heads
 from stages.models.recovery import before, recover
 from stages.models.training import Examples
 from stages.schema.compression import ShareLayers
@@ -17,23 +16,34 @@ SPLITS = ("train", "validation")
 
 
 def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: ShareLayers) -> Outcome:
-    """Share and recover `model` in place. Every layer starts as the first; it costs as much time as before.
+    """Share and recover `model` in place. Every group starts as its first layer; it costs as much time as before.
 
     Args:
         model: the checkpoint.
         tokenizer: for token masking during recovery.
         splits: `train` recovers; `validation` is only reported on.
-        params: how to recover.
+        params: how many sets of weights are left, and how to recover.
 
     Raises:
-        Unsupported: a family other than BERT and DistilBERT.
-        ConfigError: there is one set of weights already.
+        Unsupported: a family other than BERT and DistilBERT, or layers that share already.
+        ConfigError: as many groups as layers, or more.
     """
-    layers = len(blocks(model))
     known = before(model, splits, params.recovery)
-    reshape.share_layers(model)
-    if layers < 2:
-        raise ConfigError("the checkpoint has one layer, or layers that share already", expected="two or more to share")
-    model.config.pruned_heads = {layer: heads for layer, heads in pruned_heads(model.config).items() if layer == 0}
+    groups = assign(model.config.num_hidden_layers, params.groups)
+    reshape.share_layers(model, groups)
     notes, history = recover(model, tokenizer, splits, params.recovery, known)
-    return Outcome(model, {"layers_sharing": layers, **notes}, history)
+    return Outcome(model, {"shared_layers": groups, **notes}, history)
+
+
+def assign(layers: int, groups: int) -> list[int]:
+    """Name the group of every layer: 2 groups of 4 layers → 0, 0, 1, 1; 2 of 3 → 0, 0, 1.
+
+    Source: `num_hidden_groups` of ALBERT (Lan et al. 2020), whose layer i is of group int(i / (layers / groups)).
+
+    Raises:
+        ConfigError: no two layers would share.
+    """
+    if groups >= layers:
+        raise ConfigError(f"groups {groups} of {layers} layers share nothing", expected="fewer groups than layers")
+    # In whole numbers: as floats, 18 layers in 14 groups put the tenth layer in the group before its own.
+    return [layer * groups // layers for layer in range(layers)]

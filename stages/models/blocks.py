@@ -20,6 +20,11 @@ class Ffn:
     up: torch.nn.Linear
     down: torch.nn.Linear
 
+    @property
+    def unit_parameters(self) -> int:
+        """Weights and biases that go with a unit."""
+        return int(self.up.in_features + 1 + self.down.out_features)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -45,6 +50,12 @@ class Block:
     def heads(self) -> int:
         """Heads that are left."""
         return int(self.query.out_features) // self.head_size
+
+    @property
+    def head_parameters(self) -> int:
+        """Weights and biases that go with a head."""
+        rows = sum(linear.in_features + 1 for linear in (self.query, self.key, self.value))
+        return int(self.head_size * (rows + self.output.out_features))
 
 
 def blocks(model: Any) -> list[Block]:

@@ -13,7 +13,7 @@ from transformers import logging as transformers_logging
 
 from stages.core.errors import InputError, Unsupported, first_line
 from stages.models.blocks import pruned_heads, remove_heads
-from stages.models.reshape import low_rank, lower_rank, share_layers
+from stages.models.reshape import low_rank, lower_rank, share_layers, shared_layers
 
 # transformers imports torchao, which warns on every start about CUDA kernels that a CPU cannot load.
 for _noisy in ("torchao", "torch.utils._pytree"):
@@ -39,7 +39,7 @@ def load_model(directory: Path) -> Any:
         raise InputError(f"'{directory}' has no model.safetensors", expected="a Hugging Face directory")
     try:
         config = load_config(directory)
-        stock = not (pruned_heads(config) or low_rank(config) or getattr(config, "shared_layers", False))
+        stock = not (pruned_heads(config) or low_rank(config) or shared_layers(config))
         model = _load_stock(directory) if stock else _load_reshaped(directory, config)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Unsupported) as error:
         raise InputError(f"cannot load checkpoint '{directory}': {first_line(error)}") from error
@@ -97,11 +97,12 @@ def _load_reshaped(directory: Path, config: Any) -> Any:
     Before: `from_pretrained` builds full layers and stops at the smaller weights. After: the layers are shared, cut to
     the recorded heads and lowered to the recorded ranks first, then take the weights strictly.
     """
-    heads, ranks, shared = pruned_heads(config), low_rank(config), vars(config).pop("shared_layers", False)
+    heads, ranks, groups = pruned_heads(config), low_rank(config), shared_layers(config)
     config.pruned_heads, config.low_rank = {}, {}
+    vars(config).pop("shared_layers", None)
     model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager", dtype="float32")
-    if shared:
-        share_layers(model)
+    if groups:
+        share_layers(model, groups)
     remove_heads(model, heads)
     lower_rank(model, ranks)
     fill(model, directory / "model.safetensors", strict=True)

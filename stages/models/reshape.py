@@ -6,12 +6,14 @@ checkpoint is a Hugging Face directory, but not one that transformers alone can 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 
 from stages.core.errors import InputError, Unsupported
+from stages.models.blocks import pruned_heads
 
 SHARING = ("bert", "distilbert")
 
@@ -58,29 +60,56 @@ def low_rank(config: Any) -> dict[str, int]:
         raise InputError(f"config.json has low_rank {recorded!r}", expected="{module: rank}") from error
 
 
-def share_layers(model: Any) -> None:
-    """Let every encoder layer be the first one, and record it in the config.
+def shared_layers(config: Any) -> list[int]:
+    """Read which layers of a checkpoint share their weights: layer → group, empty where none do.
 
-    The normalisation in front of the first layer becomes the layer's own last one, which is in front of all others:
-    LiteRT folds its scale into the matrices after it, and would store them once for each scale.
+    Raises:
+        InputError: config.json holds something else under `shared_layers`.
+    """
+    recorded = getattr(config, "shared_layers", None)
+    if recorded is None:
+        return []
+    layers = config.num_hidden_layers
+    groups: list[int] = recorded if isinstance(recorded, list) else []
+    numbered = len(groups) == layers and all(type(group) is int for group in groups)
+    # Steps of 1 alone would be layers that share nothing.
+    if not numbered or groups[0] != 0 or {b - a for a, b in pairwise(groups)} not in ({0}, {0, 1}):
+        raise InputError(
+            f"config.json has shared_layers {recorded!r}",
+            expected=f"groups of {layers} layers, from 0 up without a gap: [0, 0, 1, 1]",
+        )
+    return groups
+
+
+def share_layers(model: Any, groups: Sequence[int]) -> None:
+    """Let every encoder layer of a group be the group's first one, and record it in the config.
+
+    One normalisation stands in front of all layers then: the last one of the first group, in the place of the
+    embeddings' and every other group's. A group's first layer reads what the group before it has normalised, the rest
+    what the group itself has; LiteRT folds the scale of a normalisation into the matrices after it, and would store
+    query, key and value once for each scale.
+
+    `pruned_heads` counts blocks, which are the groups from here on: each keeps the heads that its first layer kept.
 
     Args:
         model: classifier, changed in place.
+        groups: layer → group, as `shared_layers` reads them.
 
     Raises:
-        Unsupported: a family whose layers share already, or differ by more than their weights.
+        Unsupported: layers that share already, or a family whose layers differ by more than their weights.
     """
-    family = model.config.model_type
-    if family not in SHARING:
-        already = "shares its layers already" if family == "albert" else "cannot share its layers"
-        raise Unsupported(f"a '{family}' checkpoint {already}", expected=f"one of: {', '.join(SHARING)}")
-    encoder = model.base_model
+    family, encoder = model.config.model_type, model.base_model
+    if family not in SHARING or shared_layers(model.config):
+        fault = "cannot share its layers" if family == "mobilebert" else "shares its layers already"
+        raise Unsupported(f"a '{family}' checkpoint {fault}", expected=f"own layers in one of: {', '.join(SHARING)}")
     layers = encoder.transformer.layer if family == "distilbert" else encoder.encoder.layer
-    for index in range(1, len(layers)):
-        layers[index] = layers[0]
-    first = layers[0]
-    encoder.embeddings.LayerNorm = first.output_layer_norm if family == "distilbert" else first.output.LayerNorm
-    model.config.shared_layers = True
+    firsts, heads = [groups.index(group) for group in sorted(set(groups))], pruned_heads(model.config)
+    kept = [layers[first] for first in firsts]
+    for layer, group in enumerate(groups):
+        layers[layer] = kept[group]
+    _share_norm(encoder.embeddings, kept, family)
+    model.config.pruned_heads = {group: heads[first] for group, first in enumerate(firsts) if first in heads}
+    model.config.shared_layers = list(groups)
 
 
 def lower_rank(model: Any, ranks: Mapping[str, int]) -> None:
@@ -101,6 +130,14 @@ def lower_rank(model: Any, ranks: Mapping[str, int]) -> None:
             raise InputError(f"low_rank names '{path}'", expected="a module of the checkpoint") from error
         setattr(model.get_submodule(parent), name, _lower(path, module, rank))
     model.config.low_rank = {**low_rank(model.config), **ranks}
+
+
+def _share_norm(embeddings: Any, layers: Sequence[Any], family: str) -> None:
+    holders = layers if family == "distilbert" else [layer.output for layer in layers]
+    name = "output_layer_norm" if family == "distilbert" else "LayerNorm"
+    embeddings.LayerNorm = getattr(holders[0], name)
+    for holder in holders:
+        setattr(holder, name, embeddings.LayerNorm)
 
 
 def _lower(path: str, module: torch.nn.Module, rank: int) -> torch.nn.Module:

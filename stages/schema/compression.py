@@ -48,17 +48,24 @@ class PruneStructured(Step):
     """Remove whole attention heads and FFN units, least important first, then recover."""
 
     kind: Literal["prune_structured"]
-    heads_fraction: Share
-    """Share of all attention heads removed, rounded down; every layer keeps at least one."""
-    ffn_fraction: Share
-    """Share of the FFN units removed, rounded down, the same number in every FFN."""
+    heads_fraction: Share | None
+    """Share of all attention heads removed, rounded down; every layer keeps at least one. Null beside `parameters`."""
+    ffn_fraction: Share | None
+    """Share of the FFN units removed, rounded down, the same number in every FFN. Null beside `parameters`."""
+    parameters: Count | None
+    """Most parameters that are left, embeddings included, by whichever heads and units cost least; null for shares."""
     importance_utterances: Count
     """Training utterances, evenly spaced over the split, that importance is measured on."""
     recovery: Recovery
 
     @model_validator(mode="after")
     def _removes_something(self) -> PruneStructured:
-        if self.heads_fraction + self.ffn_fraction == 0:
+        fractions = self.heads_fraction, self.ffn_fraction
+        if self.parameters is not None and fractions != (None, None):
+            raise ValueError("parameters is a budget: heads_fraction and ffn_fraction must be null beside it")
+        if self.parameters is None and None in fractions:
+            raise ValueError("heads_fraction and ffn_fraction are needed where parameters is null")
+        if fractions == (0, 0):
             raise ValueError("heads_fraction and ffn_fraction are both 0: use kind 'none'")
         return self
 
@@ -94,9 +101,11 @@ class PruneMagnitude(Step):
 
 
 class ShareLayers(Step):
-    """Let all encoder layers share one set of weights, then recover."""
+    """Let neighbouring encoder layers share their weights, then recover."""
 
     kind: Literal["share_layers"]
+    groups: Count
+    """Sets of weights that are left; 1 makes all layers one."""
     recovery: Recovery
 
 

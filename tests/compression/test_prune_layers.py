@@ -69,7 +69,9 @@ def test_pruned_heads_follow_their_layer(make_model, tokenizer, examples, settin
 
 def test_layers_that_share_weights_cannot_go_one_by_one(make_model, tokenizer, examples, settings):
     shared = share_layers.apply(make_model("bert"), tokenizer, examples, settings("shared")).model
-    for model in (shared, make_model("albert")):
+    deep = make_model("bert", num_hidden_layers=3)  # the last one still has weights of its own
+    halved = share_layers.apply(deep, tokenizer, examples, settings("shared_halves")).model
+    for model in (shared, halved, make_model("albert")):
         with pytest.raises(Unsupported, match="layers share their weights"):
             prune_layers.apply(model, tokenizer, examples, settings("fewer_layers"))
 

@@ -8,11 +8,13 @@ import torch
 import yaml
 
 from stages.compression import prune_structured
-from stages.compression.prune_structured import choose_heads, choose_units
+from stages.compression.prune_structured import Cut, choose_cuts, choose_heads, choose_units, list_cuts
 from stages.core.errors import ConfigError, Unsupported
 from stages.models import profile
-from stages.models.blocks import blocks
+from stages.models.blocks import blocks, pruned_heads
+from stages.models.checkpoint import load_model, save
 from stages.models.encode import logits
+from stages.models.importance import Importance
 from stages.schema.compression import PruneStructured
 
 CONF = yaml.safe_load((Path(__file__).resolve().parents[2] / "conf/compression/pruned.yaml").read_text())
@@ -22,6 +24,10 @@ def settings(**changes):
     training = CONF["recovery"]["training"] | {"epochs": 1.0, "batch_size": 32}
     quick = CONF | {"importance_utterances": 32, "recovery": CONF["recovery"] | {"training": training}}
     return PruneStructured.model_validate(quick | changes)
+
+
+def within(budget):
+    return settings(heads_fraction=None, ffn_fraction=None, parameters=budget)
 
 
 def scores(*rows):
@@ -54,6 +60,79 @@ def test_the_same_number_of_units_stays_everywhere_the_most_important_in_order()
 @pytest.mark.parametrize(("fraction", "left"), [(0.7, 3), (0.75, 3), (0.09, 10), (0.99, 1)])
 def test_shares_are_rounded_down(fraction, left):
     assert len(choose_units([scores(range(10))], fraction)[0][0]) == left
+
+
+def test_what_costs_least_per_parameter_goes_first():
+    cheap, dear, large = Cut(1.0, 10, (0, 0)), Cut(3.0, 10, None), Cut(4.0, 100, (1, 0))
+    assert choose_cuts([dear, cheap, large], 200, 150) == [large]
+    assert choose_cuts([dear, cheap, large], 200, 95) == [large, cheap]
+    assert choose_cuts([dear, cheap, large], 200, 80) == [large, cheap, dear]
+
+
+def test_what_a_large_step_makes_needless_stays():
+    units, head = [Cut(cost, 10, None) for cost in (1.0, 2.0, 3.0)], Cut(50.0, 100, (0, 0))
+    assert choose_cuts([*units, head], 200, 170) == units
+    assert choose_cuts([*units, head], 200, 85) == [units[0], units[1], head]
+    assert choose_cuts([*units, head], 200, 105) == [head]
+
+
+def test_the_strongest_head_of_a_block_and_unit_of_an_ffn_cannot_go(make_model):
+    model = make_model("bert")
+    found = [Importance(row, (np.arange(48.0),)) for row in scores([4, 1, 3, 2], [1, 1, 2, 2])]
+    cuts = list(list_cuts(found, blocks(model)))
+    assert [cut.head for cut in cuts if cut.head] == [(0, 1), (0, 3), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert [cut.cost for cut in cuts if cut.head] == [1, 4, 9, 1, 1, 4]
+    assert [cut.cost for cut in cuts if not cut.head] == [2 * unit**2 for unit in range(47)]
+    assert {cut.freed for cut in cuts if cut.head} == {4 * 32 * 8 + 3 * 8}
+    assert {cut.freed for cut in cuts if not cut.head} == {2 * (2 * 32 + 1)}
+
+
+def test_many_small_changes_of_the_loss_weigh_less_than_their_sum(make_model):
+    found = [Importance(np.full(4, 0.4), (np.full(48, 0.03),)) for _ in range(2)]
+    model = make_model("bert")
+    cuts = list(list_cuts(found, blocks(model)))
+    size = profile.parameters(model)
+    # Per parameter a head's 0.4 is less than the sum of two units' 0.03, and more as a square.
+    assert not any(cut.head for cut in choose_cuts(cuts, size, size - 40 * 130))
+
+
+def test_a_budget_that_is_met_already_is_refused(make_model, tokenizer, examples):
+    model = make_model("bert")
+    size = profile.parameters(model)
+    with pytest.raises(ConfigError, match=f"the checkpoint's {size} parameters fit {size} already; expected below"):
+        prune_structured.apply(model, tokenizer, examples, within(size))
+
+
+def test_a_budget_out_of_reach_is_refused_with_the_least_that_is(family, make_model, tokenizer, examples):
+    model = make_model(family)
+    cuts = list(list_cuts(prune_structured.importance.measure(model, examples["train"]), blocks(model)))
+    least = profile.parameters(model) - sum(cut.freed for cut in cuts)
+    with pytest.raises(ConfigError, match=f"{least - 1} is out of reach.*expected at least {least}"):
+        prune_structured.apply(model, tokenizer, examples, within(least - 1))
+    outcome = prune_structured.apply(model, tokenizer, examples, within(least))
+    assert profile.parameters(outcome.model) == least
+    assert {block.heads for block in blocks(outcome.model)} == {1}
+    assert {ffn.up.out_features for block in blocks(outcome.model) for ffn in block.ffns} == {1}
+
+
+@pytest.mark.parametrize("share", [0.95, 0.7])
+def test_the_model_fits_the_budget_by_less_than_a_unit_and_reloads(
+    family, share, make_model, tokenizer, examples, tmp_path
+):
+    model = make_model(family)
+    size = profile.parameters(model)
+    cuts = list(list_cuts(prune_structured.importance.measure(model, examples["train"]), blocks(model)))
+    budget = size - int((1 - share) * sum(cut.freed for cut in cuts))
+    outcome = prune_structured.apply(model, tokenizer, examples, within(budget))
+    save(outcome.model, tokenizer, tmp_path)
+    found = load_model(tmp_path)
+    reached = profile.parameters(found)
+    assert budget - min(cut.freed for cut in cuts) < reached <= budget
+    assert outcome.removed["parameters_budget"] == budget
+    assert outcome.removed["parameters"] == reached
+    assert pruned_heads(found.config) == {int(layer): gone for layer, gone in outcome.removed["heads"].items()}
+    encoded = examples["validation"].encoded
+    assert (logits(found, encoded) == logits(outcome.model, encoded)).all()
 
 
 def test_shapes_shrink_and_the_notes_say_by_how_much(family, make_model, tokenizer, examples):

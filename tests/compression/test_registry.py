@@ -50,6 +50,11 @@ def test_every_conf_file_is_valid():
         ({"heads_fraction": 1.0}, "less than 1"),
         ({"ffn_fraction": -0.1}, "greater than or equal to 0"),
         ({"heads_fraction": 0.0, "ffn_fraction": 0.0}, "use kind 'none'"),
+        ({"parameters": 900}, "must be null beside it"),
+        ({"parameters": 900, "ffn_fraction": None}, "must be null beside it"),
+        ({"parameters": 0, "heads_fraction": None, "ffn_fraction": None}, "greater than or equal to 1"),
+        ({"heads_fraction": None}, "are needed where parameters is null"),
+        ({"heads_fraction": None, "ffn_fraction": None}, "are needed where parameters is null"),
         ({"importance_utterances": 0}, "greater than or equal to 1"),
         ({"recovery": PRUNED["recovery"] | {"kl_weight": 0.0, "ce_weight": 0.0}}, "nothing to learn from"),
         ({"surprise": 1}, "not permitted"),
@@ -72,6 +77,7 @@ def test_an_impossible_compression_is_refused(change, message):
         ("small_vocabulary", {"min_count": 0}, "greater than or equal to 1"),
         ("palette4", {"bits": 9}, "less than or equal to 8"),
         ("shared", {"recovery": None}, "valid dictionary"),
+        ("shared", {"groups": 0}, "greater than or equal to 1"),
     ],
 )
 def test_an_impossible_setting_of_another_kind_is_refused(name, change, message):

@@ -18,7 +18,7 @@ from stages.targets import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = {"name": "classify", "max_length": 12, "sequence_lengths": [6, 12]}
-SHAPE = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3}
+SHAPE = {"hidden_size": 96, "intermediate_size": 384}
 
 
 class Settings(Section):
@@ -27,11 +27,12 @@ class Settings(Section):
 
 
 @pytest.mark.target
+@pytest.mark.parametrize("groups", [[0, 0, 0], [0, 0, 1, 1]])
 @pytest.mark.parametrize("target", ["coreml-metal", "onnx-cpu", "tflite-nnapi"])
-def test_shared_layers_are_stored_once(target, make_model, tokenizer, tmp_path):
-    model = make_model("bert", **SHAPE)
+def test_shared_layers_are_stored_once_for_every_group(target, groups, make_model, tokenizer, tmp_path):
+    model = make_model("bert", **SHAPE, num_hidden_layers=len(groups))
     layer = sum(weight.numel() for weight in model.bert.encoder.layer[0].parameters())
-    share_layers(model)
+    share_layers(model, groups)
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "out"
     checkpoint.mkdir()
     out.mkdir()

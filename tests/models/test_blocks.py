@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from stages.core.errors import InputError, Unsupported
+from stages.models import profile
 from stages.models.blocks import blocks, ffn_size_key, keep_ffn_units, remove_heads
 
 IDS = torch.tensor([[2, 5, 12, 30, 3, 0, 0, 0], [2, 8, 20, 21, 22, 23, 24, 3]])
@@ -21,6 +22,16 @@ def test_removing_heads_equals_zeroing_their_output(family, make_model):
     remove_heads(cut, {0: [1]})
     assert blocks(cut)[0].query.out_features == 3 * block.head_size
     torch.testing.assert_close(answers(cut), answers(silenced), rtol=0, atol=1e-5)
+
+
+def test_a_head_and_a_unit_know_what_goes_with_them(family, make_model):
+    model = make_model(family)
+    before, parts = profile.parameters(model), blocks(model)
+    head, units = parts[0].head_parameters, sum(ffn.unit_parameters for block in parts for ffn in block.ffns)
+    remove_heads(model, {0: [1]})
+    assert profile.parameters(model) == before - head
+    keep_ffn_units(model, [[list(range(47)) for _ in block.ffns] for block in parts])
+    assert profile.parameters(model) == before - head - units
 
 
 def test_heads_removed_one_after_another_keep_their_original_numbers(make_model):
