@@ -72,7 +72,7 @@ def _match(node: Any) -> _Affine | None:
     for biased, rest in ((total, None), *zip(map(_only, total.inputs), reversed(total.inputs), strict=True)):
         product, bias = _operands(biased, "Add")
         product = _only(product)
-        if bias is not None and product is not None and product.op_type == "MatMul" and _is_own(product.inputs[1]):
+        if product is not None and product.op_type == "MatMul" and _is_own(product.inputs[1]) and _is_own(bias):
             return _Affine(product, biased, total, rest, scaled, gain, shift)
     return None
 
@@ -91,9 +91,9 @@ def _only(value: Any) -> Any:
     return value.producer() if value is not None and len(list(value.uses())) == 1 else None
 
 
-def _is_own(matrix: Any) -> bool:
-    """Whether a constant matrix belongs to one layer: another would be scaled with it."""
-    return matrix.const_value is not None and len(matrix.const_value.shape) == 2 and len(list(matrix.uses())) == 1
+def _is_own(constant: Any) -> bool:
+    """Whether a constant belongs to one layer: another would be scaled with it."""
+    return constant.const_value is not None and len(list(constant.uses())) == 1
 
 
 def _scale(graph: Any, node: Any, gain: Any, shift: Any) -> None:
@@ -102,7 +102,7 @@ def _scale(graph: Any, node: Any, gain: Any, shift: Any) -> None:
 
     position = next(at for at, value in enumerate(node.inputs) if value.const_value is not None)
     old = node.inputs[position]
-    name = f"{node.outputs[0].name}_folded"
+    name = f"{old.name}_folded"
     value = ir.tensor((old.const_value.numpy() * gain + np.float32(shift)).astype(np.float32), name=name)
     new = ir.Value(name=name, const_value=value, shape=old.shape, type=old.type)
     graph.register_initializer(new)

@@ -68,14 +68,23 @@ def _export(module: Any, max_length: int, opset: int) -> Any:
                 output_names=list(OUTPUTS),
                 opset_version=opset,
                 external_data=False,
-                optimize=True,
+                optimize=False,
                 verbose=False,
             )
+            assert program is not None
+            _name_weights(program.model.graph)
+            fuse.turn_weights(program.model.graph)  # first: what torch folds loses its name
+            program.optimize()
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConversionError(f"torch.onnx.export failed at opset {opset}: {first}") from error
-    assert program is not None
     return program.model
+
+
+def _name_weights(chart: Any) -> None:
+    """Call weights what the checkpoint calls them, and not by the module that wraps it here."""
+    for value in list(chart.initializers.values()):
+        value.name = value.name.removeprefix("model.")
 
 
 def _check_signature(model: Any, opset: int) -> None:
