@@ -1,4 +1,4 @@
-"""Read a split that `prepare` wrote."""
+"""Read a split that `prepare` wrote, or choose some of its rows."""
 
 from __future__ import annotations
 
@@ -55,6 +55,14 @@ def read_split(data: Path, name: str) -> Split:
     if not split.texts:
         raise ArtifactError(f"'{path}' is empty", next_step="run `dvc repro prepare`")
     return split
+
+
+def spread(total: int, size: int) -> NDArray[np.int64]:
+    """Choose rows evenly spaced over a split, all of it where it is smaller: int64 [at most `size`], ascending.
+
+    Data sets lie sorted by label; the first rows would speak for a few labels only.
+    """
+    return np.unique(np.linspace(0, total - 1, min(size, total)).round().astype(np.int64))
 
 
 def _class_id(label: str | None, ids: dict[str | None, int]) -> int:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from stages.core.splits import spread
 from stages.models.blocks import blocks
 from stages.models.encode import Encoded
 from stages.models.training import Examples
@@ -71,12 +72,8 @@ def measure(model: Any, examples: Examples) -> list[Importance]:
 
 
 def sample(examples: Examples, size: int) -> Examples:
-    """Take `size` examples evenly spaced over a split, all of it when it is smaller.
-
-    Data sets lie sorted by label; the first ones would speak for a few intents only.
-    """
-    total = len(examples.labels)
-    return _rows(examples, np.unique(np.linspace(0, total - 1, min(size, total)).round().astype(np.int64)))
+    """Take `size` examples evenly spaced over a split, all of it when it is smaller."""
+    return _rows(examples, spread(len(examples.labels), size))
 
 
 def _cut(examples: Examples, start: int) -> Examples:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stages.core.errors import ConversionError, InputError
+from stages.core.splits import spread
 from stages.measure.metrics import kl_divergence
 from stages.schema.variant import Mixed
 from stages.targets.base import Runtime, utterances
@@ -123,8 +124,7 @@ def _sample(calibration: Mapping[str, NDArray[Any]], count: int) -> list[dict[st
     rows = list(utterances(calibration))
     if not rows:
         raise InputError("the calibration split is empty", expected="at least one utterance")
-    # Evenly spaced, so that a sorted split is still seen from end to end.
-    return [rows[index] for index in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+    return [rows[index] for index in spread(len(rows), count)]
 
 
 def _answers(runtime: Runtime, rows: Sequence[dict[str, NDArray[np.int32]]]) -> NDArray[np.float32]:
