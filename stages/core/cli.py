@@ -20,7 +20,7 @@ from stages.core.errors import TinsmithError
 from stages.core.params import PARAMS_FILE
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-GARBAGE = 20_000
+GARBAGE = 50_000
 """Objects made before the collector looks for cycles among them, Python's own being 700: importing torch and
 transformers makes 400,000 that all stay."""
 
