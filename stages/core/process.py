@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +37,22 @@ def quiet(log: Path) -> Iterator[None]:
             for target, source in zip((1, 2), saved, strict=True):
                 os.dup2(source, target)
                 os.close(source)
+
+
+@contextmanager
+def hidden(names: Sequence[str]) -> Iterator[None]:
+    """Let `import NAME` fail for what is not imported yet, as if it were not installed.
+
+    Libraries import others only because they are there; None in sys.modules raises ImportError, and
+    `importlib.util.find_spec` finds nothing.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def host_fingerprint(runtimes: tuple[str, ...] = RUNTIMES) -> dict[str, str | int]:

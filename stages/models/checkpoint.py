@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model as fill
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers import logging as transformers_logging
+from transformers.utils import is_torchao_available
 
 from stages.core.errors import InputError, Unsupported, first_line
+from stages.core.process import hidden
 from stages.models.blocks import pruned_heads, remove_heads
 from stages.models.reshape import low_rank, lower_rank, share_layers, shared_layers
 
-# transformers imports torchao, which warns on every start about CUDA kernels that a CPU cannot load.
-for _noisy in ("torchao", "torch.utils._pytree"):
-    logging.getLogger(_noisy).setLevel(logging.ERROR)
+# Every model would import it, for weights of 8 bits, and it warns each time about CUDA kernels that a CPU cannot load.
+with hidden(("torchao",)):
+    is_torchao_available()  # remembers its answer
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 

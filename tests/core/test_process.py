@@ -38,3 +38,14 @@ def test_noise_of_python_and_of_c_goes_to_the_log(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("ours\n", "")
     assert (tmp_path / "logs/noise.log").read_text() == "python noise\nc noise\n"
+
+
+def test_what_is_hidden_seems_not_installed_until_it_is_needed():
+    code = (
+        "import importlib.util, numpy, sys; from stages.core import process\n"
+        "with process.hidden(('numpy', 'tomllib')):\n"
+        "    import numpy; print(importlib.util.find_spec('tomllib'))\n"
+        "import tomllib; print(tomllib.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("None\ntomllib\n", "")

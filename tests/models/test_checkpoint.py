@@ -1,6 +1,9 @@
 """A checkpoint loads whole or not at all, pruned heads included."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from stages.core.errors import InputError
 from stages.models.blocks import blocks, remove_heads
 from stages.models.checkpoint import load_model, load_tokenizer, save
 
+ROOT = Path(__file__).resolve().parents[2]
 IDS = torch.tensor([[2, 5, 12, 30, 3, 0, 0, 0], [2, 8, 20, 21, 22, 23, 24, 3]])
 
 
@@ -108,3 +112,13 @@ def test_a_malformed_tokenizer_is_refused(make_model, tokenizer, tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"model": 1}')
     with pytest.raises(InputError, match="cannot load tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_a_checkpoint_loads_without_torchao_and_without_a_word(make_model, tokenizer, tmp_path):
+    save(make_model(), tokenizer, tmp_path)
+    code = (
+        "import pathlib, sys; from stages.models.checkpoint import load_model\n"
+        "load_model(pathlib.Path(sys.argv[1])); print('torchao' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from stages.core.errors import ConversionError, first_line
+from stages.core.process import hidden
 from stages.targets.base import INPUTS, OUTPUTS
 
 PROBED = ("executorch", "libsvm", "sklearn", "tensorflow", "torchao", "torchaudio", "torchvision", "xgboost")
@@ -45,23 +45,11 @@ def load() -> ModuleType:
     return _load((*PROBED, "torch", "transformers"))
 
 
-def _load(hidden: Sequence[str]) -> ModuleType:
+def _load(unseen: Sequence[str]) -> ModuleType:
     # It logs, as warnings, eight times that Linux has no Core ML and once that torch is newer than 2.7.
     logging.getLogger("coremltools").setLevel(logging.ERROR)
-    with _hidden(hidden):
+    with hidden(unseen):
         return importlib.import_module("coremltools")
-
-
-@contextmanager
-def _hidden(names: Sequence[str]) -> Iterator[None]:
-    absent = [name for name in names if name not in sys.modules]
-    # None in sys.modules makes `import NAME` raise ImportError, which coremltools takes for "not installed".
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]
 
 
 def _repair_casts() -> None:
