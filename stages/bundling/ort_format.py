@@ -6,7 +6,7 @@ The file is a FlatBuffer; here it is read whole, what has no order is sorted, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from stages.core.errors import ArtifactError
@@ -76,10 +76,20 @@ def operators(session: Record) -> Iterator[tuple[str, int, str]]:
 
 
 def _record(found: Any, name: str) -> Record:
+    if _slots(found) > len(TABLES[name]):  # a newer ONNX Runtime; what is not read would be lost
+        raise ArtifactError(f"'{name}' of ONNX Runtime's format has a field that is not known here")
     fields = tuple(_field(found, slot, kind) for slot, kind in enumerate(TABLES[name]))
     if name == "TypeInfo" and fields[1] != TENSOR_TYPE:
         raise ArtifactError(f"a value is of type {fields[1]} of ONNX Runtime's format", expected="tensors only")
     return fields
+
+
+def _slots(found: Any) -> int:
+    """Number of fields that a table has room for; those at the end that are left out have none."""
+    from flatbuffers import number_types as types
+
+    header = found.Pos - found.Get(types.SOffsetTFlags, found.Pos)
+    return int(found.Get(types.VOffsetTFlags, header)) // 2 - 2
 
 
 def _field(found: Any, slot: int, kind: str) -> Any:
@@ -114,74 +124,77 @@ def _items(found: Any, start: int, count: int, kind: str) -> Iterator[Any]:
         elif kind in TABLES:
             yield _record(table.Table(found.Bytes, found.Indirect(start + 4 * index)), kind)
         else:
-            parts = [_numbers()[part] for part in STRUCTS.get(kind, (kind,))]
-            width = sum(part.bytewidth for part in parts)
-            at = start + width * index
+            parts = _parts(kind)
+            at = start + sum(part.bytewidth for part in parts) * index
             fields = tuple(found.Get(part, at + parts[0].bytewidth * place) for place, part in enumerate(parts))
             yield fields if kind in STRUCTS else fields[0]
 
 
 def write(session: Record) -> bytes:
     """Write what `read` returns; the same records give the same bytes."""
-    import flatbuffers
+    return _Writer().file(session)
 
-    builder = flatbuffers.Builder(1 << 20)
-    strings: dict[bytes, int] = {}
 
-    def string(value: bytes) -> int:
-        if value not in strings:
-            strings[value] = builder.CreateString(value)
-        return strings[value]
+class _Writer:
+    """Builds one file; a string that occurs twice is stored once."""
 
-    def record(value: Record, name: str) -> int:
-        made = [_made(item, kind) for item, kind in zip(value, TABLES[name], strict=True)]
-        builder.StartObject(len(made))
+    def __init__(self) -> None:
+        import flatbuffers
+
+        self._builder = flatbuffers.Builder(1 << 20)
+        self._strings: dict[bytes, int] = {}
+
+    def file(self, session: Record) -> bytes:
+        self._builder.Finish(self._record(session, "InferenceSession"), file_identifier=IDENTIFIER)
+        return bytes(self._builder.Output())
+
+    def _record(self, value: Record, name: str) -> int:
+        made = [self._value(item, kind) for item, kind in zip(value, TABLES[name], strict=True)]
+        self._builder.StartObject(len(made))
         for slot, (item, kind) in enumerate(zip(made, TABLES[name], strict=True)):
             if item is not None and kind in _numbers():
-                builder.PrependSlot(_numbers()[kind], slot, item, None)
+                self._builder.PrependSlot(_numbers()[kind], slot, item, None)
             elif item is not None:
-                builder.PrependUOffsetTRelativeSlot(slot, item, 0)
-        return int(builder.EndObject())
+                self._builder.PrependUOffsetTRelativeSlot(slot, item, 0)
+        return int(self._builder.EndObject())
 
-    def _made(value: Any, kind: str) -> Any:
+    def _value(self, value: Any, kind: str) -> Any:
+        """Return a number as it is, and where anything else was written."""
         if value is None or kind in _numbers():
             return value
         if kind == "str":
-            return string(value)
+            if value not in self._strings:
+                self._strings[value] = self._builder.CreateString(value)
+            return self._strings[value]
         if kind == "bytes":
-            return _bytes(builder, value)
-        return record(value, kind) if kind in TABLES else vector(value, kind[1:-1])
+            return self._bytes(value)
+        return self._record(value, kind) if kind in TABLES else self._vector(value, kind[1:-1])
 
-    def vector(values: Record, kind: str) -> int:
+    def _vector(self, values: Record, kind: str) -> int:
         if kind == "str" or kind in TABLES:
-            offsets = [string(value) if kind == "str" else record(value, kind) for value in values]
-            return _vector(builder, offsets, 4, 4, builder.PrependUOffsetTRelative)
-        parts = [_numbers()[part] for part in STRUCTS.get(kind, (kind,))]
-        rows = values if kind in STRUCTS else [(value,) for value in values]
+            places = [self._value(value, kind) for value in values]
+            self._builder.StartVector(4, len(places), 4)
+            for place in reversed(places):
+                self._builder.PrependUOffsetTRelative(place)
+            return int(self._builder.EndVector())
+        parts = _parts(kind)
+        self._builder.StartVector(sum(part.bytewidth for part in parts), len(values), parts[0].bytewidth)
+        for value in reversed(values):
+            numbers = value if kind in STRUCTS else (value,)
+            for part, number in reversed(list(zip(parts, numbers, strict=True))):
+                self._builder.Prepend(part, number)
+        return int(self._builder.EndVector())
 
-        def prepend(row: Record) -> None:
-            for part, number in reversed(list(zip(parts, row, strict=True))):
-                builder.Prepend(part, number)
-
-        width = sum(part.bytewidth for part in parts)
-        return _vector(builder, rows, width, parts[0].bytewidth, prepend)
-
-    builder.Finish(record(session, "InferenceSession"), file_identifier=IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def _vector(builder: Any, items: Any, width: int, alignment: int, prepend: Callable[[Any], None]) -> int:
-    builder.StartVector(width, len(items), alignment)
-    for item in reversed(items):
-        prepend(item)
-    return int(builder.EndVector())
+    def _bytes(self, value: bytes) -> int:
+        self._builder.StartVector(1, len(value), ALIGNMENT)
+        self._builder.head -= len(value)
+        self._builder.Bytes[self._builder.head : self._builder.head + len(value)] = value
+        return int(self._builder.EndVector())
 
 
-def _bytes(builder: Any, value: bytes) -> int:
-    builder.StartVector(1, len(value), ALIGNMENT)
-    builder.head -= len(value)
-    builder.Bytes[builder.head : builder.head + len(value)] = value
-    return int(builder.EndVector())
+def _parts(kind: str) -> list[Any]:
+    """Types of the numbers that an item of a vector is made of, all of one width."""
+    return [_numbers()[part] for part in STRUCTS.get(kind, (kind,))]
 
 
 def _numbers() -> dict[str, Any]:

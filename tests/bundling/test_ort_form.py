@@ -64,6 +64,13 @@ def test_a_minimal_build_is_told_what_onnx_runtime_s_own_tool_would_tell_it(sour
     assert (tmp_path / form["required_operators"]).read_text().splitlines() == own
 
 
+def test_a_field_that_is_not_known_is_an_error_and_not_lost(source, tmp_path, monkeypatch):
+    content = exported(source, tmp_path / "x.ort")
+    monkeypatch.setitem(ort_format.TABLES, "Node", ort_format.TABLES["Node"][:-2])
+    with pytest.raises(ArtifactError, match="'Node' of ONNX Runtime's format has a field that is not known here"):
+        ort_format.read(content)
+
+
 @pytest.mark.parametrize(("content", "message"), [(b"", "not a model"), (b"\0" * 64, "expected 'ORTM' as its mark")])
 def test_what_is_no_such_file_is_refused(content, message):
     with pytest.raises(ArtifactError, match=message):
