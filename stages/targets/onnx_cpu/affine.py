@@ -50,8 +50,9 @@ def fold(graph: Any) -> int:
         if found is None:
             continue
         gain, shift = found.gain.const_value.numpy(), found.shift.const_value.numpy()
-        _scale(graph, found.product, gain, 0)
-        _scale(graph, found.biased, gain, shift)
+        matrix = found.product.inputs[1].name
+        _scale(graph, found.product, gain, 0, f"{matrix}_folded")
+        _scale(graph, found.biased, gain, shift, f"{matrix}_bias")
         if found.rest is not None:
             _multiply(graph, found)
         replace_all_uses_with(node.outputs[0], found.total.outputs[0])
@@ -72,7 +73,7 @@ def _match(node: Any) -> _Affine | None:
     for biased, rest in ((total, None), *zip(map(_only, total.inputs), reversed(total.inputs), strict=True)):
         product, bias = _operands(biased, "Add")
         product = _only(product)
-        if product is not None and product.op_type == "MatMul" and _is_own(product.inputs[1]) and _is_own(bias):
+        if bias is not None and product is not None and product.op_type == "MatMul" and _is_own(product.inputs[1]):
             return _Affine(product, biased, total, rest, scaled, gain, shift)
     return None
 
@@ -91,18 +92,17 @@ def _only(value: Any) -> Any:
     return value.producer() if value is not None and len(list(value.uses())) == 1 else None
 
 
-def _is_own(constant: Any) -> bool:
-    """Whether a constant belongs to one layer: another would be scaled with it."""
-    return constant.const_value is not None and len(list(constant.uses())) == 1
+def _is_own(matrix: Any) -> bool:
+    """Whether a constant belongs to one layer: for another it would have to be stored twice."""
+    return matrix.const_value is not None and len(list(matrix.uses())) == 1
 
 
-def _scale(graph: Any, node: Any, gain: Any, shift: Any) -> None:
-    """Scale and shift the constant operand of a node by new values per column."""
+def _scale(graph: Any, node: Any, gain: Any, shift: Any, name: str) -> None:
+    """Put a new constant in the place of the one that a node reads, scaled and shifted by new values per column."""
     import onnx_ir as ir
 
     position = next(at for at, value in enumerate(node.inputs) if value.const_value is not None)
     old = node.inputs[position]
-    name = f"{old.name}_folded"
     value = ir.tensor((old.const_value.numpy() * gain + np.float32(shift)).astype(np.float32), name=name)
     new = ir.Value(name=name, const_value=value, shape=old.shape, type=old.type)
     graph.register_initializer(new)

@@ -57,6 +57,12 @@ def test_every_normalisation_of_mobilebert_is_folded_and_no_logit_moves(checkpoi
     assert max(found.error for found in errors.values()) == 0
 
 
+@pytest.mark.target
+def test_biases_that_layers_share_are_folded_for_each(converted: dict[str, Path]) -> None:
+    # As transformers initialises them: zeros, which torch stores once.
+    assert json.loads((converted["mobilebert"] / FUSED).read_text())["affine"] == 2 * 6 + 1
+
+
 WIDTH = 4
 
 
