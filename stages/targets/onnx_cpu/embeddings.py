@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from stages.targets.onnx_cpu import graph, integers
+from stages.targets.onnx_cpu import graph, integers, storage
 from stages.targets.onnx_cpu.fuse import CONTRIB
 
 
@@ -14,9 +14,10 @@ def quantize_tables(model: Any, tables: Collection[str], per_channel: bool) -> N
 
     Before: `Gather(table fp32, ids)`. After: `Mul(Cast(Gather(table int8, ids)), scale)`, where `scale` is one
     number per tensor, or `Gather(scales, ids)` per channel (one a row: rare tokens keep the small norms they were
-    initialised with). A `Slice`, of positions, has one scale a column instead, which needs no lookup. A
-    `DequantizeLinear` in the place of `Cast` and `Mul` is one that ONNX Runtime may move: beyond the `Slice` of
-    MobileBERT's trigrams and into a `QuantizeLinear` of uint8, which cut all negative values to zero.
+    initialised with). A `Slice`, of positions, reads `Mul(Cast(table int8), scale)`, one scale a column: a table so
+    small is expanded whole, once, when ONNX Runtime opens the model. A `DequantizeLinear` in the place of `Cast` and
+    `Mul` is one that ONNX Runtime may move: beyond the `Slice` of MobileBERT's trigrams and into a `QuantizeLinear` of
+    uint8, which cut all negative values to zero.
 
     Args:
         model: ModelProto.
@@ -32,11 +33,15 @@ def quantize_tables(model: Any, tables: Collection[str], per_channel: bool) -> N
             nodes.append(node)
             continue
         table, by_row = node.input[0], per_channel and node.op_type == "Gather"
-        nodes.extend(_expansion(node, by_row))
+        if node.op_type == "Slice":
+            nodes.extend([*(storage.expansion(table) if table in values else ()), node])
+        else:
+            nodes.extend(_expansion(node, by_row))
         if table in values:
             axis = (1 if by_row else 0) if per_channel else None
             levels, scale = integers.symmetric(numpy_helper.to_array(values.pop(table)), axis)
-            for name, value in ((f"{table}_quantized", levels), (f"{table}_scale", scale)):
+            stored = f"{table}_stored" if node.op_type == "Slice" else f"{table}_quantized"
+            for name, value in ((stored, levels), (f"{table}_scale", scale)):
                 values[name] = numpy_helper.from_array(value, name)
     graph.replace_nodes(model.graph, nodes)
     graph.replace_initializers(model.graph, values.values())

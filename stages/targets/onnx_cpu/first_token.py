@@ -21,8 +21,8 @@ ATTENTION = "MultiHeadAttention"
 def keep_only(graph: Any) -> int:
     """Narrow in place what is read at the first token only.
 
-    Before: `Gather(f(x), 0)` of x [batch, sequence, width]. After: `Gather(f(Gather(x, [0])), 0)`, where the inner
-    `Gather` keeps the axis, and stands once before everything that is read so.
+    Before: `Gather(f(x), 0)` of x [batch, sequence, width]. After: `Squeeze(f(Gather(x, [0])))`, where the `Gather`
+    keeps the axis, and stands once before everything that is read so.
 
     Returns:
         Operators that now compute one row.
@@ -38,6 +38,9 @@ def keep_only(graph: Any) -> int:
             if value not in rows:
                 rows[value] = _first_row(graph, value)
             node.replace_input_with(position, rows[value])
+    for node in list(graph):
+        if _picks_first(node) and node.inputs[0].producer() in narrow:
+            _drop_axis(graph, node)
     return len(narrow)
 
 
@@ -78,11 +81,28 @@ def _is_sequence(value: Any) -> bool:
 def _first_row(graph: Any, value: Any) -> Any:
     import onnx_ir as ir
 
-    index = graph.initializers.get("first_token")
-    if index is None:
-        index = ir.Value(name="first_token", const_value=ir.tensor(np.array([0], np.int64), name="first_token"))
-        graph.register_initializer(index)
+    index = _number(graph, "first_token", 0)
     row = ir.node("Gather", [value, index], attributes={"axis": 1}, name=f"{value.name}_first")
     row.outputs[0].name = f"{value.name}_first"
     graph.insert_after(value.producer(), row)
     return row.outputs[0]
+
+
+def _drop_axis(graph: Any, picking: Any) -> None:
+    """Put a `Squeeze`, which moves no bytes, in the place of a `Gather` from the one row that is left."""
+    import onnx_ir as ir
+    from onnx_ir.convenience import replace_nodes_and_values
+
+    squeezing = ir.node("Squeeze", [picking.inputs[0], _number(graph, "sequence_axis", 1)], name=picking.name)
+    squeezing.outputs[0].name = picking.outputs[0].name
+    replace_nodes_and_values(graph, picking, [picking], [squeezing], picking.outputs, squeezing.outputs)
+
+
+def _number(graph: Any, name: str, number: int) -> Any:
+    import onnx_ir as ir
+
+    found = graph.initializers.get(name)
+    if found is None:
+        found = ir.Value(name=name, const_value=ir.tensor(np.array([number], np.int64), name=name))
+        graph.register_initializer(found)
+    return found

@@ -40,6 +40,7 @@ def fuse(model: Any, *, layers: int, max_length: int) -> dict[str, int]:
     found["positions"] = positions.fold(model.graph, max_length)
     RemoveUnusedNodesPass()(model)
     found["affine"] = affine.fold(model.graph)
+    found["shift"] = shift_at_once(model.graph)
     found["residual"] = keep_residuals_apart(model.graph)
     found["first_token"] = first_token.keep_only(model.graph)
     return found | {"softmax_left": sum(node.op_type == "Softmax" for node in model.graph)}
@@ -159,6 +160,51 @@ def _is_gelu(context: Any, half: Any, three: Any, cubic: Any, root: Any, one: An
 
 def _fused_gelu(op: Any, x: Any, **_: Any) -> Any:
     return op.Gelu(x, approximate="tanh")
+
+
+def shift_at_once(graph: Any) -> int:
+    """Turn `Pad(Slice(x))`, by which MobileBERT sets words beside their neighbours, into one `Pad`; returns how many.
+
+    Before: a Slice that drops so many rows at one end of an axis, then a Pad. After: a Pad by fewer, at that end by a
+    negative number, which drops.
+    """
+    import onnx_ir as ir
+
+    count = 0
+    for node in list(graph):
+        cutting = node.inputs[0].producer() if _is_plain_pad(node) else None
+        dropped = None if cutting is None else _dropped(cutting)
+        if dropped is None or len(list(cutting.outputs[0].uses())) > 1:
+            continue
+        (axis, first, last), pads = dropped, constant(node.inputs[1])
+        pads = pads.copy()
+        pads[[axis, len(pads) // 2 + axis]] -= [first, last]
+        name = f"{node.outputs[0].name}_pads"
+        stored = ir.Value(name=name, const_value=ir.tensor(pads, name=name))
+        graph.register_initializer(stored)
+        node.replace_input_with(0, cutting.inputs[0])
+        node.replace_input_with(1, stored)
+        graph.remove(cutting, safe=True)
+        count += 1
+    return count
+
+
+def _is_plain_pad(node: Any) -> bool:
+    """Whether it pads every axis by constants, with a constant."""
+    mode = node.attributes.get("mode")
+    plain = node.op_type == "Pad" and len(node.inputs) == 3 and constant(node.inputs[1]) is not None
+    return plain and (mode is None or mode.as_string() == "constant")
+
+
+def _dropped(cutting: Any) -> tuple[int, int, int] | None:
+    """Axis of a Slice, and how many rows it drops at its beginning and at its end; None where it does anything else."""
+    limits = [constant(value) for value in cutting.inputs[1:]] if cutting.op_type == "Slice" else []
+    if len(limits) != 4 or any(limit is None or limit.size != 1 for limit in limits):
+        return None
+    start, end, axis, step = (int(limit.item()) for limit in limits)
+    if step != 1 or start < 0 or axis < 0 or 0 <= end < np.iinfo(np.int32).max:
+        return None
+    return axis, start, max(-end, 0)
 
 
 def keep_residuals_apart(graph: Any) -> int:

@@ -152,7 +152,8 @@ def compressed_uses(model: Any) -> Counter[str]:
             bits = 4 if node.op_type in PACKED else 8
             found[f"{kind} of {bits} bits"] += node.input[position] in small
         elif kind:
-            bits = (expanded if kind == "product" else small).get(node.input[position], 0)
+            read = node.input[position]
+            bits = expanded.get(read, 0 if kind == "product" else small.get(read, 0))
             found[f"{kind} of {bits} bits"] += bits > 0
     return +found
 

@@ -33,8 +33,7 @@ def store_factors(model: Any, names: Collection[str], *, half: bool, per_channel
             nodes.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
             values[stored] = numpy_helper.from_array(value.astype(np.float16), stored)
         else:
-            nodes.append(helper.make_node("Cast", [stored], [f"{name}_cast"], to=TensorProto.FLOAT))
-            nodes.append(helper.make_node("Mul", [f"{name}_cast", scaled], [name]))
+            nodes.extend(expansion(name))
             inputs = 0 if name in sideways else 1
             levels, scale = integers.symmetric(value, inputs if per_channel else None)
             values[stored] = numpy_helper.from_array(levels, stored)
@@ -43,19 +42,37 @@ def store_factors(model: Any, names: Collection[str], *, half: bool, per_channel
     graph.replace_initializers(model.graph, values.values())
 
 
+def expansion(name: str) -> list[Any]:
+    """Make the operators that expand `NAME_stored` int8 by `NAME_scale` to the float constant `NAME` that it was."""
+    from onnx import TensorProto, helper
+
+    cast = helper.make_node("Cast", [f"{name}_stored"], [f"{name}_cast"], to=TensorProto.FLOAT)
+    return [cast, helper.make_node("Mul", [f"{name}_cast", f"{name}_scale"], [name])]
+
+
 def store_tables(model: Any, names: Collection[str]) -> None:
-    """Store lookup tables as fp16 in place: `Gather(table fp32, ids)` becomes `Cast(Gather(table fp16, ids))`."""
+    """Store lookup tables as fp16 in place: `Gather(table fp32, ids)` becomes `Cast(Gather(table fp16, ids))`.
+
+    What a `Slice` reads, positions, is widened before it: `Slice(Cast(table fp16))`.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
-    values = {item.name: item for item in model.graph.initializer}
+    values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     nodes: list[Any] = []
     for node in model.graph.node:
-        nodes.append(node)
-        if graph.READERS.get(node.op_type, ("",))[0] == "lookup" and node.input[0] in names:
+        table = node.input[0] if graph.READERS.get(node.op_type, ("",))[0] == "lookup" else ""
+        if table in names and node.op_type == "Slice":
+            stored = f"{table}_stored"
+            if table in values:
+                values[stored] = values.pop(table).astype(np.float16)
+                nodes.append(helper.make_node("Cast", [stored], [table], to=TensorProto.FLOAT))
+            nodes.append(node)
+        elif table in names:
+            values[table] = values[table].astype(np.float16)
             found = node.output[0]
             node.output[0] = f"{found}_half"
-            nodes.append(helper.make_node("Cast", [node.output[0]], [found], to=TensorProto.FLOAT))
-    for name in names:
-        values[name] = numpy_helper.from_array(numpy_helper.to_array(values[name]).astype(np.float16), name)
+            nodes += [node, helper.make_node("Cast", [node.output[0]], [found], to=TensorProto.FLOAT)]
+        else:
+            nodes.append(node)
     graph.replace_nodes(model.graph, nodes)
-    graph.replace_initializers(model.graph, values.values())
+    graph.replace_initializers(model.graph, [numpy_helper.from_array(value, name) for name, value in values.items()])

@@ -123,6 +123,8 @@ def test_every_attention_is_fused_and_the_last_layer_computes_one_token(
     assert fused["attention"] == fused["layers"] == operators["MultiHeadAttention"] == layers
     assert fused["softmax_left"] == operators["Softmax"] == operators["Reshape"] == operators["Transpose"] == 0
     assert fused["tanh_gelu"] == (layers if family == "albert" else 0)
+    assert operators["Squeeze"] == operators["Slice"] == 1  # the first token, and positions
+    assert fused["shift"] == operators["Pad"] == (2 if family == "mobilebert" else 0)
     assert operators["Expand"] == operators["GatherElements"] == operators["Concat"] - (family == "mobilebert") == 0
     inputs = {name: rows[:1, :9] for name, rows in utterances(1).items()}
     found = [
