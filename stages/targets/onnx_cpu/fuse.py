@@ -172,7 +172,7 @@ def shift_at_once(graph: Any) -> int:
 
     count = 0
     for node in list(graph):
-        cutting = node.inputs[0].producer() if _is_plain_pad(node) else None
+        cutting: Any = node.inputs[0].producer() if _is_plain_pad(node) else None
         dropped = None if cutting is None else _dropped(cutting)
         if dropped is None or len(list(cutting.outputs[0].uses())) > 1:
             continue
