@@ -6,7 +6,7 @@ The graph is saved as ONNX Runtime rewrites it when it opens the artifact: a min
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -67,11 +67,8 @@ def required(operators: Iterable[tuple[str, int, str]]) -> str:
         operators: domain, version and type of each.
     """
 
-    def lines() -> Iterator[str]:
-        for (domain, version), found in groupby(sorted(set(operators)), key=lambda item: item[:2]):
-            yield f"{domain};{version};{','.join(kind for _, _, kind in found)}\n"
-
-    return "".join(lines())
+    grouped = groupby(sorted(set(operators)), key=lambda item: item[:2])
+    return "".join(f"{domain};{version};{','.join(kind for *_, kind in found)}\n" for (domain, version), found in grouped)
 
 
 def _saved(model: Path) -> bytes:
