@@ -66,7 +66,6 @@ def required(operators: Iterable[tuple[str, int, str]]) -> str:
     Args:
         operators: domain, version and type of each.
     """
-
     grouped = groupby(sorted(set(operators)), key=lambda item: item[:2])
     return "".join(f"{domain};{version};{','.join(kind for *_, kind in found)}\n" for (domain, version), found in grouped)
 
