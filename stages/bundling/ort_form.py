@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 
 from stages.bundling import onnx_forms, ort_format
@@ -66,8 +65,10 @@ def required(operators: Iterable[tuple[str, int, str]]) -> str:
     Args:
         operators: domain, version and type of each.
     """
-    grouped = groupby(sorted(set(operators)), key=lambda item: item[:2])
-    return "".join(f"{domain};{version};{','.join(kind for *_, kind in found)}\n" for (domain, version), found in grouped)
+    versions: dict[str, set[str]] = {}
+    for domain, version, kind in operators:
+        versions.setdefault(f"{domain};{version}", set()).add(kind)
+    return "".join(f"{key};{','.join(sorted(kinds))}\n" for key, kinds in sorted(versions.items()))
 
 
 def _saved(model: Path) -> bytes:
