@@ -38,9 +38,10 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
 
 def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
     sideways = turned(model)
+    packed = {node.input[graph.PACKED[node.op_type]] for node in model.graph.node if node.op_type in graph.PACKED}
     found = {}
     for name, value in values.items():
-        if value.ndim < 2 or value.size < 1024:
+        if value.ndim < 2 or value.size * (2 if name in packed else 1) < 1024:
             continue
         if value.dtype in INTEGERS:
             value = _dequantised(name, values, model)

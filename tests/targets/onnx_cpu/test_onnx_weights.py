@@ -12,7 +12,7 @@ from stages.measure.audit import match
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.weights import weights
 from tests.targets.faults_onnx import zero_onnx_layer
-from tests.targets.onnx_models import FAMILIES, SMALLER, TASK
+from tests.targets.onnx_models import FAMILIES, SMALLER, TASK, lowered
 
 pytestmark = pytest.mark.target
 
@@ -29,6 +29,15 @@ def test_every_matrix_of_a_checkpoint_is_found(
     family: str, checkpoints: dict[str, Path], converted: dict[str, Path]
 ) -> None:
     assert min(audited(checkpoints[family], converted[family]).values()) > 0.9999
+
+
+def test_a_matrix_is_as_large_as_it_is_and_not_as_its_bytes(
+    checkpoints: dict[str, Path], converted: dict[str, Path], tmp_path: Path
+) -> None:
+    # 1,024 elements, the least that are audited, in 512 bytes.
+    out, _ = lowered(converted["mobilebert"], SMALLER["weight-only-4-block"], tmp_path)
+    assert min(weight.size for weight in weights(out).values()) == 1024
+    assert min(audited(checkpoints["mobilebert"], out).values()) > 0.98
 
 
 @pytest.mark.parametrize("name", ["fp32", *SMALLER])
