@@ -86,7 +86,7 @@ def clients(form: str, source: Source) -> list[Client]:
 
 
 def _oldest_onnx_runtime(form: str, precision: Precision) -> Client:
-    """Tried: 1.17.3 to 1.29.0, those named here with every precision that their limit is about."""
+    """Tried: 1.17.3 to 1.29.0. A mixture is named as if its tables had 4 bits, which it may not have chosen."""
     parts = (precision.low, precision.high) if isinstance(precision, Mixed) else (precision,)
     if not any(isinstance(part, WeightOnly) and part.weight_bits == 4 for part in parts):
         return _client("ONNX Runtime", "1.18.1", f"{AS_NOW}, at opset 20; 1.17.3 refuses")
