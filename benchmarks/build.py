@@ -66,7 +66,7 @@ def main() -> int:
         if overrides:
             subprocess.run([sys.executable, "-m", "stages.compose", *overrides], cwd=clone, check=True)
         cold = spend(["dvc", "repro"], clone, environment)
-        print_costs([json.loads(line) for line in log.read_text().splitlines()])
+        print_costs([json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()])
         again = spend(["dvc", "repro"], clone, environment)
         print(f"\ncold  {cold[0]:.1f} s wall, {cold[1]:.1f} s CPU\nno-op {again[0]:.1f} s wall, {again[1]:.1f} s CPU")
     return 0

@@ -139,7 +139,7 @@ def batch(data: Path, folder: Path) -> Iterator[str]:
     package = folder / "batch.mlpackage"
     _converted(module, "FLOAT16", LENGTHS).save(str(package))
     program = open_program(package)
-    words = [min(len(text.split()) + 2, LENGTH) for text, _ in json.loads(data.read_text())["test"]]
+    words = [min(len(text.split()) + 2, LENGTH) for text, _ in json.loads(data.read_text(encoding="utf-8"))["test"]]
     totals = dict.fromkeys(("torch eager", *MODES[:2]), 0.0)
     for count in words:
         padded = _inputs(next(length for length in LENGTHS if count <= length))

@@ -272,7 +272,7 @@ def _outcome(report: Any) -> tuple[str, str]:
 def pytest_sessionfinish() -> None:
     """Write the tally where the caller asked for it."""
     if "TINSMITH_TALLY" in os.environ:
-        Path(os.environ["TINSMITH_TALLY"]).write_text(TALLY.as_json())
+        Path(os.environ["TINSMITH_TALLY"]).write_text(TALLY.as_json(), encoding="utf-8")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

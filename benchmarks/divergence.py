@@ -186,7 +186,7 @@ def main() -> int:
         print(f"\n{len(found)} artifacts in {seconds:.1f} s", flush=True)
         everything[fault.name] = found
     if arguments.json:
-        arguments.json.write_text(json.dumps(everything, indent=2))
+        arguments.json.write_text(json.dumps(everything, indent=2), encoding="utf-8")
     return 1 if missed else 0
 
 

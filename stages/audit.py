@@ -137,7 +137,7 @@ def _key(given: str | None) -> str | None:
     """Return the public key to trust: as given, from a file, or from params.yaml."""
     if given is None:
         return signing.public_key(PARAMS_FILE)
-    return Path(given).read_text().strip() if Path(given).is_file() else given
+    return Path(given).read_text(encoding="utf-8").strip() if Path(given).is_file() else given
 
 
 def _body(arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ def module_path(name):
 def imports(path):
     """Modules under stages/ that a file imports, anywhere in it, those under TYPE_CHECKING too."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -30,7 +30,7 @@ def imports(path):
 
 def package_files(package):
     """A package imported as such brings its `__init__`, and a registry of modules brings them all."""
-    source = (ROOT / package / "__init__.py").read_text()
+    source = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
     return {package / "__init__.py"} if "import" in source else set()
 
 

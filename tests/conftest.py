@@ -96,7 +96,7 @@ def data(tmp_path_factory):
     with artifact.writing(out, stage="prepare", parents={}) as temporary:
         for split, size in {"train": 96, "validation": 24, "test": 40, "calibration": 16, "probe": 16}.items():
             lines = [json.dumps(_utterance(random)) for _ in range(size)]
-            (temporary / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+            (temporary / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         artifact.write_json(temporary / "labels.json", sorted(INTENTS))
     return out
 

@@ -27,7 +27,7 @@ def test_a_table_is_sorted_by_size_and_says_what_was_not_measured(tmp_path):
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher/model.safetensors").write_bytes(bytes(4000))
     variants = {"b": row(2000, 0.9, 1.0), "a": row(1000, 0.8)}
-    (tmp_path / "verdicts.json").write_text(json.dumps({"variants": variants}))
+    (tmp_path / "verdicts.json").write_text(json.dumps({"variants": variants}), encoding="utf-8")
     _, _, first, second, _ = tables(tmp_path, {"b": 12.34})
     assert first == "| `none` p1000 ★ | 1 | 4.0× | 80.00 | 100.00 | – | – | – | pass |"
     assert second == "| `none` p2000 ★ | 2 | 2.0× | 90.00 | 100.00 | 1.000 | 2.000 | 12.3× | pass |"

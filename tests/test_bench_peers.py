@@ -88,7 +88,7 @@ def test_a_small_artifact_that_lost_its_accuracy_wins_no_comparison_of_sizes():
 @pytest.mark.parametrize(("code", "failure"), [("pass", "exit code 0: no message"), ("1 / 0", "exit code 1: ZeroDiv")])
 def test_a_step_without_a_product_fails_whatever_its_exit_code(tmp_path, code, failure):
     step = Step("one", (sys.executable, "-c", code), tmp_path / "product")
-    step.product.write_text("of an earlier run")
+    step.product.write_text("of an earlier run", encoding="utf-8")
     cost = building.spend(step, tmp_path / "log")
     assert cost.failure is not None
     assert cost.failure.startswith(failure)

@@ -55,7 +55,7 @@ def test_fresh_params_pass_the_check_and_the_receipt_is_constant(workspace):
 def test_an_edit_of_conf_stops_the_build_with_the_repairing_command(workspace):
     run(workspace)
     path = workspace / "conf/gate/default.yaml"
-    path.write_text(path.read_text() + "# changed\n")
+    path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     done = check(workspace)
     assert done.returncode == 1
     assert "conf/ has changed since it was composed" in done.stderr
@@ -66,9 +66,9 @@ def test_an_edit_of_conf_stops_the_build_with_the_repairing_command(workspace):
 def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
     run(workspace)
     path = workspace / "params.yaml"
-    tree = yaml.safe_load(path.read_text())
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     tree["gate"]["precisions"]["fp32"][1]["at_most"] = 1e9
-    path.write_text(yaml.safe_dump(tree))
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     done = check(workspace)
     assert done.returncode == 1
     assert "it was edited by hand" in done.stderr
@@ -175,7 +175,7 @@ def test_compressions_that_cannot_be_ordered_are_refused(after, message):
 
 
 def test_a_digest_covers_names_and_bytes_of_conf(tmp_path):
-    (tmp_path / "a.yaml").write_text("x: 1")
+    (tmp_path / "a.yaml").write_text("x: 1", encoding="utf-8")
     first = plan.conf_digest(tmp_path)
     (tmp_path / "a.yaml").rename(tmp_path / "b.yaml")
     assert plan.conf_digest(tmp_path) != first

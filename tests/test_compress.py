@@ -19,11 +19,13 @@ TASK = {"name": "classify", "max_length": 12, "sequence_lengths": [6, 12]}
 
 @pytest.fixture
 def params(tmp_path):
-    pruned = yaml.safe_load((ROOT / "conf/compression/pruned.yaml").read_text())
+    pruned = yaml.safe_load((ROOT / "conf/compression/pruned.yaml").read_text(encoding="utf-8"))
     pruned["importance_utterances"] = 16
     pruned["recovery"]["training"]["epochs"] = 1.0
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump({"task": TASK, "compressions": {"none": {"kind": "none"}, "half": pruned}}))
+    path.write_text(
+        yaml.safe_dump({"task": TASK, "compressions": {"none": {"kind": "none"}, "half": pruned}}), encoding="utf-8"
+    )
     return path
 
 
@@ -47,7 +49,7 @@ def test_none_passes_the_weights_through_and_profiles_them(params, data, student
     out = tmp_path / "none"
     assert run(params, data, student, out, "none") == 0
     assert artifact.sha256(out / "model.safetensors") == artifact.sha256(student / "model.safetensors")
-    profile = json.loads((out / "profile.json").read_text())
+    profile = json.loads((out / "profile.json").read_text(encoding="utf-8"))
     assert profile["macs"] == profile["macs_by_length"]["12"] > profile["macs_by_length"]["6"]
     assert profile["removed"] == {}
     assert profile["mask_leak"] <= 1e-6
@@ -58,14 +60,14 @@ def test_none_passes_the_weights_through_and_profiles_them(params, data, student
 def test_a_pruned_checkpoint_is_smaller_and_its_export_module_loads(params, data, student, tmp_path):
     out = tmp_path / "half"
     assert run(params, data, student, out, "half") == 0
-    profile = json.loads((out / "profile.json").read_text())
+    profile = json.loads((out / "profile.json").read_text(encoding="utf-8"))
     module = load_export_module(out)
     assert profile["parameters"] == sum(weight.numel() for weight in module.parameters())
     assert profile["parameters"] < sum(weight.numel() for weight in load_model(student).parameters())
     ids = torch.tensor([[2, 9, 14, 3, 0, 0]], dtype=torch.int32)
     plain = load_model(out)(input_ids=ids, attention_mask=(ids != 0).long()).logits
     torch.testing.assert_close(module(ids, (ids != 0).int()), plain, rtol=0, atol=1e-4)
-    assert len((out / "history.csv").read_text().splitlines()) >= 2
+    assert len((out / "history.csv").read_text(encoding="utf-8").splitlines()) >= 2
     assert artifact.problems(out) == []
 
 
@@ -84,9 +86,9 @@ def test_an_already_pruned_student_can_be_compressed_again(params, data, make_mo
 
 
 def test_a_chained_compression_starts_from_the_one_before_and_names_it(params, data, student, tmp_path):
-    tree = yaml.safe_load(params.read_text())
+    tree = yaml.safe_load(params.read_text(encoding="utf-8"))
     tree["compressions"]["quarter"] = tree["compressions"]["half"] | {"after": "half", "heads_fraction": 0.25}
-    params.write_text(yaml.safe_dump(tree))
+    params.write_text(yaml.safe_dump(tree), encoding="utf-8")
     assert run(params, data, student, tmp_path / "half", "half") == 0
     assert run(params, data, tmp_path / "half", tmp_path / "quarter", "quarter") == 0
     parents = artifact.manifest(tmp_path / "quarter")["parents"]
@@ -111,7 +113,7 @@ def test_a_student_whose_logits_are_not_finite_leaves_nothing_behind(
 
 
 def test_an_altered_student_is_refused(params, data, student, tmp_path, capsys):
-    (student / "config.json").write_text("{}")
+    (student / "config.json").write_text("{}", encoding="utf-8")
     assert run(params, data, student, tmp_path / "out", "none") == 1
     assert "is not what its stage wrote" in capsys.readouterr().err
 
@@ -122,7 +124,9 @@ def test_a_real_student_hides_its_padding(real, tokenizer):
     from stages.schema.task import Task
 
     directory = real / "clinc150_student"
-    texts = [text for text, _ in json.loads((real / "clinc150/data_full.json").read_text())["val"][::100]]
+    texts = [
+        text for text, _ in json.loads((real / "clinc150/data_full.json").read_text(encoding="utf-8"))["val"][::100]
+    ]
     found = compress.profile(
         load_model(directory),
         load_tokenizer(directory),

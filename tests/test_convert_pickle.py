@@ -16,7 +16,7 @@ from stages.models import checkpoint, importing
 from stages.models.encode import encode, logits
 
 LABELS = ["alarm", "lights", "music", "weather"]
-GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())
+GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
 SETTINGS = convert_pickle.Params.model_validate({"limits": GIVEN["limits"]})
 
 
@@ -40,7 +40,7 @@ def pickled(tmp_path, make_model, tokenizer):
 
 
 def test_a_pickled_checkpoint_is_converted_by_the_command_and_then_taken_in(pickled, tmp_path, make_model):
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"teacher": GIVEN}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"teacher": GIVEN}), encoding="utf-8")
     arguments = ["--params", tmp_path / "params.yaml", "--checkpoint", pickled, "--out", tmp_path / "out"]
     assert convert_pickle.main([str(argument) for argument in arguments]) == 0
     model, tokenizer = importing.read(tmp_path / "out", LABELS, 16, SETTINGS.limits)

@@ -50,7 +50,7 @@ def random_teacher(data, make_model, tokenizer, tmp_path_factory):
         base = tmp_path_factory.mktemp(family)
         (base / "outside").mkdir()
         checkpoint.save(make_model(family), tokenizer, base / "outside")
-        section = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())
+        section = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
         section |= {"path": str(base / "outside"), "revision": None, "licence": "unknown"}
         teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": section}), data, base / "teacher")
         return base / "teacher"
@@ -107,7 +107,7 @@ def test_a_student_learns_what_its_teacher_knows(hidden_weight, data, trained_te
     found, given = np.load(out / "test_logits.npy"), np.load(trained_teacher / "test_logits.npy")
     assert scores["agreement_with_teacher"] == (found.argmax(1) == given.argmax(1)).mean()
     assert not [name for name in checkpoint.load_model(out).state_dict() if "projection" in name]
-    with (out / "history.csv").open() as stream:
+    with (out / "history.csv").open(encoding="utf-8") as stream:
         assert [row["step"] for row in csv.DictReader(stream)] == [str(12 * (epoch + 1)) for epoch in range(12)]
 
 
@@ -119,7 +119,7 @@ def test_the_lineage_names_data_and_teacher(data, trained_teacher, tmp_path):
 
 def test_two_processes_distil_the_same_bytes(data, trained_teacher, tmp_path):
     tree = {"task": TASK, "student": SHAPE, "distill": {**DISTILL, "training": {**TRAINING, "dropout": 0.1}}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     found = []
     for name, threads in (("first", "1"), ("second", "2")):
         command = [sys.executable, "-m", "stages.distill", "--params", str(tmp_path / "params.yaml")]
@@ -131,8 +131,8 @@ def test_two_processes_distil_the_same_bytes(data, trained_teacher, tmp_path):
 
 def test_an_altered_teacher_is_refused(data, random_teacher, tmp_path):
     given = random_teacher("bert")
-    config = json.loads((given / "config.json").read_text())
-    (given / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    config = json.loads((given / "config.json").read_text(encoding="utf-8"))
+    (given / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}), encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not what its stage wrote: 'config.json' has sha256"):
         distill.run(parameters({"kind": "none"}), data, given, tmp_path / "student")
     assert not (tmp_path / "student").exists()
@@ -140,7 +140,7 @@ def test_an_altered_teacher_is_refused(data, random_teacher, tmp_path):
 
 def test_heads_that_do_not_divide_the_width_exit_1_with_one_line(data, random_teacher, tmp_path, capsys):
     tree = {"task": TASK, "student": {**SHAPE, "heads": 3}, "distill": DISTILL}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     given = random_teacher("bert")
     arguments = ["--params", tmp_path / "params.yaml", "--data", data, "--teacher", given, "--out", tmp_path / "out"]
     assert distill.main([str(argument) for argument in arguments]) == 1

@@ -206,7 +206,7 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
         "",
     )
     gate.run(settings, tmp_path, tmp_path / "verdicts.json", tmp_path / "metrics.json")
-    entries = json.loads((tmp_path / "verdicts.json").read_text())["variants"]
+    entries = json.loads((tmp_path / "verdicts.json").read_text(encoding="utf-8"))["variants"]
     assert list(entries) == ["kept"]
     entry = entries["kept"]
     assert (entry["target"], entry["compression"], entry["precision"]) == ("onnx-cpu", "none", "fp32")
@@ -216,12 +216,12 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
     with artifact.writing(tmp_path / "artifact/kept", stage="test", parents={}) as other:
         artifact.write_json(other / "model.json", "another")
     gate.run(settings, tmp_path, tmp_path / "verdicts.json", tmp_path / "metrics.json")
-    entry = json.loads((tmp_path / "verdicts.json").read_text())["variants"]["kept"]
+    entry = json.loads((tmp_path / "verdicts.json").read_text(encoding="utf-8"))["variants"]["kept"]
     assert entry["verdict"] == "fail"
     assert any("its parity was measured on another artifact" in reason for reason in entry["reasons"])
     assert entry["reasons"][-1] == entry["divergence"]["conclusion"]
     assert entry["reasons"][-1].startswith("first divergence not located: ")
-    (tmp_path / "parity/kept/metrics.json").write_text("{}")
+    (tmp_path / "parity/kept/metrics.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not what its stage wrote"):
         gate.run(settings, tmp_path, tmp_path / "verdicts.json", tmp_path / "metrics.json")
 

@@ -45,7 +45,7 @@ def stage_of(cmd):
 
 
 def params():
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(stages):
@@ -109,7 +109,9 @@ def test_every_target_compression_and_data_kind_has_conf_and_module():
             assert (ROOT / "stages/targets" / path.stem.replace("-", "_") / f"{part}.py").is_file(), (path, part)
     packages = {path.parent.name for path in (ROOT / "stages/targets").glob("*/convert.py")}
     assert {path.stem.replace("-", "_") for path in (ROOT / "conf/target").glob("*.yaml")} == packages
-    kinds = {yaml.safe_load(path.read_text())["kind"] for path in (ROOT / "conf/compression").glob("*.yaml")}
+    kinds = {
+        yaml.safe_load(path.read_text(encoding="utf-8"))["kind"] for path in (ROOT / "conf/compression").glob("*.yaml")
+    }
     assert kinds == {path.stem for path in (ROOT / "stages/compression").glob("*.py")} - {"__init__"}
 
 
@@ -118,19 +120,19 @@ def test_a_conf_file_is_packaged_under_its_own_name():
         files = sorted((ROOT / "conf" / group).glob("*.yaml"))
         assert files
         for path in files:
-            assert path.read_text().startswith(f"# @package {group}s.{path.stem}\n"), path
+            assert path.read_text(encoding="utf-8").startswith(f"# @package {group}s.{path.stem}\n"), path
 
 
 def test_every_conf_option_is_selectable_from_the_table_of_contents():
-    defaults = yaml.safe_load((ROOT / "conf/config.yaml").read_text())["defaults"]
+    defaults = yaml.safe_load((ROOT / "conf/config.yaml").read_text(encoding="utf-8"))["defaults"]
     chosen = {key: value for entry in defaults if isinstance(entry, dict) for key, value in entry.items()}
     for group in ("target", "precision", "compression"):
         assert set(chosen[group]) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
 
 
 def test_the_lock_holds_every_declared_dependency():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lock = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lock = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-")
     pinned = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)$", lock, re.MULTILINE))
     extras = project["optional-dependencies"]
     declared = project["dependencies"] + extras["dev"] + extras["sweep"]
@@ -144,7 +146,13 @@ def test_the_lock_holds_every_declared_dependency():
 
 def test_tensorflow_has_a_lock_of_its_own_with_the_same_versions_of_what_both_hold():
     pinned, apart = (
-        dict(re.findall(r"^([a-z0-9.-]+)==(\S+)$", (ROOT / name).read_text().lower().replace("_", "-"), re.MULTILINE))
+        dict(
+            re.findall(
+                r"^([a-z0-9.-]+)==(\S+)$",
+                (ROOT / name).read_text(encoding="utf-8").lower().replace("_", "-"),
+                re.MULTILINE,
+            )
+        )
         for name in ("constraints.txt", "constraints-tensorflow.txt")
     )
     assert {"numpy", "pydantic", "pyyaml", "tensorflow-cpu", "tqdm"} <= set(apart)

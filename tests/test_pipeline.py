@@ -87,7 +87,7 @@ class Clone:
         return executed, restored
 
     def json(self, name):
-        return json.loads((self.path / "build" / name).read_text())
+        return json.loads((self.path / "build" / name).read_text(encoding="utf-8"))
 
     def verdicts(self):
         return {key: entry["verdict"] for key, entry in self.json("verdicts.json")["variants"].items()}
@@ -98,7 +98,7 @@ class Clone:
     def digests(self):
         """Digest of every artifact, by variant."""
         return {
-            path.parent.name: path.read_text()
+            path.parent.name: path.read_text(encoding="utf-8")
             for path in sorted((self.path / "build/artifact").glob("*/manifest.json"))
         }
 
@@ -111,12 +111,12 @@ class Clone:
     def edited(self, name, change):
         """Change a file for the length of a block."""
         path = self.path / name
-        before = path.read_text()
-        path.write_text(change(before))
+        before = path.read_text(encoding="utf-8")
+        path.write_text(change(before), encoding="utf-8")
         try:
             yield
         finally:
-            path.write_text(before)
+            path.write_text(before, encoding="utf-8")
 
 
 def clone_to(path):
@@ -173,7 +173,9 @@ def test_nothing_of_the_environment_is_written_anywhere(built):
 
 
 def test_no_utterance_leaves_the_build(built):
-    splits = {path.stem: path.read_text().splitlines() for path in (built.path / "build/data").glob("*.jsonl")}
+    splits = {
+        path.stem: path.read_text(encoding="utf-8").splitlines() for path in (built.path / "build/data").glob("*.jsonl")
+    }
     texts = {json.loads(row)["text"] for rows in splits.values() for row in rows[::4]}
     texts = {text.encode() for text in texts if len(text) > 12}
     assert len(texts) > 500
@@ -248,7 +250,7 @@ def test_a_removed_variant_leaves_no_trace(built):
     built.repro()
     assert set(built.verdicts()) == set(kept)
     assert built.bundles() == set(kept)
-    assert "onnx-cpu-fp32" not in (built.path / "build/report/index.html").read_text()
+    assert "onnx-cpu-fp32" not in (built.path / "build/report/index.html").read_text(encoding="utf-8")
     assert not (built.path / "build/artifact/onnx-cpu-fp32").exists()
     built.compose()
     built.repro()
@@ -258,7 +260,7 @@ def test_a_removed_variant_leaves_no_trace(built):
 def inject(built, *arguments):
     done = built.run(sys.executable, "-m", "stages.inject", "--build", "build", "--json", "kills.json", *arguments)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return json.loads((built.path / "kills.json").read_text())
+    return json.loads((built.path / "kills.json").read_text(encoding="utf-8"))
 
 
 def test_no_fault_put_into_an_artifact_ships_and_every_clean_one_does(built):
@@ -323,7 +325,7 @@ FAULT = """
 def test_a_layer_zeroed_by_a_converter_bug_fails_every_target_and_nothing_ships(built):
     """The manifest is intact here: only what the artifact computes gives it away."""
     with built.edited("stages/quantize.py", lambda text: text.replace("\n        artifact.write_json(", FAULT, 1)):
-        assert "zero(model)" in (built.path / "stages/quantize.py").read_text()
+        assert "zero(model)" in (built.path / "stages/quantize.py").read_text(encoding="utf-8")
         built.repro(fails=True)
         assert built.verdicts() == dict.fromkeys(VARIANTS, "fail")
         assert built.bundles() == set()

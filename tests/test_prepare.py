@@ -27,7 +27,7 @@ def settings(**data):
 def jsonl_settings(directory, train, validation, test):
     for name, rows in (("train", train), ("validation", validation), ("test", test)):
         lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
-        (directory / f"{name}.jsonl").write_text("\n".join(lines))
+        (directory / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     data = {
         "kind": "jsonl", "licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "probe": "validation",
         "text_column": "text", "label_column": "label",
@@ -37,7 +37,7 @@ def jsonl_settings(directory, train, validation, test):
 
 
 def rows_of(directory, split):
-    return [json.loads(line) for line in (directory / f"{split}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (directory / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_the_output_is_what_the_contract_says(written):
     names = {path.name for path in written.iterdir()}
     assert names == {*(f"{split}.jsonl" for split in SPLITS), "labels.json", "summary.json", "manifest.json"}
     assert all(set(row) == {"text", "label"} for row in rows_of(written, "test"))
-    labels = json.loads((written / "labels.json").read_text())
+    labels = json.loads((written / "labels.json").read_text(encoding="utf-8"))
     assert labels == sorted({row["label"] for row in rows_of(written, "train")})
 
 
@@ -68,14 +68,14 @@ def test_a_synthetic_probe_carries_nobodys_text_and_no_label(written, tmp_path):
 
 
 def test_the_five_splits_have_the_sizes_asked_for_and_no_text_in_common(written):
-    counts = json.loads((written / "summary.json").read_text())["counts"]
+    counts = json.loads((written / "summary.json").read_text(encoding="utf-8"))["counts"]
     assert counts == {"train": 671, "calibration": 29, "validation": 110, "probe": 10, "test": 150}
     texts = [normalise(row["text"]) for split in SPLITS for row in rows_of(written, split)]
     assert len(texts) == len(set(texts)) == 970
 
 
 def test_the_summary_reports_the_linear_baseline_with_n_and_interval(written):
-    baseline = json.loads((written / "summary.json").read_text())["baseline"]
+    baseline = json.loads((written / "summary.json").read_text(encoding="utf-8"))["baseline"]
     low, high = baseline["accuracy_interval"]
     assert 0 < low < baseline["accuracy"] < high < 1
     assert baseline["n"] == 150
@@ -96,7 +96,7 @@ def test_a_test_text_in_train_is_removed_and_counted_and_the_files_are_parents(t
     given = jsonl_settings(tmp_path, train, [("on then", "on"), ("off then", "off")], [("leak here", "off")])
     out = tmp_path / "data"
     prepare.run(given, out)
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["duplicates"]["removed_from_train"] == 1
     assert summary["duplicates"]["contradicting_examples"] == {"leak here": ["off", "on"]}
     texts = [normalise(row["text"]) for split in ("train", "calibration") for row in rows_of(out, split)]
@@ -110,7 +110,7 @@ def test_texts_with_more_words_than_tokens_fit_are_counted(tmp_path):
     train = [("turn it on", "on"), ("turn it off", "off"), ("word " * 31, "on"), ("fits " * 30, "off")]
     validation = [("on then", "on"), ("off then", "off")]
     prepare.run(jsonl_settings(tmp_path, train, validation, [("now on", "on")]), tmp_path / "data")
-    cut = json.loads((tmp_path / "data/summary.json").read_text())["certainly_truncated"]
+    cut = json.loads((tmp_path / "data/summary.json").read_text(encoding="utf-8"))["certainly_truncated"]
     assert cut["train"] + cut["calibration"] == 1
     assert cut["test"] == 0
 
@@ -138,7 +138,7 @@ def test_unicode_survives(tmp_path):
 )
 def test_a_bad_setting_is_one_line_with_exit_1_and_leaves_nothing(tmp_path, capsys, data, message):
     params_file = tmp_path / "params.yaml"
-    params_file.write_text(yaml.safe_dump({"task": TASK, "data": EMBEDDED | data}))
+    params_file.write_text(yaml.safe_dump({"task": TASK, "data": EMBEDDED | data}), encoding="utf-8")
     assert prepare.main(["--params", str(params_file), "--out", str(tmp_path / "build/data")]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -156,7 +156,7 @@ def test_a_failing_run_leaves_the_former_output(tmp_path):
 
 @pytest.mark.parametrize("option", ["embedded", "clinc150", "jsonl", "csv", "hub"])
 def test_every_data_option_of_conf_fits_the_schema(option):
-    data = yaml.safe_load((ROOT / f"conf/data/{option}.yaml").read_text())
+    data = yaml.safe_load((ROOT / f"conf/data/{option}.yaml").read_text(encoding="utf-8"))
     given = parse(prepare.Params, {"task": TASK, "data": data}, "params.yaml")
     assert given.data.kind == option
-    assert (ROOT / f"conf/data/{option}.yaml").read_text().startswith("# @package data\n# ")
+    assert (ROOT / f"conf/data/{option}.yaml").read_text(encoding="utf-8").startswith("# @package data\n# ")

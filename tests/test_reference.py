@@ -27,7 +27,7 @@ def checkpoint(make_model, tokenizer, tmp_path):
 @pytest.fixture
 def params(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump({"task": TASK}))
+    path.write_text(yaml.safe_dump({"task": TASK}), encoding="utf-8")
     return path
 
 
@@ -72,7 +72,7 @@ def test_every_split_is_written_in_the_types_that_artifacts_take(params, data, c
 def test_cut_texts_are_counted(params, data, checkpoint, tmp_path):
     out = tmp_path / "reference"
     assert run(params, data, checkpoint, out) == 0
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     too_long = sum(len(text.split()) > 6 for text in splits.read_split(data, "test").texts)
     assert summary["truncated"]["test"] == too_long > 0
     assert summary["counts"].items() >= {"calibration": 16, "probe": 16, "test": 40}.items()

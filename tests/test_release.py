@@ -65,11 +65,11 @@ def build(tmp_path):
                 artifact.write_json(temporary / "labels.json", list(toy.LABELS))
                 artifact.write_json(temporary / "summary.json", {"counts": dict.fromkeys(SPLITS, 2)})
                 for split in SPLITS:
-                    (temporary / f"{split}.jsonl").write_text(f"{split}\n")
+                    (temporary / f"{split}.jsonl").write_text(f"{split}\n", encoding="utf-8")
             if place in ("compressed/none", "student", "teacher"):
                 for name, content in toy.checkpoint().items():
                     (temporary / name).write_bytes(content)
-                (temporary / "model.safetensors").write_text("weights")
+                (temporary / "model.safetensors").write_text("weights", encoding="utf-8")
                 artifact.write_json(temporary / "evaluation.json", SCORES)
             if place == "reference/none":
                 artifact.write_arrays(temporary / "probe.npz", toy.probe())
@@ -90,7 +90,7 @@ def write_lock(build):
     """What DVC would have recorded of the build as it lies there."""
     outputs = [path.parent for path in sorted(build.rglob("manifest.json")) if "release" not in path.parts]
     outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in outputs]
-    (build / "dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}))
+    (build / "dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}), encoding="utf-8")
 
 
 def release_with(build, verdicts, **changes):
@@ -149,7 +149,7 @@ def test_an_unmeasured_variant_ships_only_where_its_conf_says_so_and_says_it_lou
         release_with(build, verdicts)
     assert bundles(build) == []
     release_with(build, verdicts, a={"release_not_measured": True})
-    warning = json.loads((build / "release/a/verdict.json").read_text())["WARNING"]
+    warning = json.loads((build / "release/a/verdict.json").read_text(encoding="utf-8"))["WARNING"]
     assert warning.startswith("NOT MEASURED")
 
 

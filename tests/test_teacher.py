@@ -14,7 +14,7 @@ from stages.core import artifact, splits
 from stages.models import checkpoint
 from stages.models.encode import encode, logits
 
-GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())
+GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
 TRAINED = {
     "kind": "train",
@@ -86,16 +86,16 @@ def test_the_manifest_names_the_data_and_every_imported_file(data, outside, tmp_
 def test_a_teacher_trained_from_scratch_learns_the_train_split(data, tmp_path):
     out = tmp_path / "teacher"
     teacher.run(parameters(**TRAINED), data, out)
-    config = json.loads((out / "config.json").read_text())
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert list(config["id2label"].values()) == splits.read_labels(data)
     assert artifact.read_json(out / "evaluation.json")["accuracy"] > 0.8
     assert checkpoint.load_tokenizer(out).is_fast
-    with (out / "history.csv").open() as stream:
+    with (out / "history.csv").open(encoding="utf-8") as stream:
         assert [row["epoch"] for row in csv.DictReader(stream)] == [str(epoch) for epoch in range(1, 21)]
 
 
 def test_two_processes_train_the_same_bytes(data, tmp_path):
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": TRAINED}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": TRAINED}), encoding="utf-8")
     found = []
     for name, threads in (("first", "1"), ("second", "2")):
         command = [sys.executable, "-m", "stages.teacher", "--params", str(tmp_path / "params.yaml")]
@@ -115,7 +115,7 @@ def test_truncated_texts_are_counted(data, outside, tmp_path):
 
 def test_a_bad_checkpoint_exits_1_with_one_line_and_leaves_nothing(data, tmp_path, capsys):
     section = imported(tmp_path / "absent").model_dump()["teacher"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": section}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": section}), encoding="utf-8")
     arguments = ["--params", tmp_path / "params.yaml", "--data", data, "--out", tmp_path / "build/teacher"]
     assert teacher.main([str(argument) for argument in arguments]) == 1
     error = capsys.readouterr().err.strip()
@@ -127,14 +127,14 @@ def test_a_bad_checkpoint_exits_1_with_one_line_and_leaves_nothing(data, tmp_pat
 
 @pytest.mark.real
 def test_the_real_teacher_keeps_its_accuracy_on_clinc150(real, tmp_path):
-    rows = json.loads((real / "clinc150/data_full.json").read_text())
+    rows = json.loads((real / "clinc150/data_full.json").read_text(encoding="utf-8"))
     data = tmp_path / "data"
     with artifact.writing(data, stage="prepare", parents={}) as temporary:
         for name, key in {"train": "val", "validation": "val", "test": "test"}.items():
             lines = [
                 json.dumps({"text": text, "label": label}) for text, label in rows[key][:: 10 if key == "val" else 1]
             ]
-            (temporary / f"{name}.jsonl").write_text("\n".join(lines))
+            (temporary / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
         artifact.write_json(temporary / "labels.json", sorted({label for _, label in rows["test"]}))
     task = {"name": "classify", "max_length": 32, "sequence_lengths": [32]}
     section = {**GIVEN, "path": str(real / "clinc150_teacher")}

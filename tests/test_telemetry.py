@@ -60,6 +60,6 @@ def test_a_person_may_decide_otherwise(tmp_path):
 
 def test_benchmarks_and_make_hold_to_it_too(tmp_path):
     assert ask("import benchmarks, os; print(os.environ['ORT_DISABLE_TELEMETRY'])", tmp_path) == "1"
-    made = (ROOT / "Makefile").read_text()
+    made = (ROOT / "Makefile").read_text(encoding="utf-8")
     for switch in ("DO_NOT_TRACK", "DVC_NO_ANALYTICS", "MLFLOW_DISABLE_TELEMETRY"):
         assert f"\nexport {switch} := " in made

@@ -55,7 +55,7 @@ def write(path, stage, files, params=None):
     with artifact.writing(path, stage=stage, parents={}) as out:
         for name, content in files.items():
             if isinstance(content, str):
-                (out / name).write_text(content)
+                (out / name).write_text(content, encoding="utf-8")
             else:
                 artifact.write_json(out / name, content)
     if params:
@@ -149,7 +149,7 @@ def test_a_changed_artifact_changes_its_variant_and_the_build_alone(build):
 
 def test_a_changed_verdict_changes_the_fingerprint(build):
     before = variant(build, "onnx-cpu-fp32").fingerprint
-    judged = json.loads((build / "verdicts.json").read_text())
+    judged = json.loads((build / "verdicts.json").read_text(encoding="utf-8"))
     judged["variants"]["onnx-cpu-fp32"]["verdict"] = "fail"
     artifact.write_json(build / "verdicts.json", judged)
     assert variant(build, "onnx-cpu-fp32").fingerprint != before
@@ -186,7 +186,7 @@ def test_metrics_are_grouped_with_intervals_beside_their_value(build):
 
 def test_platforms_agree_as_much_as_their_least_agreeing_passing_variants(build):
     assert collect(build).metrics["agreement/across_platforms"] == 0.97
-    judged = json.loads((build / "verdicts.json").read_text())
+    judged = json.loads((build / "verdicts.json").read_text(encoding="utf-8"))
     judged["variants"]["onnx-cpu-fp32"]["verdict"] = "fail"
     artifact.write_json(build / "verdicts.json", judged)
     assert "agreement/across_platforms" not in collect(build).metrics
@@ -217,12 +217,12 @@ def test_what_a_build_itself_writes_does_not_make_its_revision_dirty(tmp_path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf").mkdir()
     settings = tmp_path / "conf" / "config.yaml"
-    settings.write_text("a: 1")
+    settings.write_text("a: 1", encoding="utf-8")
     for command in ("init", "add conf", "-c user.name=a -c user.email=a@b commit -m first"):
         subprocess.run(["git", *command.split()], check=True, capture_output=True)
-    (tmp_path / "dvc.lock").write_text("written by dvc repro")
+    (tmp_path / "dvc.lock").write_text("written by dvc repro", encoding="utf-8")
     assert record.git_state()["dirty"] == "false"
-    settings.write_text("a: 2")
+    settings.write_text("a: 2", encoding="utf-8")
     assert record.git_state()["dirty"] == "true"
 
 
@@ -300,7 +300,7 @@ def test_an_error_shows_no_password():
 
 
 def test_a_file_that_is_no_database_is_refused_at_once(tmp_path):
-    (tmp_path / "mlflow.db").write_text("no database " * 100)
+    (tmp_path / "mlflow.db").write_text("no database " * 100, encoding="utf-8")
     where = place.choose({"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})
     with pytest.raises(TrackingRefused, match="file is not a database"), place.opened(where):
         pass
@@ -453,7 +453,7 @@ def test_a_second_build_links_to_the_first_and_to_every_variant_wherever_it_was_
 @pytest.mark.target
 def test_a_variant_that_no_longer_passes_keeps_its_alias_on_the_version_that_did(tracked):
     write_variant(tracked, "onnx-cpu-fp32", "broken bytes")
-    judged = json.loads((tracked / "verdicts.json").read_text())
+    judged = json.loads((tracked / "verdicts.json").read_text(encoding="utf-8"))
     judged["variants"]["onnx-cpu-fp32"] |= {"verdict": "fail", "reasons": ["max_abs_error value 9 > 1 logit"]}
     artifact.write_json(tracked / "verdicts.json", judged)
     assert here(tracked) == ["build", "onnx-cpu-fp32"]

@@ -44,7 +44,7 @@ def running(command, ready, log, **options):
         process = subprocess.Popen(command, stdout=stream, stderr=stream, **options)
     try:
         for _ in range(600):
-            assert process.poll() is None, log.read_text()
+            assert process.poll() is None, log.read_text(encoding="utf-8")
             if ready():
                 break
             time.sleep(0.2)

@@ -112,7 +112,7 @@ def main() -> int:
         result["cascade"] = cascade.measure(arguments.build, effort)
     artifact.write_json(arguments.work / "peers.json", result)
     text = table.markdown(result)
-    (arguments.work / "peers.md").write_text(text)
+    (arguments.work / "peers.md").write_text(text, encoding="utf-8")
     print(text)
     return 0
 

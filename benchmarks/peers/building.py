@@ -56,7 +56,7 @@ def spend(step: Step, log: Path) -> Cost:
         process.returncode = os.waitstatus_to_exitcode(status)
     failure = None
     if process.returncode != 0 or not step.product.exists():
-        lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no message"]
         failure = f"exit code {process.returncode}: {lines[-1][:200]}"
     wall_s = time.perf_counter() - started
     return Cost(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss * 1024, failure)

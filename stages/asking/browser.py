@@ -142,7 +142,7 @@ def ask(program: str, question_path: Path, bundle: Path, modules: Path) -> dict[
     Returns:
         As `interview`: a request to anywhere else counts as a crash.
     """
-    question = json.loads(question_path.read_text())
+    question = json.loads(question_path.read_text(encoding="utf-8"))
     question["file"] = f"/bundle/{Path(question['file']).relative_to(bundle.resolve()).as_posix()}"
     places = {"bundle": bundle, "modules": modules, "programs": PROGRAMS / "javascript"}
     with serving(json.dumps(question).encode(), places) as desk:

@@ -91,7 +91,7 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     """
     data, reference = artifact.require(build / "data"), build / "reference" / variant.compression
     parity, bundle = artifact.require(build / "parity" / key), build / "release" / key
-    lines = (data / "test.jsonl").read_text().splitlines()
+    lines = (data / "test.jsonl").read_text(encoding="utf-8").splitlines()
     chosen = spread(len(lines), wanted or len(lines))
     test = artifact.read_arrays(artifact.require(reference) / "test.npz")
     signature = artifact.read_json(bundle / "signature.json")

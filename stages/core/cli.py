@@ -94,5 +94,5 @@ def _record_cost(stage: str, wall_s: float) -> None:
         "stage": Path(stage).stem,
         "wall_s": wall_s,
     }
-    with Path(log).open("a") as stream:
+    with Path(log).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(cost) + "\n")

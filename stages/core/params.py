@@ -30,7 +30,7 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
         ConfigError: the file is missing or not a YAML mapping.
     """
     try:
-        tree = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
     except (OSError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
         raise ConfigError(f"cannot read '{path}': {reason}", next_step="run `python -m stages.compose`") from error

@@ -83,7 +83,7 @@ def _cpu() -> tuple[str, set[str]]:
     if not info.is_file():
         return platform.processor() or platform.machine(), set()
     fields = {}
-    for line in info.read_text().splitlines():
+    for line in info.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         fields[key.strip()] = value.strip()
     flags = fields.get("flags") or fields.get("Features") or ""

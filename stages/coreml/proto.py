@@ -45,7 +45,7 @@ def model_file(package: Path) -> Path:
     """
     manifest = package / "Manifest.json"
     try:
-        tree = json.loads(manifest.read_text())
+        tree = json.loads(manifest.read_text(encoding="utf-8"))
         relative = PurePosixPath(tree["itemInfoEntries"][tree["rootModelIdentifier"]]["path"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Malformed(f"cannot read '{manifest}': {error}", expected="the manifest of an .mlpackage") from error

@@ -41,7 +41,7 @@ class Grammar:
 @cache
 def read_grammar(path: Path = GRAMMAR) -> Grammar:
     """Read the grammar; each pair becomes two labels, the second with {a} and {b} exchanged."""
-    tree: dict[str, Any] = yaml.safe_load(path.read_text())
+    tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     templates = {label: {split: intent[split] for split in RAW} for label, intent in tree["intents"].items()}
     weights = {label: intent.get("weight", 1) for label, intent in tree["intents"].items()}
     for pair in tree["pairs"]:

@@ -252,16 +252,16 @@ def truncated_file(artifact: Path) -> None:
 def rotated_labels(checkpoint: Path) -> None:
     """The checkpoint names every class by the next one's label."""
     path = checkpoint / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text())
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     names = list(config["id2label"].values())
     config["id2label"] = dict(zip(config["id2label"], [*names[1:], names[0]], strict=True))
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(config), encoding="utf-8")
 
 
 def foreign_tokenizer(checkpoint: Path) -> None:
     """The tokenizer is of a model with the same words in another order."""
     path = checkpoint / "tokenizer.json"
-    tokenizer: dict[str, Any] = json.loads(path.read_text())
+    tokenizer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
     if isinstance(vocabulary, list):
         scores = [score for _, score in vocabulary]
@@ -271,7 +271,7 @@ def foreign_tokenizer(checkpoint: Path) -> None:
         plain = [word for word in vocabulary if not word.startswith("[")]
         ids = [vocabulary[word] for word in plain]
         vocabulary.update(zip(plain, ids[::-1], strict=True))
-    path.write_text(json.dumps(tokenizer))
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
 FILES: dict[str, Callable[[Path], None]] = {"truncated_file": truncated_file}

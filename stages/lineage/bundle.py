@@ -70,7 +70,9 @@ def close(out: Path, key: Path | None, signer: Any | None) -> None:
     (out / ATTESTATION).write_bytes(signing.seal(statement_of(out), signer))
     if key and signer and shutil.which(OPENSSF) and signer.public_key.keytype == "ecdsa":
         _sign_model(out, key)
-    (out / SUMS).write_text(sums({name: artifact.sha256(out / name) for name in files(out) if name != SUMS}))
+    (out / SUMS).write_text(
+        sums({name: artifact.sha256(out / name) for name in files(out) if name != SUMS}), encoding="utf-8"
+    )
 
 
 def statement_of(bundle: Path) -> dict[str, Any]:

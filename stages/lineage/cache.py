@@ -65,7 +65,7 @@ def _forged(path: Path, sizes: Mapping[str, int]) -> Finding | None:
     from dvc.stage.cache import _get_cache_hash
     from dvc.utils.serialize import dumps_yaml, parse_yaml
 
-    text = path.read_text(errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace")
     try:
         entry = parse_yaml(text, str(path))
         same = dumps_yaml(entry) == text and _get_cache_hash(entry) == path.name

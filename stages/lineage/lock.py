@@ -44,7 +44,7 @@ def inputs(lock: Path = LOCK) -> list[str]:
 
 def _entries(lock: Path, kind: str) -> list[dict[str, Any]]:
     try:
-        tree = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        tree = yaml.load(lock.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
         found = [entry for stage in tree["stages"].values() for entry in stage.get(kind, [])]
         return [entry for entry in found if entry["path"]]
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:

@@ -108,7 +108,7 @@ def _attestation(bundle: Path, link: Link, public: str | None) -> dict[str, str]
 def _compare(bundle: Path, link: Link, digests: dict[str, str], listed: dict[str, str], *, attested: bool) -> None:
     """Name each file that is not what the witnesses say, and SHA256SUMS where it stands alone."""
     summed = {}
-    text = (bundle / SUMS).read_text(errors="replace") if SUMS in digests else ""
+    text = (bundle / SUMS).read_text(errors="replace", encoding="utf-8") if SUMS in digests else ""
     for line in text.splitlines():
         match = LINE.fullmatch(line)
         if match:

@@ -122,7 +122,7 @@ def accuracy(model: Any, examples: Examples) -> float:
 
 def write_history(path: Path, history: list[Row]) -> None:
     """Write the learning curve as CSV, six significant digits."""
-    with path.open("w", newline="") as stream:
+    with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows([f"{value:.6g}" for value in row] for row in history)

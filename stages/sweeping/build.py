@@ -145,7 +145,7 @@ class Builder:
         return code, usage.ru_utime + usage.ru_stime
 
     def _last_words(self, status: int) -> str:
-        of_stage = self.log.read_text(errors="replace").rpartition("\n> ")[2]
+        of_stage = self.log.read_text(errors="replace", encoding="utf-8").rpartition("\n> ")[2]
         lines = [line for line in of_stage.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
         words = errors[-1].removeprefix("error: ") if errors and status == 1 else lines[-1]

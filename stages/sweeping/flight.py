@@ -72,7 +72,7 @@ def _last(folder: Path) -> int | None:
 def _create(path: Path) -> bool:
     """Create a generation with its content at once; a link that exists already is refused, on NFS too."""
     temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp")
-    temporary.write_text(json.dumps(_me()))
+    temporary.write_text(json.dumps(_me()), encoding="utf-8")
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -109,14 +109,14 @@ def is_alive(pid: int, started: float) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content))
+    temporary.write_text(json.dumps(content), encoding="utf-8")
     temporary.replace(path)
 
 
@@ -153,7 +153,7 @@ def _identity(pid: int) -> dict[str, Any]:
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": socket.gethostname(),
-        "boot": boot.read_text().strip() if boot.is_file() else "",
+        "boot": boot.read_text(encoding="utf-8").strip() if boot.is_file() else "",
         "pid": pid,
         "started": psutil.Process(pid).create_time(),
     }

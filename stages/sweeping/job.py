@@ -77,7 +77,7 @@ def _attempt(
     """Build, and turn every way it can end into a record."""
     place = ledger.job(job_id(tree))
     place.mkdir(parents=True, exist_ok=True)
-    (place / "params.yaml").write_text(text)
+    (place / "params.yaml").write_text(text, encoding="utf-8")
     started, cpu = time.time(), time.process_time()
     try:
         if tree["variants"]:
@@ -87,7 +87,7 @@ def _attempt(
     except TinsmithError as error:
         record = {"state": "failed", "reason": str(error)}
     except Exception as error:  # a defect of ours or DVC's ends this job, not the sweep
-        with (place / "log.txt").open("a") as log:
+        with (place / "log.txt").open("a", encoding="utf-8") as log:
             traceback.print_exc(file=log)
         record = {"state": "failed", "reason": f"{type(error).__name__}: {first_line(error)}; see {place / 'log.txt'}"}
     return {

@@ -175,7 +175,7 @@ class Pipeline:
 
     def json(self, path: str) -> Any:
         """Read a JSON file below build/ from the cache."""
-        return json.loads(self.file(path).read_text())
+        return json.loads(self.file(path).read_text(encoding="utf-8"))
 
     def size_bytes(self, directory: str, prefix: str) -> int:
         """Return the bytes of the files of an output directory whose names begin with `prefix`."""

@@ -51,7 +51,7 @@ class Workspace:
             if path.name not in ("host.json", "statements"):  # this process's host stays the same
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self.path / "dvc.lock").unlink(missing_ok=True)
-        (self.path / "params.yaml").write_text(text)
+        (self.path / "params.yaml").write_text(text, encoding="utf-8")
         for source in outside(tree["plan"]):
             self._link(source)
 

@@ -100,7 +100,7 @@ def peak_rss_bytes() -> int:
     VmHWM where there is one: on Linux `ru_maxrss` survives exec and would report the parent's memory.
     """
     if STATUS.is_file():
-        for line in STATUS.read_text().splitlines():
+        for line in STATUS.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

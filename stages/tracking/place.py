@@ -134,7 +134,7 @@ def opened(place: Place) -> Iterator[None]:
 def _locked(place: Place, database: Path) -> Iterator[None]:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
-        stream = database.with_name(f"{database.name}.lock").open("w")
+        stream = database.with_name(f"{database.name}.lock").open("w", encoding="utf-8")
     except OSError as error:
         raise TrackingRefused(place.uri, error.strerror or str(error)) from error
     with stream:

@@ -39,8 +39,8 @@ def repository(tmp_path_factory):
     try:
         subprocess.run(["git", "init", "--quiet"], check=True)
         dvc("init", "--quiet")
-        Path("seed").write_text("1")
-        Path("dvc.yaml").write_text(DVC_YAML)
+        Path("seed").write_text("1", encoding="utf-8")
+        Path("dvc.yaml").write_text(DVC_YAML, encoding="utf-8")
         dvc("repro", "--quiet")
         yield place
     finally:
@@ -67,7 +67,7 @@ def test_a_sound_cache_is_intact_and_a_damaged_one_is_repaired(repository, capsy
     listing.write_bytes(listing.read_bytes()[:9])  # truncated
     alone.unlink()
     (run,) = [path for path in (lock.cache_directory() / "runs").rglob("*") if path.is_file()]
-    run.write_text(run.read_text().replace("printf a", "printf A"))
+    run.write_text(run.read_text(encoding="utf-8").replace("printf a", "printf A"), encoding="utf-8")
     link = cache.audit(discard=False)
     files = " ".join(finding.file for finding in findings.findings(link))
     assert all(str(path) in files for path in (listing, inside, alone, run))

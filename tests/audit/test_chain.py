@@ -63,7 +63,7 @@ def test_the_chain_of_a_chained_compression_runs_through_every_step(chained):
 
 def test_a_changed_step_of_a_chained_compression_is_named(chained):
     manifest = chained / "lineage/compressed-halved/manifest.json"
-    artifact.write_json(manifest, {**json.loads(manifest.read_text()), "stage": "other"})
+    artifact.write_json(manifest, {**json.loads(manifest.read_text(encoding="utf-8")), "stage": "other"})
     assert f"{manifest}: expected" in named(look(chained))
 
 
@@ -118,7 +118,7 @@ def test_expected_and_found_digest_are_given(bundle):
 
 def test_a_missing_and_an_added_file_are_named(bundle):
     (bundle / "labels.json").unlink()
-    (bundle / "extra.py").write_text("import os")
+    (bundle / "extra.py").write_text("import os", encoding="utf-8")
     text = named(look(bundle))
     assert "labels.json" in text
     assert "extra.py: expected nothing" in text
@@ -130,9 +130,9 @@ def test_a_link_in_a_bundle_is_not_followed(bundle):
 
 
 def test_a_hostile_bundle_neither_steers_the_terminal_nor_ends_in_a_traceback(bundle, capsys):
-    (bundle / "\x1b[2Jgone").write_text("clears the screen")
-    (bundle / "lineage/teacher/manifest.json").write_text("[" * 100_000)
-    (bundle / "manifest.json").write_text("[" * 100_000)
+    (bundle / "\x1b[2Jgone").write_text("clears the screen", encoding="utf-8")
+    (bundle / "lineage/teacher/manifest.json").write_text("[" * 100_000, encoding="utf-8")
+    (bundle / "manifest.json").write_text("[" * 100_000, encoding="utf-8")
     os.mkfifo(bundle / "pipe")  # reading it would wait for ever
     assert audit.main(["--offline", str(bundle)]) == 1
     said = capsys.readouterr()
@@ -179,7 +179,7 @@ def test_an_unsigned_bundle_says_so_in_one_word(unsigned):
 
 def test_a_chain_link_taken_from_another_build_is_named(bundle):
     manifest = bundle / "lineage/teacher/manifest.json"
-    recorded = json.loads(manifest.read_text())
+    recorded = json.loads(manifest.read_text(encoding="utf-8"))
     expected = artifact.sha256(manifest)
     artifact.write_json(manifest, {**recorded, "stage": "other"})
     assert f"{manifest}: expected {expected}, found {artifact.sha256(manifest)}" in named(look(bundle))
@@ -204,7 +204,7 @@ def test_any_flipped_bit_of_a_manifest_in_the_workspace_is_named(workspace):
 
 def test_a_changed_statement_of_the_workspace_is_named_by_the_lock(workspace):
     path = workspace / "build/statements/teacher.json"
-    path.write_text(path.read_text().replace("Linux", "Lynux"))
+    path.write_text(path.read_text(encoding="utf-8").replace("Linux", "Lynux"), encoding="utf-8")
     text = named(look(f"build/artifact/{KEY}", offline=False))
     assert "build/statements/teacher.json: expected md5" in text
 
@@ -223,9 +223,9 @@ def test_a_lost_statement_is_a_link_that_cannot_be_followed(workspace):
 
 def test_the_verdict_is_tied_to_its_measurements_and_to_the_gates(workspace):
     path = workspace / "build/verdicts.json"
-    judged = json.loads(path.read_text())
+    judged = json.loads(path.read_text(encoding="utf-8"))
     judged["variants"][KEY]["metrics"]["accuracy"] = 0.1
-    path.write_text(json.dumps(judged))
+    path.write_text(json.dumps(judged), encoding="utf-8")
     assert "verdict.json: expected the entry in build/verdicts.json" in named(
         look(f"build/release/{KEY}", offline=False)
     )
@@ -237,7 +237,9 @@ def test_an_artifact_is_made_again_byte_for_byte(workspace, monkeypatch):
     assert wrong(root) == []
     rebuilt = links(root)[f"rebuilt artifact/{KEY}"]
     assert rebuilt.notes == ["3 files, byte for byte the same"]
-    (workspace / "copying.py").write_text((workspace / "copying.py").read_text().replace("lowered", "LOWERED"))
+    (workspace / "copying.py").write_text(
+        (workspace / "copying.py").read_text(encoding="utf-8").replace("lowered", "LOWERED"), encoding="utf-8"
+    )
     text = named(look(f"build/artifact/{KEY}", offline=False, again=True))
     assert f"build/artifact/{KEY}/model.onnx: expected" in text
     assert "when made again" in text
@@ -245,8 +247,8 @@ def test_an_artifact_is_made_again_byte_for_byte(workspace, monkeypatch):
 
 def test_the_command_in_a_changed_statement_is_not_run(workspace, monkeypatch):
     path = workspace / f"build/statements/artifact/{KEY}.json"
-    path.write_text(path.read_text().replace('"copying"', '"intruder"'))
-    (workspace / "intruder.py").write_text("open('was-run', 'w')")
+    path.write_text(path.read_text(encoding="utf-8").replace('"copying"', '"intruder"'), encoding="utf-8")
+    (workspace / "intruder.py").write_text("open('was-run', 'w')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(workspace), str(audit.__file__).rpartition("/stages/")[0]]))
     root = look(f"build/artifact/{KEY}", offline=False, again=True)
     assert f"statements/artifact/{KEY}.json: expected md5" in named(root)

@@ -89,7 +89,7 @@ def test_a_key_inside_a_shared_cache_is_refused(key, repository, tmp_path, monke
     cache = tmp_path / "cache"
     cache.mkdir()
     (repository / ".dvc").mkdir()
-    (repository / ".dvc/config").write_text(f"[cache]\n    dir = {cache}\n")
+    (repository / ".dvc/config").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
     inside = cache / "key.pem"
     inside.write_bytes(key[0].read_bytes())
     monkeypatch.setenv(signing.VARIABLE, str(inside))
@@ -118,7 +118,7 @@ def test_conf_that_asks_for_signatures_never_ships_without(key, monkeypatch):
 
 
 def test_a_file_that_is_no_key_is_one_line(key):
-    key[0].write_text("secret")
+    key[0].write_text("secret", encoding="utf-8")
     with pytest.raises(KeyRefused, match="cannot read the signing key"):
         signing.load(key[1])
 
@@ -127,7 +127,7 @@ def test_keygen_prints_the_public_half_only(repository, tmp_path, capsys):
     assert keygen.main([str(tmp_path / "release.pem")]) == 0
     said = capsys.readouterr().out
     assert "signing.public_key=302a" in said
-    secret = (tmp_path / "release.pem").read_text().splitlines()[1]
+    secret = (tmp_path / "release.pem").read_text(encoding="utf-8").splitlines()[1]
     assert secret not in said
     assert keygen.main([str(repository / "release.pem")]) == 1
     assert "lies inside" in capsys.readouterr().err

@@ -128,7 +128,9 @@ def write_build(after=None):
     outputs = [path.parent for path in sorted(build.rglob("manifest.json"))]
     outputs += sorted((build / "statements").rglob("*.json"))
     outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in outputs]
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"deps": [{"path": "raw.jsonl"}], "outs": outs}}}))
+    Path("dvc.lock").write_text(
+        yaml.safe_dump({"stages": {"all": {"deps": [{"path": "raw.jsonl"}], "outs": outs}}}), encoding="utf-8"
+    )
 
 
 def ship(public):

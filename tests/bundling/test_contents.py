@@ -58,7 +58,7 @@ def bundle(places, tmp_path):
 
 
 def read(path):
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_a_form_is_there_when_asked_for_and_named_when_left_out(bundle):
@@ -74,7 +74,7 @@ def test_a_form_is_there_when_asked_for_and_named_when_left_out(bundle):
 
 
 def test_a_tokenizer_that_a_client_would_read_otherwise_keeps_that_client_out_with_the_reason(bundle, places):
-    (places["compressed"] / "tokenizer.json").write_text(json.dumps(toy.tokenizer(lowercase=False)))
+    (places["compressed"] / "tokenizer.json").write_text(json.dumps(toy.tokenizer(lowercase=False)), encoding="utf-8")
     assert read(bundle("hf", "ort", "text") / "limits.json")["left_out"] == {"text": "the tokenizer keeps upper case"}
 
 
@@ -89,7 +89,7 @@ def test_the_probe_has_ids_and_answers_and_no_utterance_unless_conf_says_so(bund
     quiet = bundle() / "probe.json"
     probe = read(quiet)
     assert [row["ids"] for row in probe["utterances"]] == [[2, 5, 6, 3], [2, 7, 9, 8, 10, 11, 12, 3]]
-    assert not [text for text in UTTERANCES if text in quiet.read_text()]
+    assert not [text for text in UTTERANCES if text in quiet.read_text(encoding="utf-8")]
     assert {row["label"] for row in probe["utterances"]} <= set(toy.LABELS)
     assert all(0.5 <= row["probability"] <= 1 for row in (*probe["utterances"], *probe["edges"]))
     spoken = read(bundle(golden="text", name="spoken") / "probe.json")
@@ -97,18 +97,18 @@ def test_the_probe_has_ids_and_answers_and_no_utterance_unless_conf_says_so(bund
 
 
 def test_labels_of_another_order_than_the_datas_ship_nothing(bundle, places):
-    (places["data"] / "labels.json").write_text(json.dumps(toy.LABELS[::-1]))
+    (places["data"] / "labels.json").write_text(json.dumps(toy.LABELS[::-1]), encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"names other labels than .*same order"):
         bundle()
 
 
 def test_the_card_shows_what_was_measured_and_what_was_not(bundle):
-    card = (bundle("hf") / "README.md").read_text()
+    card = (bundle("hf") / "README.md").read_text(encoding="utf-8")
     assert "| accuracy on the test split | 90 % | 85 to 92 |" in card
     assert "No latency is known: no timer." in card
     assert "measured with care" in card
     interpreted = bundle(name="other", verdict=VERDICT | {"runtime": "reference-interpreted"}) / "README.md"
-    assert "**Not run by Core ML**" in interpreted.read_text()
+    assert "**Not run by Core ML**" in interpreted.read_text(encoding="utf-8")
 
 
 def test_the_python_sample_answers_as_the_probe_says(bundle):

@@ -60,8 +60,10 @@ def test_a_minimal_build_is_told_what_onnx_runtime_s_own_tool_would_tell_it(sour
 
     form = ort_form.write(source, tmp_path)
     create_config_from_models([tmp_path / form["path"]], tmp_path / "own.config", enable_type_reduction=False)
-    own = [line for line in (tmp_path / "own.config").read_text().splitlines() if not line.startswith("#")]
-    assert (tmp_path / form["required_operators"]).read_text().splitlines() == own
+    own = [
+        line for line in (tmp_path / "own.config").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
+    assert (tmp_path / form["required_operators"]).read_text(encoding="utf-8").splitlines() == own
 
 
 def test_a_field_that_is_not_known_is_an_error_and_not_lost(source, tmp_path, monkeypatch):

@@ -14,8 +14,8 @@ def read(tmp_path):
     """Read a checkpoint whose `tokenizer.json` and `tokenizer_config.json` were changed."""
 
     def changed(content=None, **config):
-        (tmp_path / "tokenizer.json").write_text(json.dumps(content or toy.tokenizer()))
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps(toy.tokenizer_config() | config))
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content or toy.tokenizer()), encoding="utf-8")
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(toy.tokenizer_config() | config), encoding="utf-8")
         return tokenization.read(tmp_path, toy.LENGTH)
 
     return changed
@@ -58,7 +58,7 @@ def test_a_long_text_is_cut_before_the_last_special_token(read):
 
 def test_a_vocabulary_file_lists_tokens_by_id_and_gaps_have_none(read, tmp_path):
     tokenization.write(read(), tmp_path)
-    assert (tmp_path / "vocab.txt").read_text().splitlines() == list(toy.WORDS)
+    assert (tmp_path / "vocab.txt").read_text(encoding="utf-8").splitlines() == list(toy.WORDS)
     gap = toy.tokenizer()
     gap["model"]["vocab"]["cafe"] += 1
     assert read(gap).vocabulary is None

@@ -111,7 +111,7 @@ def probe():
 
 def check_sample(bundle, script, texts):
     """Run a Python sample of a bundle on edge texts, and hold what it prints to the bundle's probe."""
-    known = {edge["text"]: edge for edge in json.loads((bundle / "probe.json").read_text())["edges"]}
+    known = {edge["text"]: edge for edge in json.loads((bundle / "probe.json").read_text(encoding="utf-8"))["edges"]}
     command = [sys.executable, str(bundle / "samples" / script), *texts]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answers = [line.split("\t") for line in done.stdout.splitlines()]

@@ -114,8 +114,8 @@ def test_conf_may_require_every_client_that_can_run_here_but_the_one_that_must_r
 
 
 def test_every_version_is_pinned_and_no_registry_is_named():
-    package = json.loads((roster.PROGRAMS / "javascript/package.json").read_text())
-    lock = (roster.PROGRAMS / "javascript/package-lock.json").read_text()
+    package = json.loads((roster.PROGRAMS / "javascript/package.json").read_text(encoding="utf-8"))
+    lock = (roster.PROGRAMS / "javascript/package-lock.json").read_text(encoding="utf-8")
     assert all(version[0].isdigit() for version in package["dependencies"].values())
     assert "resolved" not in lock
     assert "://" not in lock

@@ -28,7 +28,7 @@ def settings():
     """Read a file of conf/compression: name and changes in, a section with one epoch out."""
 
     def read(name, training=None, **changes):
-        tree = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+        tree = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
         if tree.get("recovery"):
             tree["recovery"]["training"] |= {"epochs": 1.0, "batch_size": 32, **(training or {})}
         return TypeAdapter(Compression).validate_python(tree | changes)

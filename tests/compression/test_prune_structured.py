@@ -17,7 +17,9 @@ from stages.models.encode import logits
 from stages.models.importance import Importance
 from stages.schema.compression import PruneStructured
 
-CONF = yaml.safe_load((Path(__file__).resolve().parents[2] / "conf/compression/pruned.yaml").read_text())
+CONF = yaml.safe_load(
+    (Path(__file__).resolve().parents[2] / "conf/compression/pruned.yaml").read_text(encoding="utf-8")
+)
 
 
 def settings(**changes):

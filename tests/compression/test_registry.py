@@ -11,7 +11,7 @@ from stages.compression import transform
 from stages.schema.compression import Compression
 
 ROOT = Path(__file__).resolve().parents[2]
-PRUNED = yaml.safe_load((ROOT / "conf/compression/pruned.yaml").read_text())
+PRUNED = yaml.safe_load((ROOT / "conf/compression/pruned.yaml").read_text(encoding="utf-8"))
 
 
 def kinds():
@@ -39,8 +39,8 @@ def test_every_conf_file_is_valid():
     paths = sorted((ROOT / "conf/compression").glob("*.yaml"))
     assert paths
     for path in paths:
-        assert path.read_text().startswith(f"# @package compressions.{path.stem}\n")
-        parse(yaml.safe_load(path.read_text()))
+        assert path.read_text(encoding="utf-8").startswith(f"# @package compressions.{path.stem}\n")
+        parse(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,6 @@ def test_an_impossible_compression_is_refused(change, message):
     ],
 )
 def test_an_impossible_setting_of_another_kind_is_refused(name, change, message):
-    settings = yaml.safe_load((ROOT / f"conf/compression/{name}.yaml").read_text())
+    settings = yaml.safe_load((ROOT / f"conf/compression/{name}.yaml").read_text(encoding="utf-8"))
     with pytest.raises(ValidationError, match=message):
         parse(settings | change)

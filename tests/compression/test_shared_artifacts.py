@@ -38,7 +38,7 @@ def test_shared_layers_are_stored_once_for_every_group(target, groups, make_mode
     out.mkdir()
     save(model, tokenizer, checkpoint)
     artifact.write_json(checkpoint / "profile.json", {"mask_constant": 32.0})
-    conf = yaml.safe_load((ROOT / f"conf/target/{target}.yaml").read_text())
+    conf = yaml.safe_load((ROOT / f"conf/target/{target}.yaml").read_text(encoding="utf-8"))
     settings = params.parse(Settings, {"task": TASK, "target": conf}, "")
     with quiet(tmp_path / "log"):
         registry.load(target, "convert").convert(checkpoint, settings.task, settings.target, out)

@@ -13,7 +13,7 @@ from stages.core.errors import ArtifactError
 def make(path, text="weights", parents=None):
     with artifact.writing(path, stage="test", parents=parents or {}) as temporary:
         (temporary / "sub").mkdir()
-        (temporary / "sub" / "model.bin").write_text(text)
+        (temporary / "sub" / "model.bin").write_text(text, encoding="utf-8")
     return path
 
 
@@ -23,7 +23,7 @@ def test_an_intact_directory_has_no_problems(tmp_path):
 
 
 def test_one_changed_byte_is_named(tmp_path):
-    (make(tmp_path / "a") / "sub" / "model.bin").write_text("weighty")
+    (make(tmp_path / "a") / "sub" / "model.bin").write_text("weighty", encoding="utf-8")
     assert "sub/model.bin" in artifact.problems(tmp_path / "a")[0]
     with pytest.raises(ArtifactError, match="is not what its stage wrote: 'sub/model.bin' has sha256"):
         artifact.require(tmp_path / "a")
@@ -43,9 +43,9 @@ def test_a_directory_without_manifest_is_refused(tmp_path):
 def test_an_error_inside_leaves_the_old_output_and_nothing_else(tmp_path):
     make(tmp_path / "a", "old")
     with pytest.raises(RuntimeError, match="killed"), artifact.writing(tmp_path / "a", stage="t", parents={}) as new:
-        (new / "half").write_text("half")
+        (new / "half").write_text("half", encoding="utf-8")
         raise RuntimeError("killed")
-    assert (tmp_path / "a" / "sub" / "model.bin").read_text() == "old"
+    assert (tmp_path / "a" / "sub" / "model.bin").read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -69,7 +69,7 @@ def test_nan_never_reaches_json(tmp_path):
 
 
 def test_json_that_is_missing_or_broken_names_the_file(tmp_path):
-    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
     for name in ("absent.json", "broken.json"):
         with pytest.raises(ArtifactError, match=f"cannot read '.*{name}'"):
             artifact.read_json(tmp_path / name)
@@ -98,4 +98,4 @@ def test_size_counts_every_file_of_a_package(tmp_path):
 
 def test_json_is_canonical(tmp_path):
     artifact.write_json(tmp_path / "x.json", {"b": 1, "a": 2})
-    assert (tmp_path / "x.json").read_text() == json.dumps({"a": 2, "b": 1}, indent=2) + "\n"
+    assert (tmp_path / "x.json").read_text(encoding="utf-8") == json.dumps({"a": 2, "b": 1}, indent=2) + "\n"

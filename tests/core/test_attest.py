@@ -27,7 +27,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def statement(run):
-    return json.loads((run / "statement.json").read_text())
+    return json.loads((run / "statement.json").read_text(encoding="utf-8"))
 
 
 def depends(statement):
@@ -64,18 +64,18 @@ def test_it_names_the_revision_and_what_was_not_committed(statement):
 
 
 def test_nothing_of_the_environment_enters_it_but_what_is_listed(run, statement):
-    assert TOKEN not in (run / "statement.json").read_text()
+    assert TOKEN not in (run / "statement.json").read_text(encoding="utf-8")
     assert statement["predicate"]["buildDefinition"]["internalParameters"]["environment"] == {"OMP_NUM_THREADS": "1"}
 
 
 def test_a_directory_is_attested_from_its_manifest_without_reading_its_files_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("parent").write_text("p")
+    Path("parent").write_text("p", encoding="utf-8")
     with artifact.writing(Path("out"), stage="s", parents={"data": Path("parent")}) as temporary:
-        (temporary / "large.bin").write_text("x")
+        (temporary / "large.bin").write_text("x", encoding="utf-8")
     Path("out/large.bin").unlink()
     attest.write(Path("statement.json"), [Path("out")], ["python"], attest.datetime.now(attest.UTC))
-    written = json.loads(Path("statement.json").read_text())
+    written = json.loads(Path("statement.json").read_text(encoding="utf-8"))
     recorded = artifact.manifest(Path("out"))
     subjects = {subject["name"]: subject["digest"]["sha256"] for subject in written["subject"]}
     assert subjects == {
@@ -91,7 +91,7 @@ def test_two_runs_of_a_stage_differ_in_the_statement_alone(tmp_path, monkeypatch
     digests = []
     for start in ("2026-01-01", "2026-01-02"):
         with artifact.writing(Path("out"), stage="s", parents={}) as temporary:
-            (temporary / "a").write_text("a")
+            (temporary / "a").write_text("a", encoding="utf-8")
         attest.write(Path("statement.json"), [Path("out")], ["python"], attest.datetime.fromisoformat(start))
         digests.append((artifact.digest(Path("out")), artifact.sha256(Path("statement.json"))))
     assert digests[0][0] == digests[1][0]

@@ -75,6 +75,6 @@ def test_costs_are_recorded_only_where_asked(tmp_path, monkeypatch):
     assert cli.execute(cli.parser("D."), [], lambda _: None) == 0
     monkeypatch.setenv("TINSMITH_COSTS", str(tmp_path / "costs.jsonl"))
     assert cli.execute(cli.parser("D."), [], lambda _: time.sleep(0.01)) == 0
-    cost = json.loads((tmp_path / "costs.jsonl").read_text())
+    cost = json.loads((tmp_path / "costs.jsonl").read_text(encoding="utf-8"))
     assert cost["wall_s"] >= 0.01
     assert cost["peak_rss_bytes"] > 1_000_000

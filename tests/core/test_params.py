@@ -57,6 +57,6 @@ def test_a_path_that_does_not_exist_lists_what_does():
 def test_an_unreadable_file_names_the_repair(tmp_path):
     with pytest.raises(ConfigError, match="run `python -m stages.compose`"):
         params.read(tmp_path / "params.yaml")
-    (tmp_path / "params.yaml").write_text("a: [1")
+    (tmp_path / "params.yaml").write_text("a: [1", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot read"):
         params.read(tmp_path / "params.yaml")

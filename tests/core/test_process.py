@@ -37,7 +37,7 @@ def test_noise_of_python_and_of_c_goes_to_the_log(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("ours\n", "")
-    assert (tmp_path / "logs/noise.log").read_text() == "python noise\nc noise\n"
+    assert (tmp_path / "logs/noise.log").read_text(encoding="utf-8") == "python noise\nc noise\n"
 
 
 def test_what_is_hidden_seems_not_installed_until_it_is_needed():

@@ -36,6 +36,6 @@ def test_labels_become_class_ids_and_null_becomes_unknown(prepared):
 )
 def test_a_split_that_cannot_be_read_is_refused(content, message, prepared):
     if content is not None:
-        (prepared / "train.jsonl").write_text(content)
+        (prepared / "train.jsonl").write_text(content, encoding="utf-8")
     with pytest.raises(ArtifactError, match=message):
         splits.read_split(prepared, "train")

@@ -100,7 +100,7 @@ class Builder:
         (weights.parent / "model.mlmodel").write_bytes(self.model.SerializeToString(deterministic=True))
         entry = {"author": "com.apple.CoreML", "name": "model.mlmodel", "path": "com.apple.CoreML/model.mlmodel"}
         manifest = {"fileFormatVersion": "1.0.0", "itemInfoEntries": {"a": entry}, "rootModelIdentifier": "a"}
-        (package / "Manifest.json").write_text(json.dumps(manifest))
+        (package / "Manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         return package
 
 

@@ -32,7 +32,7 @@ def test_apples_own_operator_tests_pass(tmp_path):
     command = [sys.executable, "-m", "benchmarks.coreml_operator_tests", *PARTS, "--", "--precision", "fp32"]
     environment = {**os.environ, "TINSMITH_TALLY": str(tally), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, "-W", "ignore"], capture_output=True, text=True, env=environment, timeout=280)
-    found = json.loads(tally.read_text())
+    found = json.loads(tally.read_text(encoding="utf-8"))
     assert found["failures"] == [], done.stdout[-2000:]
     assert found["outcomes"]["passed"] > 600
     assert found["predictions"] > 480

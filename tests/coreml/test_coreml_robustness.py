@@ -67,14 +67,16 @@ def test_truncating_the_model_anywhere_is_refused(tmp_path):
 @pytest.mark.parametrize("manifest", ["", "[]", '{"rootModelIdentifier": "a"}', "nonsense", "[" * 100000])
 def test_a_broken_manifest_is_refused(tmp_path, manifest):
     package = package_of(tmp_path)
-    (package / "Manifest.json").write_text(manifest)
+    (package / "Manifest.json").write_text(manifest, encoding="utf-8")
     assert attempt(package) == "Malformed"
 
 
 def test_a_manifest_that_points_outside_the_package_is_refused(tmp_path):
     package = package_of(tmp_path)
-    text = (package / "Manifest.json").read_text()
-    (package / "Manifest.json").write_text(text.replace("com.apple.CoreML/model.mlmodel", "../../model.mlmodel"))
+    text = (package / "Manifest.json").read_text(encoding="utf-8")
+    (package / "Manifest.json").write_text(
+        text.replace("com.apple.CoreML/model.mlmodel", "../../model.mlmodel"), encoding="utf-8"
+    )
     assert attempt(package) == "Malformed"
 
 

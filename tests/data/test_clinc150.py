@@ -20,7 +20,7 @@ def tree():
 
 
 def test_the_directory_and_the_file_give_the_same_splits_without_oos(tmp_path, tree):
-    (tmp_path / "data_full.json").write_text(json.dumps(tree))
+    (tmp_path / "data_full.json").write_text(json.dumps(tree), encoding="utf-8")
     source = load(tmp_path)
     assert source == load(tmp_path / "data_full.json")
     assert source.splits["validation"] == [Example("ho", "greet")]
@@ -38,14 +38,14 @@ def test_the_directory_and_the_file_give_the_same_splits_without_oos(tmp_path, t
 )
 def test_a_bad_entry_is_refused_with_its_place(tmp_path, tree, change, message):
     path = tmp_path / "data_full.json"
-    path.write_text(json.dumps(tree | change))
+    path.write_text(json.dumps(tree | change), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         load(path)
 
 
 @pytest.mark.parametrize("content", ["{", '["train"]', '{"train": []}'])
 def test_another_file_is_refused(tmp_path, content):
-    (tmp_path / "data_full.json").write_text(content)
+    (tmp_path / "data_full.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match="is not (JSON|CLINC150)"):
         load(tmp_path)
 

@@ -26,7 +26,7 @@ def write(directory, suffix):
         path = directory / f"{split}.{suffix}"
         records = [{"text": f"{split} {text}", "label": label} for text, label in ROWS]
         if suffix == "csv":
-            with path.open("w", newline="") as stream:
+            with path.open("w", newline="", encoding="utf-8") as stream:
                 writer = csv.DictWriter(stream, ["text", "label"])
                 writer.writeheader()
                 writer.writerows(records)
@@ -35,7 +35,7 @@ def write(directory, suffix):
 
             datasets.Dataset.from_list(records).to_parquet(str(path))
         else:
-            path.write_text("\n".join(map(json.dumps, records)))
+            path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_slices_of_one_split_serve_where_a_data_set_has_no_validation(tmp_path):
 def test_a_changed_local_file_is_read_anew(tmp_path):
     write(tmp_path, "csv")
     load(tmp_path)
-    (tmp_path / "train.csv").write_text("text,label\nchanged,on\n")
+    (tmp_path / "train.csv").write_text("text,label\nchanged,on\n", encoding="utf-8")
     assert load(tmp_path).splits["train"] == [Example("changed", "on")]
 
 
@@ -105,7 +105,7 @@ def test_an_unknown_column_is_refused_with_those_that_exist(tmp_path):
 
 def test_a_number_in_place_of_a_text_is_refused(tmp_path):
     for split in RAW:
-        (tmp_path / f"{split}.csv").write_text("text,label\n3,on\n")
+        (tmp_path / f"{split}.csv").write_text("text,label\n3,on\n", encoding="utf-8")
     with pytest.raises(InputError, match="train row 0: text is 3"):
         load(tmp_path)
 

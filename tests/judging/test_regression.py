@@ -111,7 +111,7 @@ def bundles(tmp_path):
         with artifact.writing(out / "v", stage="release", parents={"data": tmp_path / "data"}) as bundle:
             artifact.write_json(bundle / "verdict.json", entry())
             artifact.write_arrays(bundle / "golden.npz", {"test_answers": answers(50)})
-        (out / "v" / "SHA256SUMS").write_text("written after the bundle's manifest")
+        (out / "v" / "SHA256SUMS").write_text("written after the bundle's manifest", encoding="utf-8")
     return tmp_path / "released"
 
 
@@ -126,7 +126,7 @@ def test_a_bundle_is_read_with_its_answers_and_its_data(bundles):
 
 
 def test_an_altered_or_missing_release_is_refused(bundles):
-    (bundles / "v" / "verdict.json").write_text("{}")
+    (bundles / "v" / "verdict.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not what its stage wrote: 'v/verdict.json' has sha256"):
         read_released(bundles, "v")
     with pytest.raises(ArtifactError, match=r"has no manifest\.json"):

@@ -24,7 +24,7 @@ def answers(model):
 
 def edit_config(directory, **changes):
     path = directory / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 def test_a_pruned_checkpoint_reloads_to_the_same_outputs(family, make_model, tokenizer, tmp_path):
@@ -109,7 +109,7 @@ def test_cut_off_weights_are_refused(pruned, make_model, tokenizer, tmp_path):
 
 def test_a_malformed_tokenizer_is_refused(make_model, tokenizer, tmp_path):
     save(make_model(), tokenizer, tmp_path)
-    (tmp_path / "tokenizer.json").write_text('{"model": 1}')
+    (tmp_path / "tokenizer.json").write_text('{"model": 1}', encoding="utf-8")
     with pytest.raises(InputError, match="cannot load tokenizer"):
         load_tokenizer(tmp_path)
 

@@ -17,7 +17,7 @@ from stages.models import confined
     ],
 )
 def test_the_end_of_a_child_is_put_in_words(tmp_path, program, said):
-    (tmp_path / "script.py").write_text(program)
+    (tmp_path / "script.py").write_text(program, encoding="utf-8")
     found = confined.run(tmp_path / "script.py", memory_bytes=512 << 20, cpu_seconds=1)
     assert found is None if said is None else said in found
 
@@ -25,7 +25,7 @@ def test_the_end_of_a_child_is_put_in_words(tmp_path, program, said):
 def test_a_child_sees_its_arguments_and_nothing_of_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_TOKEN", "hunter2-planted-token")
     program = "import os, sys; sys.exit(f'{sys.argv[1:]} {sorted(os.environ)}')"
-    (tmp_path / "script.py").write_text(program)
+    (tmp_path / "script.py").write_text(program, encoding="utf-8")
     found = confined.run(tmp_path / "script.py", "one", memory_bytes=512 << 20, cpu_seconds=9)
     assert found.startswith("['one'] ")
     assert "FAKE_TOKEN" not in found

@@ -12,7 +12,7 @@ from stages.models.encode import encode, logits
 from stages.schema.model import ImportLimits
 
 LABELS = ["alarm", "lights", "music", "weather"]
-LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())["limits"])
+LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def directory(tmp_path, make_model, tokenizer):
 
 
 def edit(path, **changes):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 
 
 def test_a_checkpoint_of_every_family_is_taken_in(family, tmp_path, make_model, tokenizer):

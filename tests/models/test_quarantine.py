@@ -22,7 +22,7 @@ from stages.models import checkpoint, importing, quarantine
 from stages.schema.model import ImportLimits
 
 LABELS = ["alarm", "lights", "music", "weather"]
-LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text())["limits"])
+LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
 CASES = {}
 
 
@@ -61,7 +61,7 @@ def given(sound, tmp_path):
 
 
 def edit(path, **changes):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 
 
 def header(path, change, body=b"", length=None):
@@ -115,13 +115,15 @@ def torch_in_disguise(given, mark):
 
 @case("`auto_map` in `config.json`, with the module beside it", r"config.json' names code of its own \(auto_map\)")
 def remote_code(given, mark):
-    (given / "modeling.py").write_text(f"import os; os.system('touch {mark}')\nclass Evil: pass\n")
+    (given / "modeling.py").write_text(f"import os; os.system('touch {mark}')\nclass Evil: pass\n", encoding="utf-8")
     edit(given / "config.json", auto_map={"AutoConfig": "modeling.Evil"})
 
 
 @case("`auto_map` in `tokenizer_config.json`", "tokenizer_config.json' names code of its own")
 def remote_tokenizer(given, mark):
-    (given / "tokenization.py").write_text(f"import os; os.system('touch {mark}')\nclass Evil: pass\n")
+    (given / "tokenization.py").write_text(
+        f"import os; os.system('touch {mark}')\nclass Evil: pass\n", encoding="utf-8"
+    )
     edit(given / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tokenization.Evil"]})
 
 
@@ -164,7 +166,7 @@ def tokenizer_traversal(given, mark):
 def shard_traversal(given, mark):
     (given / "model.safetensors").rename(given.parent / "elsewhere.safetensors")
     index = {"metadata": {}, "weight_map": {"classifier.weight": "../elsewhere.safetensors"}}
-    (given / "model.safetensors.index.json").write_text(json.dumps(index))
+    (given / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 @case("a named pipe instead of a file, to hold the stage for ever", "tokenizer_config.json' is no regular file")
@@ -264,7 +266,7 @@ def huge_model(given, mark):
 
 @case("`config.json` nested 100,000 deep", "cannot read '.*/config.json': maximum recursion")
 def deep_settings(given, mark):
-    (given / "config.json").write_text("[" * 100_000)
+    (given / "config.json").write_text("[" * 100_000, encoding="utf-8")
 
 
 @case("`tokenizer.json` of 65 MiB", "tokenizer.json' has 68157440 bytes")
@@ -292,7 +294,7 @@ def long_padding(given, mark):
 
 @case("`tokenizer.json` nested 100,000 deep", "cannot be used: RecursionError")
 def deep_tokenizer(given, mark):
-    (given / "tokenizer.json").write_text("[" * 100_000)
+    (given / "tokenizer.json").write_text("[" * 100_000, encoding="utf-8")
 
 
 # Archives
@@ -346,8 +348,8 @@ def test_what_is_not_asked_for_is_never_opened(given, tmp_path):
     mark = tmp_path / "payload-ran"
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt"):
         (given / name).write_bytes(pickle.dumps(Payload(mark)))
-    (given / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/etc"}))
-    (given / "modeling.py").write_text(f"import os; os.system('touch {mark}')\n")
+    (given / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/etc"}), encoding="utf-8")
+    (given / "modeling.py").write_text(f"import os; os.system('touch {mark}')\n", encoding="utf-8")
     with quarantine.checked(given, LIMITS) as private:
         assert {path.name for path in private.iterdir()} <= set(quarantine.LOADED)
     importing.read(given, LABELS, 16, LIMITS)

@@ -188,7 +188,7 @@ def test_an_epoch_has_every_text_once_and_batches_of_similar_length():
 def test_the_history_is_a_csv_with_units_a_plot_can_name(tmp_path):
     rows = [training.Row(10, 1.0, 0.123456789, 0.5, 1e-3)]
     training.write_history(tmp_path / "history.csv", rows)
-    with (tmp_path / "history.csv").open() as stream:
+    with (tmp_path / "history.csv").open(encoding="utf-8") as stream:
         assert list(csv.DictReader(stream)) == [
             {
                 "step": "10",

@@ -225,7 +225,7 @@ def written(build: Path, chosen: dict[str, Variant] | None = None, name: str = "
 
 
 def rewrite(path: Path, change: Callable[[Any], None]) -> None:
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
     change(value)
     artifact.write_json(path, value)
 

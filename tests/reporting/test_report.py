@@ -25,7 +25,9 @@ from stages.core.errors import ArtifactError
 def test_same_evidence_gives_same_bytes_in_two_processes(build: Path) -> None:
     written(build)
     params = build / "params.yaml"
-    params.write_text(json.dumps({"variants": {key: value.model_dump() for key, value in variants().items()}}))
+    params.write_text(
+        json.dumps({"variants": {key: value.model_dump() for key, value in variants().items()}}), encoding="utf-8"
+    )
     command = [sys.executable, "-m", "stages.report", "--params", str(params), "--build", str(build)]
     command += ["--verdicts", str(build / "verdicts.json"), "--out", str(build / "again")]
     subprocess.run(command, check=True, env={"PATH": "", "PYTHONHASHSEED": "7"})
@@ -50,13 +52,13 @@ def test_leftovers_of_removed_variants_never_appear(build: Path) -> None:
     assert (build / "parity/onnx-cpu-pruned").is_dir()
     assert "pruned" not in html
     for name in ("pareto.json", "gaps.json"):
-        assert "pruned" not in (build / "report" / name).read_text()
+        assert "pruned" not in (build / "report" / name).read_text(encoding="utf-8")
     assert "pruned" in written(build)
 
 
 def test_pareto_rows_hold_what_dvc_plots_read(build: Path) -> None:
     written(build)
-    rows = json.loads((build / "report/pareto.json").read_text())
+    rows = json.loads((build / "report/pareto.json").read_text(encoding="utf-8"))
     assert {row["variant"] for row in rows} == set(TABLE)
     columns = {"variant", "target", "precision", "compression", "latency_p50_ms", "size_bytes", "accuracy",
                "top1_agreement", "verdict"}  # fmt: skip

@@ -56,7 +56,7 @@ def test_everything_that_answered_meets_everything_else(build: Path) -> None:
 
 def test_the_data_file_has_every_pair_once_with_its_interval(build: Path) -> None:
     written(build)
-    rows = json.loads((build / "report/agreement.json").read_text())
+    rows = json.loads((build / "report/agreement.json").read_text(encoding="utf-8"))
     assert len(rows) == 9 * 8 / 2
     row = next(row for row in rows if (row["first"], row["second"]) == ("teacher", "none"))
     same = round(row["agreement"] * TEST)

@@ -77,9 +77,9 @@ def test_the_demo_page_is_linked_while_it_shows_the_bundles_that_lie_here(build:
     assert "<code>make demo</code>" in section(build)
     bundle = build / "release" / KEY
     with artifact.writing(bundle, stage="release", parents={"artifact": build / "artifact" / KEY}) as out:
-        (out / "labels.json").write_text("[]")
+        (out / "labels.json").write_text("[]", encoding="utf-8")
     with artifact.writing(build / "demo", stage="demo", parents={KEY: bundle}) as out:
-        (out / "index.html").write_text("")
+        (out / "index.html").write_text("", encoding="utf-8")
     if stale:
         with artifact.writing(bundle, stage="release", parents={"artifact": build / "artifact" / OTHER}):
             pass

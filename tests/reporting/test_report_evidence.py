@@ -44,7 +44,11 @@ def test_nan_has_no_gap_no_distribution_and_no_number(build: Path) -> None:
     html = written(build)
     assert "42 logits are NaN or infinite" in html
     assert "7 of 440 utterances give NaN or infinity" in html
-    row = next(row for row in json.loads((build / "report/gaps.json").read_text()) if row["name"] == "onnx-cpu-pruned")
+    row = next(
+        row
+        for row in json.loads((build / "report/gaps.json").read_text(encoding="utf-8"))
+        if row["name"] == "onnx-cpu-pruned"
+    )
     assert row["accuracy_after"] is None
     assert row["accuracy_drop"] is None
     assert not re.search(r'"(nan|inf)"|[ >,](nan|inf)[ <,]', html)

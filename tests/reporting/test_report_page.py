@@ -154,7 +154,7 @@ def test_no_latency_stands_without_a_verdict_beside_it(build: Path) -> None:
 
 def test_unmeasured_latency_says_so_and_is_not_drawn(build: Path) -> None:
     html = written(build)
-    rows = json.loads((build / "report/pareto.json").read_text())
+    rows = json.loads((build / "report/pareto.json").read_text(encoding="utf-8"))
     untimed = [row for row in rows if row["latency_p50_ms"] is None]
     assert [row["verdict"] for row in untimed] == ["not_measured"] * 3
     assert html.count("not<br>measured</td>") == 2 * len(untimed)

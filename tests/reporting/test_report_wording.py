@@ -30,7 +30,7 @@ def test_errors_of_any_magnitude_are_legible(value: float, text: str) -> None:
 
 def test_every_runtime_label_of_the_targets_is_explained() -> None:
     targets = Path(__file__).parents[2] / "stages/targets"
-    source = "".join(path.read_text() for path in targets.rglob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in targets.rglob("*.py"))
     labels = set(re.findall(r'^\s*(?:self\.)?label = f?"([^"]+)"', source, re.MULTILINE))
     assert len(labels) >= 3
     unexplained = wording.runtime_meaning("of nobody")

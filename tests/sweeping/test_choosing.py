@@ -15,7 +15,7 @@ from stages.sweeping.pareto import Point
 from stages.sweeping.recommend import recommend
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = yaml.safe_load((ROOT / "conf/sweep/default.yaml").read_text())
+DEFAULT = yaml.safe_load((ROOT / "conf/sweep/default.yaml").read_text(encoding="utf-8"))
 
 
 def point(label, verdict="pass", target="onnx-cpu", **values):
@@ -104,7 +104,7 @@ def test_a_budget_that_could_never_fire_is_refused(budget, complaint):
 
 
 def test_a_crossing_gives_every_supported_variant_under_the_names_of_the_plain_build():
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     found = cross(tree)
     # All default variants without a compression bear the names that conf/variant gives them, so the cache is shared.
     assert {key for key, variant in tree["variants"].items() if variant["compression"] == "none"} <= set(found)
@@ -118,10 +118,10 @@ def test_an_edit_of_what_sweeps_search_for_changes_no_build(tmp_path):
     conf = tmp_path / "conf"
     shutil.copytree(ROOT / "conf", conf)
     before = conf_digest(conf)
-    (conf / "sweep/default.yaml").write_text("edited")
-    (conf / "sweep.yaml").write_text("edited")
+    (conf / "sweep/default.yaml").write_text("edited", encoding="utf-8")
+    (conf / "sweep.yaml").write_text("edited", encoding="utf-8")
     assert conf_digest(conf) == before
-    (conf / "gate/default.yaml").write_text("edited")
+    (conf / "gate/default.yaml").write_text("edited", encoding="utf-8")
     assert conf_digest(conf) != before
     from dvc.repo import Repo
 

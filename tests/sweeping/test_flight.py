@@ -54,7 +54,7 @@ def holder_elsewhere(folder, generation=0):
     """What a process on another host leaves."""
     path = folder / "key" / str(generation)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"host": "elsewhere", "boot": "1", "pid": 1, "started": 0.0}))
+    path.write_text(json.dumps({"host": "elsewhere", "boot": "1", "pid": 1, "started": 0.0}), encoding="utf-8")
     return path
 
 
@@ -77,7 +77,7 @@ def test_processes_hold_a_key_one_at_a_time_even_when_they_all_find_a_dead_holde
     dead.send_signal(signal.SIGKILL)
     dead.wait()
     assert [process.wait() for process in contenders] == [0] * 4
-    lines = (tmp_path / "log").read_text().split()
+    lines = (tmp_path / "log").read_text(encoding="utf-8").split()
     assert lines == ["in", "out"] * 16
 
 
@@ -116,7 +116,7 @@ def test_the_heart_of_a_holder_beats(tmp_path):
 
 def test_a_holder_from_before_a_reboot_is_dead(tmp_path):
     path = holder_elsewhere(tmp_path)
-    path.write_text(json.dumps({**flight._me(), "boot": "an earlier one"}))
+    path.write_text(json.dumps({**flight._me(), "boot": "an earlier one"}), encoding="utf-8")
     with flight.hold(tmp_path, "key"):
         assert (tmp_path / "key/1").is_file()
 
@@ -149,10 +149,10 @@ def test_a_benchmark_never_runs_beside_another_stage_and_the_others_run_side_by_
     processes = [python(BENCHMARK, kind, log) for kind in ("benchmark", "stage", "stage", "benchmark")]
     assert [process.wait() for process in processes] == [0] * 4
     running = []
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding="utf-8").splitlines():
         word, kind = line.split()
         if word == "begin":
-            assert not running or (kind == "stage" and "benchmark" not in running), log.read_text()
+            assert not running or (kind == "stage" and "benchmark" not in running), log.read_text(encoding="utf-8")
             running.append(kind)
         else:
             running.remove(kind)

@@ -62,12 +62,14 @@ class Repository:
         return done.stdout + done.stderr
 
     def records(self, name="default"):
-        found = [json.loads(path.read_text()) for path in self.path.glob(f"sweeps/{name}/jobs/*/job.json")]
+        found = [
+            json.loads(path.read_text(encoding="utf-8")) for path in self.path.glob(f"sweeps/{name}/jobs/*/job.json")
+        ]
         return {" ".join(o for o in r["overrides"] if o.startswith(("student", "precision"))): r for r in found}
 
     def ran(self, word="end"):
         """How often each stage of each student was begun, or ended."""
-        lines = self.log.read_text().splitlines() if self.log.is_file() else []
+        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
         return Counter(line.removeprefix(f"{word} ") for line in lines if line.startswith(f"{word} "))
 
     def damaged(self):
@@ -82,8 +84,8 @@ class Repository:
 def finished(tmp_path_factory):
     """A grid of four jobs in two processes, from nothing."""
     repository = Repository(tmp_path_factory.mktemp("sweep") / "clone")
-    (repository.path / "conf/student/none.yaml").open("a").write("# an edit that is not committed\n")
-    (repository.path / "notes.txt").write_text("not added\n")
+    (repository.path / "conf/student/none.yaml").open("a", encoding="utf-8").write("# an edit that is not committed\n")
+    (repository.path / "notes.txt").write_text("not added\n", encoding="utf-8")
     repository.before = repository.run("git", "status", "--short").stdout, repository.run("git", "diff").stdout
     repository.output = repository.sweep(*GRID, "hydra.launcher.n_jobs=2")
     return repository
@@ -97,7 +99,7 @@ def test_a_grid_computes_every_stage_once(finished):
     assert ran["distill shape"] == ran["distill none"] == 1
     assert ran["quantize@onnx-cpu-fp32 shape"] == 1
     assert set(ran.values()) == {1}
-    sharing = json.loads((finished.path / "sweeps/default/pareto.json").read_text())["sharing"]
+    sharing = json.loads((finished.path / "sweeps/default/pareto.json").read_text(encoding="utf-8"))["sharing"]
     assert {row["most"] for row in sharing} == {1}
     assert {row["stage"]: (row["needed"], row["different"]) for row in sharing}["distill"] == (4, 2)
 
@@ -127,7 +129,7 @@ def test_dvc_takes_over_what_a_sweep_built_and_runs_nothing(finished):
         assert "Running stage" not in done.stdout
         assert finished.run("dvc", "status", "gate").stdout.strip() == "Data and pipelines are up to date."
         assert (finished.path / "build/verdicts.json").read_bytes() == (job / "verdicts.json").read_bytes()
-        lock = (job / "dvc.lock").read_text()
+        lock = (job / "dvc.lock").read_text(encoding="utf-8")
         assert "build/artifact/onnx-cpu-fp32" in lock
     finally:
         (finished.path / "params.yaml").write_bytes(kept)
@@ -148,13 +150,13 @@ def test_every_job_is_a_dvc_experiment(finished):
 
 def test_what_a_sweep_found_stands_in_json_csv_and_on_a_page(finished):
     directory = finished.path / "sweeps/default"
-    found = json.loads((directory / "pareto.json").read_text())
+    found = json.loads((directory / "pareto.json").read_text(encoding="utf-8"))
     front = {point["label"] for point in found["platforms"]["onnx-cpu"]["front"]}
     assert front == {"onnx-cpu-fp32 · student=tiny", "onnx-cpu-dynamic_wi8_afp32 · student=tiny"}
     assert found["recommendations"]["server"]["point"]["variant"] == "onnx-cpu-fp32"
     assert found["recommendations"]["iphone"]["point"] is None
-    assert (directory / "points.csv").read_text().count("\n") == 5
-    page = (directory / "index.html").read_text()
+    assert (directory / "points.csv").read_text(encoding="utf-8").count("\n") == 5
+    page = (directory / "index.html").read_text(encoding="utf-8")
     assert "onnx-cpu-dynamic_wi8_afp32 · student=tiny" in page
     assert "4 jobs" in finished.output
 
@@ -208,7 +210,7 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_line_before_any_job(finished, 
 def test_a_failing_job_stops_no_other_and_is_tried_again_only_when_asked(tmp_path):
     repository = Repository(tmp_path / "clone")
     fail = Path(f"{repository.log}.fail")
-    fail.write_text("parity@onnx-cpu-fp32")
+    fail.write_text("parity@onnx-cpu-fp32", encoding="utf-8")
     overrides = ("student=tiny", "compression=none", "target=onnx-cpu", "precision=fp32,dynamic_wi8_afp32")
     output = repository.sweep(*overrides, "hydra/launcher=basic", code=1)
     records = repository.records()

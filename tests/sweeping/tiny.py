@@ -13,20 +13,20 @@ from pathlib import Path
 import yaml
 
 name, out = sys.argv[1], Path(sys.argv[2])
-params = yaml.safe_load(Path("params.yaml").read_text())
+params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
 student = params["student"]["kind"]
 
 
 def log(word):
     what = f"gate@{'+'.join(params['variants'])}" if name == "gate" else name
-    with Path(os.environ["TINY_LOG"]).open("a") as stream:
+    with Path(os.environ["TINY_LOG"]).open("a", encoding="utf-8") as stream:
         stream.write(f"{word} {what} {student}\n")
 
 
 log("begin")
 time.sleep(float(os.environ.get("TINY_SLEEP", "0")))
 fail = Path(os.environ["TINY_LOG"] + ".fail")
-if fail.is_file() and fail.read_text() == name:
+if fail.is_file() and fail.read_text(encoding="utf-8") == name:
     print(f"error: '{name}' was told to fail", file=sys.stderr)
     sys.exit(1)
 stage, _, key = name.partition("@")
@@ -37,25 +37,27 @@ if stage == "gate":
     variants = {
         variant: {
             **{field: entry[field] for field in ("compression", "precision", "target")},
-            "metrics": json.loads((Path("build/benchmark") / variant / "metrics.json").read_text())["values"],
+            "metrics": json.loads((Path("build/benchmark") / variant / "metrics.json").read_text(encoding="utf-8"))[
+                "values"
+            ],
             "intervals": {},
             "reasons": [],
             "verdict": "pass",
         }
         for variant, entry in params["variants"].items()
     }
-    out.write_text(json.dumps({"variants": variants}))
-    Path(sys.argv[3]).write_text(json.dumps({"accuracy": accuracy}))
+    out.write_text(json.dumps({"variants": variants}), encoding="utf-8")
+    Path(sys.argv[3]).write_text(json.dumps({"accuracy": accuracy}), encoding="utf-8")
 else:
     out.mkdir(parents=True)
     if stage == "quantize":
         (out / "model.bin").write_bytes(f"{student} {key}".encode().ljust(size))
     elif stage == "parity":
         values = {"top1_agreement": 0.99, "accuracy": accuracy}
-        (out / "metrics.json").write_text(json.dumps({"test": {"values": values}}))
+        (out / "metrics.json").write_text(json.dumps({"test": {"values": values}}), encoding="utf-8")
     elif stage == "benchmark":
         values = {"latency_p50_ms": latency, "size_bytes": size, "accuracy": accuracy, "top1_agreement": 0.99}
-        (out / "metrics.json").write_text(json.dumps({"values": values}))
+        (out / "metrics.json").write_text(json.dumps({"values": values}), encoding="utf-8")
     else:
-        (out / "data.txt").write_text(f"{name} {student}\n")
+        (out / "data.txt").write_text(f"{name} {student}\n", encoding="utf-8")
 log("end")

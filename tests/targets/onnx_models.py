@@ -68,7 +68,7 @@ def make_checkpoint(family: str, directory: Path) -> Path:
             if parameter.dim() > 1:  # wide enough that a wrong layer shows in the logits
                 parameter.normal_(0, 0.1)
     model.save_pretrained(directory, safe_serialization=True)
-    (directory / "profile.json").write_text(json.dumps({"mask_constant": MASK_CONSTANT}))
+    (directory / "profile.json").write_text(json.dumps({"mask_constant": MASK_CONSTANT}), encoding="utf-8")
     return directory
 
 

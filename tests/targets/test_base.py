@@ -54,6 +54,6 @@ def test_a_missing_signature_is_refused(tmp_path):
 
 
 def test_a_signature_without_its_keys_is_refused(tmp_path):
-    (tmp_path / "signature.json").write_text(json.dumps({"inputs": ["input_ids"]}))
+    (tmp_path / "signature.json").write_text(json.dumps({"inputs": ["input_ids"]}), encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not a signature: missing key"):
         read_signature(tmp_path)

@@ -231,9 +231,9 @@ def test_no_date_and_no_torch_version_is_left(builds):
 def test_canonical_bytes_do_not_depend_on_identifiers_or_reserved_bytes(builds, tmp_path):
     copy = tmp_path / PACKAGE
     shutil.copytree(builds.converted / PACKAGE, copy)
-    manifest = json.loads((copy / "Manifest.json").read_text())
+    manifest = json.loads((copy / "Manifest.json").read_text(encoding="utf-8"))
     root = manifest["rootModelIdentifier"]
-    (copy / "Manifest.json").write_text(json.dumps(manifest).replace(root, "F0F0"))
+    (copy / "Manifest.json").write_text(json.dumps(manifest).replace(root, "F0F0"), encoding="utf-8")
     with (copy / WEIGHTS).open("r+b") as stream:
         stream.seek(40)
         stream.write(b"rubbish")

@@ -171,7 +171,7 @@ def test_failing_artifacts_are_located_in_one_child_that_may_break(case, tmp_pat
         directory.mkdir()
         for file in Path(case.artifact).iterdir():
             (directory / file.name).write_bytes(file.read_bytes())
-    (broken / "quantization.json").write_text("{}")
+    (broken / "quantization.json").write_text("{}", encoding="utf-8")
     (unreadable / "model.onnx").write_bytes(b"nothing")
     cases = {
         "c-negated": case,

@@ -41,7 +41,7 @@ def quantised_by_torchao(out: Path, *, dynamic: bool) -> Path:
     converter = litert_torch.signature("length_8", quantised, sample_kwargs=example)
     converter.convert(quant_config=settings).export(str(out / MODEL))
     lengths = {"dynamic": False, "pad_token_id": 0, "sequence_lengths": [8]}
-    (out / SIGNATURE).write_text(json.dumps({"inputs": INPUTS, "outputs": ["logits"], **lengths}))
+    (out / SIGNATURE).write_text(json.dumps({"inputs": INPUTS, "outputs": ["logits"], **lengths}), encoding="utf-8")
     return out
 
 

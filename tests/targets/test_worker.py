@@ -121,7 +121,7 @@ def test_a_fresh_process_times_an_artifact_with_one_runtime_and_no_toolchain(
         code=f"found = {heavy} & set(sys.modules); assert not found, found; ",
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "out.json").read_text())
+    result = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert {kind: len(values) for kind, values in result["samples_ms"].items()} == {
         "true_length": 10,
         "full_length": 10,

@@ -30,9 +30,9 @@ def main(open_client: Callable[[Question], Ask], *distributions: str) -> None:
         distributions: installed distributions that make up the client.
     """
     question_path, answer_path = map(Path, sys.argv[1:])
-    question = json.loads(question_path.read_text())
+    question = json.loads(question_path.read_text(encoding="utf-8"))
     version = ", ".join(f"{name} {metadata.version(name)}" for name in distributions)
-    answer_path.write_text(json.dumps({"version": version, **converse(open_client, question)}))
+    answer_path.write_text(json.dumps({"version": version, **converse(open_client, question)}), encoding="utf-8")
 
 
 def converse(open_client: Callable[[Question], Ask], question: Question) -> dict[str, Any]:

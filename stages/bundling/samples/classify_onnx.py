@@ -12,7 +12,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 BUNDLE = Path(__file__).resolve().parent.parent
-LIMITS = json.loads((BUNDLE / "limits.json").read_text())
+LIMITS = json.loads((BUNDLE / "limits.json").read_text(encoding="utf-8"))
 LABELS = (BUNDLE / "labels.txt").read_text(encoding="utf-8").splitlines()
 
 

@@ -52,7 +52,7 @@ def _clear_reserved(path: Path) -> None:
 
 
 def _name_items(path: Path) -> None:
-    manifest = json.loads(path.read_text())
+    manifest = json.loads(path.read_text(encoding="utf-8"))
     names = {
         key: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])).upper()
         for key, item in manifest["itemInfoEntries"].items()

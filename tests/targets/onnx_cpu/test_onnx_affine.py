@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if parameter.dim() == 1:
             torch.nn.init.normal_(parameter, 1.0 if name.endswith("LayerNorm.weight") else 0.0, 0.5)
     model.save_pretrained(directory)
-    (directory / "profile.json").write_text(json.dumps({"mask_constant": MASK_CONSTANT}))
+    (directory / "profile.json").write_text(json.dumps({"mask_constant": MASK_CONSTANT}), encoding="utf-8")
     return directory
 
 
@@ -51,7 +51,7 @@ def test_every_normalisation_of_mobilebert_is_folded_and_no_logit_moves(checkpoi
     assert np.abs(run_all(tmp_path, inputs) - expected).max() < 2e-6 * np.ptp(expected)
     operators = Counter(node.op_type for node in graph.load(tmp_path / graph.MODEL).graph.node)
     # A layer has two bottlenecks, the attention, two FFNs and the way back; the embeddings have one.
-    assert json.loads((tmp_path / FUSED).read_text())["affine"] == 2 * 6 + 1
+    assert json.loads((tmp_path / FUSED).read_text(encoding="utf-8"))["affine"] == 2 * 6 + 1
     assert operators["Mul"] == 2 * 4 + 1  # what is added to a layer's result is still scaled, nothing else
     errors = match(load_file(checkpoint / "model.safetensors"), weights(tmp_path), positions=TASK.max_length)
     assert max(found.error for found in errors.values()) == 0
@@ -60,7 +60,7 @@ def test_every_normalisation_of_mobilebert_is_folded_and_no_logit_moves(checkpoi
 @pytest.mark.target
 def test_biases_that_layers_share_are_folded_for_each(converted: dict[str, Path]) -> None:
     # As transformers initialises them: zeros, which torch stores once.
-    assert json.loads((converted["mobilebert"] / FUSED).read_text())["affine"] == 2 * 6 + 1
+    assert json.loads((converted["mobilebert"] / FUSED).read_text(encoding="utf-8"))["affine"] == 2 * 6 + 1
 
 
 WIDTH = 4

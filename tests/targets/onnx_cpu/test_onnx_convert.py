@@ -117,7 +117,7 @@ def test_every_attention_is_fused_and_the_last_layer_computes_one_token(
     family: str, converted: dict[str, Path]
 ) -> None:
     layers = {"albert": 6}.get(family, 2)
-    fused = json.loads((converted[family] / FUSED).read_text())
+    fused = json.loads((converted[family] / FUSED).read_text(encoding="utf-8"))
     model = graph.load(converted[family] / graph.MODEL)
     operators = Counter(node.op_type for node in model.graph.node)
     assert fused["attention"] == fused["layers"] == operators["MultiHeadAttention"] == layers

@@ -36,9 +36,12 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     checkpoint, converted = tmp_path_factory.mktemp("student"), tmp_path_factory.mktemp("converted-student")
     shutil.copytree(REAL / "clinc150_student", checkpoint, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    (checkpoint / "profile.json").write_text(json.dumps({"mask_constant": 32.0}))
+    (checkpoint / "profile.json").write_text(json.dumps({"mask_constant": 32.0}), encoding="utf-8")
     convert(checkpoint, TASK, TARGET, converted)
-    data, tokenizer = json.loads((REAL / "clinc150/data_full.json").read_text()), load_tokenizer(checkpoint)
+    data, tokenizer = (
+        json.loads((REAL / "clinc150/data_full.json").read_text(encoding="utf-8")),
+        load_tokenizer(checkpoint),
+    )
     inputs = {}
     for split in ("test", "train"):
         texts = [text for text, _ in data[split][:: len(data[split]) // UTTERANCES][:UTTERANCES]]

@@ -104,7 +104,7 @@ def test_onnx_runtime_without_vnni_clips_exactly_these_sums(kind, exact, tmp_pat
     model = embedded(kind)
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in ("q", "z"))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    (tmp_path / "run.py").write_text(RUN)
+    (tmp_path / "run.py").write_text(RUN, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": sysconfig.get_paths()["purelib"]}
     command = [QEMU, "-cpu", "Haswell", str(Path(sys.executable).resolve()), str(tmp_path / "run.py")]
     subprocess.run([*command, str(tmp_path / "model.onnx"), str(tmp_path / "out.npz")], check=True, env=environment)
