@@ -42,7 +42,8 @@ def sift(found: Flat) -> tuple[Flat, list[str]]:
     for name, value in sorted(found.values.items()):
         metric = REGISTRY.get(name)
         if name == N:
-            reason = "" if isinstance(value, int) and value > 0 else f"the test split has {value!r} texts"
+            counted = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            reason = "" if counted else f"the test split has {value!r} texts"
         elif metric is None:
             reason = f"{name} is no registered metric"
         else:
