@@ -76,11 +76,12 @@ def write(
 def _head(source: Source, verdict: Mapping[str, Any]) -> list[str]:
     made = f"{verdict['compression']} × {verdict['target']} × {verdict['precision']}"
     runtime = verdict["runtime"] or "nothing"
+    ran = ", ".join(f"{name} {version}" for name, version in sorted(verdict.get("runtime_versions", {}).items()))
     lines = [
         f"# {source.key}",
         "",
         f"A text classifier with {len(source.labels)} labels: {made}. Verdict: **{verdict['verdict']}**, executed by "
-        f"{runtime}.",
+        f"{runtime}{f' ({ran})' if ran else ''}.",
     ]
     if verdict["runtime"] == INTERPRETED:
         lines.append("**Not run by Core ML**: a reference executor interpreted the program; no latency is known.")

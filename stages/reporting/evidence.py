@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Line:
         dominated: why its parent is the better choice on this host, or empty.
         notes: where the measured numbers are not the device's.
         required: whether the release is refused without its pass.
+        versions: distribution → version of what executed it, as it said itself.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Line:
     dominated: str
     notes: list[str]
     required: bool
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -199,6 +201,7 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
                 dominated=entry["dominated"],
                 notes=entry["notes"],
                 required=variant.required,
+                versions=entry["runtime_versions"],
             )
         )
     return lines
