@@ -15,7 +15,6 @@ from transformers.utils import is_torchao_available
 from stages.core.errors import InputError, Unsupported, first_line
 from stages.core.process import hidden
 from stages.models.blocks import pruned_heads, remove_heads
-from stages.models.contents import WEIGHTS
 from stages.models.reshape import low_rank, lower_rank, share_layers, shared_layers
 from stages.models.tensors import match
 
@@ -25,6 +24,7 @@ with hidden(("torchao",)):
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
+WEIGHTS = "model.safetensors"
 LOAD_OPTIONS = ("is_local", "local_files_only")
 
 
