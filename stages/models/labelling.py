@@ -32,6 +32,8 @@ def check_labelling(path: Path, config: dict[str, Any]) -> None:
         InputError: ids that do not run from 0, a name that is none, one output, or two settings that contradict.
     """
     names = config.get("id2label")
+    if names is None and config.get("label2id"):
+        raise InputError(f"'{path}' has label2id and no id2label", expected="both, or id2label alone")
     if names is not None:
         _check_names(path, names)
         _check_inverse(path, names, config.get("label2id") or {})

@@ -7,9 +7,9 @@ disagree to a log.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -39,6 +39,7 @@ KINDS = {
     ),
     "crossattention": ("the attention of a decoder", "take an encoder"),
 }
+Known = TypeVar("Known")
 REMOVE = "remove them if the model answers the same without them"
 
 
@@ -131,28 +132,34 @@ def _heads(path: Path) -> list[str]:
 
 
 def _missing(directory: Path, missing: list[str], others: list[str]) -> InputError:
-    head = next((what for start, what in HEADS.items() for name in others if name.startswith(start)), None)
+    what = _known(others, HEADS, str.startswith) or (_known(others, KINDS, _holds) or ("",))[0]
     if all(".pooler." in name or name.startswith("pre_classifier.") for name in missing):
-        head = "a token classifier, which labels every word"
-    what = f": it is {head}" if head else f" and has '{others[0]}' instead" if others else ""
+        what = "a token classifier, which labels every word"
+    said = f": it is {what}" if what else f" and has '{others[0]}' instead" if others else ""
     return InputError(
-        f"checkpoint '{directory}' lacks weights '{missing[0]}'{what}", expected="a classifier with a trained head"
+        f"checkpoint '{directory}' lacks weights '{missing[0]}'{said}", expected="a classifier with a trained head"
     )
 
 
 def _unused(path: Path, unused: list[str]) -> InputError:
     unused = sorted(unused)
-    kind, remedy = next(
-        (known for part, known in KINDS.items() for name in unused if part in name), ("another head, or a part", REMOVE)
-    )
-    head = next((what for start, what in HEADS.items() for name in unused if name.startswith(start)), None)
+    kind, remedy = _known(unused, KINDS, _holds) or ("another head, or a part of another model", REMOVE)
     more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
     shown = ", ".join(f"'{name}'" for name in unused[:SHOWN])
     return InputError(
         f"'{path}' has tensors that the model of config.json does not use: {shown}{more}",
-        expected=f"none: they look like {head or kind}",
+        expected=f"none: they look like {_known(unused, HEADS, str.startswith) or kind}",
         next_step=remedy,
     )
+
+
+def _known(names: Iterable[str], known: Mapping[str, Known], fits: Callable[[str, str], bool]) -> Known | None:
+    """Look up the first entry that fits a name."""
+    return next((what for part, what in known.items() for name in names if fits(name, part)), None)
+
+
+def _holds(name: str, part: str) -> bool:
+    return part in name
 
 
 def _check_kind(path: Path, name: str, given: Any, weight: torch.Tensor) -> None:

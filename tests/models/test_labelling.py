@@ -14,6 +14,7 @@ IDS = {"alarm": 0, "lights": 1, "music": 2}
     ("config", "message"),
     [
         ({"id2label": {"0": "alarm", "1": "lights", "7": "music"}}, r"ids \['7'\]; expected the ids 0 to 2"),
+        ({"label2id": IDS}, "has label2id and no id2label"),
         ({"id2label": {"1": "alarm", "2": "lights", "3": "music"}}, r"ids \['3'\]; expected the ids 0 to 2"),
         ({"id2label": {" 0": "alarm", "1": "lights"}}, r"ids \[' 0'\]"),
         ({"id2label": {"00": "alarm", "0": "lights"}}, r"ids \['00'\]"),

@@ -109,6 +109,10 @@ def test_positions_that_are_not_counted_from_0_are_refused(change):
             lambda own: {f"base_model.model.{name}": tensor for name, tensor in own.items()},
             "calls its weights 'base_model.model.…'",
         ),
+        (
+            lambda own: {f"base_model.model.{QUERY}lora_A.weight": torch.ones(4, 32)},
+            "lacks weights 'bert.embeddings.LayerNorm.bias': it is an adapter that is not merged",
+        ),
     ],
 )
 def test_a_weight_without_a_tensor_is_named_with_what_the_checkpoint_is_instead(change, edit, message):
