@@ -58,6 +58,12 @@ def test_wrong_answers_lower_agreement_and_accuracy():
     assert measured["test"]["values"]["accuracy_drop_to_teacher"] == 1
 
 
+def test_texts_without_a_label_count_for_agreement_and_not_for_accuracy():
+    some = split() | {"labels": np.array([0, 1, -1, -1])}
+    counts = parity.measure({"probe": some, "test": some}, LOGITS, {"probe": LOGITS, "test": LOGITS})["test"]["counts"]
+    assert (counts["top1_agreement"], counts["accuracy"], counts["accuracy_drop_to_teacher"]) == (4, 2, 2)
+
+
 def test_nan_leaves_no_quality_to_be_mistaken_for_one():
     poisoned = LOGITS.copy()
     poisoned[2, 1] = np.nan
@@ -101,7 +107,9 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
                 raise ArtifactError(f"'{directory}' is damaged")
             return WEIGHTS if directory.name == "converted" else stored
 
-        runtime = SimpleNamespace(available=lambda: reason, open_runtime=lambda *_, **__: Recorder(LOGITS))
+        runtime = SimpleNamespace(
+            available=lambda: reason, open_runtime=lambda *_, **__: Recorder(LOGITS), versions=lambda: {"table": "1.0"}
+        )
         reader = SimpleNamespace(read=lambda path: CONSTANTS if path.name == "converted" else graph)
         parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader}
         monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
@@ -114,13 +122,26 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
 
 def test_the_worst_weight_is_named_beside_the_smallest_cosine(measured):
     sound = measured(WEIGHTS)
-    values = {"conversion_weight_error_max": 0, "n": 16, "weight_cosine_min": pytest.approx(1)}
+    values = {"conversion_weight_error_max": 0, "weight_cosine_min": pytest.approx(1)}
     assert (sound["audit"]["values"], sound["altered"]) == (values, [])
+    assert sound["runtime_versions"] == {"table": "1.0"}
     broken = measured(WEIGHTS | {"b": np.zeros((32, 40), np.float32)})
     assert broken["status"] == "measured"
     assert broken["test"]["values"]["top1_agreement"] == 1
     assert broken["audit"]["values"]["weight_cosine_min"] == broken["audit"]["weights"]["b"] < 0.1
     assert broken["audit"]["weights"]["a"] == pytest.approx(1)
+
+
+def test_every_metric_carries_the_number_of_items_it_was_measured_on(measured):
+    found = measured(WEIGHTS)
+    parts = [part for part in found.values() if isinstance(part, dict) and "values" in part]
+    assert len(parts) >= 6
+    for part in parts:
+        assert set(part["values"]) - {"n"} == set(part["counts"])
+    assert found["audit"]["counts"]["weight_cosine_min"] == len(WEIGHTS)
+    assert found["form"]["counts"]["form_relative_error"] == 16
+    assert found["structure"]["counts"] == {"structure_difference_count": 0, "weights_beyond_count": 4}
+    assert found["conversion"]["counts"] == {"conversion_relative_max_error": 32}
 
 
 def test_weights_are_audited_where_no_runtime_is(measured):

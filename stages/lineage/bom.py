@@ -120,6 +120,7 @@ def _model(facts: Facts) -> Json:
                 "manifest.sha256": facts.digests["artifact"],
                 "verdict": verdict["verdict"],
                 "verdict.runtime": verdict["runtime"] or "none",
+                **{f"verdict.runtime.{name}": version for name, version in verdict.get("runtime_versions", {}).items()},
             }
         ),
     }
