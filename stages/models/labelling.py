@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.models.rules import MAPPING, Rule, or_null
-from stages.schema.label import fault
+from stages.data.labels import flaw
+from stages.models.rules import COUNT, MAPPING, or_null
 
 LABELLING = {
     **dict.fromkeys(("id2label", "label2id"), or_null(MAPPING)),
-    **dict.fromkeys(
-        ("num_labels", "_num_labels"),
-        or_null(Rule(lambda value: type(value) is int and value >= 1, "a whole number from 1 up")),
-    ),
+    **dict.fromkeys(("num_labels", "_num_labels"), or_null(COUNT)),
 }
 # What transformers calls classes that nobody named.
 PLACEHOLDER = re.compile(r"LABEL_\d+")
@@ -59,7 +56,7 @@ def _check_names(path: Path, names: dict[str, Any]) -> None:
             next_step="number the labels as the classifier's rows are",
         )
     for index, name in names.items():
-        problem = fault(name)
+        problem = flaw(name) if isinstance(name, str) and name else "is no name"
         if problem:
             raise InputError(f"'{path}' calls label {index} {name!r}, which {problem}", expected="one printable line")
 

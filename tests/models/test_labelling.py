@@ -4,7 +4,6 @@ import pytest
 
 from stages.core.errors import InputError
 from stages.models.labelling import check_labelling
-from stages.schema.label import fault
 
 NAMES = {"0": "alarm", "1": "lights", "2": "music"}
 IDS = {"alarm": 0, "lights": 1, "music": 2}
@@ -19,12 +18,15 @@ IDS = {"alarm": 0, "lights": 1, "music": 2}
         ({"id2label": {" 0": "alarm", "1": "lights"}}, r"ids \[' 0'\]"),
         ({"id2label": {"00": "alarm", "0": "lights"}}, r"ids \['00'\]"),
         ({"id2label": {"zero": "alarm", "1": "lights"}}, r"ids \['zero'\]"),
-        ({"id2label": {"0": "play\nmusic", "1": "b"}}, "calls label 0 .*, which has a line break"),
-        ({"id2label": {"0": "play\u2028music", "1": "b"}}, "which has a line break"),
-        ({"id2label": {"0": "a", "1": 1}}, "calls label 1 1, which is no text"),
-        ({"id2label": {"0": "a", "1": None}}, "calls label 1 None, which is no text"),
-        ({"id2label": {"0": "a", "1": ""}}, "which is empty"),
-        ({"id2label": {"0": "a", "1": "b "}}, "which begins or ends with a space"),
+        (
+            {"id2label": {"0": "play\nmusic", "1": "b"}},
+            "calls label 0 .*, which holds the unprintable character U.000A",
+        ),
+        ({"id2label": {"0": "play\u2028music", "1": "b"}}, r"which holds the unprintable character U.2028"),
+        ({"id2label": {"0": "a", "1": 1}}, "calls label 1 1, which is no name"),
+        ({"id2label": {"0": "a", "1": None}}, "calls label 1 None, which is no name"),
+        ({"id2label": {"0": "a", "1": ""}}, "calls label 1 '', which is no name"),
+        ({"id2label": {"0": "a", "1": "b "}}, "which begins or ends with white space"),
         ({"id2label": {"0": "LABEL_0"}, "problem_type": None}, "a model with 1 output: a score"),
         ({"num_labels": 1}, "a model with 1 output: a score"),
         ({"id2label": NAMES, "num_labels": 4}, "num_labels: 4; expected 3"),
@@ -56,10 +58,3 @@ def test_a_label_map_that_leaves_a_doubt_is_refused(tmp_path, config, message):
 )
 def test_a_label_map_without_doubt_passes(tmp_path, config):
     check_labelling(tmp_path / "config.json", config)
-
-
-def test_letters_of_every_script_may_be_labels():
-    for name in ("می‌خواهم", "天気　予報", "👨‍👩‍👧", "prix\xa0: oui", "1 star", "צהריים"):
-        assert fault(name) is None, name
-    for name in ("a\tb", "a\rb", "a\x85b", "a\u2029b", "a\u202eb", "\x1b[2J", "a\x00"):
-        assert fault(name) is not None, repr(name)
