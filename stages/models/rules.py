@@ -47,7 +47,11 @@ SHARE = Rule(lambda value: _number(value) and 0 <= value <= 1, "a number from 0 
 SPREAD = Rule(lambda value: _number(value) and value >= 0, "a finite number from 0 up")
 FLAG = Rule(lambda value: type(value) is bool, "true or false")
 NAME = Rule(lambda value: isinstance(value, str), "a name")
-ACTIVATION = Rule(lambda value: isinstance(value, str) and value in ACT2FN, "an activation that transformers has")
+# xIELU alone is computed in bfloat16, which neither TFLite nor Core ML has.
+ACTIVATIONS = ACT2FN.keys() - {"xielu"}
+ACTIVATION = Rule(
+    lambda value: isinstance(value, str) and value in ACTIVATIONS, "an activation that transformers computes in fp32"
+)
 MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
 ANY = Rule(lambda _value: True, "anything")
 ENCODER = "only encoders that see the whole text are built: take the encoder it was made from, without this setting"
@@ -67,8 +71,6 @@ FIELDS: dict[str, Rule] = {
     "layer_norm_eps": SPREAD,
     "normalization_type": one_of("no_norm", "layer_norm"),
     "pad_token_id": or_null(INDEX),
-    "is_decoder": one_of(False, next_step=ENCODER),
-    "add_cross_attention": one_of(False, next_step=ENCODER),
     **dict.fromkeys(("trigram_input", "use_bottleneck", "use_bottleneck_attention"), FLAG),
     **dict.fromkeys(("key_query_shared_bottleneck", "classifier_activation", "sinusoidal_pos_embds"), FLAG),
 }
@@ -87,7 +89,8 @@ STRUCTURE: dict[str, Rule] = {"low_rank": or_null(MAPPING), "pruned_heads": or_n
 
 # Settings that some version of transformers acts on, at the values that ask for nothing.
 SILENT: dict[str, Rule] = {
-    "is_encoder_decoder": one_of(False, next_step=ENCODER),
+    **dict.fromkeys(("is_decoder", "is_encoder_decoder", "add_cross_attention"), one_of(False, next_step=ENCODER)),
+    "tie_encoder_decoder": or_null(one_of(False, next_step=ENCODER)),
     "position_embedding_type": or_null(
         one_of(
             "absolute",
@@ -132,7 +135,10 @@ SILENT: dict[str, Rule] = {
 
 FLOATS = ("float16", "float32", "float64", "bfloat16", None)
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", None)
-TOKEN = Rule(lambda value: value is None or type(value) in (int, list), "a token id")
+TOKENS = dict.fromkeys(
+    ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id"),
+    Rule(lambda value: value is None or type(value) in (int, list), "a token id"),
+)
 
 # How answers are computed, delivered or were trained, and notes: none of it changes an answer. It is left behind, so
 # that the model is built, and saved, as every other one.
@@ -140,12 +146,11 @@ LEFT_BEHIND: dict[str, Rule] = {
     **dict.fromkeys(("return_dict", "use_return_dict", "output_hidden_states", "output_attentions"), or_null(FLAG)),
     **dict.fromkeys(("torchscript", "use_cache", "gradient_checkpointing", "use_bfloat16"), or_null(FLAG)),
     **dict.fromkeys(("tie_word_embeddings", "tie_weights_", "output_past", "is_composition"), or_null(FLAG)),
-    **dict.fromkeys(("_attn_implementation_autoset", "xla_device"), or_null(FLAG)),
+    **dict.fromkeys(("_attn_implementation_autoset", "xla_device", "tf_legacy_loss"), or_null(FLAG)),
     **dict.fromkeys(("attn_implementation", "_attn_implementation"), one_of(*ATTENTIONS)),
     **dict.fromkeys(("dtype", "torch_dtype"), one_of(*FLOATS)),
     "chunk_size_feed_forward": or_null(INDEX),
-    **dict.fromkeys(("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id"), TOKEN),
-    **dict.fromkeys(("unk_token_id", "decoder_start_token_id"), TOKEN),
+    "decoder_start_token_id": ANY,
     **dict.fromkeys(("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "finetuning_task"), ANY),
     **dict.fromkeys(("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"), ANY),
     **dict.fromkeys(

@@ -19,12 +19,12 @@ from transformers.tokenization_python import PythonBackend
 from stages.core.errors import InputError
 from stages.models.families import FAMILIES
 from stages.models.labelling import LABELLING, check_labelling
-from stages.models.rules import ANY, FIELDS, LEFT_BEHIND, NAME, SILENT, STRUCTURE, Rule
+from stages.models.rules import ANY, FIELDS, LEFT_BEHIND, NAME, SILENT, STRUCTURE, TOKENS, Rule
 from stages.models.tasks import check_task
 
 SHOWN = 60
 # `tokenizer_class` is read by AutoTokenizer.
-KEPT = {"architectures": ANY, "model_type": NAME, "tokenizer_class": ANY, **STRUCTURE}
+KEPT = {"architectures": ANY, "model_type": NAME, "tokenizer_class": ANY, **STRUCTURE, **TOKENS}
 
 
 def adopt(path: Path) -> None:
@@ -47,15 +47,13 @@ def adopt(path: Path) -> None:
             raise InputError(f"'{path}' has {key}: {_shown(value)}", expected=f"{wanted}, which it says elsewhere")
     _check_shape(path, config, family)
     check_labelling(path, config)
-    kept = {key: value for key, value in config.items() if key not in left_behind()}
+    kept = {key: value for key, value in config.items() if key in _kept(family)}
     path.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
 
 
 def rules_of(family: str) -> dict[str, Rule]:
     """Return what config.json of a family may say: key → rule."""
-    config = FAMILIES[family].config
-    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    known = {name: rule for name, rule in FIELDS.items() if name in names}
+    known = {name: rule for name, rule in FIELDS.items() if name in _fields(family)}
     aliases = {alias: known[name] for alias, name in _aliases(family).items()}
     return {**left_behind(), **SILENT, **KEPT, **LABELLING, **aliases, **known, **_copies(family)}
 
@@ -120,6 +118,16 @@ def _sources(config: dict[str, Any], family: str) -> dict[str, str]:
 def _copies(family: str) -> dict[str, Rule]:
     key = "true_hidden_size" if family == "mobilebert" else "embedding_size"
     return {key: FIELDS["hidden_size"]}
+
+
+def _kept(family: str) -> set[str]:
+    """Name the settings that a model is built with."""
+    computed = (_fields(family) | _aliases(family).keys()) - left_behind().keys()
+    return computed | KEPT.keys() | LABELLING.keys()
+
+
+def _fields(family: str) -> set[str]:
+    return {field.name for field in dataclasses.fields(FAMILIES[family].config)}  # type: ignore[arg-type]
 
 
 def _aliases(family: str) -> dict[str, str]:

@@ -37,7 +37,8 @@ IDS = {"alarm": 0, "lights": 1, "music": 2}
             "label2id 'alarm': 1 and id2label 1: 'lights'",
         ),
         ({"id2label": NAMES, "label2id": IDS | {"other": 3}}, "label2id 'other': 3 and id2label without 3"),
-        ({"id2label": NAMES, "label2id": IDS | {"music": "2"}}, "label2id 'music': '2'"),
+        ({"id2label": NAMES, "label2id": IDS | {"music": "0"}}, "label2id 'music': '0' and id2label 0: 'alarm'"),
+        ({"id2label": NAMES, "label2id": IDS | {"music": None}}, "label2id 'music': None"),
     ],
 )
 def test_a_label_map_that_leaves_a_doubt_is_refused(tmp_path, config, message):
@@ -51,6 +52,7 @@ def test_a_label_map_that_leaves_a_doubt_is_refused(tmp_path, config, message):
         {"id2label": NAMES, "label2id": IDS, "num_labels": 3},
         {"id2label": NAMES},
         {"id2label": NAMES, "label2id": {}},
+        {"id2label": NAMES, "label2id": {name: str(index) for name, index in IDS.items()}},
         {"id2label": NAMES, "label2id": {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}},
         {"num_labels": 4},
         {},

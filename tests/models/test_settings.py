@@ -68,6 +68,7 @@ def answers(model):
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps: NaN"),
         ({"hidden_act": "swoosh"}, 'hidden_act: "swoosh"; expected an activation'),
         ({"hidden_act": 3}, "hidden_act: 3"),
+        ({"hidden_act": "xielu"}, 'hidden_act: "xielu"; expected an activation that transformers computes in fp32'),
         ({"pad_token_id": 49}, "pad_token_id: 49; expected an id below the 49"),
         ({"pad_token_id": -1}, "pad_token_id: -1"),
         ({"dtype": "float31"}, 'dtype: "float31"'),
@@ -171,8 +172,31 @@ def test_what_old_versions_and_other_tools_wrote_beside_the_settings_is_no_hindr
         "adapters": {"adapters": {}, "config_map": {}, "fusions": {}},
     }
     kept = adopt(**noise)
-    assert {"max_length", "num_beams", "_name_or_path", "torchscript"}.isdisjoint(kept)
+    assert {"max_length", "num_beams", "_name_or_path", "torchscript", "pooler_type", "adapters"}.isdisjoint(kept)
     assert kept["hidden_size"] == 32
+
+
+def test_everything_that_version_4_wrote_of_a_config_in_full_is_no_hindrance(adopt, family):
+    """Trainers that wrote `to_dict()` wrote every default, of decoders and of text generation too."""
+    false = "add_cross_attention is_decoder is_encoder_decoder output_attentions output_hidden_states tf_legacy_loss"
+    false += (
+        " tie_encoder_decoder torchscript use_bfloat16 do_sample early_stopping output_scores remove_invalid_values"
+    )
+    absent = "bos_token_id cross_attention_hidden_size decoder_start_token_id eos_token_id finetuning_task prefix"
+    absent += (
+        " problem_type sep_token_id task_specific_params tokenizer_class torch_dtype bad_words_ids suppress_tokens"
+    )
+    one = "diversity_penalty length_penalty num_beams num_beam_groups num_return_sequences temperature top_p typical_p"
+    adopt(
+        family,
+        **dict.fromkeys(false.split(), False),
+        **dict.fromkeys(absent.split()),
+        **dict.fromkeys(one.split(), 1),
+        chunk_size_feed_forward=0,
+        pruned_heads={},
+        return_dict=True,
+        tie_word_embeddings=True,
+    )
 
 
 def test_the_old_keys_of_albert_and_the_aliases_of_distilbert_are_no_hindrance(adopt):

@@ -15,12 +15,8 @@ from stages.targets.tflite_nnapi import flatbuffer, sharing
 MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2"}
 """What Hugging Face's own mask turns into; NNAPI has no kernels for them."""
 
-ACTIVATIONS_LEFT_OUT = {
-    "mish": "its softplus is lowered to SELECT, for which NNAPI has no kernel",
-    "sqrtsoftplus": "its softplus is lowered to SELECT, for which NNAPI has no kernel",
-    "xielu": "litert-torch lowers it to an addition of two types, which is none of TFLite's",
-}
-"""Of all activations that transformers has; the others were lowered and answered as in torch."""
+ACTIVATIONS_LEFT_OUT = ("mish", "sqrtsoftplus")
+"""Both hold a softplus, which becomes SELECT. The others that import takes were lowered, and answer as in torch."""
 
 
 def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> None:  # noqa: ARG001 (quantize's knobs)
@@ -59,7 +55,7 @@ def _require_activation(checkpoint: Path) -> None:
     name = getattr(config, "hidden_act", None) or getattr(config, "activation", None)  # DistilBERT's word for it
     if name in ACTIVATIONS_LEFT_OUT:
         raise Unsupported(
-            f"tflite-nnapi cannot express the activation '{name}': {ACTIVATIONS_LEFT_OUT[name]}",
+            f"tflite-nnapi cannot express the activation '{name}': it becomes SELECT, for which NNAPI has no kernel",
             next_step="distil into a student with another activation (student.activation=gelu), or build for onnx-cpu",
         )
 
