@@ -11,8 +11,11 @@ from transformers import AutoModelForSequenceClassification
 
 from stages.core.errors import ConfigError, InputError, first_line
 from stages.models.checkpoint import load_config, load_model, load_tokenizer
+from stages.models.contents import ADAPTERS, CONFIG
 from stages.models.families import FAMILIES, family_of
 from stages.models.quarantine import LOADED, checked
+from stages.models.settings import adopt, check_tokenizer_class
+from stages.models.tensors import require_finite
 from stages.schema.model import ImportLimits
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -63,6 +66,8 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
             than it may, is of another family, or does not agree with its tokenizer, the labels or the length.
     """
     with checked(directory, limits) as private:
+        adopt(private / CONFIG)
+        check_tokenizer_class(private)
         config = _config(private)
         _check_shape(private, config, limits)
         if config.max_position_embeddings < max_length:
@@ -72,6 +77,8 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
             )
         tokenizer, model = load_tokenizer(private), load_model(private)
         _check_tokenizer(private, tokenizer, model)
+        require_finite(private, model)
+    model.config.pad_token_id = tokenizer.pad_token_id  # what pads here, and hence in apps
     adopt_labels(model, labels)
     return model, tokenizer
 
@@ -103,7 +110,7 @@ def _download(path: str, revision: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=list(LOADED)))
+        return Path(snapshot_download(path, revision=revision, allow_patterns=[*LOADED, *ADAPTERS]))
     except (OSError, HFValidationError) as error:  # the hub's own errors derive from OSError
         raise InputError(
             f"cannot download '{path}' at {revision[:12]}: {first_line(error)}",
