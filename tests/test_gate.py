@@ -47,16 +47,13 @@ def parity(**changes):
         del test["values"][name], test["counts"][name]
     test["values"] |= GOOD
     split = {"values": GOOD | {"kl_divergence_mean": 0, "relative_max_error": 0}, "intervals": {}}
-    always = sample("always")
-    for name in ("size_bytes", "parameters", "macs"):
-        del always["values"][name]
     return {
         "status": "measured",
         "reason": "",
         "altered": [],
         "runtime": "onnxruntime-cpu",
         "runtime_versions": {"onnxruntime": "1.32.0"},
-        "audit": always,
+        "audit": sample("read"),
         "conversion": {"values": {"conversion_relative_max_error": 0}, "counts": {"conversion_relative_max_error": 64}},
         "form": {"values": {"form_relative_error": 0}, "counts": {"form_relative_error": 16}},
         "probe": split,
@@ -331,7 +328,7 @@ def test_a_coverage_split_that_was_not_compared_fails(name):
 def test_a_benchmark_without_any_value_fails_and_nothing_ends_in_a_traceback():
     found = reasons(timed={"status": "measured", "host": HOST})
     assert set(found) == {f"{name} was not measured" for name in (*TIMED, *EXTENT)}
-    assert "benchmark: it says neither a latency nor why there is none" in reasons(timed={"host": HOST})
+    assert "benchmark: it has neither a latency nor a reason why there is none" in reasons(timed={"host": HOST})
     silent = {**benchmark(), "status": "not_measured", "reason": ""}
     assert any(reason.startswith("benchmark: ") for reason in reasons(timed=silent))
 
@@ -378,6 +375,11 @@ def test_a_benchmark_with_an_impossible_number_fails_and_the_number_is_not_shown
 def test_a_number_of_parity_outside_its_range_fails_whatever_conf_asks_for(part, name, value):
     (reason,) = reasons(parity(**{part: with_value(parity()[part], name, value)}), thresholds=[ERROR])
     assert reason.startswith(f"{name} is ")
+
+
+def test_an_artifact_that_cannot_be_read_fails_for_that_and_not_for_what_it_therefore_lacks():
+    broken = {"status": "failed", "reason": "cannot read", "altered": [], "runtime": None}
+    assert reasons(broken) == ["cannot read"]
 
 
 def test_a_number_that_nobody_registered_fails():

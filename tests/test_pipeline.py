@@ -300,6 +300,7 @@ def test_a_corrupted_byte_in_an_artifact_fails_the_gate_and_dvc_rebuilds_it(buil
     places += ("--teacher", "build/teacher", "--data", "build/data", "--out", "build/parity/onnx-cpu-fp32")
     assert built.run(sys.executable, "-m", "stages.parity", "--target", "onnx-cpu", *places).returncode == 0
     gate = ("--build", "build", "--verdicts", "build/verdicts.json", "--metrics", "build/metrics.json")
+    gate += ("--constraints", "constraints.txt")
     gate += ("--statement", "build/statements/verdicts.json")
     assert built.run(sys.executable, "-m", "stages.gate", *gate).returncode == 0
     entry = built.json("verdicts.json")["variants"]["onnx-cpu-fp32"]

@@ -19,7 +19,8 @@ COVERAGE = {
     "coverage_relative_error": "relative_max_error",
 }
 PARTS = ("audit", "structure", "conversion", "form", "calibration", "activations")
-TIMINGS = ("measured", "not_measured")
+MEASURED, NOT_MEASURED = "measured", "not_measured"
+UNSAID = "it has neither a latency nor a reason why there is none"
 
 
 @dataclass(frozen=True)
@@ -74,28 +75,35 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
     found = Flat({}, {}, {})
     for part in PARTS:
         found.add(parity.get(part, {}))
-    if parity["status"] == "measured":
+    status = parity["status"]
+    if status == MEASURED:
         _add_splits(found, parity)
-    timing = benchmark.get("status")
     timed = {name: value for name, value in benchmark.get("values", {}).items() if name != "n"}
     found.add({**benchmark, "values": timed})
+    untimed = _untimed(benchmark)
     sound, unsound = sift(found)
+    unsound += absent(
+        found.values, read=status in (MEASURED, NOT_MEASURED), executed=status == MEASURED, timed=untimed is None
+    )
     return Measurement(
-        status=parity["status"],
+        status=status,
         reason=parity.get("reason", ""),
         altered=parity["altered"],
         values=sound.values,
         intervals=sound.intervals,
         counts=sound.counts,
-        unsound=unsound + absent(found.values, executed=parity["status"] == "measured", timed=timing == "measured"),
+        unsound=unsound,
         same_host=benchmark.get("host") == host,
         runtime=parity["runtime"],
-        timing=benchmark.get(
-            "reason", "" if timing == "measured" else "it says neither a latency nor why there is none"
-        ),
-        timing_failed=timing not in TIMINGS or (timing == "not_measured" and not benchmark.get("reason")),
+        timing=untimed or "",
+        timing_failed=untimed is not None and (benchmark.get("status") != NOT_MEASURED or untimed == UNSAID),
         details=_details(parity),
     )
+
+
+def _untimed(benchmark: Mapping[str, Any]) -> str | None:
+    """Return why nothing was timed; None where it was."""
+    return None if benchmark.get("status") == MEASURED else benchmark.get("reason") or UNSAID
 
 
 def _add_splits(found: Flat, parity: Mapping[str, Any]) -> None:
