@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,14 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
 from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
-from stages.measure.structure import Rounded, compare, misfits
+from stages.measure.structure import Grids, compare, misfits
 from stages.targets import registry
-from stages.targets.base import INPUTS, Runtime, read_signature, utterances
+from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
 
 Arrays = Mapping[str, NDArray[Any]]
+QUANTIZATION = "quantization.json"
 WORST = 5
 """Weights and differences listed by name."""
-SHARED_GRIDS = {"GATHER", "LOGISTIC", "RESHAPE", "SIGMOID", "SLICE", "SLICE_BY_INDEX", "SOFTMAX", "TANH", "TRANSPOSE"}
-"""Operators whose result has the grid of their input, or one that their function fixes."""
 SPLITS = ("probe", "test", "coverage")
 
 
@@ -127,27 +127,50 @@ def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int)
     }
 
 
-def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Mapping[str, Rounded]]:
-    """Hold the artifact to the converted model, operator by operator and weight by weight.
+def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Grids]:
+    """Hold the artifact to the converted model, operator by operator and weight by weight, and nothing beside them.
 
     Returns:
-        `values`, the first `differences`, and `beyond`: weights with elements that rounding cannot explain; and the
-        grids that activations are rounded to.
+        `values`, the first `differences`, what nobody reads among them, and `beyond`: weights with elements that
+        rounding cannot explain; and the grids that activations are rounded to.
     """
-    reader = registry.load(target, "structure")
+    reader, whole = registry.load(target, "structure"), registry.load(target, "whole")
     found = compare(reader.read(converted), reader.read(artifact_dir))
+    strays = unaccounted(whole, converted, artifact_dir)
     broken = [weight for weight in found.weights if weight.beyond]
     return {
         "beyond": [
             f"{weight.beyond} of {weight.size} elements of '{weight.name}', worst at [{weight.channel}]"
             for weight in sorted(broken, key=lambda weight: -weight.beyond)[:WORST]
         ],
-        "differences": found.differences[:WORST],
-        "values": {"structure_difference_count": len(found.differences), "weights_beyond_count": found.beyond},
+        "differences": [*found.differences[:WORST], *strays[:WORST]],
+        "values": {
+            "structure_difference_count": len(found.differences) + len(strays),
+            "weights_beyond_count": found.beyond,
+        },
     }, found.grids
 
 
-def check_grids(target: str, converted: Path, reference: Path, grids: Mapping[str, Rounded]) -> dict[str, Any]:
+def unaccounted(whole: Any, converted: Path, artifact_dir: Path) -> list[str]:
+    """Name what lies in the files of two models, or beside them, and no comparison accounts for: a bundle carries it.
+
+    Raises:
+        ArtifactError: a file contradicts itself.
+    """
+    places = (("converted model", converted, whole.CONVERTED), ("artifact", artifact_dir, {QUANTIZATION, *whole.FILES}))
+    found = [
+        f"'{item.name}' lies beside the {name}"
+        for name, directory, own in places
+        for item in sorted(directory.iterdir())
+        if item.name not in {artifact.MANIFEST, SIGNATURE, *own}
+    ]
+    try:
+        return [*whole.strays(converted, artifact_dir), *found]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+        raise ArtifactError(f"'{artifact_dir}' contradicts itself: {error!r}", next_step="run `dvc repro`") from error
+
+
+def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> dict[str, Any]:
     """Compare the integers of activations with what the converted model computes over the calibration split.
 
     Returns:
@@ -156,19 +179,16 @@ def check_grids(target: str, converted: Path, reference: Path, grids: Mapping[st
     calibration, signature = artifact.read_arrays(reference / "calibration.npz"), read_signature(converted)
     module = registry.load(target, "intermediates")
     seen, possible = dict[str, tuple[float, float]](), dict[str, tuple[float, float]]()
-    shared = set()
     for row, size in enumerate(calibration["attention_mask"].sum(axis=1)):
         lengths = [size] if signature.dynamic else [one for one in signature.sequence_lengths if one >= size]
         for length in lengths:
             inputs = {name: np.ascontiguousarray(calibration[name][row : row + 1, :length]) for name in INPUTS}
-            for operator, name, value in module.intermediates(converted, inputs):
+            for _, name, value in module.intermediates(converted, inputs):
                 if name in grids:
                     _widen(possible, name, value)
                     if length == lengths[0]:
                         _widen(seen, name, value)
-                    if operator.upper() in SHARED_GRIDS:
-                        shared.add(name)
-    found = misfits(grids, seen, possible, shared)
+    found = misfits(grids, seen, possible)
     return {"misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
 
 
@@ -216,7 +236,7 @@ def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, 
         Empty for precisions without calibration; else `sha256` and `utterances` of the calibration inputs, `values`,
         and `foreign` where they are not those that lie in `reference` now.
     """
-    found = artifact.read_json(artifact_dir / "quantization.json").get("calibration")
+    found = artifact.read_json(artifact_dir / QUANTIZATION).get("calibration")
     if found is None:
         return {}
     path = reference / "calibration.npz"

@@ -35,6 +35,7 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
     from stages.models.export import load_export_module
 
     model = flatbuffer.parse(_lower(load_export_module(checkpoint), task.sequence_lengths), flatbuffer.MODEL)
+    flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
     sharing.unfold(model)
     flatbuffer.write(model, out / flatbuffer.MODEL)
