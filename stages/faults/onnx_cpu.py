@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.faults import onnx_hidden
 from stages.faults.tensor import MISPLACED, Tensor
 from stages.targets.onnx_cpu import graph, integers
 from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned, unpacked
@@ -75,6 +76,11 @@ class OnnxEditor:
             node.input[list(node.input).index(kept)] = moved
         return True
 
+    def tamper(self, kind: str) -> bool:
+        """Change what stands beside the initialisers."""
+        done = getattr(onnx_hidden, kind, None)
+        return bool(done and done(self._model, self._values, self._path))
+
     def save(self) -> None:
         """Write initialisers, scales and zero points back."""
         from onnx import numpy_helper
@@ -93,6 +99,7 @@ class OnnxEditor:
                     self._values[name] = value.astype(kept.dtype).reshape(kept.shape)
         kept = [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in self._values.items()]
         graph.replace_initializers(self._model.graph, kept)
+        onnx_hidden.move_out(self._model, self._path)
         self._path.write_bytes(self._model.SerializeToString(deterministic=True))
 
     def _integer(self, name: str, scale: str, zero: str | None, sideways: bool) -> Tensor:

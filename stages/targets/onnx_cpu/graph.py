@@ -68,18 +68,22 @@ class Weight:
 
 
 def load(path: Path) -> Any:
-    """Read a `ModelProto`.
+    """Read a `ModelProto` that holds its weights itself.
 
     Raises:
-        ArtifactError: the file is missing or is not ONNX.
+        ArtifactError: the file is missing, is not ONNX, or has data elsewhere.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        return onnx.load(path, load_external_data=False)
+        model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError, ValueError) as error:
         raise ArtifactError(f"cannot read ONNX model '{path}': {error}", next_step="run `dvc repro`") from error
+    outside = [item.name for item in model.graph.initializer if item.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise ArtifactError(f"'{path}' keeps '{outside[0]}' in another file", expected="all weights in the model's")
+    return model
 
 
 def write(model: Any, path: Path) -> None:
