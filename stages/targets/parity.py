@@ -17,7 +17,7 @@ from stages.core.errors import ArtifactError, InputError
 from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
 from stages.measure.structure import Grids, compare, misfits
-from stages.targets import registry
+from stages.targets import conversion, registry
 from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -127,6 +127,15 @@ def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int)
     }
 
 
+def _check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: dict[str, Any]) -> None:
+    """Count what the converted model looks up for every id as a weight: conversion may change none of them."""
+    name = conversion.words_of(checkpoint)
+    rows = registry.load(target, "lookup").looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
+    error, values = conversion.vocabulary_error(checkpoint, rows), audited["values"]
+    if error > values["conversion_weight_error_max"]:
+        audited["converted"], values["conversion_weight_error_max"] = name, error
+
+
 def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Grids]:
     """Hold the artifact to the converted model, operator by operator and weight by weight, and nothing beside them.
 
@@ -210,6 +219,8 @@ def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inp
     ]
     forms = check_forms(runtime, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
     worst = [one.get("relative_max_error", np.inf) for one in errors] + [forms.get("form_relative_error", np.inf)]
+    if runtime.batches:
+        worst.append(conversion.batch_error(runtime, splits["probe"], read_signature(inputs.converted).pad_token_id))
     return _finite({"conversion_relative_max_error": max(worst)})
 
 
@@ -280,8 +291,9 @@ def measure_artifact(
     reason = module.available()
     try:
         result["altered"] += identity.foreign_interface(inputs.checkpoint, inputs.data, splits["probe"])
+        tensors = load_file(inputs.checkpoint / "model.safetensors")
         result["audit"] = audit(
-            load_file(inputs.checkpoint / "model.safetensors"),
+            tensors,
             weights.weights(inputs.converted),
             weights.weights(artifact_dir),
             splits["test"]["input_ids"].shape[1],
@@ -292,6 +304,7 @@ def measure_artifact(
             result["altered"].append(f"it was calibrated on other utterances than lie in '{inputs.reference}'")
         result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
+            _check_vocabulary(target, inputs.converted, tensors, result["audit"])
             result["conversion"] = {
                 "values": check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
             }
