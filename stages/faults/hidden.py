@@ -19,8 +19,8 @@ WHAT = {
 }
 """What an editor can do to a file beside its numbers → what that is."""
 TEXT = "not for your eyes"
-UNKNOWN_FIELD = b"\x82\x7d" + bytes([len(TEXT)]) + TEXT.encode()
-"""Field 2000 of any protobuf message, which parsers keep and do not show; elsewhere just bytes."""
+UNKNOWN_FIELD = b"\x8a\xfa\x01" + bytes([len(TEXT)]) + TEXT.encode()
+"""Field 4001 of any protobuf message, which parsers keep and do not show; elsewhere just bytes."""
 
 
 def _fault(kind: str) -> Fault:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.targets import messages
 from stages.targets.base import INPUTS, OUTPUTS
@@ -49,19 +49,38 @@ def strays(converted: Path, artifact: Path) -> list[str]:
     Raises:
         ArtifactError: a file is missing or is not ONNX.
     """
-    first, second = (graph.load(directory / graph.MODEL) for directory in (converted, artifact))
-    found = [f"the converted model: {line}" for line in _strays(first, converted / graph.MODEL)]
-    found += _strays(second, artifact / graph.MODEL)
-    before, after = _declared(first), _declared(second)
+    source, made = (_read(directory / graph.MODEL) for directory in (converted, artifact))
+    found = [f"the converted model: {line}" for line in source.strays] + made.strays
     found += [
-        f"{key} is {after[key]}, the converted model's {before[key]}" for key in before if before[key] != after[key]
+        f"{key} is {made.declared[key]}, the converted model's {value}"
+        for key, value in source.declared.items()
+        if value != made.declared[key]
     ]
-    known = _names(first)
     return found + [
         f"'{name[:60]}' is no name of the converted model's, nor one that quantisation gives"
-        for name in sorted(set(_names(second)) - set(known))
-        if ADDED.sub("", name) not in known
+        for name in sorted(made.names - source.names)
+        if ADDED.sub("", name) not in source.names
     ]
+
+
+class _File(NamedTuple):
+    """What is kept of a file: two models in memory at once are too many.
+
+    Attributes:
+        strays: what leads nowhere in it.
+        declared: what it says of itself beside its operators.
+        names: of values.
+    """
+
+    strays: list[str]
+    declared: dict[str, str]
+    names: set[str]
+
+
+def _read(path: Path) -> _File:
+    model = graph.load(path)
+    declared, names = _declared(model), set(_defined(model)) | {item.name for item in model.graph.output}
+    return _File(list(_strays(model, path)), declared, names)
 
 
 def _strays(model: Any, path: Path) -> Iterator[str]:
@@ -114,12 +133,7 @@ def _defined(model: Any) -> Counter[str]:
     return Counter([*(item.name for item in (*chart.input, *chart.initializer)), *makers])
 
 
-def _names(model: Any) -> Counter[str]:
-    return _defined(model) + Counter(item.name for item in model.graph.output)
-
-
 def _declared(model: Any) -> dict[str, str]:
-    """What a file says of itself beside its operators."""
     chart = model.graph
     return {
         "IR version": str(model.ir_version),

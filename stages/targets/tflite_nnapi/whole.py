@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,27 +49,46 @@ def strays(converted: Path, artifact: Path) -> list[str]:
     Raises:
         ArtifactError: a file is missing or is not TFLite.
     """
-    first, second = (flatbuffer.read(directory / flatbuffer.MODEL) for directory in (converted, artifact))
     lengths = read_signature(converted).sequence_lengths
-    found = [f"the converted model: {line}" for line in _strays(first, converted / flatbuffer.MODEL, lengths)]
-    found += _strays(second, artifact / flatbuffer.MODEL, lengths)
-    before, after = _declared(first), _declared(second)
+    source, made = (_read(directory / flatbuffer.MODEL, lengths) for directory in (converted, artifact))
+    found = [f"the converted model: {line}" for line in source.strays] + made.strays
     found += [
-        f"{key} is {after.get(key)}, the converted model's {before.get(key)}"
-        for key in {**before, **after}
-        if before.get(key) != after.get(key)
+        f"{key} is {made.declared.get(key)}, the converted model's {source.declared.get(key)}"
+        for key in {**source.declared, **made.declared}
+        if source.declared.get(key) != made.declared.get(key)
     ]
-    versions, known = dict(_versions(first)), set(_tensor_names(first))
     found += [
-        f"{name} is of version {version}, expected {versions.get(name, 1)}"
-        for name, version in _versions(second)
-        if version != versions.get(name, 1)
+        f"{name} is of version {version}, expected {source.versions.get(name, 1)}"
+        for name, version in made.versions.items()
+        if version != source.versions.get(name, 1)
     ]
     return found + [
         f"'{name[:60]}' is no name of the converted model's, nor one that quantisation gives"
-        for name in sorted(set(_tensor_names(second)) - known)
-        if ADDED.sub("", name) not in known
+        for name in sorted(made.names - source.names)
+        if ADDED.sub("", name) not in source.names
     ]
+
+
+class _File(NamedTuple):
+    """What is kept of a file: two models in memory at once are too many.
+
+    Attributes:
+        strays: what leads nowhere in it.
+        declared: what it says of itself beside its operators; of each subgraph, what a client that counts inputs sees.
+        versions: of operators: by them a runtime decides whether it is new enough, and we which runtimes are.
+        names: of tensors.
+    """
+
+    strays: list[str]
+    declared: dict[str, str]
+    versions: dict[str, int]
+    names: set[str]
+
+
+def _read(path: Path, lengths: list[int]) -> _File:
+    model = flatbuffer.read(path)
+    found = list(_strays(model, path, lengths))
+    return _File(found, _declared(model), _versions(model), set(_tensor_names(model)))
 
 
 def _strays(model: Any, path: Path, lengths: list[int]) -> Iterator[str]:
@@ -131,6 +150,8 @@ def _unread(model: Any) -> Iterator[str]:
     for index, buffer in enumerate(model.buffers):
         if index not in buffers and buffer.data is not None and len(buffer.data):
             yield f"buffer {index} of {len(buffer.data)} bytes is not read"
+    names = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    yield from (f"operator {code} is declared twice" for code in sorted(set(names)) if names.count(code) > 1)
     yield from (f"operator code {index} is not used" for index in sorted(set(range(len(model.operatorCodes))) - codes))
 
 
@@ -160,15 +181,13 @@ def _tensor_names(model: Any) -> Counter[str]:
     return Counter(tensor.name.decode() for graph in model.subgraphs for tensor in graph.tensors)
 
 
-def _versions(model: Any) -> list[tuple[str, int]]:
-    """Of operators: by them a runtime decides whether it is new enough, and we which runtimes are."""
+def _versions(model: Any) -> dict[str, int]:
     names = flatbuffer.operator_names()
     codes = ((max(code.builtinCode, code.deprecatedBuiltinCode), code.version) for code in model.operatorCodes)
-    return [(names.get(code, str(code)), int(version)) for code, version in codes]
+    return {names.get(code, str(code)): int(version) for code, version in codes}
 
 
 def _declared(model: Any) -> dict[str, str]:
-    """What a file says of itself beside its operators; of each signature, what a client that counts inputs sees."""
     found = {"version": str(model.version), "description": repr((model.description or b"")[:60])}
     for graph in model.subgraphs:
         places = [_place(graph.tensors[index]) for index in (*graph.inputs, *graph.outputs)]
