@@ -38,20 +38,21 @@ def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
 
 def _lookups(model: Any) -> Iterator[Any]:
     """Yield each subgraph with nothing left of it but the lookup of its ids, as its one result."""
-    whole = model.subgraphs
-    for graph in whole:
-        ids, kept = {int(graph.inputs[0])}, []
+    subgraphs = model.subgraphs
+    for signature in model.signatureDefs:
+        graph, read_by = subgraphs[signature.subgraphIndex], []
+        ids = {int(item.tensorIndex) for item in signature.inputs if item.name.decode() == INPUTS[0]}
+        graph.inputs = np.array(sorted(ids), np.int32)
         for name, operator in flatbuffer.operators_of(model, graph):
-            if not ids & {int(index) for index in operator.inputs}:
-                continue
-            kept.append(operator)
-            if name == "EMBEDDING_LOOKUP" and len(operator.inputs) == 2 and int(operator.inputs[0]) in ids:
-                graph.outputs = operator.outputs
-            elif name == "RESHAPE":
-                ids.add(int(operator.outputs[0]))
-            else:
-                raise ArtifactError(f"'{INPUTS[0]}' is read by {name}", expected="one EMBEDDING_LOOKUP")
-        graph.operators = kept
+            if ids & {int(index) for index in operator.inputs}:
+                read_by.append((name, operator))
+                if name == "RESHAPE":
+                    ids.add(int(operator.outputs[0]))
+        found = [name for name, _ in read_by if name != "RESHAPE"]
+        if found != ["EMBEDDING_LOOKUP"]:
+            raise ArtifactError(f"'{INPUTS[0]}' is read by {', '.join(found)}", expected="one EMBEDDING_LOOKUP")
+        graph.operators = [operator for _, operator in read_by]
+        graph.outputs = next(operator.outputs for name, operator in read_by if name != "RESHAPE")
         yield graph
 
 
