@@ -65,15 +65,10 @@ class OnnxEditor:
 
     def misplace_grid(self) -> bool:
         """Move the zero point that the first QuantizeLinear and those that read it share."""
-        nodes = self._model.graph.node
-        first = next((node for node in nodes if node.op_type == "QuantizeLinear"), None)
+        first = next((node for node in self._model.graph.node if node.op_type == "QuantizeLinear"), None)
         if first is None:
             return False
-        # Under a name of its own: equal initialisers are merged, and a weight may have the same zero point.
-        kept, moved = first.input[2], f"{first.input[2]}_moved"
-        self._values[moved] = _moved(self._values[kept])
-        for node in (first, *(node for node in nodes if first.output[0] in node.input)):
-            node.input[list(node.input).index(kept)] = moved
+        onnx_hidden.regrid(self._model, self._values, first, 2, _moved(self._values[first.input[2]]))
         return True
 
     def tamper(self, kind: str) -> bool:
@@ -90,7 +85,9 @@ class OnnxEditor:
                 for item in self._masks:
                     item.f = -float(tensor.levels)
                 continue
-            stored = self._values[tensor.name]
+            stored = self._values.get(tensor.name)
+            if stored is None:  # a scale that nothing reads any more
+                continue
             is_packed = tensor.bits == 4
             self._values[tensor.name] = _packed(tensor.levels, stored.shape) if is_packed else tensor.levels
             for name, value in zip(self._sources.get(tensor.name, ()), (tensor.scale, tensor.zero), strict=False):

@@ -95,11 +95,22 @@ def widened_grid(model: Any, values: Values, path: Path) -> bool:  # noqa: ARG00
     first = next((node for node in nodes if makers.get(node.input[0]) in LOOKED_UP), None)
     if first is None:
         return False
-    kept, wide = first.input[1], f"{first.input[1]}_scale"
-    values[wide] = np.asarray(values[kept] * 4, np.float32)
-    for node in (first, *(node for node in model.graph.node if first.output[0] in node.input)):
-        node.input[list(node.input).index(kept)] = wide
+    regrid(model, values, first, 1, np.asarray(values[first.input[1]] * 4, np.float32))
     return True
+
+
+def regrid(model: Any, values: Values, quantize: Any, position: int, value: Any) -> None:
+    """Give a QuantizeLinear, and all that read its integers, another scale or zero point.
+
+    Under a name of its own: equal initialisers are merged, and a weight may have the same.
+    """
+    kept = quantize.input[position]
+    name = f"{kept}_{'scale' if position == 1 else 'zero_point'}"
+    values[name] = value
+    for node in (quantize, *(node for node in model.graph.node if quantize.output[0] in node.input)):
+        node.input[list(node.input).index(kept)] = name
+    if not any(kept in node.input for node in model.graph.node):
+        del values[kept]
 
 
 def _activation(model: Any) -> Any:
