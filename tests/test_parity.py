@@ -101,7 +101,7 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
                 artifact.write_arrays(out / f"{part}.npz", rows | {"labels": labels, "logits": answers})
             write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
 
-    def run(stored, reason=None, graph=CONSTANTS):
+    def run(stored, reason=None, graph=CONSTANTS, strays=lambda *_: []):
         def weights(directory):
             if stored is None:
                 raise ArtifactError(f"'{directory}' is damaged")
@@ -111,7 +111,9 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
             available=lambda: reason, open_runtime=lambda *_, **__: Recorder(LOGITS), versions=lambda: {"table": "1.0"}
         )
         reader = SimpleNamespace(read=lambda path: CONSTANTS if path.name == "converted" else graph)
-        parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader}
+        files = {path.name for path in (tmp_path / "reference").iterdir()}
+        whole = SimpleNamespace(CONVERTED=files, FILES=files, strays=strays)
+        parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader, "whole": whole}
         monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
         places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
         stage.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")
@@ -156,6 +158,25 @@ def test_a_graph_that_is_not_the_converted_one_is_counted_and_named(measured):
     assert found["beyond"] == ["1 of 4 elements of 'bias', worst at [2]"]
     found = measured(WEIGHTS, graph={"logits": Input("ids")}, reason="runs elsewhere only")["structure"]
     assert found["differences"] == ["logits is input 'ids', expected a constant"]
+
+
+def test_what_no_comparison_accounts_for_is_a_difference(measured, tmp_path):
+    (tmp_path / "artifact/model.onnx.data").write_text("more", encoding="utf-8")
+    found = measured(WEIGHTS, strays=lambda *_: ["metadata is set, which nothing reads"])
+    assert found["structure"]["values"]["structure_difference_count"] == 2
+    assert found["structure"]["differences"] == [
+        "metadata is set, which nothing reads",
+        "'model.onnx.data' lies beside the artifact",
+    ]
+
+
+def test_a_file_that_contradicts_itself_fails(measured):
+    def broken(*_):
+        raise KeyError("main")
+
+    found = measured(WEIGHTS, strays=broken)
+    assert found["status"] == "failed"
+    assert "contradicts itself: KeyError('main')" in found["reason"]
 
 
 def test_labels_tokenizer_and_lineage_of_another_model_are_named(measured, tmp_path, tokenizer):

@@ -105,7 +105,7 @@ def model(seed=0):
     ]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, constants)
-    opset = [helper.make_opsetid("", 18)]
+    opset = [helper.make_opsetid("", 20)]
     return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString(deterministic=True)
 
 
