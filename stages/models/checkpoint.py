@@ -69,6 +69,11 @@ def save(model: Any, tokenizer: Any, directory: Path) -> None:
     once = {tensor.data_ptr(): name for name, tensor in reversed(model.state_dict().items())}
     kept = {name: tensor for name, tensor in model.state_dict().items() if once[tensor.data_ptr()] == name}
     model.save_pretrained(directory, state_dict=kept, safe_serialization=True)
+    save_tokenizer(tokenizer, directory)
+
+
+def save_tokenizer(tokenizer: Any, directory: Path) -> None:
+    """Write a tokenizer's files into an existing directory."""
     for option in LOAD_OPTIONS:  # how it was loaded here is no property of the tokenizer
         tokenizer.init_kwargs.pop(option, None)
     tokenizer.save_pretrained(directory)

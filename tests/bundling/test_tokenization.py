@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stages.bundling import tokenization
-from stages.bundling.edges import EDGES
+from stages.measure.edges import EDGES
 from tests.bundling import toy
 
 
