@@ -259,7 +259,9 @@ def measure_artifact(
     outputs: dict[str, NDArray[np.float32]] = {}
     reason = module.available()
     try:
-        result["altered"] += identity.foreign_interface(inputs.checkpoint, inputs.data, splits["probe"])
+        result["altered"] += identity.foreign_interface(
+            inputs.checkpoint, inputs.teacher, inputs.converted, inputs.reference, inputs.data
+        )
         result["audit"] = audit(
             load_file(inputs.checkpoint / "model.safetensors"),
             weights.weights(inputs.converted),
