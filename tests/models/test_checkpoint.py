@@ -127,7 +127,9 @@ def test_a_checkpoint_loads_without_torchao_and_without_a_word(make_model, token
 def test_two_labels_of_transformers_own_default_names_are_written_out(make_model, tokenizer, tmp_path):
     """transformers leaves out what it would assume, and clients in other languages assume nothing."""
     names = {0: "LABEL_0", 1: "LABEL_1"}
-    model = make_model(id2label=names, label2id={name: index for index, name in names.items()})
+    model = make_model()
+    model.classifier = torch.nn.Linear(32, 2)
+    model.config.id2label, model.config.label2id = names, {name: index for index, name in names.items()}
     save(model, tokenizer, tmp_path)
     written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert written["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
