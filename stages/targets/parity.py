@@ -304,7 +304,9 @@ def measure_artifact(
     outputs: dict[str, NDArray[np.float32]] = {}
     reason = module.available()
     try:
-        result["altered"] += identity.foreign_interface(inputs.checkpoint, inputs.data, splits["probe"])
+        result["altered"] += identity.foreign_interface(
+            inputs.checkpoint, inputs.teacher, inputs.converted, inputs.reference, inputs.data
+        )
         tensors = load_file(inputs.checkpoint / "model.safetensors")
         result["audit"] = audit(
             tensors,
