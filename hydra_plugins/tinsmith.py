@@ -1,15 +1,25 @@
-"""OmegaConf resolvers for conf/config.yaml; Hydra imports this module wherever the configuration is composed."""
+"""What Hydra needs for conf/config.yaml, in `stages.compose` and in `dvc exp run` alike; it imports this by itself.
+
+Resolvers, and a loader that keeps overrides: Hydra offers no place to add some or to write down which there were, so
+its loader is wrapped. Composition of anything else, sweeps too, goes by untouched.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from stages.schema import overrides as asked
 from stages.schema import plan
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+PARAMS = CONF.with_name("params.yaml")
 
 
 def _conf_digest() -> str:
@@ -34,3 +44,27 @@ def _plain(node: Any) -> Any:
 OmegaConf.register_new_resolver("tinsmith.conf_digest", _conf_digest, replace=True)
 OmegaConf.register_new_resolver("tinsmith.plan", _plan, replace=True)
 OmegaConf.register_new_resolver("tinsmith.params_digest", _params_digest, replace=True)
+
+
+def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Wrap a loader so that the overrides of params.yaml come before those given, and stand in what is composed."""
+
+    @wraps(load)
+    def load_configuration(self: Any, config_name: str | None, overrides: list[str], **options: Any) -> DictConfig:
+        sources = [source.path for source in self.config_search_path.get_path() if source.provider == "main"]
+        if config_name != "config" or sources != [f"file://{CONF}"]:
+            return load(self, config_name=config_name, overrides=overrides, **options)
+        kept = asked.to_keep(PARAMS)
+        wanted = asked.join(kept, overrides)
+        if still := [entry for entry in wanted if entry in kept]:
+            print(f"params.yaml keeps {asked.quoted(still)} (`python -m stages.compose` drops it)", file=sys.stderr)
+        config = load(self, config_name=config_name, overrides=wanted, **options)
+        with open_dict(config):
+            config[asked.KEY] = [entry.replace("${", "\\${") for entry in wanted]
+        return config
+
+    return load_configuration
+
+
+if not hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):
+    ConfigLoaderImpl.load_configuration = _keeping(ConfigLoaderImpl.load_configuration)  # type: ignore[method-assign]
