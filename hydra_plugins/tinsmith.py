@@ -52,7 +52,8 @@ def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     @wraps(load)
     def load_configuration(self: Any, config_name: str | None, overrides: list[str], **options: Any) -> DictConfig:
         sources = [source.path for source in self.config_search_path.get_path() if source.provider == "main"]
-        if config_name != "config" or sources != [f"file://{CONF}"]:
+        where = [Path(str(path).removeprefix("file://")).resolve() for path in sources]
+        if config_name != "config" or where != [CONF]:
             return load(self, config_name=config_name, overrides=overrides, **options)
         kept = asked.to_keep(PARAMS)
         wanted = asked.join(kept, overrides)
