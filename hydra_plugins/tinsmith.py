@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from stages.schema import advice, plan
 from stages.schema import overrides as asked
-from stages.schema import plan
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 PARAMS = CONF.with_name("params.yaml")
+# DVC runs an experiment that is queued or apart in a directory here.
+QUEUE = CONF.parent / ".dvc/tmp/exps"
 
 
 def _conf_digest() -> str:
@@ -59,12 +62,31 @@ def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         wanted = asked.join(kept, overrides)
         if still := [entry for entry in wanted if entry in kept]:
             print(f"params.yaml keeps {asked.quoted(still)} (`python -m stages.compose` drops it)", file=sys.stderr)
-        config = load(self, config_name=config_name, overrides=wanted, **options)
+        try:
+            config = load(self, config_name=config_name, overrides=wanted, **options)
+        except HydraException:
+            parsed = asked.parsed(wanted)
+            sound = load(self, config_name=config_name, overrides=advice.sound(parsed, CONF), **options)
+            tree: Any = OmegaConf.to_container(sound)
+            advice.check(parsed, CONF, tree)
+            raise
         with open_dict(config):
             config[asked.KEY] = [entry.replace("${", "\\${") for entry in wanted]
+        if not asked.is_complete():
+            _reach_from_queue(config.plan)
         return config
 
     return load_configuration
+
+
+def _reach_from_queue(plan: DictConfig) -> None:
+    """Let `../x` mean from where DVC runs `exp run --queue` and `--temp` what it means from here."""
+    for path in [*plan.data.values(), plan.teacher.source]:
+        parts = Path(path).parts
+        link = QUEUE / Path(*parts[1:2])
+        if parts[:1] == ("..",) and parts[1:2] not in ((), ("..",)) and not link.is_symlink() and not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(CONF.parent.parent / parts[1])
 
 
 if not hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):

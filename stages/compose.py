@@ -12,18 +12,21 @@ Why: `dvc repro` never composes conf/, so an edit there would be silently ignore
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, cli, params
-from stages.core.errors import ConfigError, InputError, StaleParams
+from stages.core.errors import ConfigError, InputError
 from stages.schema import advice, overrides
 from stages.schema.config import Config, check
-from stages.schema.plan import conf_digest, params_digest
+from stages.schema.fresh import check_fresh
 
 CONF = Path("conf")
+RELATIVE = "a file or directory, relative to the repository"
+PINNED = "a hub id needs a pinned revision"
 
 
 def compose(given: Sequence[str], out: Path) -> None:
@@ -96,18 +99,6 @@ def validate(tree: dict[str, Any]) -> Config:
     return config
 
 
-def check_fresh(tree: dict[str, Any], conf: Path) -> None:
-    """Refuse a params.yaml that another conf/ composed, or that was edited by hand: a loosened gate, say.
-
-    Raises:
-        StaleParams: names the repairing command.
-    """
-    if tree.get("conf_digest") != conf_digest(conf):
-        raise StaleParams("conf/ has changed since it was composed")
-    if tree.get("params_digest") != params_digest(tree):
-        raise StaleParams("it was edited by hand")
-
-
 def check_sources(plan: Mapping[str, Any]) -> None:
     """Refuse data and a teacher that are not there, before DVC does with less to say.
 
@@ -117,9 +108,11 @@ def check_sources(plan: Mapping[str, Any]) -> None:
     paths = {f"data ({name})": path for name, path in plan["data"].items() if name != "module"}
     for role, path in {**paths, "teacher": plan["teacher"]["source"]}.items():
         if not Path(path).exists():
+            main = os.environ.get("DVC_ROOT")  # which DVC sets where it runs an experiment apart
+            apart = f" from '{Path.cwd()}', where DVC runs this experiment" if main and Path(main) != Path.cwd() else ""
             raise InputError(
-                f"{role}: '{path}' does not exist",
-                expected="a file or directory, relative to the repository; a hub id needs a pinned revision",
+                f"{role}: '{path}' does not exist{apart}",
+                expected=f"{'an absolute path or one that git or DVC tracks' if apart else RELATIVE}; {PINNED}",
                 next_step="give the right path, e.g. `python -m stages.compose data.path=… teacher.path=…`",
             )
 

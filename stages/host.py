@@ -3,7 +3,7 @@
 Reads: the operating system.
 Writes: `host.json`: CPU, cores, instruction sets and runtime versions.
 Why: benchmarks depend on it, so a latency taken on another host is measured again instead of restored from a cache.
-The file itself is never cached; `stages.track`, which runs on every repro, says when it describes another host.
+The file itself is never cached, and written anew on every repro: a workspace that moved measures again.
 """
 
 from __future__ import annotations

@@ -32,13 +32,18 @@ def complete() -> Iterator[None]:
         _complete.reset(token)
 
 
+def is_complete() -> bool:
+    """Whether what is given is all, as `stages.compose` has it; DVC gives only what is to change."""
+    return _complete.get()
+
+
 def to_keep(path: Path) -> list[str]:
     """Return the overrides that a composition by somebody else, DVC that is, has to begin with.
 
     Raises:
         ConfigError: the file was edited by hand, or does not say how it was composed: both would be lost.
     """
-    if _complete.get() or not path.is_file():
+    if is_complete() or not path.is_file():
         return []
     tree = params.read(path)
     if KEY not in tree or tree.get("params_digest") != params_digest(tree):
