@@ -21,8 +21,8 @@ from stages.schema import overrides as asked
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 PARAMS = CONF.with_name("params.yaml")
-# DVC runs an experiment that is queued or apart in a directory here.
-QUEUE = CONF.parent / ".dvc/tmp/exps"
+# DVC runs an experiment that is queued, or apart, in a directory of one of these.
+APART = [CONF.parent / place for place in (".dvc/tmp/exps", ".dvc/tmp/exps/standalone")]
 
 
 def _conf_digest() -> str:
@@ -37,7 +37,10 @@ def _plan(*, _root_: DictConfig) -> DictConfig:
 
 def _params_digest(*, _root_: DictConfig) -> str:
     others = [str(name) for name in _root_ if name != "params_digest"]
-    return plan.params_digest({name: _plain(_root_[name]) for name in others})
+    tree = {name: _plain(_root_[name]) for name in others if name != asked.KEY}
+    # As text: whether it was resolved by now, and lost its escapes, depends on the order of keys.
+    recorded: Any = OmegaConf.to_container(_root_, resolve=False)
+    return plan.params_digest(tree | {asked.KEY: [entry.replace("\\${", "${") for entry in recorded[asked.KEY]]})
 
 
 def _plain(node: Any) -> Any:
@@ -73,20 +76,20 @@ def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         with open_dict(config):
             config[asked.KEY] = [entry.replace("${", "\\${") for entry in wanted]
         if not asked.is_complete():
-            _reach_from_queue(config.plan)
+            _reach_from_apart(config.plan)
         return config
 
     return load_configuration
 
 
-def _reach_from_queue(plan: DictConfig) -> None:
+def _reach_from_apart(plan: DictConfig) -> None:
     """Let `../x` mean from where DVC runs `exp run --queue` and `--temp` what it means from here."""
     for path in [*plan.data.values(), plan.teacher.source]:
-        parts = Path(path).parts
-        link = QUEUE / Path(*parts[1:2])
-        if parts[:1] == ("..",) and parts[1:2] not in ((), ("..",)) and not link.is_symlink() and not link.exists():
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(CONF.parent.parent / parts[1])
+        up, name = (*Path(path).parts, "", "")[:2]
+        for link in [place / name for place in APART] if up == ".." and name not in ("", "..") else []:
+            if not link.is_symlink() and not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(CONF.parent.parent / name)
 
 
 if not hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):

@@ -96,7 +96,7 @@ def _unknown(name: str, conf: Path, composed: Mapping[str, Any]) -> ConfigError:
     keys = list(_keys(composed))
     # The same words with a level left out come before a likeness of letters.
     found = [key for key in keys if _is_within(name.split("."), key.split("."))]
-    found = found or [key for key in keys if inside and key.endswith(f".{inside}")]
+    found = sorted(found or [key for key in keys if inside and key.endswith(f".{inside}")], key=_level)
     if not found:
         elsewhere = [
             f"{group}.{key}"
@@ -160,10 +160,12 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    """Quote the first names, those at the highest level."""
-    ordered = sorted(names, key=lambda name: name.count("."))
-    more = [f"{len(ordered) - MANY} more"] if len(ordered) > MANY else []
-    return _either([*(f"'{name}'" for name in ordered[:MANY]), *more])
+    more = [f"{len(names) - MANY} more"] if len(names) > MANY else []
+    return _either([*(f"'{name}'" for name in names[:MANY]), *more])
+
+
+def _level(name: str) -> int:
+    return name.count(".")
 
 
 def _either(names: Iterable[str]) -> str:
