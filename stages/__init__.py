@@ -21,17 +21,18 @@ QUIET_ENVIRONMENT = {
 for _name, _value in QUIET_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
-# No syntax below may be newer than the Pythons it is to turn away, and nothing may be imported that they lack.
-_lacks = ["Python 3.11"] if sys.version_info < (3, 11) else []
-if not _lacks and "-m" in sys.orig_argv:
+# No syntax or letter in this file may be newer than the Pythons it turns away, and no import one that they lack.
+_wrong = "is older than 3.11" if sys.version_info < (3, 11) else ""
+if not _wrong and "-m" in sys.orig_argv:
     from importlib.util import find_spec
 
-    # Clients (`stages.asking.python.…`) have environments of their own, without these.
+    # Clients (`stages.asking.python.*`) have environments of their own, without these.
     if sys.orig_argv[sys.orig_argv.index("-m") + 1].count(".") == 1:
-        _lacks = [_name for _name in ("numpy", "pydantic", "yaml") if find_spec(_name) is None]
-if _lacks:
+        _lacking = [_name for _name in ("numpy", "pydantic", "yaml") if find_spec(_name) is None]
+        _wrong = "lacks " + ", ".join(_lacking) if _lacking else ""
+if _wrong:
     sys.stderr.write(
-        "error: '" + str(sys.executable) + "' (Python " + sys.version.split()[0] + ") lacks " + ", ".join(_lacks)
+        "error: '" + str(sys.executable) + "' (Python " + sys.version.split()[0] + ") " + _wrong
         + "; expected the environment that `make` installs from constraints.txt; "
         + "next: run `source .venv/bin/activate`, then the same command again (or `make repro`)\n"
     )  # fmt: skip

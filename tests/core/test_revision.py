@@ -1,5 +1,6 @@
 """The revision in a statement is git's, or stated and called so, or the stage does not start."""
 
+import ast
 import json
 import re
 import shutil
@@ -144,6 +145,8 @@ def test_no_python_that_dvc_may_start_ends_a_stage_in_a_traceback(tmp_path):
         assert done.returncode == 1
         assert re.search(r"bare/bin/python' .* lacks numpy, pydantic, yaml; .*source .venv/bin/activate", done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1
+    source = (ROOT / "stages/__init__.py").read_text(encoding="ascii")
+    ast.parse(source, feature_version=(3, 4))
     program = "import stages; print(stages.QUIET_ENVIRONMENT['DO_NOT_TRACK'])"
     done = subprocess.run([bare / "bin/python", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "true\n"
