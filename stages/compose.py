@@ -76,13 +76,16 @@ def recompose(given: Sequence[str], out: Path, *, keep: bool) -> None:
         out: params.yaml.
         keep: begin with the overrides that params.yaml records.
     """
-    before = overrides.recorded(params.read(out)) if out.is_file() else []
+    try:
+        before = overrides.recorded(params.read(out)) if out.is_file() else []
+    except ConfigError:
+        if keep:
+            raise
+        before = []  # broken, and about to be replaced
     wanted = overrides.join(before if keep else [], given)
     compose(wanted, out)
-    gone = [
-        entry for entry in before if entry not in wanted and entry.partition("=")[0] not in map(overrides.key_of, given)
-    ]
-    if gone:
+    set_again = {overrides.key_of(entry) for entry in wanted}
+    if gone := [entry for entry in before if overrides.key_of(entry) not in set_again]:
         print(f"no longer set: {overrides.quoted(gone)} (`--keep` keeps it)", file=sys.stderr)
 
 

@@ -14,16 +14,8 @@ from stages.core.errors import ConfigError
 from stages.schema import overrides
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = (
-    "conf",
-    "stages",
-    "hydra_plugins",
-    ".dvc/config",
-    ".dvc/.gitignore",
-    "dvc.yaml",
-    ".gitignore",
-    "constraints.txt",
-)
+COPIED = (".dvc/.gitignore", ".dvc/config", ".gitattributes", ".gitignore", "conf", "constraints.txt", "dvc.yaml")
+COPIED += ("hydra_plugins", "stages")
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@localhost")
 
 
@@ -121,6 +113,30 @@ def test_composing_anew_says_what_it_drops_and_keeps_it_where_asked(project):
     assert (done.stderr, project.params()["overrides"]) == ("", ["student=none", "data.seed=8"])
     assert project.compose("data.seed=9").stderr == "no longer set: student=none (`--keep` keeps it)\n"
     assert project.params()["overrides"] == ["data.seed=9"]
+
+
+def test_two_branches_are_merged_by_composing_not_by_lines(project):
+    project.run("git", "checkout", "--quiet", "-b", "theirs")
+    assert project.compose("data.seed=7", "distill.temperature=3").returncode == 0
+    project.commit()
+    project.run("git", "checkout", "--quiet", "-")
+    assert project.compose("student=none").returncode == 0
+    project.commit()
+    merged = project.run("git", *IDENTITY, "merge", "theirs")
+    assert "CONFLICT" in merged.stdout
+    assert project.params()["overrides"] == ["student=none"]
+    assert project.compose("--keep", "data.seed=7", "distill.temperature=3").returncode == 0
+    assert project.compose("--check", "build/checked.json").returncode == 0
+    assert project.params()["overrides"] == ["student=none", "data.seed=7", "distill.temperature=3"]
+
+
+def test_a_broken_params_file_is_composed_anew_and_nothing_is_kept_of_it(project):
+    (project.path / "params.yaml").write_text("<<<<<<< ours\n", encoding="utf-8")
+    done = project.compose("--keep", "data.seed=7")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "'params.yaml' is not a mapping; next: run `python -m stages.compose`" in done.stderr
+    assert project.compose("data.seed=7").returncode == 0
+    assert project.params()["data"]["seed"] == 7
 
 
 def test_of_two_overrides_of_a_key_the_last_counts():
