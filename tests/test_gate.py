@@ -68,7 +68,7 @@ def benchmark(**changes):
         "status": "measured",
         "values": timed["values"] | extent,
         "intervals": timed["intervals"],
-        "counts": timed["counts"],
+        "counts": timed["counts"] | dict.fromkeys(extent, 1),
         "host": HOST,
         "runtime_versions": {"onnxruntime": "1.32.0"},
     } | changes
@@ -214,6 +214,8 @@ def a_build(path, keys):
     (path / "constraints.txt").write_text(LOCK, encoding="utf-8")
     summary = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "n": 2000, "counts": {"test": 2000}}
     write(path / "reference/none", {"summary.json": summary})
+    baseline = {"accuracy": 0.7, "accuracy_interval": [0.6, 0.8], "n": 2000}
+    write(path / "data", {"summary.json": {"baseline": baseline}})
     for role in ("teacher", "student"):
         score = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "parameters": 10, "n": 2000}
         write(path / role, {"evaluation.json": score})
@@ -319,6 +321,21 @@ def test_a_number_that_parity_lacks_fails_by_its_name_whatever_conf_asks_for(nam
     assert reasons(parity(**{part: without(parity()[part], name)})) == [f"{name} was not measured"]
 
 
+@pytest.mark.parametrize(
+    ("measured", "metric", "unit", "reason"),
+    [
+        ({"relative_max_error": 4.98}, "coverage_relative_error", "ratio", "value 4.98 > 2 ratio"),
+        ({"kl_divergence_mean": 2.6}, "coverage_kl_mean", "nat", "value 2.6 > 2 nat"),
+    ],
+)
+def test_an_error_on_the_coverage_inputs_alone_fails(measured, metric, unit, reason):
+    """The fault: a relative error of 4.98 was measured there and judged nowhere."""
+    coverage = parity()["coverage"]
+    coverage = {**coverage, "values": coverage["values"] | measured}
+    assert reasons(parity(coverage=coverage)) == []
+    assert reasons(parity(coverage=coverage), thresholds=[bound(metric, unit, at_most=2)]) == [f"{metric} {reason}"]
+
+
 @pytest.mark.parametrize("name", ["coverage_relative_error", "coverage_kl_mean", "coverage_agreement"])
 def test_a_coverage_split_that_was_not_compared_fails(name):
     bare = {"values": {"non_finite_count": 0, "n": 77}, "intervals": {}}
@@ -418,9 +435,16 @@ def test_what_a_table_shows_of_the_teacher_is_checked_too(tmp_path, score, reaso
     assert judged_build(tmp_path, "kept")["kept"]["reasons"][0] == reason
 
 
+def test_the_honesty_bar_of_every_report_is_checked_too(tmp_path):
+    a_build(tmp_path, ("kept",))
+    baseline = {"accuracy": float("-1"), "accuracy_interval": [0.6, 0.8]}
+    write(tmp_path / "data", {"summary.json": {"baseline": baseline}})
+    assert judged_build(tmp_path, "kept")["kept"]["reasons"][0] == "baseline: accuracy is -1; its range is 0 to 1"
+
+
 def test_a_score_without_its_number_of_weights_fails():
     sound = {"accuracy": 0.9, "accuracy_interval": [0.8, 1]}
-    assert verdict.judge_checkpoint("student", sound) == ["student: parameters was not measured"]
+    assert verdict.judge_score("student", sound, gate.SCORED) == ["student: parameters was not measured"]
 
 
 @pytest.mark.parametrize("stage", ["parity", "benchmark"])

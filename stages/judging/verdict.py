@@ -223,14 +223,14 @@ def judge_reference(gate: Gate, name: str, summary: Mapping[str, Any]) -> list[s
     return [f"reference '{name}': {reason}" for reason in (*unsound, *found) if reason]
 
 
-def judge_checkpoint(name: str, evaluation: Mapping[str, Any]) -> list[str]:
-    """Return why what a teacher or student scored, which every table shows, cannot be.
+def judge_score(name: str, evaluation: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    """Return why what something else scored, which tables show beside the variants, cannot be.
 
     Args:
-        name: `teacher` or `student`.
-        evaluation: its `evaluation.json`.
+        name: of what scored.
+        evaluation: metric → number, and `accuracy_interval`.
+        shown: metrics that must be there.
     """
-    shown = ("accuracy", "parameters")
     missing = [f"{metric} was not measured" for metric in shown if metric not in evaluation]
     values = {metric: evaluation[metric] for metric in shown if metric in evaluation}
     _, unsound = sift(Flat(values, {"accuracy": evaluation.get("accuracy_interval", [])}, {}))
