@@ -46,7 +46,7 @@ def parity(**changes):
     for name in [name for name in test["values"] if name.split("_")[0] in PARTS]:
         del test["values"][name], test["counts"][name]
     test["values"] |= GOOD
-    split = {"values": GOOD | {"kl_divergence_mean": 0, "relative_max_error": 0}, "intervals": {}}
+    split = {"values": {k: v for k, v in test["values"].items() if not k.startswith("accuracy")}, "intervals": {}}
     return {
         "status": "measured",
         "reason": "",
@@ -397,6 +397,18 @@ def test_a_number_of_parity_outside_its_range_fails_whatever_conf_asks_for(part,
 def test_an_artifact_that_cannot_be_read_fails_for_that_and_not_for_what_it_therefore_lacks():
     broken = {"status": "failed", "reason": "cannot read", "altered": [], "runtime": None}
     assert reasons(broken) == ["cannot read"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), "0.1", None, -1.0])
+@pytest.mark.parametrize("split", ["probe", "test"])
+def test_what_is_no_number_in_either_split_is_not_hidden_by_the_other(split, value):
+    (reason,) = reasons(parity(**{split: with_value(parity()[split], "max_abs_error", value)}), thresholds=[AGREEMENT])
+    assert reason.startswith("max_abs_error is ")
+
+
+@pytest.mark.parametrize("part", ["probe", "test", "coverage", "audit", "form", "conversion", "status"])
+def test_a_part_that_parity_does_not_have_fails_and_ends_in_no_traceback(part):
+    assert reasons({name: value for name, value in parity().items() if name != part})
 
 
 def test_a_number_that_nobody_registered_fails():
