@@ -17,10 +17,13 @@ from typing import Any
 from stages.core import artifact, cli, params
 from stages.core.params import Section
 from stages.judging.review import review
-from stages.judging.verdict import flatten, judge, judge_checkpoint, judge_reference
+from stages.judging.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Benchmark, Gate
 from stages.schema.variant import Precision, Variant
 from stages.targets import divergence, executing
+
+SCORED = ("accuracy", "parameters")
+"""What every table shows of teacher and student, and the first of it of the baseline."""
 
 
 class Params(Section):
@@ -37,14 +40,15 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
 
     Args:
         settings: thresholds and variants.
-        build: directory with `reference/`, `parity/`, `benchmark/`, `host.json`, `teacher/` and `student/`.
+        build: directory with `data/`, `reference/`, `parity/`, `benchmark/`, `host.json`, `teacher/` and `student/`.
         constraints: the lock, which says what must have executed the artifacts.
         verdicts: where the verdicts go.
         merged: where the flat metrics go.
     """
     host, locked = artifact.read_json(build / "host.json"), executing.pins(constraints)
     scores = {name: artifact.read_json(build / name / "evaluation.json") for name in ("teacher", "student")}
-    unsound = [reason for name, score in scores.items() for reason in judge_checkpoint(name, score)]
+    unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, SCORED)]
+    unsound += judge_score("baseline", artifact.read_json(build / "data" / "summary.json")["baseline"], SCORED[:1])
     out: dict[str, Any] = {}
     for key, variant in settings.variants.items():
         summary = artifact.read_json(artifact.require(build / "reference" / variant.compression) / "summary.json")
@@ -123,8 +127,7 @@ def _foreign(build: Path, key: str) -> list[str]:
 def _flat(scores: Mapping[str, Any], variants: Mapping[str, Any]) -> dict[str, Any]:
     """One tree of numbers for `dvc metrics`: what came in, what was distilled, what was built."""
     tree: dict[str, Any] = {key: entry["metrics"] for key, entry in variants.items()}
-    shown = ("accuracy", "parameters")
-    return tree | {name: {key: score[key] for key in shown if key in score} for name, score in scores.items()}
+    return tree | {name: {key: score[key] for key in SCORED if key in score} for name, score in scores.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

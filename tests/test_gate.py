@@ -46,7 +46,7 @@ def parity(**changes):
     for name in [name for name in test["values"] if name.split("_")[0] in PARTS]:
         del test["values"][name], test["counts"][name]
     test["values"] |= GOOD
-    split = {"values": GOOD | {"kl_divergence_mean": 0, "relative_max_error": 0}, "intervals": {}}
+    split = {"values": {k: v for k, v in test["values"].items() if not k.startswith("accuracy")}, "intervals": {}}
     return {
         "status": "measured",
         "reason": "",
@@ -68,7 +68,7 @@ def benchmark(**changes):
         "status": "measured",
         "values": timed["values"] | extent,
         "intervals": timed["intervals"],
-        "counts": timed["counts"],
+        "counts": timed["counts"] | dict.fromkeys(extent, 1),
         "host": HOST,
         "runtime_versions": {"onnxruntime": "1.32.0"},
     } | changes
@@ -214,6 +214,8 @@ def a_build(path, keys):
     (path / "constraints.txt").write_text(LOCK, encoding="utf-8")
     summary = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "n": 2000, "counts": {"test": 2000}}
     write(path / "reference/none", {"summary.json": summary})
+    baseline = {"accuracy": 0.7, "accuracy_interval": [0.6, 0.8], "n": 2000}
+    write(path / "data", {"summary.json": {"baseline": baseline}})
     for role in ("teacher", "student"):
         score = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "parameters": 10, "n": 2000}
         write(path / role, {"evaluation.json": score})
@@ -310,6 +312,21 @@ def test_a_number_that_parity_lacks_fails_by_its_name_whatever_conf_asks_for(nam
     assert reasons(parity(**{part: without(parity()[part], name)})) == [f"{name} was not measured"]
 
 
+@pytest.mark.parametrize(
+    ("measured", "metric", "unit", "reason"),
+    [
+        ({"relative_max_error": 4.98}, "coverage_relative_error", "ratio", "value 4.98 > 2 ratio"),
+        ({"kl_divergence_mean": 2.6}, "coverage_kl_mean", "nat", "value 2.6 > 2 nat"),
+    ],
+)
+def test_an_error_on_the_coverage_inputs_alone_fails(measured, metric, unit, reason):
+    """The fault: a relative error of 4.98 was measured there and judged nowhere."""
+    coverage = parity()["coverage"]
+    coverage = {**coverage, "values": coverage["values"] | measured}
+    assert reasons(parity(coverage=coverage)) == []
+    assert reasons(parity(coverage=coverage), thresholds=[bound(metric, unit, at_most=2)]) == [f"{metric} {reason}"]
+
+
 @pytest.mark.parametrize("name", ["coverage_relative_error", "coverage_kl_mean", "coverage_agreement"])
 def test_a_coverage_split_that_was_not_compared_fails(name):
     bare = {"values": {"non_finite_count": 0, "n": 77}, "intervals": {}}
@@ -373,6 +390,18 @@ def test_an_artifact_that_cannot_be_read_fails_for_that_and_not_for_what_it_ther
     assert reasons(broken) == ["cannot read"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), "0.1", None, -1.0])
+@pytest.mark.parametrize("split", ["probe", "test"])
+def test_what_is_no_number_in_either_split_is_not_hidden_by_the_other(split, value):
+    (reason,) = reasons(parity(**{split: with_value(parity()[split], "max_abs_error", value)}), thresholds=[AGREEMENT])
+    assert reason.startswith("max_abs_error is ")
+
+
+@pytest.mark.parametrize("part", ["probe", "test", "coverage", "audit", "form", "conversion", "status"])
+def test_a_part_that_parity_does_not_have_fails_and_ends_in_no_traceback(part):
+    assert reasons({name: value for name, value in parity().items() if name != part})
+
+
 def test_a_number_that_nobody_registered_fails():
     assert reasons(timed=with_value(benchmark(), "energy_mj", 3)) == ["energy_mj is no registered metric"]
 
@@ -409,9 +438,16 @@ def test_what_a_table_shows_of_the_teacher_is_checked_too(tmp_path, score, reaso
     assert judged_build(tmp_path, "kept")["kept"]["reasons"][0] == reason
 
 
+def test_the_honesty_bar_of_every_report_is_checked_too(tmp_path):
+    a_build(tmp_path, ("kept",))
+    baseline = {"accuracy": float("-1"), "accuracy_interval": [0.6, 0.8]}
+    write(tmp_path / "data", {"summary.json": {"baseline": baseline}})
+    assert judged_build(tmp_path, "kept")["kept"]["reasons"][0] == "baseline: accuracy is -1; its range is 0 to 1"
+
+
 def test_a_score_without_its_number_of_weights_fails():
     sound = {"accuracy": 0.9, "accuracy_interval": [0.8, 1]}
-    assert verdict.judge_checkpoint("student", sound) == ["student: parameters was not measured"]
+    assert verdict.judge_score("student", sound, gate.SCORED) == ["student: parameters was not measured"]
 
 
 @pytest.mark.parametrize("stage", ["parity", "benchmark"])
