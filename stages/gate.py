@@ -87,6 +87,7 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
             "reasons": verdict.reasons,
             "runtime": measured.runtime,
             "target": variant.target,
+            "thresholds": settings.gate.applied(variant.precision),
             "timing": measured.timing,
             "verdict": verdict.verdict,
         }

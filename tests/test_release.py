@@ -3,15 +3,17 @@
 import json
 import shutil
 import subprocess
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import yaml
 
 from stages import release
-from stages.core import artifact, params
+from stages.core import artifact, attest, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.lineage import lock
+from stages.lineage.bundle import statement_path
 from tests.bundling import toy
 
 VARIANT = {
@@ -44,6 +46,7 @@ def entry(verdict, *reasons):
         "reasons": list(reasons),
         "runtime": "onnxruntime-cpu",
         "target": "onnx-cpu",
+        "thresholds": toy.thresholds(),
         "timing": "",
         "verdict": verdict,
     }
@@ -89,16 +92,36 @@ def build(tmp_path):
 def write_lock(build):
     """What DVC would have recorded of the build as it lies there."""
     outputs = [path.parent for path in sorted(build.rglob("manifest.json")) if "release" not in path.parts]
+    outputs += [build / "verdicts.json", *sorted((build / "statements").rglob("*.json"))]
     outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in outputs]
     (build / "dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}), encoding="utf-8")
 
 
-def release_with(build, verdicts, **changes):
-    variants = {key: VARIANT | changes.get(key, {}) for key in verdicts}
+def state(build):
+    """The statements that the stages behind a bundle leave."""
+    outputs = [path.parent for path in sorted(build.rglob("manifest.json")) if "release" not in path.parts]
+    for out in (*outputs, build / "verdicts.json"):
+        attest.write(statement_path(build, out), [out], ["toy"], datetime.now(UTC))
+
+
+def judge(build, verdicts):
+    """What the gate leaves: each verdict with the digests of what it judged."""
+    for key, given in verdicts.items():
+        measured = {stage: artifact.digest(build / stage / key) for stage in ("parity", "benchmark")}
+        verdicts[key] = {"measured": measured, **given}
     artifact.write_json(build / "verdicts.json", {"variants": verdicts})
+
+
+def release_with(build, verdicts, **changes):
+    judge(build, verdicts)
+    state(build)
+    write_lock(build)
+    ship(build, {key: VARIANT | changes.get(key, {}) for key in verdicts})
+
+
+def ship(build, variants):
     chosen = {"variants": variants, "signing": {"public_key": None}, **toy.SETTINGS}
     settings = params.parse(release.Params, chosen, "")
-    write_lock(build)
     release.run(settings, build, build / "verdicts.json", build / "dvc.lock", build / "release")
 
 
@@ -181,7 +204,7 @@ def test_an_output_edited_together_with_its_manifest_does_not_ship(build, monkey
 def test_two_releases_are_byte_identical(build):
     release_with(build, {"a": entry("pass")})
     first = artifact.digest(build / "release")
-    release_with(build, {"a": entry("pass")})
+    ship(build, {"a": VARIANT})
     assert artifact.digest(build / "release") == first
 
 

@@ -60,6 +60,7 @@ def write(
         _head(source, verdict),
         _use(source),
         _measured(verdict),
+        _asked(verdict),
         _limits(source, verdict),
         _clients(source, forms),
         [
@@ -110,6 +111,23 @@ def _measured(verdict: Mapping[str, Any]) -> list[str]:
     elif verdict["timing"]:
         lines.append(f"No latency is known: {verdict['timing']}.")
     return lines
+
+
+def _asked(verdict: Mapping[str, Any]) -> list[str]:
+    """List what the gate asked and what it found: whoever reads a `pass` sees what it was worth."""
+    values, asked = verdict["metrics"], verdict["thresholds"]
+    lines = [
+        "## Asked of it",
+        "| metric | at least | at most | unit | on at least | found |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for bound in asked["variant"]:
+        name, ends = bound["metric"], [bound[end] for end in ("at_least", "at_most")]
+        low, high = ("–" if end is None else f"{end:g}" for end in ends)
+        found = f"{values[name]:.6g}" if name in values else "–"
+        lines.append(f"| {name} | {low} | {high} | {bound['unit']} | {bound['min_n']} items | {found} |")
+    below = f"On fewer than {asked['interval_below_n']} items a rate counts with the unfavourable end of its interval."
+    return [*lines, "", below]
 
 
 def _limits(source: Source, verdict: Mapping[str, Any]) -> list[str]:

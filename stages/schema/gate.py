@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -58,6 +58,14 @@ class Gate(Section):
     """Of every artifact, whatever its precision."""
     precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
     baseline: Baseline | None
+
+    def applied(self, precision: str) -> dict[str, Any]:
+        """Return everything that a verdict on an artifact of this precision is judged by, as `verdicts.json` has it."""
+        asked = {"reference": self.reference, "variant": [*self.every, *self.precisions[precision]]}
+        return {name: [bound.model_dump(mode="json") for bound in bounds] for name, bounds in asked.items()} | {
+            "baseline": self.baseline.model_dump(mode="json") if self.baseline else None,
+            "interval_below_n": self.interval_below_n,
+        }
 
     @model_validator(mode="after")
     def _reference_is_judged_by_what_it_has(self) -> Gate:
