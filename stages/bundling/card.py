@@ -155,7 +155,7 @@ def _clients(source: Source, forms: Mapping[str, Any]) -> list[str]:
     lines = ["## How to load it", "| form | client | oldest seen right | how that is known |", "|---|---|---|---|"]
     lines += list(_rows(source, forms))
     lines += ["", *(f"- `{form['path']}`: {LOADING[name]}" for name, form in forms.items())]
-    return lines
+    return [*lines, "", "Install what a sample needs beside the bundle, not in it: an audit names what was added."]
 
 
 def _rows(source: Source, forms: Mapping[str, Any]) -> Iterator[str]:
