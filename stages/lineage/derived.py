@@ -1,7 +1,7 @@
 """Write again what follows from a bundle's chain, and compare: a seal that anybody can make proves none of it.
 
-In a workspace the chain's own outputs are there: golden arrays, labels, limits, model card, samples, configurations and
-tokenizers are written from them by the code that lies here. A bundle alone is held to itself.
+In a workspace the chain's own outputs are there: golden arrays, labels, limits, model card, BOM, samples,
+configurations and tokenizers are written from them by the code that lies here. A bundle alone is held to itself.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from stages.bundling import contents, golden
+from stages.bundling.probe import PROBE
+from stages.bundling.source import Source
 from stages.core import artifact
 from stages.core.errors import TinsmithError
-from stages.lineage.bundle import files, statement_path
+from stages.lineage import bom
+from stages.lineage.bundle import LINEAGE, files, statement_path
 from stages.lineage.chain import Ground
 from stages.lineage.findings import NOTHING, Finding, Link
 from stages.lineage.runs import MALFORMED
 from stages.schema.variant import Precision
+from stages.targets.base import utterances
 
-NEEDED = ("artifact", "compressed", "data", "parity", "reference", "teacher")
-"""Outputs that a bundle is written from."""
 TOKENIZERS = ("hf/tokenizer.json", "coreml/tokenizer/tokenizer.json")
 CONFIGS = ("hf/config.json", "coreml/tokenizer/config.json")
 
@@ -42,7 +44,7 @@ def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> Link:
         found.findings += _misnamed(bundle, manifest, ground)
         found.findings += _alone(bundle, manifest)
         places = _places(manifest, ground)
-        absent = [role for role in NEEDED if role not in places]
+        absent = sorted(manifest["parents"].keys() - places.keys())
         if absent:
             found.unfollowed.append(f"not written again: {', '.join(absent)} of its chain is not here")
         elif changed := _other_code(ground):
@@ -64,7 +66,7 @@ def _misnamed(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> Iter
 
 def _alone(bundle: Path, manifest: Mapping[str, Any]) -> Iterator[Finding]:
     """Hold a bundle's copies of labels, name and tokenizer to each other."""
-    listed = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    listed = _listed(manifest)
     labels = json.loads((bundle / "labels.json").read_bytes())
     text = (bundle / "labels.txt").read_text(encoding="utf-8")
     if text != "".join(f"{label}\n" for label in labels):
@@ -124,10 +126,30 @@ def _again(bundle: Path, manifest: Mapping[str, Any], places: Mapping[str, Path]
             (out / folder).mkdir(parents=True)
             source.configure(out / folder)
         written = {name: artifact.sha256(out / name) for name in files(out)}
-    listed = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    listed = _listed(manifest)
     found.findings += [
         Finding(str(bundle / name), f"{sha} (written again)", listed.get(name, NOTHING))
         for name, sha in written.items()
         if listed.get(name) != sha
     ]
+    shipped = {name: sha for name, sha in listed.items() if name != bom.BOM and not name.startswith(f"{LINEAGE}/")}
+    wanted = bom.describe(bom.gather(bundle.name, verdict, places, shipped))
+    there = json.loads((bundle / bom.BOM).read_bytes())
+    if bom.without_tools_licences(there) != bom.without_tools_licences(wanted):
+        found.findings.append(Finding(str(bundle / bom.BOM), "what the chain and the files here say", "another BOM"))
+    found.findings += _probe(bundle, source)
     found.notes.append(f"{len(written)} files were written again, {len(found.findings)} came out otherwise")
+
+
+def _probe(bundle: Path, source: Source) -> Iterator[Finding]:
+    """Hold the probe's ids to the reference's, and the name of each answer to its index."""
+    rows = json.loads((bundle / PROBE).read_bytes())["utterances"]
+    wanted = [inputs["input_ids"][0].tolist() for inputs in utterances(source.probe)]
+    if [row["ids"] for row in rows] != wanted:
+        yield Finding(str(bundle / PROBE), "the ids of the probe split", "others")
+    if any(row["label"] != source.labels[row["index"]] for row in rows):
+        yield Finding(str(bundle / PROBE), "the labels of labels.json", "others")
+
+
+def _listed(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {name: entry["sha256"] for name, entry in manifest["files"].items()}
