@@ -26,7 +26,7 @@ from stages.core import artifact, cli
 from stages.core.errors import ArtifactError
 from stages.core.params import PARAMS_FILE
 from stages.lineage import cache, chain, derived, origin, rebuild, recorded, released, sealed, signing
-from stages.lineage.bundle import SUMS, files
+from stages.lineage.bundle import SUMS, files, statement_path
 from stages.lineage.errors import AuditFailed
 from stages.lineage.findings import Finding, Link, draw, findings, printable
 from stages.lineage.revision import Repository
@@ -125,7 +125,10 @@ def _output(directory: Path, ground: chain.Ground) -> Link:
     if digest in ground.manifests:
         root.below = [chain.walk(ground, manifest["stage"], digest)]
     else:
-        root.unfollowed.append("no output in build/ has this manifest")
+        if directory.as_posix() in ground.locked:  # the release: its bundles have chains of their own
+            root.findings += chain.unlocked(ground, directory, statement_path(BUILD, directory))
+        else:
+            root.unfollowed.append("no output in build/ has this manifest")
         root.below = chain.descend(ground, manifest["parents"])
     for sums in sorted(directory.glob(f"*/{SUMS}")):
         root.below.append(_bundle(sums.parent, ground.public, offline=ground.repository is None))

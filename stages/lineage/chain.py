@@ -129,6 +129,8 @@ def walk(ground: Ground, role: str, digest: str) -> Link:
             link.directory = place.directory
             link.findings += rehash(place.directory, manifest)
             link.findings += unlocked(ground, place.directory, place.statement)
+            if ground.locked and place.directory.as_posix() not in ground.locked:
+                link.unfollowed.append(f"{lock.LOCK} does not know {place.directory}")
     _attested(ground, link, places, manifest)
     link.below = descend(ground, manifest["parents"])
     return link

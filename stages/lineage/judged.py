@@ -65,12 +65,16 @@ def _agree(bundle: Path, verdict: Mapping[str, Any], ground: Ground, found: Link
     if judged != own:
         found.findings.append(Finding(str(bundle / "verdict.json"), f"the entry in {gate}", "another verdict"))
     asked = lock.settings("gate").get("gate") if ground.locked else None
+    if asked is None or "thresholds" not in verdict:
+        why = "no dvc.lock has the gate's run" if asked is None else "the verdict was given before verdicts named them"
+        found.unfollowed.append(f"the thresholds were not compared: {why}")
+        return
     try:
         wanted = params.parse(Gate, asked, f"{lock.LOCK}: gate").applied(verdict["precision"])
     except (ConfigError, KeyError) as error:
-        found.unfollowed.append(f"which thresholds the gate was to apply is not known: {error}")
+        found.unfollowed.append(f"the thresholds were not compared: {error}")
         return
-    if wanted != verdict.get("thresholds"):
+    if wanted != verdict["thresholds"]:
         where = str(bundle / "verdict.json")
         found.findings.append(Finding(where, f"the thresholds that {lock.LOCK} has of the gate's run", "others"))
 

@@ -45,6 +45,8 @@ def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> list[Link
         if own or said.get(f"{inside}{artifact.MANIFEST}") == artifact.digest(bundle):
             _compare(bundle, manifest, _inside(said, inside), found)
             found.findings += _unlocked(ground, path)
+            if path.as_posix() not in ground.locked:
+                found.unfollowed.append(f"no {lock.LOCK} knows {path}")
             found.findings += _itself(out, said) if own else []
             found.findings += _verdicts(ground.build, statement)
             ran(found, ground, statement, "released")

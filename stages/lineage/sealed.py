@@ -47,7 +47,7 @@ def check(bundle: Path, public: str | None) -> tuple[Link, dict[str, Any]]:
         listed[artifact.MANIFEST] = sealed[artifact.MANIFEST]
     _compare(bundle, link, found, listed, attested=bool(sealed))
     if manifest:
-        link.findings += _misnamed(bundle, manifest)
+        _check_name(bundle, manifest, link)
     link.notes.append(f"{len(digests)} files, {sum((bundle / name).stat().st_size for name in digests) / 1e6:.1f} MB")
     if MODEL_SIGNATURE in digests:
         link.unfollowed.append(
@@ -101,14 +101,16 @@ def _attestation(bundle: Path, link: Link, public: str | None) -> dict[str, str]
     return {} if wrong else vouched
 
 
-def _misnamed(bundle: Path, manifest: Mapping[str, Any]) -> list[Finding]:
+def _check_name(bundle: Path, manifest: Mapping[str, Any], link: Link) -> None:
     """Hold a bundle's directory to the name that it was sealed under: a variant's bundle is no other's."""
     facts = manifest.get("facts")
-    sealed = facts.get("variant", "no variant") if isinstance(facts, dict) else "no variant"
-    found = [Finding(str(bundle), "a directory", "a link")] if artifact.is_link(bundle) else []
-    if bundle.name != sealed:
-        found.append(Finding(str(bundle), f"the bundle of {bundle.name}", f"that of {sealed}, by its manifest"))
-    return found
+    sealed = facts.get("variant") if isinstance(facts, dict) else None
+    if artifact.is_link(bundle):
+        link.findings.append(Finding(str(bundle), "a directory", "a link"))
+    if sealed is None:
+        link.unfollowed.append("its manifest does not name its variant: it was released before manifests did")
+    elif bundle.name != sealed:
+        link.findings.append(Finding(str(bundle), f"the bundle of {bundle.name}", f"that of {sealed}, by its manifest"))
 
 
 def _compare(bundle: Path, link: Link, found: dict[str, str], listed: dict[str, str], *, attested: bool) -> None:

@@ -63,7 +63,8 @@ class Gate(Section):
         """Return everything that a verdict on an artifact of this precision is judged by, as `verdicts.json` has it."""
         asked = {"reference": self.reference, "variant": [*self.every, *self.precisions[precision]]}
         return {name: [bound.model_dump(mode="json") for bound in bounds] for name, bounds in asked.items()} | {
-            "baseline": self.baseline.model_dump(mode="json") if self.baseline else None,
+            # Not where its bundles lie, which is another place in another clone.
+            "baseline": self.baseline.model_dump(mode="json", exclude={"bundles"}) if self.baseline else None,
             "interval_below_n": self.interval_below_n,
         }
 

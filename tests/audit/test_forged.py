@@ -150,6 +150,37 @@ def test_a_release_without_its_statement_is_held_to_the_lock(shipped):
     assert "no statement says which code released it" in unknown(root)
 
 
+def test_what_the_lock_does_not_know_is_said(shipped):
+    lines = Path("dvc.lock").read_text(encoding="utf-8")
+    forget_the_release()
+    assert "no statement says which code released it" in unknown(look())
+    Path("dvc.lock").write_text(lines.replace("build/data", "build/other"), encoding="utf-8")
+    assert "dvc.lock does not know build/data" in unknown(look())
+    Path("dvc.lock").unlink()
+    assert "no dvc.lock has the gate's run" in unknown(look())
+
+
+def test_a_release_of_another_workspace_copied_in_with_its_statement_is_named(shipped):
+    other = json.loads((STATEMENTS / "release.json").read_text(encoding="utf-8"))
+    depends = other["predicate"]["buildDefinition"]["resolvedDependencies"]
+    next(entry for entry in depends if entry["name"] == "verdicts")["digest"]["sha256"] = "2" * 64
+    artifact.write_json(STATEMENTS / "release.json", other)
+    write_lock()
+    assert f"build/verdicts.json: expected {'2' * 64}, which the release read" in named(look())
+
+
+def test_a_bundle_released_before_manifests_named_their_variant_says_so(unsigned):
+    recorded = artifact.manifest(unsigned)
+    del recorded["facts"]["variant"]
+    artifact.write_json(unsigned / "manifest.json", recorded)
+    forgery.reseal(unsigned)
+    root = look(unsigned, offline=True)
+    assert named(root) == ""
+    assert "its manifest does not name its variant" in unknown(root)
+    other = unsigned.rename(unsigned.with_name("onnx-cpu-int8"))
+    assert f"{other}/limits.json: expected the variant onnx-cpu-int8" in named(look(other, offline=True))
+
+
 def test_verdicts_exchanged_after_the_release_are_named(shipped):
     verdicts = json.loads(Path("build/verdicts.json").read_text(encoding="utf-8"))
     verdicts["variants"]["other"] = verdicts["variants"].pop(KEY)
