@@ -15,7 +15,7 @@ from stages import track
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.core.process import host_fingerprint
-from stages.tracking import place, record, store, wording
+from stages.tracking import content, place, record, store, wording
 from stages.tracking.errors import TrackingRefused
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -248,8 +248,8 @@ def test_dominated_and_notes_stand_under_the_verdict(build):
     assert f"- dominated: {DOMINATED}" in wording.headline(variant(build, "onnx-cpu-int8"))
     assert f"- {NOTE}" in wording.headline(variant(build, "coreml-metal-fp16"))
     assert "dominated" not in wording.headline(variant(build, "onnx-cpu-fp32"))
-    assert store._tags(variant(build, "onnx-cpu-int8"))["dominated"] == DOMINATED
-    assert not {"dominated", "notes"} & set(store._tags(variant(build, "onnx-cpu-fp32")))
+    assert content.tags_of(variant(build, "onnx-cpu-int8"))["dominated"] == DOMINATED
+    assert not {"dominated", "notes"} & set(content.tags_of(variant(build, "onnx-cpu-fp32")))
 
 
 def test_an_interpreted_artifact_is_loud_about_it(build):
@@ -277,7 +277,7 @@ def test_the_default_place_is_a_database_in_mlruns(tmp_path, monkeypatch):
 def test_mlflows_variables_choose_database_and_experiment(tmp_path):
     uri = f"sqlite:///{tmp_path}/other.db"
     chosen = place.choose({"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "banking"})
-    assert chosen == place.Place(uri, "banking", tmp_path / "other.db")
+    assert chosen == place.Place("banking", tmp_path / "other.db")
 
 
 def test_a_server_keeps_its_own_artifacts_and_no_lock():
