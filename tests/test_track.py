@@ -97,10 +97,9 @@ def write_variant(build, key, content="bytes"):
     write(build / "benchmark" / key, "benchmark", {"metrics.json": {"host": host, "values": values}})
 
 
-@pytest.fixture
-def build(tmp_path):
-    """A finished build with a passing, an interpreted, a failing and an unmeasured variant."""
-    root = tmp_path / "build"
+def make(workspace):
+    """Lay out a finished build with a passing, an interpreted, a failing and an unmeasured variant."""
+    root = workspace / "build"
     rows = {name: [{"label": "a", "text": f"{UTTERANCE} {name}"}] * size for name, size in SPLIT_SIZES.items()}
     files = {f"{name}.jsonl": "".join(f"{json.dumps(row)}\n" for row in split) for name, split in rows.items()}
     examples = {"duplicates": {"contradicting_examples": {UTTERANCE: ["a", "b"]}}}
@@ -119,8 +118,14 @@ def build(tmp_path):
     artifact.write_json(root / "host.json", host_fingerprint())
     artifact.write_json(root / "verdicts.json", {"variants": {key: verdict_of(key) for key in VARIANTS}})
     write(root / "report", "report", {"index.html": "<html></html>", "agreement.json": PAIRS})
-    artifact.write_json(tmp_path / "params.yaml", PARAMS)  # JSON is YAML
+    artifact.write_json(workspace / "params.yaml", PARAMS)  # JSON is YAML
     return root
+
+
+@pytest.fixture
+def build(tmp_path):
+    """A finished build."""
+    return make(tmp_path)
 
 
 def collect(build):
@@ -378,6 +383,10 @@ def empty_database(tmp_path_factory):
 @pytest.fixture
 def tracked(build, empty_database):
     """The build, published once."""
+    return publish_first(build, empty_database)
+
+
+def publish_first(build, empty_database):
     (build.parent / "mlruns").mkdir()
     shutil.copy2(empty_database, build.parent / "mlruns" / "mlflow.db")
     assert here(build) == ["build", *VARIANTS]

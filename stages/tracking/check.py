@@ -62,6 +62,7 @@ class Checker:
             deep: download files of a server to compare their bytes, not only names and sizes; local ones always are.
         """
         self.client, self.place, self.experiment, self.source, self.deep = client, place, experiment, build, deep
+        self.store = local(client.get_experiment(experiment).artifact_location)
 
     def finished(self, fingerprint: str) -> list[Any]:
         """Return the runs that claim to hold a record; one that a version was made of had been finished."""
@@ -97,11 +98,9 @@ class Checker:
         if model is None:
             return [*faults, Fault("its model", f"a logged model '{variant.key}'", "none")]
         description = wording.describe(variant, self._as_written(run), f"models:/{model.model_id}", "")
-        wrong = self._description(run, description)
-        note = description if wrong else run.data.tags[NOTE]
-        faults += [*wrong, *self._model(model, variant, run, note)]
+        faults += [*self._description(run, description), *self._model(model, variant, run, description)]
         if self.registers(variant):
-            faults += self._version(run, model, variant, note)
+            faults += self._version(run, model, variant, description)
         return faults
 
     def registers(self, variant: Variant) -> bool:
@@ -132,6 +131,9 @@ class Checker:
         git = self._git(tags)
         wanted = {**content.tags, COMMIT: git["rev"], "rev": git["rev"][:SHORT], "dirty": git["dirty"]}
         yield from _tags(tags, wanted, partial(self.client.set_tag, identity))
+        place = local(run.info.artifact_uri)
+        if self.store and place and not place.is_relative_to(self.store):  # of the workspace that this was copied from
+            yield Fault("its files", f"below '{self.store}'", str(place))
         yield from _values("parameter", run.data.params, content.params)
         yield from _values("metric", run.data.metrics, content.metrics)
         wanted_inputs = {_named(each.name, each.role): _source(each.path, each.sha256) for each in content.inputs}
@@ -176,8 +178,11 @@ class Checker:
             finish = partial(self.client.finalize_logged_model, identity, "READY")
             yield Fault("model: status", "READY", str(model.status), finish)
         yield from _values("model: type", {"": model.model_type}, {"": variant.verdict["target"]})
-        wanted = {**tags_of(variant), COMMIT: self._git(run.data.tags)["rev"], NOTE: note}
+        wanted = {**tags_of(variant), COMMIT: self._git(run.data.tags)["rev"]}
         yield from _named_model(_tags(model.tags, wanted, tag))
+        said = model.tags.get(NOTE, "")
+        if not _is_said(said, note):
+            yield Fault("model: description", note, said, partial(tag, NOTE, note))
         yield from _named_model(_values("parameter", model.params, content.params))
         yield from _named_model(
             _values("metric", {each.key: each.value for each in model.metrics or []}, content.metrics)
@@ -210,7 +215,7 @@ class Checker:
 
         for fault in _tags(version.tags, {"fingerprint": variant.fingerprint, **tags_of(variant)}, tag):
             yield replace(fault, what=f"version {number}: {fault.what}")
-        if version.description != note:
+        if not _is_said(version.description or "", note):
             describe = partial(self.client.update_model_version, name, number, note)
             yield Fault(f"version {number}: description", note, str(version.description), describe)
         about, expected = wording.describe_registered(variant), link(name, number)

@@ -26,6 +26,8 @@ LOCAL = Path("mlruns/mlflow.db")
 EXPERIMENT = "tinsmith"
 SWEEP = "TINSMITH_SWEEP"
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+BUSY_S = 5.0
+"""How long another program may hold a local database before it counts as locked."""
 # `dvc exp run --temp` and `--queue` build in a folder below this one, and delete it afterwards.
 TEMPORARY = (".dvc", "tmp", "exps")
 # MLflow's own defaults (7 tries, 120 s each, waits that double) keep a build waiting for minutes for a dead server.
@@ -127,7 +129,7 @@ def _file(uri: str) -> Path:
     url = make_url(uri)
     if not uri.partition(":")[2].startswith("///") or not url.database or url.database == ":memory:":
         raise TrackingRefused(uri, "it names no file (three slashes, then its path)")
-    if url.query or url.database.startswith("file:"):
+    if "?" in uri or url.database.startswith("file:"):
         raise TrackingRefused(uri, "options after a file's path are not understood", "write %3F for a '?' in the path")
     return Path(url.database)
 
@@ -195,7 +197,7 @@ def _locked(place: Place, database: Path) -> Iterator[None]:
 def _check(place: Place, database: Path) -> None:
     """Refuse what SQLite refuses, which MLflow would retry ten times, for 100 s, and find files that moved along."""
     try:
-        connection = sqlite3.connect(database)
+        connection = sqlite3.connect(database, timeout=BUSY_S)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master")
             lost = moved.settle(connection, database, place.experiment)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,11 @@ class Store:
             self._create_experiment(place.artifacts)
         found = self.client.get_experiment_by_name(place.experiment)
         self.experiment = found.experiment_id
-        if found.lifecycle_stage != "active":
+        if found.lifecycle_stage == "deleted":
             said = f"its experiment '{place.experiment}' was deleted"
             raise TrackingRefused(place.name, said, RESTORE.format(self.experiment))
+        if not self.experiment:
+            raise TrackingRefused(place.name, "what it answers is no experiment", "name the root of an MLflow server")
 
     def publish(self, build: Build, *, deep: bool) -> list[str]:
         """Write what is not there yet; the names of what was written come back."""
@@ -156,10 +159,9 @@ class Store:
             self._discard_unfinished(checker, fingerprint)
         # What links of a build's description lead to is known in the end only.
         lasting = {run.info.run_id: checker.lasting(run) for run in checker.finished(build.fingerprint)}
-        parent = next((run for run, faults in lasting.items() if not faults), None)
-        fresh = parent is None
-        if parent is None:
-            parent = self._start(of_build(build), build)
+        kept = [run for run, faults in lasting.items() if not faults]
+        parent = kept[0] if kept else self._start(of_build(build), build)
+        if not kept:
             self._fill_build(parent, build)
         written, links = [], {}
         for variant in build.variants:
@@ -167,27 +169,28 @@ class Store:
             run, said = self._settle(parent, checker, variant)
             written += said
             links[variant.key] = _link(variant, self.experiment, run)
-        if fresh:
+        if not kept:
             before = self._before(parent, "tags.kind = 'build'")
             self.client.set_tag(parent, NOTE, wording.describe_build(build, links, before))
             self.client.set_terminated(parent)
-            self._supersede(lasting, parent)
-            written.insert(0, _named("build", [fault for faults in lasting.values() for fault in faults]))
-        faults = checker.build(self.client.get_run(parent), links)
-        mended = self._mend(faults, lambda: checker.build(self.client.get_run(parent), links))
-        return written if fresh or not faults else [_named("build", mended), *written]
+        self._supersede(set(lasting) - {*kept}, parent)
+        wrong = [fault for faults in lasting.values() for fault in faults]
+        for run in kept or [parent]:
+            wrong += self._mend_build(run, checker, links)
+        return written if kept and not wrong else [_named("build", wrong), *written]
 
     def _settle(self, parent: str, checker: Checker, variant: Variant) -> tuple[str, list[str]]:
         """Have a variant's run as it should be: as it is, put right, or written; its id and what was done."""
         rated = {run.info.run_id: checker.variant(run, variant) for run in checker.finished(variant.fingerprint)}
-        sound = min(rated, key=lambda run: len(rated[run]), default=None)
-        if sound is None or any(fault.mend is None for fault in rated[sound]):
-            run = self._publish_variant(parent, checker, variant)
-            self._supersede(rated, run)
-            return run, [_named(variant.key, [fault for faults in rated.values() for fault in faults])]
-        mended = self._mend(rated[sound], lambda: checker.variant(self.client.get_run(sound), variant))
-        self._adopt(sound, parent)
-        return sound, [_named(variant.key, mended)] if mended else []
+        lost = [run for run, faults in rated.items() if any(fault.mend is None for fault in faults)]
+        kept = [run for run in rated if run not in lost]
+        for run in kept:
+            self._mend(rated[run], partial(self._left, checker, run, variant))
+            self._adopt(run, parent)
+        wrong = [fault for faults in rated.values() for fault in faults]
+        run = kept[0] if kept else self._publish_variant(parent, checker, variant)
+        self._supersede(lost, run)
+        return run, [_named(variant.key, wrong)] if wrong or not kept else []
 
     def _mend(self, faults: list[Fault], again: Callable[[], list[Fault]]) -> list[Fault]:
         """Put faults right, then look again.
@@ -203,7 +206,11 @@ class Store:
             raise TrackingRefused(self.place.name, said, "choose another MLFLOW_EXPERIMENT_NAME")
         return faults
 
-    def _supersede(self, runs: Mapping[str, object], by: str) -> None:
+    def _mend_build(self, run: str, checker: Checker, links: Mapping[str, str]) -> list[Fault]:
+        faults = checker.build(self.client.get_run(run), links)
+        return self._mend(faults, lambda: checker.build(self.client.get_run(run), links))
+
+    def _supersede(self, runs: Iterable[str], by: str) -> None:
         for run in runs:
             self.client.set_tag(run, SUPERSEDED, by)
 
@@ -280,7 +287,7 @@ class Store:
         self._log(run, content, build, _metrics(content, build, run, model))
         self._attach(run, model, variant)
         self.client.set_terminated(run)
-        self._mend(checker.variant(self.client.get_run(run), variant), lambda: self._left(checker, run, variant))
+        self._mend(checker.variant(self.client.get_run(run), variant), partial(self._left, checker, run, variant))
         return run
 
     def _left(self, checker: Checker, run: str, variant: Variant) -> list[Fault]:
