@@ -83,6 +83,25 @@ def test_a_bundle_that_no_version_was_tracked_of_moves_nothing(shipped):
     assert released(shipped) == {"coreml-metal-fp16": 1}
 
 
+def test_a_version_that_only_says_it_is_the_bundles_is_not_released(shipped):
+    from mlflow import MlflowClient
+
+    where = place.choose({})
+    client, name = MlflowClient(where.uri, registry_uri=where.uri), "tinsmith.onnx-cpu-fp32"
+    real = client.get_model_version(name, "1")
+    other = client.get_model_version("tinsmith.coreml-metal-fp16", "1")
+    client.create_model_version(name, source=other.source, run_id=other.run_id, tags=real.tags)
+    assert promote.main(["--release", "build/release", "--promoted", "build/promoted.json"]) == 0
+    assert released(shipped) == dict.fromkeys(SHIPPED, 1)
+
+
+def test_an_experiment_that_is_not_the_workspaces_build_moves_no_alias(shipped, monkeypatch, capsys):
+    monkeypatch.setenv("TINSMITH_SWEEP", "mine")
+    assert promote.main(["--release", "build/release", "--promoted", "build/promoted.json"]) == 0
+    assert "sweep mine is not the workspace's build" in capsys.readouterr().out
+    assert released(shipped) == {}
+
+
 def answered(build, verdict, **entry):  # noqa: F811
     """What Optimum answered to the bundle that lies there, which has a Hugging Face directory for it."""
     directory = build / "release/onnx-cpu-fp32"

@@ -15,7 +15,7 @@ from stages.lineage.findings import SHORT, Finding, Link
 from stages.tracking import moved, store
 from stages.tracking import place as tracking
 from stages.tracking import record as tracking_record
-from stages.tracking.errors import TrackingRefused, without_password
+from stages.tracking.errors import TrackingRefused, refusals, without_password
 from stages.tracking.tracked import TRACKED, client_of, database, fields_of, left, name_of
 
 SCHEMES = ("models:/", "runs:/")
@@ -29,9 +29,9 @@ def is_uri(subject: str) -> bool:
 def compare_build(build: Path) -> list[Link]:
     """Hold MLflow to the build in `build` and to what it was told; nothing where none was tracked."""
     path = build / TRACKED
-    if not path.is_file():
+    record = artifact.read_json(path) if path.is_file() else {}
+    if not record or not {"found", "pending"} & record.keys():
         return _unrecorded(build)
-    record = artifact.read_json(path)
     link = Link(f"MLflow, {record['uri']}, experiment {record['experiment']}")
     if "pending" in record:
         link.unfollowed.append(f"not tracked yet: {record['pending']}; `dvc repro track promote` writes it")
@@ -62,12 +62,13 @@ def compare_build(build: Path) -> list[Link]:
 
 
 def _unrecorded(build: Path) -> list[Link]:
-    """Compare a build that MLflow may have with nothing but itself: its record is missing."""
+    """Compare a build that MLflow may have with nothing but itself: its record is missing, or of an earlier version."""
     where = tracking.choose(os.environ)
     if where.database and not where.database.is_file():
         return []
     link = Link(f"MLflow, {name_of(build, where)}, experiment {where.experiment}")
-    link.unfollowed.append(f"'{build / TRACKED}' is missing: what was told is not known; `dvc repro track` records it")
+    said = "is of an earlier version" if (build / TRACKED).is_file() else "is missing"
+    link.unfollowed.append(f"'{build / TRACKED}' {said}: what was told is not known; `dvc repro track` records it")
     if not _is_elsewhere(where, link):
         _compare_content(build, where, link, None)
     return [link]
@@ -120,8 +121,26 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
 
     Raises:
         ArtifactError: MLflow has no such model, or it is none of Tinsmith's.
+        TrackingRefused: the server or database cannot be used.
     """
     where = tracking.choose(os.environ)
+    if where.database and not where.database.is_file():
+        raise ArtifactError(f"cannot fetch '{uri}': there is no '{where.database}'", next_step="run `dvc repro track`")
+    with refusals(where.name):
+        model, run, directory = _download(where, uri, scratch)
+    link = Link(f"MLflow's record of {model.name}")
+    digest = artifact.digest(directory)
+    if model.tags.get("artifact") != digest[:SHORT]:
+        link.findings.append(Finding(f"{uri}: tag artifact", digest[:SHORT], str(model.tags.get("artifact"))))
+    for key in sorted(set(model.tags) & set(run.data.tags)):
+        if model.tags[key] != run.data.tags[key]:
+            link.findings.append(Finding(f"{uri}: tag {key}", f"{run.data.tags[key]} (its run)", model.tags[key]))
+    link.notes.append(f"verdict {model.tags.get('verdict')}, run {run.info.run_id}, code at {run.data.tags.get('rev')}")
+    return directory, link
+
+
+def _download(where: tracking.Place, uri: str, scratch: Path) -> tuple[Any, Any, Path]:
+    """Return a logged model, its run, and where its files lie now."""
     client = client_of(where)
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -129,18 +148,9 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
     try:
         model = _model(client, uri)
         directory = Path(download_artifacts(f"models:/{model.model_id}", dst_path=str(scratch / "model")))
+        return model, client.get_run(model.source_run_id), directory
     except MlflowException as error:
         raise ArtifactError(f"cannot fetch '{uri}' from '{without_password(where.name)}': {error.message}") from error
-    link = Link(f"MLflow's record of {model.name}")
-    digest = artifact.digest(directory)
-    if model.tags.get("artifact") != digest[:SHORT]:
-        link.findings.append(Finding(f"{uri}: tag artifact", digest[:SHORT], str(model.tags.get("artifact"))))
-    run = client.get_run(model.source_run_id)
-    for key in sorted(set(model.tags) & set(run.data.tags)):
-        if model.tags[key] != run.data.tags[key]:
-            link.findings.append(Finding(f"{uri}: tag {key}", f"{run.data.tags[key]} (its run)", model.tags[key]))
-    link.notes.append(f"verdict {model.tags.get('verdict')}, run {run.info.run_id}, code at {run.data.tags.get('rev')}")
-    return directory, link
 
 
 def _check_database(local: Path, recorded: str, link: Link, *, found: bool) -> None:

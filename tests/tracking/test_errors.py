@@ -97,9 +97,7 @@ def each_connection(pragma):
         ("query_only = 1", "attempt to write a readonly database; next: make the file and its directory writable"),
     ],
 )
-def test_a_database_that_takes_no_more_is_one_line_and_is_filled_once_it_does(
-    ready, monkeypatch, capsys, limited, said
-):
+def test_a_database_that_takes_no_more_is_one_line_and_is_filled_later(ready, monkeypatch, capsys, limited, said):
     pages = (ready.parent / "mlruns/mlflow.db").stat().st_size // 4096 + 2
     pragma = {"is": limited.format(pages)}
     with each_connection(pragma), running(ready, monkeypatch, MLFLOW_SQLALCHEMYSTORE_POOLCLASS="NullPool"):
