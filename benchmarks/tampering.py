@@ -21,6 +21,7 @@ from stages import audit
 from stages.core.errors import TinsmithError
 from stages.lineage import cache, lock, recorded, signing
 from stages.lineage.findings import Link, findings
+from stages.tracking import tracked
 
 BUILD, PARAMS = Path("build"), Path("params.yaml")
 Look = Callable[[], list[Link]]
@@ -62,7 +63,7 @@ def said(path: Path, look: Look) -> tuple[str, str]:
 def grounds(bundle: Path) -> dict[str, tuple[list[Path], Look]]:
     """Return what may be tampered with: its files, and the audit that should notice."""
     public = signing.public_key(PARAMS)
-    database = recorded.database(BUILD)
+    database = tracked.database(BUILD)
     statements = sorted((BUILD / "statements").rglob("*.json"))
     store = lock.cache_directory()
     chain = [audit.audit(str(bundle), public, offline=False, again=False)]
