@@ -16,8 +16,7 @@ from typing import Any
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, ReleaseRefused
 from stages.core.params import Section
-from stages.faults.catalogue import STORED
-from stages.faults.inject import CLEAN, FAULTS, Case, Outcome, after_quantization, before_quantization
+from stages.faults.inject import CLEAN, FAULTS, STORED, Case, Outcome, after_quantization, before_quantization
 from stages.schema.gate import Gate
 from stages.schema.variant import Precision, Target, Variant
 

@@ -9,6 +9,7 @@ from typing import Any
 from stages.bundling import limits
 from stages.bundling.source import Source
 from stages.core import artifact
+from stages.measure import truncation
 
 CARD = "README.md"
 INTERPRETED = "reference-interpreted"
@@ -60,7 +61,7 @@ def write(
         _head(source, verdict),
         _use(source),
         _measured(verdict),
-        _limits(source, verdict),
+        _limits(source, verdict, places["reference"]),
         _clients(source, forms),
         [
             "## Licences",
@@ -113,14 +114,14 @@ def _measured(verdict: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _limits(source: Source, verdict: Mapping[str, Any]) -> list[str]:
+def _limits(source: Source, verdict: Mapping[str, Any], reference: Path) -> list[str]:
     signature, special = source.signature, source.tokenization.special
     padded = "not padded" if signature.dynamic else f"padded to {' or '.join(map(str, signature.sequence_lengths))}"
     ids = ", ".join(f"{token} = {index}" for token, index in special.values())
     lines = [
         "## Limits",
         f"- At most {source.max_length} tokens, {padded}. {limits.TRUNCATION}",
-        f"- {limits.TRANSFORMERS_JS}",
+        *(f"- {said}" for said in (truncation.sentence(reference), limits.TRANSFORMERS_JS) if said),
         f"- Special tokens: {ids}.",
         "- Quality is that on the test split, and says nothing of other texts or languages.",
         "- Tokenizers that clients bring along differ on accents, control characters and special tokens spelled out: "

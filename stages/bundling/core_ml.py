@@ -38,7 +38,7 @@ def write(source: Source, bundle: Path) -> str:
     path.write_bytes(model.SerializeToString(deterministic=True))
     check(source, bundle / PACKAGE)
     (bundle / TOKENIZER).mkdir()
-    tokenization.write(source.tokenization, bundle / TOKENIZER)
+    tokenization.write(source.tokenization, bundle / TOKENIZER, rules_from_file=True)
     artifact.write_json(bundle / TOKENIZER / "config.json", source.config)
     return PACKAGE
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
+from stages.measure import truncation
 from stages.reporting.agreement import Model, read_agreement
 from stages.reporting.clients import Asked, demo, read_clients
 from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
@@ -101,7 +102,8 @@ class Evidence:
 
     Attributes:
         lines: the variants, by platform.
-        data: number of `labels`, `params` and `summary` of the data set.
+        data: number of `labels`, `params` and `summary` of the data set; `max_length`, and what of each split was `cut`
+            there.
         teacher: what came in.
         student: what was compressed.
         distilled: whether the student learned from the teacher, or is the teacher passed through.
@@ -146,10 +148,13 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
     for line in lines:
         _check_judged(line, build / "parity" / line.key)
     data = build / "data"
+    reference = build / "reference" / lines[0].compression
     return Evidence(
         lines=lines,
         data={
             "labels": len(artifact.read_json(data / "labels.json")),
+            "cut": truncation.read(reference),
+            "max_length": artifact.read_json(reference / "summary.json")["max_length"],
             "params": artifact.manifest(data)["params"]["data"],
             "summary": artifact.read_json(data / "summary.json"),
         },

@@ -102,7 +102,12 @@ def write_build(after=None):
         source = {f"compressed-{after}": first}
     settings = Loose(compression={"kind": "toy", "after": after})
     write(compressed, {**checkpoint, "model.safetensors": toy.model()}, {"data": data, **source}, settings)
-    write(reference, {"calibration.npz": probe, "probe.npz": probe}, {"compressed": compressed, "data": data})
+    cut = json.dumps(toy.summary()).encode()
+    write(
+        reference,
+        {"calibration.npz": probe, "probe.npz": probe, "summary.json": cut},
+        {"compressed": compressed, "data": data},
+    )
     copy(converted, "compressed", compressed)
     copy(made, "converted", converted)
     measured = {"artifact": made, "reference": reference}

@@ -41,6 +41,17 @@ UNTOUCHED = {"structure_difference_count": 0, "weights_beyond_count": 0, "conver
 UNMOVED = {"conversion_relative_max_error": 0.0, "form_relative_error": 0.0}
 HOST = {"cores": 2, "cpu_flags_sha256": "ab" * 32, "cpu_isa": "avx2", "cpu_model": "Example CPU", "machine": "x86_64"}
 
+CARVED = {
+    "calibration": {"source": "train", "taken": 90, "wanted": 128, "of": 360},
+    "probe": {"source": "validation", "taken": PROBE, "wanted": PROBE, "of": 80 + PROBE},
+}
+CUT = {
+    name: {"ends": ends, "texts": texts}
+    for name, ends, texts in (
+        ("train", 11, 270), ("validation", 0, 80), ("test", 7, TEST), ("calibration", 3, 90), ("probe", 0, PROBE)
+    )
+}  # fmt: skip
+
 BOUNDS = [
     {"metric": "non_finite_count", "unit": "count", "at_most": 0.0, "min_n": 30},
     {"metric": "top1_agreement", "unit": "fraction", "at_least": 0.9, "min_n": 30},
@@ -120,7 +131,10 @@ class Build:
     def _checkpoints(self) -> None:
         baseline = {"accuracy": 0.71, "accuracy_interval": [0.66, 0.75], "method": "TF-IDF", "n": TEST}
         labels = [f"label{index}" for index in range(LABELS)]
-        files: dict[str, Any] = {"labels.json": labels, "summary.json": {"baseline": baseline}}
+        files: dict[str, Any] = {
+            "labels.json": labels,
+            "summary.json": {"baseline": baseline, "carved": CARVED},
+        }
         self.write("data", "prepare", files, Source(data={"kind": "embedded"}))
         parents: dict[str, Path] = {"data": self.root / "data"}
         for name, layers, weights in (("teacher", 6, 8_800_000), ("student", 2, 1_070_000)):
@@ -159,7 +173,8 @@ class Build:
         }
         right = int((logits["test"].argmax(1) == self.labels).sum())
         summary = {"accuracy": right / TEST, "accuracy_interval": proportion_interval(right, TEST), "n": TEST}
-        splits["summary.json"] = summary | {"counts": {"test": TEST, "probe": PROBE}}
+        counts = {"counts": {"test": TEST, "probe": PROBE}}
+        splits["summary.json"] = {**summary, **counts, "cut": CUT, "max_length": LENGTH}
         self.write(f"reference/{name}", "reference", splits, compressed=self.root / "compressed" / name)
 
     def _variant(self, key: str) -> None:
