@@ -9,7 +9,6 @@ Why: one place decides, it never fails the build, and nothing is released withou
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,6 @@ from stages.schema.gate import Benchmark, Gate
 from stages.schema.variant import Precision, Variant
 from stages.targets import divergence, executing
 
-PER_VARIANT = ("artifact", "parity", "benchmark")
 SCORED = ("accuracy", "parameters")
 """What every table shows of teacher and student, and the first of it of the baseline."""
 
@@ -37,21 +35,6 @@ class Params(Section):
     variants: dict[str, Variant]
 
 
-def remove_leftovers(build: Path, variants: Sequence[str]) -> list[str]:
-    """Delete the outputs of variants that are no longer chosen, so that none enters a report or a release.
-
-    Here and not earlier: a leftover that reappears changes what `gate` depends on, so `gate` runs and clears it.
-    """
-    removed = []
-    for stage in PER_VARIANT:
-        for path in sorted((build / stage).glob("*")):
-            if path.is_dir() and not path.name.startswith(".") and path.name not in variants:
-                shutil.rmtree(path)
-                (build / "statements" / stage / f"{path.name}.json").unlink(missing_ok=True)
-                removed.append(path.as_posix())
-    return removed
-
-
 def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged: Path) -> None:
     """Judge the chosen variants and none of the leftovers.
 
@@ -62,8 +45,6 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         verdicts: where the verdicts go.
         merged: where the flat metrics go.
     """
-    for path in remove_leftovers(build, list(settings.variants)):
-        print(f"removed '{path}': its variant is no longer chosen")
     host, locked = artifact.read_json(build / "host.json"), executing.pins(constraints)
     scores = {name: artifact.read_json(build / name / "evaluation.json") for name in ("teacher", "student")}
     unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, SCORED)]

@@ -85,8 +85,8 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         ("teacher.training.dropout=1.0", "input should be less than 1"),
         ("teacher.training.learning_rate=inf", "input should be a finite number"),
         ("distill={temperature: 1, kl_weight: 0, ce_weight: 0}", "all weights of the loss are 0"),
-        ("data=nowhere", "Could not find 'data/nowhere'"),
-        ("typo=1", "Could not override 'typo'"),
+        ("data=nowhere", "conf/data has no 'nowhere'"),
+        ("typo=1", "conf/ has no key 'typo'"),
         (f"+variants.v1.5={NONE % 'fp32'}", "no '.' in a variant's name"),
         (f"+variants.twin={NONE % 'fp32'}", "'onnx-cpu-fp32' and 'twin' are the same"),
         (

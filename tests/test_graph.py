@@ -48,7 +48,18 @@ def params():
 
 def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(stages):
     modules = {stage_of(cmd) for cmd, _, _ in stages.values()}
-    people = {"audit", "clients", "convert_pickle", "demo", "inject", "keygen", "second_opinion", "summary", "sweep"}
+    people = {
+        "audit",
+        "clients",
+        "convert_pickle",
+        "current",
+        "demo",
+        "inject",
+        "keygen",
+        "second_opinion",
+        "summary",
+        "sweep",
+    }
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert modules | people == files
 

@@ -217,11 +217,11 @@ def _attested(ground: Ground, link: Link, places: list[Place], manifest: Mapping
 def _made(predicate: Mapping[str, Any], revision: Mapping[str, Any]) -> str:
     """Say when, on what and from which revision."""
     host = predicate["buildDefinition"]["internalParameters"]["host"]
-    dirty = ", ".join(revision["annotations"]["dirty"])
+    dirty, stated = ", ".join(revision["annotations"]["dirty"]), revision["annotations"].get("stated")
     return (
         f"made {predicate['runDetails']['metadata']['finishedOn']} on {host['cpu_model']}, {host['os']}, "
         f"Python {host['python']}, at {revision['digest']['gitCommit'][:SHORT]}"
-        f"{f' with uncommitted {dirty}' if dirty else ''}"
+        f"{f' with uncommitted {dirty}' if dirty else ''}{f' (so {stated} said; git was not asked)' if stated else ''}"
     )
 
 
