@@ -80,6 +80,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             "runtime": measured.runtime,
             "runtime_versions": parity.get("runtime_versions", {}),
             "target": variant.target,
+            "thresholds": settings.gate.applied(variant.precision),
             "timing": measured.timing,
             "verdict": verdict.verdict,
         }

@@ -258,6 +258,9 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
     entry = entries["kept"]
     assert (entry["target"], entry["compression"], entry["precision"]) == ("onnx-cpu", "none", "fp32")
     assert (entry["verdict"], entry["reasons"]) == ("pass", [])
+    assert entry["thresholds"] == settings_of("kept").gate.applied("fp32")
+    assert [bound["metric"] for bound in entry["thresholds"]["variant"]] == ["non_finite_count", "max_abs_error"]
+    assert entry["thresholds"]["interval_below_n"] == 1000
     assert {"size_bytes", "latency_p50_ms", "accuracy", "top1_agreement", "max_abs_error", "n"} <= set(entry["metrics"])
     assert set(entry["metrics"]) - {"n"} <= set(entry["counts"])
     assert (entry["runtime"], entry["runtime_versions"]) == ("onnxruntime-cpu", {"onnxruntime": "1.32.0"})

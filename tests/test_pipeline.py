@@ -280,6 +280,12 @@ def test_no_fault_of_a_converter_ships(built):
     assert found["summary"]["false_alarms"] == 0
 
 
+def test_no_forged_verdict_ships_and_no_forged_bundle_passes_its_audit(built):
+    found = inject(built, "--stage", "release", "--variant", "onnx-cpu-dynamic_wi8_afp32")
+    assert found["summary"]["killed"] == found["summary"]["faults"] == 9
+    assert found["summary"]["false_alarms"] == 0
+
+
 def test_a_deleted_tracking_database_is_refilled_from_a_build_that_runs_nothing(built):
     before = built.runs()
     shutil.rmtree(built.path / "mlruns")
