@@ -31,7 +31,9 @@ ADVICE = {
     r"out-of-date database schema|can't locate revision": (
         "its tables are of another MLflow: back it up, then `mlflow db upgrade` with the newer of the two versions"
     ),
-    r"not a database|malformed|disk i/o error": "move the damaged file away: the build is written again to a new one",
+    r"not a database|malformed|disk i/o error|already exists|no such table": (
+        "move the damaged file away: the build is written again to a new one"
+    ),
 }
 
 
