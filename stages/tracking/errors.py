@@ -23,7 +23,9 @@ ADVICE = {
         "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
     ),
     r"error code 403|403 client error|forbidden": "ask its owner for the right to write to this experiment",
-    r"error code (404|501)|404 client error|not implemented": "name the root of a server of MLflow 3: this one lacks the request",
+    r"error code (404|501)|404 client error|not implemented": (
+        "name the root of an MLflow 3 server: this one lacks the request"
+    ),
     r"error code 5\d\d|5\d\d server error": "look into the server's own log",
     r"disk is full|no space left|quota": "make room where it lies",
     r"database( table)? is locked": "end what holds it (another MLflow process, or a copy under way)",
