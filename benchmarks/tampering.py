@@ -71,7 +71,8 @@ def grounds(bundle: Path) -> dict[str, tuple[list[Path], Look]]:
     return {
         "bundle": (_files(bundle), lambda: [audit.audit(str(bundle), public, offline=True, again=False)]),
         "statements": (
-            [path for path in statements if BUILD / path.relative_to(BUILD / "statements").with_suffix("") in walked],
+            [path for path in statements if BUILD / path.relative_to(BUILD / "statements").with_suffix("") in walked]
+            + [BUILD / "statements" / f"{name}.json" for name in ("release", "verdicts")],
             lambda: [audit.audit(str(bundle), public, offline=False, again=False)],
         ),
         "MLflow": ([database] if database else [], lambda: recorded.compare_build(BUILD)),

@@ -56,13 +56,13 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: P
 
 
 def _check_host(described: Path) -> None:
-    """Refuse a workspace that moved: this is the one stage sure to run, so no latency is passed on silently."""
+    """Refuse a workspace that moved, where this stage is run by itself: no latency is passed on silently."""
     there, here = artifact.read_json(described), process.host_fingerprint()
     changed = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
     if changed:
         raise ArtifactError(
             f"'{described}' describes another host ({', '.join(changed)} differ): latencies were measured there",
-            next_step="run `dvc repro --force --single-item host && dvc repro`",
+            next_step="run `dvc repro`, which describes this one and measures again",
         )
 
 
