@@ -34,7 +34,8 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: P
     """
     _check_host(build / "host.json")
     where, later = place.choose(os.environ), place.may_wait(os.environ)
-    found = record.collect(build, verdicts, report, params_file, params.read(params_file))
+    chosen = params.read(params_file)
+    found = record.collect(build, verdicts, report, params_file, chosen)
     known = readback.knows(build, where, found.fingerprint)
     written: list[str] = []
     if not readback.is_whole(build, where, found.fingerprint):

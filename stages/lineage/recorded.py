@@ -15,8 +15,9 @@ from stages.lineage.findings import SHORT, Finding, Link
 from stages.tracking import moved, store
 from stages.tracking import place as tracking
 from stages.tracking import record as tracking_record
+from stages.tracking.client import connect
 from stages.tracking.errors import TrackingRefused, refusals, without_password
-from stages.tracking.tracked import TRACKED, client_of, database, fields_of, left, name_of
+from stages.tracking.tracked import TRACKED, database, fields_of, left, name_of
 
 SCHEMES = ("models:/", "runs:/")
 
@@ -141,7 +142,7 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
 
 def _download(where: tracking.Place, uri: str, scratch: Path) -> tuple[Any, Any, Path]:
     """Return a logged model, its run, and where its files lie now."""
-    client = client_of(where)
+    client = connect(where)
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 

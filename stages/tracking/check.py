@@ -16,7 +16,7 @@ from typing import Any
 
 from stages.core.artifact import sha256
 from stages.tracking import stored, wording
-from stages.tracking.content import Content, files_of, files_of_variant, of_build, of_variant, tags_of
+from stages.tracking.content import Content, Input, files_of, files_of_variant, of_build, of_variant, tags_of
 from stages.tracking.moved import local
 from stages.tracking.place import Place, registered
 from stages.tracking.record import SHORT, Build, Variant
@@ -136,7 +136,7 @@ class Checker:
             yield Fault("its files", f"below '{self.store}'", str(place))
         yield from _values("parameter", run.data.params, content.params)
         yield from _values("metric", run.data.metrics, content.metrics)
-        wanted_inputs = {_named(each.name, each.role): _source(each.path, each.sha256) for each in content.inputs}
+        wanted_inputs = dict(map(_wanted, content.inputs))
         yield from _values("input", dict(map(_input, run.inputs.dataset_inputs)), wanted_inputs)
 
     def _files(self, uri: str, wanted: Mapping[str, Path], run: Any) -> Iterator[Fault]:
@@ -177,6 +177,8 @@ class Checker:
         if str(model.status) != "READY":
             finish = partial(self.client.finalize_logged_model, identity, "READY")
             yield Fault("model: status", "READY", str(model.status), finish)
+        if identity not in [output.model_id for output in run.outputs.model_outputs]:
+            yield Fault("link to its model", identity, "none", partial(self._link, run.info.run_id, identity))
         yield from _values("model: type", {"": model.model_type}, {"": variant.verdict["target"]})
         wanted = {**tags_of(variant), COMMIT: self._git(run.data.tags)["rev"]}
         yield from _named_model(_tags(model.tags, wanted, tag))
@@ -188,6 +190,11 @@ class Checker:
             _values("metric", {each.key: each.value for each in model.metrics or []}, content.metrics)
         )
         yield from self._artifact(model, variant)
+
+    def _link(self, run: str, model: str) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        self.client.log_outputs(run, [LoggedModelOutput(model, 0)])
 
     def _artifact(self, model: Any, variant: Variant) -> Iterator[Fault]:
         paths = (path for path in variant.artifact.rglob("*") if path.is_file())
@@ -254,15 +261,19 @@ def _named(name: str, role: str) -> str:
     return f"{name} ({role})"
 
 
-def _source(path: str, sha: str) -> str:
-    return f"{path} sha256 {sha}"
+def _said(path: str, sha: str, digest: str, profile: str | None) -> str:
+    return f"{path} sha256 {sha}, {digest} {profile or ''}".rstrip()
+
+
+def _wanted(each: Input) -> tuple[str, str]:
+    return _named(each.name, each.role), _said(each.path, each.sha256, each.sha256[:SHORT], each.profile)
 
 
 def _input(entry: Any) -> tuple[str, str]:
     role = next((tag.value for tag in entry.tags if tag.key == "mlflow.data.context"), "")
     try:
         said = json.loads(entry.dataset.source)
-        source = _source(said["path"], said["sha256"])
+        source = _said(said["path"], said["sha256"], entry.dataset.digest, entry.dataset.profile)
     except (ValueError, KeyError, TypeError):
         source = str(entry.dataset.source)
     return _named(entry.dataset.name, role), source

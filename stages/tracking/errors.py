@@ -19,19 +19,23 @@ EXPECTED = "a tracking server that answers (http://, https://) or a database (sq
 CORRECT = "start it or correct MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
 # What a database or server says of itself → what helps. The first that fits counts.
 ADVICE = {
-    r"\b401\b|unauthori[sz]ed|not authenticated|authentication failed": (
+    r"error code 401|401 client error|unauthori[sz]ed|not authenticated|authentication failed": (
         "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
     ),
-    r"\b403\b|forbidden": "ask its owner for the right to write to this experiment",
-    r"\b404\b|not implemented|\b501\b": "name the root of a server of MLflow 3: this one lacks the request",
-    r"\b5\d\d\b": "look into the server's own log",
+    r"error code 403|403 client error|forbidden": "ask its owner for the right to write to this experiment",
+    r"error code (404|501)|404 client error|not implemented": (
+        "name the root of an MLflow 3 server: this one lacks the request"
+    ),
+    r"error code 5\d\d|5\d\d server error": "look into the server's own log",
     r"disk is full|no space left|quota": "make room where it lies",
     r"database( table)? is locked": "end what holds it (another MLflow process, or a copy under way)",
     r"readonly|read-only|permission denied": "make the file and its directory writable",
     r"out-of-date database schema|can't locate revision": (
         "its tables are of another MLflow: back it up, then `mlflow db upgrade` with the newer of the two versions"
     ),
-    r"not a database|malformed|disk i/o error": "move the damaged file away: the build is written again to a new one",
+    r"not a database|malformed|disk i/o error|already exists|no such table": (
+        "move the damaged file away: the build is written again to a new one"
+    ),
 }
 
 

@@ -194,8 +194,15 @@ def _locked(place: Place, database: Path) -> Iterator[None]:
         yield
 
 
+def is_empty(database: Path) -> bool:
+    """Whether a local database is yet to be made."""
+    return not database.exists() or database.stat().st_size == 0
+
+
 def _check(place: Place, database: Path) -> None:
     """Refuse what SQLite refuses, which MLflow would retry ten times, for 100 s, and find files that moved along."""
+    if is_empty(database):
+        return
     try:
         connection = sqlite3.connect(database, timeout=BUSY_S)
         try:

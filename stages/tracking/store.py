@@ -19,6 +19,7 @@ from typing import Any
 
 from stages.tracking import wording
 from stages.tracking.check import COMMIT, SUPERSEDED, Checker, Fault
+from stages.tracking.client import connect
 from stages.tracking.content import Content, files_of, files_of_variant, of_build, of_variant, tags_of
 from stages.tracking.errors import TrackingRefused, refusals
 from stages.tracking.place import Place, plain
@@ -94,15 +95,6 @@ def promote(place: Place, bundles: Mapping[str, Mapping[str, str]], tags: Mappin
     with refusals(place.name):
         registry = Registry(connect(place), place)
         return [key for key, chain in bundles.items() if registry.release(key, chain, tags.get(key, {}))]
-
-
-def connect(place: Place) -> Any:
-    """Return MLflow's client of a place."""
-    import mlflow
-
-    mlflow.set_tracking_uri(place.uri)
-    mlflow.set_registry_uri(place.uri)
-    return mlflow.MlflowClient(place.uri)
 
 
 class Store:

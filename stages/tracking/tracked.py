@@ -6,17 +6,17 @@ they move.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
-from stages.tracking import moved, store, stored
+from stages.tracking import moved, stored
 from stages.tracking.check import SUPERSEDED
+from stages.tracking.client import connect
 from stages.tracking.errors import refusals, without_password
-from stages.tracking.place import PATIENCE, Place
+from stages.tracking.place import Place
 
 TRACKED, PROMOTED = "tracked.json", "promoted.json"
 # What a run says of itself and no file of the build could confirm.
@@ -103,7 +103,8 @@ def untouched(build: Path, where: Place) -> bool:
         return False
     if any(where.database.with_name(where.database.name + end).exists() for end in ("-journal", "-wal")):
         return False
-    return artifact.sha256(where.database) == left(build, record["database"]["sha256"])
+    same = artifact.sha256(where.database) == left(build, record["database"]["sha256"])
+    return same and moved.elsewhere(where.database, where.experiment) is None
 
 
 def is_whole(build: Path, where: Place, fingerprint: str) -> bool:
@@ -131,7 +132,7 @@ def left(build: Path, tracked: str) -> str:
 
 def fields_of(where: Place, fingerprints: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Read everything that MLflow has of some records; of a local database also its files, path → sha256."""
-    client = client_of(where)
+    client = connect(where)
     fields: dict[str, str] = {}
     stored_files: dict[str, str] = {}
     with refusals(where.name):
@@ -188,10 +189,3 @@ def _flat(prefix: str, value: Any) -> dict[str, str]:
     if isinstance(value, list | tuple):
         return {key: text for i, item in enumerate(value) for key, text in _flat(f"{prefix}: {i}", item).items()}
     return {prefix: str(value)}
-
-
-def client_of(where: Place) -> Any:
-    """Return MLflow's client of a place, patient and quiet enough for us."""
-    for name, value in (PATIENCE | stored.QUIET).items():
-        os.environ.setdefault(name, value)
-    return store.connect(where)

@@ -184,7 +184,7 @@ def server(status, body):
     [
         (401, "You are not authenticated.", "set MLFLOW_TRACKING_USERNAME"),
         (403, "Permission denied", "ask its owner for the right to write"),
-        (404, "Not found", "name the root of a server of MLflow 3"),
+        (404, "Not found", "name the root of an MLflow 3 server"),
         (200, "an HTML page of another service", CORRECT),
         (200, {}, "name the root of an MLflow server"),
     ],

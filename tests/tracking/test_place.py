@@ -148,7 +148,8 @@ def test_a_moved_workspace_keeps_every_field_of_its_record_and_writes_nothing_tw
     after = run(there, monkeypatch)[1]
     assert after["fields"] == before["fields"]
     assert after["files"].keys() == before["files"].keys()
-    assert audited(there, monkeypatch)[1] == []
+    link, wrong = audited(there, monkeypatch)
+    assert (wrong, link.unfollowed) == ([], [])
     assert not workspace.exists()
 
 
@@ -267,6 +268,26 @@ def test_an_experiments_build_is_tracked_and_registers_nothing_until_it_is_the_w
     assert run(workspace, monkeypatch, TINSMITH_SWEEP="mine")[0] == 0
     with sqlite3.connect(workspace / "mlruns/mlflow.db") as connection:
         assert connection.execute(candidate).fetchall() == before
+
+
+@pytest.mark.target
+def test_a_kill_while_mlflow_makes_its_tables_leaves_nothing_that_the_next_run_stumbles_over(build, monkeypatch):  # noqa: F811
+    import mlflow
+
+    database = build.parent / "mlruns/mlflow.db"
+
+    def killed(_):
+        (fresh,) = database.parent.glob(".mlflow.db.*.new")
+        fresh.write_bytes(fresh.read_bytes()[:8192])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "search_experiments", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(build.parent, monkeypatch)
+    assert not database.exists()
+    assert run(build.parent, monkeypatch)[0] == 0
+    assert {path.name for path in database.parent.iterdir()} == {"artifacts", "mlflow.db", "mlflow.db.lock"}
 
 
 @pytest.mark.target
