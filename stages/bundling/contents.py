@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.bundling import card, limits, probe, tokenization
-from stages.bundling.source import Source
+from stages.bundling import card, derived, limits, probe, tokenization
+from stages.bundling.source import Source, to_compare
 from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
 from stages.schema.release import Release
@@ -58,12 +58,17 @@ def add(
     texts = splits.read_split(places["data"], "probe").texts if settings.golden == "text" else None
     probe.write(source, texts, bundle)
     card.write(source, verdict, places, forms, bundle)
+    if differs := derived.differences(bundle):
+        raise ArtifactError(f"bundle '{key}': {differs[0]}", next_step="report this: it was written a moment ago")
     for name in (name for form in forms for name in SAMPLES_OF.get(form, ())):
         (bundle / "samples").mkdir(exist_ok=True)
         shutil.copyfile(SAMPLES / name, bundle / "samples" / name)
 
 
 def _source(key: str, variant: Variant, precision: Precision, places: Mapping[str, Path]) -> Source:
+    def read(name: str) -> dict[str, Any]:
+        return artifact.read_arrays(places["reference"] / f"{name}.npz")
+
     signature = read_signature(places["artifact"])
     labels = artifact.read_json(places["data"] / "labels.json")
     config = artifact.read_json(places["compressed"] / "config.json")
@@ -83,7 +88,8 @@ def _source(key: str, variant: Variant, precision: Precision, places: Mapping[st
         labels=labels,
         config=config,
         tokenization=tokenization.read(places["compressed"], signature.sequence_lengths[-1]),
-        probe=artifact.read_arrays(places["reference"] / "probe.npz"),
+        probe=read("probe"),
+        compared=to_compare({name: read(name) for name in ("probe", "coverage", "test")}),
     )
 
 
