@@ -21,7 +21,7 @@ from stages.targets.base import INPUTS, Inputs, Runtime, Signature, utterances
 Answer = Callable[[Inputs], NDArray[np.float32]]
 """Logits fp32 [batch, labels] of utterances of one length."""
 Arrays = Mapping[str, NDArray[np.int32]]
-TEST = 500
+TEST = 250
 """Texts of the test split that forms are compared on at most, evenly spread over it; of other splits all."""
 BATCH = 64
 ROUNDING = 1e-6
