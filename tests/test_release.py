@@ -72,7 +72,8 @@ def build(tmp_path):
                 (temporary / "model.safetensors").write_text("weights", encoding="utf-8")
                 artifact.write_json(temporary / "evaluation.json", SCORES)
             if place == "reference/none":
-                artifact.write_arrays(temporary / "probe.npz", toy.probe())
+                for split in ("coverage", "probe", "test"):
+                    artifact.write_arrays(temporary / f"{split}.npz", toy.probe())
         recorded = artifact.manifest(root / place)
         artifact.write_json(root / place / artifact.MANIFEST, recorded | {"params": PARAMS.get(place, {})})
     for seed, key in enumerate("abc"):

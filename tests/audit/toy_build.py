@@ -102,7 +102,8 @@ def write_build(after=None):
         source = {f"compressed-{after}": first}
     settings = Loose(compression={"kind": "toy", "after": after})
     write(compressed, {**checkpoint, "model.safetensors": toy.model()}, {"data": data, **source}, settings)
-    write(reference, {"calibration.npz": probe, "probe.npz": probe}, {"compressed": compressed, "data": data})
+    arrays = dict.fromkeys(("calibration.npz", "coverage.npz", "probe.npz", "test.npz"), probe)
+    write(reference, arrays, {"compressed": compressed, "data": data})
     copy(converted, "compressed", compressed)
     copy(made, "converted", converted)
     measured = {"artifact": made, "reference": reference}

@@ -53,7 +53,7 @@ def write(root, forms=("hf",)):
         "compressed/none": files,
         "data": {"labels.json": json.dumps(toy.LABELS).encode(), "probe.jsonl": lines, "test.jsonl": lines},
         f"parity/{KEY}": {"outputs.npz": {"probe": logits, "test": logits}},
-        "reference/none": {name: {**inputs, "logits": logits} for name in ("probe.npz", "test.npz")},
+        "reference/none": {name: {**inputs, "logits": logits} for name in ("coverage.npz", "probe.npz", "test.npz")},
         "teacher": {},
     }
     for role, content in outputs.items():
