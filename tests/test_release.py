@@ -75,7 +75,8 @@ def build(tmp_path):
                 artifact.write_json(temporary / "evaluation.json", SCORES)
             if place == "reference/none":
                 artifact.write_json(temporary / "summary.json", toy.summary())
-                artifact.write_arrays(temporary / "probe.npz", toy.probe())
+                for split in ("coverage", "probe", "test"):
+                    artifact.write_arrays(temporary / f"{split}.npz", toy.probe())
         recorded = artifact.manifest(root / place)
         artifact.write_json(root / place / artifact.MANIFEST, recorded | {"params": PARAMS.get(place, {})})
     for seed, key in enumerate("abc"):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.bundling import card, limits, probe, tokenization
-from stages.bundling.source import Source
+from stages.bundling import card, derived, limits, probe, tokenization
+from stages.bundling.source import Source, to_compare
 from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
 from stages.schema.release import Release
@@ -58,6 +58,8 @@ def add(
     texts = splits.read_split(places["data"], "probe").texts if settings.golden == "text" else None
     probe.write(source, texts, bundle)
     describe(source, verdict, places, forms, left_out, bundle)
+    if differs := derived.differences(bundle):
+        raise ArtifactError(f"bundle '{key}': {differs[0]}", next_step="report this: it was written a moment ago")
 
 
 def describe(
@@ -99,6 +101,10 @@ def open_source(key: str, target: str, precision: Precision, places: Mapping[str
     Raises:
         ArtifactError: the checkpoint's labels are not the data's, or a file cannot be read.
     """
+
+    def read(name: str) -> dict[str, Any]:
+        return artifact.read_arrays(places["reference"] / f"{name}.npz")
+
     signature = read_signature(places["artifact"])
     labels = artifact.read_json(places["data"] / "labels.json")
     config = artifact.read_json(places["compressed"] / "config.json")
@@ -118,7 +124,8 @@ def open_source(key: str, target: str, precision: Precision, places: Mapping[str
         labels=labels,
         config=config,
         tokenization=tokenization.read(places["compressed"], signature.sequence_lengths[-1]),
-        probe=artifact.read_arrays(places["reference"] / "probe.npz"),
+        probe=read("probe"),
+        compared=to_compare({name: read(name) for name in ("probe", "coverage", "test")}),
     )
 
 

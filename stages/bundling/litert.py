@@ -13,7 +13,7 @@ from stages.bundling import task_graph, task_metadata
 from stages.bundling.source import ROUNDING, Source, differs, softmax
 from stages.bundling.tokenization import lines
 from stages.core.errors import ArtifactError, first_line
-from stages.targets.base import INPUTS, SIGNATURE, Inputs, pad_to_signature, utterances
+from stages.targets.base import INPUTS, SIGNATURE, Inputs, pad_to_signature
 from stages.targets.tflite_nnapi import flatbuffer
 
 FOLDER = "litert"
@@ -79,7 +79,7 @@ def check_task(source: Source, bundle: Path) -> None:
         ArtifactError: its scores are not the softmax of the artifact's logits.
     """
     run = _open(bundle / TASK).get_signature_runner()
-    for inputs in utterances(source.probe):
+    for inputs in source.asked():
         # At full length, whatever the utterance's: the task file has the longest signature alone.
         padded = pad_to_signature(inputs, [source.max_length], source.signature.pad_token_id)
         wanted, found = softmax(source.answer(padded)), _scores(run, padded)

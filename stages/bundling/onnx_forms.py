@@ -53,7 +53,7 @@ def check_int64(source: Source, path: Path, form: str) -> None:
     found = {item.name: item.type for item in session.get_inputs()}
     if found != dict.fromkeys(INPUTS, "tensor(int64)"):
         raise ArtifactError(f"'{form}' takes {found}", expected=f"int64 {' and '.join(INPUTS)}")
-    source.check(form, lambda inputs: answer(session, inputs), artifact_answer(source))
+    source.check(form, lambda inputs: answer(session, inputs), artifact_answer(source), batches=True)
 
 
 def open_session(content: bytes, form: str, *, rewrite: bool = False, save: Path | None = None) -> Any:
@@ -88,7 +88,7 @@ def open_session(content: bytes, form: str, *, rewrite: bool = False, save: Path
 
 
 def answer(session: Any, inputs: Inputs) -> NDArray[np.float32]:
-    """Return logits, fp32 [1, labels], from a session that takes ids of either width."""
+    """Return logits, fp32 [batch, labels], from a session that takes ids of either width."""
     feed = {item.name: inputs[item.name].astype(DTYPES[item.type]) for item in session.get_inputs()}
     logits: NDArray[np.float32] = session.run(list(OUTPUTS), feed)[0]
     return logits

@@ -55,7 +55,10 @@ def check(source: Source, path: Path) -> None:
     session = onnx_forms.open_session(path.read_bytes(), MODEL)
     rewritten = onnx_forms.open_session((source.artifact / graph.MODEL).read_bytes(), graph.MODEL, rewrite=True)
     source.check(
-        MODEL, lambda inputs: onnx_forms.answer(session, inputs), lambda inputs: onnx_forms.answer(rewritten, inputs)
+        MODEL,
+        lambda inputs: onnx_forms.answer(session, inputs),
+        lambda inputs: onnx_forms.answer(rewritten, inputs),
+        batches=True,
     )
 
 

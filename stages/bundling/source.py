@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,17 @@ from stages.bundling import tokenization
 from stages.bundling.tokenization import Tokenization
 from stages.core import artifact
 from stages.core.errors import ArtifactError
+from stages.core.splits import spread
 from stages.schema.variant import Precision
 from stages.targets import registry
-from stages.targets.base import Inputs, Runtime, Signature, utterances
+from stages.targets.base import INPUTS, Inputs, Runtime, Signature, utterances
 
 Answer = Callable[[Inputs], NDArray[np.float32]]
-"""Logits fp32 [1, labels] of one utterance."""
+"""Logits fp32 [batch, labels] of utterances of one length."""
+Arrays = Mapping[str, NDArray[np.int32]]
+TEST = 250
+"""Texts of the test split that forms are compared on at most, evenly spread over it; of other splits all."""
+BATCH = 64
 ROUNDING = 1e-6
 """How far a softmax computed inside a graph may be from one computed here, in probability."""
 
@@ -39,6 +44,7 @@ class Source:
         config: `config.json` of the checkpoint.
         tokenization: its tokenizer.
         probe: `input_ids`, `attention_mask` int32 [n, max_length] of the probe split.
+        compared: the same of what every form answers beside the artifact (`to_compare`).
     """
 
     key: str
@@ -49,7 +55,8 @@ class Source:
     labels: list[str]
     config: Mapping[str, Any]
     tokenization: Tokenization
-    probe: Mapping[str, NDArray[np.int32]]
+    probe: Arrays
+    compared: Arrays
 
     @property
     def max_length(self) -> int:
@@ -76,29 +83,67 @@ class Source:
         tokenization.write(self.tokenization, out, rules_from_file=self.target == "coreml-metal")
         artifact.write_json(out / "config.json", self.config)
 
-    def check_directory(self, form: str, directory: Path) -> None:
+    def asked(self, given: Arrays | None = None, *, batches: bool = False) -> Iterator[Inputs]:
+        """Yield the inputs to compare, one utterance at a time, or several of one length where a form takes them.
+
+        Args:
+            given: inputs instead of `compared`.
+            batches: whether to put those of one length together.
+        """
+        compared = self.compared if given is None else given
+        sizes = compared["attention_mask"].sum(axis=1)
+        for size in np.unique(sizes):
+            rows = np.flatnonzero(sizes == size)
+            step = BATCH if batches else 1
+            for start in range(0, len(rows), step):
+                chosen = rows[start : start + step]
+                yield {name: np.ascontiguousarray(compared[name][chosen, :size]) for name in INPUTS}
+
+    def check_directory(self, form: str, directory: Path, given: Arrays | None = None) -> None:
         """Check a form that lies in a directory as an artifact does, with its signature."""
         copy = self._open(directory)
-        self.check(form, lambda inputs: copy.run(inputs)["logits"], self.answer)
+        self.check(form, lambda inputs: copy.run(inputs)["logits"], self.answer, given)
 
-    def check(self, form: str, answer: Answer, wanted: Answer) -> None:
+    def check(
+        self, form: str, answer: Answer, wanted: Answer, given: Arrays | None = None, *, batches: bool = False
+    ) -> None:
         """Run a form beside the artifact: it must compute the same bits, since it is the same computation.
 
         Args:
             form: its path in the bundle, for the message.
             answer: its logits.
             wanted: the artifact's.
+            given: inputs instead of `compared`.
+            batches: whether both take several utterances of one length at once.
 
         Raises:
             ArtifactError: they differ.
         """
-        ours, theirs = (np.concatenate([run(row) for row in utterances(self.probe)]) for run in (wanted, answer))
-        if not np.array_equal(ours, theirs):
-            raise differs(form, self.key, theirs, ours)
+        for inputs in self.asked(given, batches=batches):
+            ours, theirs = wanted(inputs), answer(inputs)
+            if not np.array_equal(ours, theirs):
+                raise differs(form, self.key, theirs, ours)
 
     def _open(self, directory: Path) -> Runtime:
         opened: Runtime = registry.load(self.target, "runtime").open_runtime(directory, threads=1)
         return opened
+
+
+def to_compare(splits: Mapping[str, Arrays]) -> Arrays:
+    """Choose what forms are compared on: every different row of the splits, few of the test split where it is long.
+
+    Args:
+        splits: `input_ids` and `attention_mask`, int32 [n, max_length], by split; `test` among them.
+
+    Returns:
+        The same two arrays.
+    """
+    parts = []
+    for name, split in splits.items():
+        rows = np.stack([split[part] for part in INPUTS], axis=1)
+        parts.append(rows[spread(len(rows), TEST if name == "test" else len(rows))])
+    distinct = np.unique(np.concatenate(parts), axis=0)
+    return {name: np.ascontiguousarray(distinct[:, place]) for place, name in enumerate(INPUTS)}
 
 
 def differs(form: str, key: str, found: NDArray[Any], wanted: NDArray[Any]) -> ArtifactError:
@@ -106,7 +151,7 @@ def differs(form: str, key: str, found: NDArray[Any], wanted: NDArray[Any]) -> A
     if found.shape != wanted.shape:
         how = f"gives {list(found.shape)}, the artifact {list(wanted.shape)}"
     else:
-        how = f"is up to {float(np.abs(found - wanted).max()):.3g} from the artifact on the probe split"
+        how = f"is up to {float(np.abs(found - wanted).max()):.3g} from the artifact on one text"
     return ArtifactError(
         f"'{form}' of variant '{key}' {how}",
         expected="the artifact's own answers",

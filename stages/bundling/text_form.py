@@ -62,14 +62,7 @@ def take_text(model: Any, tokenization: Tokenization, labels: int) -> None:
         [ROWS[0], "row_segments", ROWS[1]],
         "BertTokenizer",
         domain=EXTENSIONS,
-        vocab_file=lines(tokenization.lines or []),
-        do_lower_case=1,
-        strip_accents=1,  # its default strips none, BERT's normaliser does where it lower-cases
-        suffix_indicator="##",
-        **BERT_TOKENS,
-        pad_token=tokenization.special["pad_token"][0],
-        truncation_strategy_name="longest_first",
-        max_length=tokenization.max_length,
+        **tokenizer_settings(tokenization),
     )
     rows = [
         helper.make_node("Unsqueeze", [row, "first_axis"], [name], f"Unsqueeze_{name}")
@@ -82,6 +75,20 @@ def take_text(model: Any, tokenization: Tokenization, labels: int) -> None:
     model.graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [1, labels]))
     onnx_forms.replace_nodes(model.graph, [tokenizer, *rows, *model.graph.node, softmax])
     model.opset_import.append(helper.make_opsetid(EXTENSIONS, 1))
+
+
+def tokenizer_settings(tokenization: Tokenization) -> dict[str, Any]:
+    """Return the attributes of the operator that tokenises."""
+    return {
+        "vocab_file": lines(tokenization.lines or []),
+        "do_lower_case": 1,
+        "strip_accents": 1,  # its default strips none, BERT's normaliser does where it lower-cases
+        "suffix_indicator": "##",
+        **BERT_TOKENS,
+        "pad_token": tokenization.special["pad_token"][0],
+        "truncation_strategy_name": "longest_first",
+        "max_length": tokenization.max_length,
+    }
 
 
 def behind_tokenizer(model: Any) -> Any:

@@ -38,7 +38,7 @@ def foreign_tokenizer(checkpoint: Path, teacher: Path, reference: Path, data: Pa
         data: output of `prepare`, for their texts.
     """
     ours, theirs = (artifact.read_json(place / TOKENIZER) for place in (checkpoint, teacher))
-    found = [f"{TOKENIZER} does not mean what the teacher's does: {first}" for first in _rules(ours, theirs)]
+    found = [f"{TOKENIZER} does not mean what the teacher's does: {first}" for first in foreign_rules(ours, theirs)]
     configs = [artifact.read_json(place / CONFIG) for place in (checkpoint, teacher)]
     if configs[0] != configs[1]:
         keys = sorted(key for key in {*configs[0], *configs[1]} if configs[0].get(key) != configs[1].get(key))
@@ -57,7 +57,8 @@ def foreign_tokenizer(checkpoint: Path, teacher: Path, reference: Path, data: Pa
     return found
 
 
-def _rules(ours: Rules, theirs: Rules) -> list[str]:
+def foreign_rules(ours: Rules, theirs: Rules) -> list[str]:
+    """Say which rules are neither the teacher's nor what pruning the teacher's vocabulary makes of them."""
     ids = renumbering(theirs, ours)
     if ids is None or not ids.keys() >= {token["id"] for token in theirs["added_tokens"]}:
         return differences(ours, theirs)

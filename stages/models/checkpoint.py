@@ -82,7 +82,9 @@ def save(model: Any, tokenizer: Any, directory: Path) -> None:
 
 
 def save_tokenizer(tokenizer: Any, directory: Path) -> None:
-    """Write a tokenizer's files into an existing directory."""
+    """Write a tokenizer's files into an existing directory, without the limits that its last call left behind."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     for option in LOAD_OPTIONS:  # how it was loaded here is no property of the tokenizer
         tokenizer.init_kwargs.pop(option, None)
     tokenizer.save_pretrained(directory)

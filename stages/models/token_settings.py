@@ -67,6 +67,11 @@ def check_settings(directory: Path, loaded: Any, own: Tokenizer, max_length: int
     _check_normaliser(directory, config, own)
     _check_roles(directory, config, own)
     _check_numbers(directory, config, own)
+    if getattr(own.model, "dropout", None):
+        raise InputError(
+            f"'{directory / FILE}' cuts texts at random (model.dropout: {own.model.dropout:g})",
+            expected="null: the same ids for the same text",
+        )
     if not (directory / FILE).is_file():
         for key, harmless in SLOW.items():
             if config.get(key, harmless) not in (harmless, []):
@@ -146,6 +151,8 @@ def _check_roles(directory: Path, config: dict[str, Any], own: Tokenizer) -> Non
     for name, given in ((CONFIG, config), (ROLES, mapped)):
         for key in LISTS:
             listed = given.get(key) or []
+            if not isinstance(listed, list | dict):
+                raise InputError(f"'{directory / name}' has {key}: {json.dumps(listed)[:60]}", expected="a list")
             for token in listed.values() if isinstance(listed, dict) else listed:
                 _require_id(directory / name, _content(token), own)
 
@@ -182,7 +189,7 @@ def _words(directory: Path) -> dict[str, int]:
     """Number the lines of vocab.txt, those left out that are empty or stand there twice."""
     if not ((directory / WORDS).is_file() and (directory / FILE).is_file()):
         return {}
-    lines = [line.removesuffix("\r") for line in (directory / WORDS).read_bytes().decode("utf-8").split("\n")]
+    lines = [line.removesuffix("\r") for line in (directory / WORDS).read_bytes().decode(errors="replace").split("\n")]
     places: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         places.setdefault(line, []).append(index)

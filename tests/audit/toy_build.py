@@ -106,12 +106,9 @@ def write_build(after=None):
         source = {f"compressed-{after}": first}
     settings = Loose(compression={"kind": "toy", "after": after})
     write(compressed, {**checkpoint, "model.safetensors": toy.model()}, {"data": data, **source}, settings)
-    cut = json.dumps(toy.summary()).encode()
-    write(
-        reference,
-        {"calibration.npz": probe, "probe.npz": probe, "summary.json": cut},
-        {"compressed": compressed, "data": data},
-    )
+    splits = dict.fromkeys(("calibration.npz", "coverage.npz", "probe.npz", "test.npz"), probe)
+    cut = {"summary.json": json.dumps(toy.summary()).encode()}
+    write(reference, splits | cut, {"compressed": compressed, "data": data})
     copy(converted, "compressed", compressed)
     copy(made, "converted", converted)
     measured = {"artifact": made, "reference": reference}

@@ -39,7 +39,8 @@ def places(tmp_path):
             for name, content in files.items():
                 (temporary / name).write_bytes(content)
             if role == "reference":
-                artifact.write_arrays(temporary / "probe.npz", toy.probe())
+                for split in ("coverage", "probe", "test"):
+                    artifact.write_arrays(temporary / f"{split}.npz", toy.probe())
     return {role: tmp_path / role for role in outputs}
 
 
@@ -49,7 +50,9 @@ def bundle(places, tmp_path):
         out = tmp_path / name
         (out / "tokenizer").mkdir(parents=True)
         (out / "model.onnx").write_bytes(toy.model())
-        (out / "tokenizer/tokenizer.json").write_bytes(toy.checkpoint()["tokenizer.json"])
+        (out / "labels.json").write_bytes((places["data"] / "labels.json").read_bytes())
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            (out / "tokenizer" / file).write_bytes((places["compressed"] / file).read_bytes())
         settings = Release(forms=list(forms), golden=golden)
         contents.add(out, "toy", VARIANT, Float(kind="float", bits=32), verdict, places, settings)
         return out

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from stages.bundling import contents, core_ml, litert, task_graph, task_metadata, tokenization
+from stages.bundling import contents, core_ml, derived, litert, task_graph, task_metadata, tokenization
 from stages.bundling.source import Source, softmax
 from stages.core import artifact
 from stages.core.errors import ArtifactError
@@ -90,6 +90,7 @@ def source(target, precision, directory, checkpoint):
         config=artifact.read_json(checkpoint / "config.json"),
         tokenization=tokenization.read(checkpoint, toy.LENGTH),
         probe=toy.probe(),
+        compared=toy.probe(),
     )
 
 
@@ -215,9 +216,12 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
         with artifact.writing(path, stage="test", parents={}) as temporary:
             artifact.write_json(temporary / "labels.json", list(LABELS))
             artifact.write_json(temporary / "summary.json", toy.summary())
-            artifact.write_arrays(temporary / "probe.npz", toy.probe())
-    for path in (tflite["static"] / "model.tflite", checkpoint / "tokenizer.json"):
-        (out / ("tokenizer" if path.suffix == ".json" else "") / path.name).write_bytes(path.read_bytes())
+            for split in ("coverage", "probe", "test"):
+                artifact.write_arrays(temporary / f"{split}.npz", toy.probe())
+    (out / "model.tflite").write_bytes((tflite["static"] / "model.tflite").read_bytes())
+    (out / "labels.json").write_bytes((data / "labels.json").read_bytes())
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (out / "tokenizer" / name).write_bytes((checkpoint / name).read_bytes())
     places = {"artifact": tflite["static"], "compressed": checkpoint, "data": data, "reference": reference}
     names = {"compression": "none", "target": "tflite-nnapi", "precision": "static_wi8_ai8"}
     variant = Variant(**names, required=True, release_not_measured=False)
@@ -226,6 +230,11 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
     settings = Release(forms=["litert"], golden="ids")
     contents.add(out, "toy", variant, PRECISIONS["static"], verdict, {**places, "teacher": data}, settings)
     assert sorted(path.name for path in (out / "litert").iterdir()) == ["task.tflite"]
+    assert derived.differences(out) == []
+    task = (out / "litert/task.tflite").read_bytes()
+    (out / "litert/task.tflite").write_bytes(task.replace(b"segment_ids", b"segment_idz"))
+    assert "other metadata than MediaPipe's" in derived.differences(out)[0]
+    (out / "litert/task.tflite").write_bytes(task)
     toy.check_sample(out, "classify_litert.py", ["hello", "word " * 600])
 
 
@@ -235,6 +244,8 @@ def test_a_core_ml_package_gains_labels_and_sentences_and_nothing_else(mlpackage
     before, after = (read_model(model_file(path)) for path in (mlpackage / "model.mlpackage", package))
     described = after.description
     assert json.loads(described.metadata.userDefined["labels"]) == list(LABELS)
+    assert list(derived.in_package(package, list(LABELS))) == []
+    assert "names other labels" in next(derived.in_package(package, list(LABELS[::-1])))
     assert all(item.shortDescription for item in (*described.input, *described.output))
     assert "[PAD]" not in described.input[0].shortDescription
     weights = "Data/com.apple.CoreML/weights/weight.bin"
@@ -254,7 +265,7 @@ def test_a_core_ml_package_of_another_program_or_weights_is_refused(mlpackage, c
     weights.write_bytes(
         intact[: largest.offset] + bytes(largest.size_bytes) + intact[largest.offset + largest.size_bytes :]
     )
-    with pytest.raises(ArtifactError, match=r"'coreml/model.mlpackage' of variant 'toy' is up to"):
+    with pytest.raises(ArtifactError, match=r"'coreml/model.mlpackage' of variant 'toy' is another program"):
         core_ml.check(one, package)
     weights.write_bytes(intact)
     path = model_file(package)

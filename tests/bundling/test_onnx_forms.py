@@ -36,6 +36,7 @@ def make_source(root, precision, seed=0):
         config={"model_type": "bert"},
         tokenization=tokenization.read(root, toy.LENGTH),
         probe=toy.probe(),
+        compared=toy.probe(),
     )
 
 

@@ -55,7 +55,7 @@ def write(root, forms=("hf",)):
         f"parity/{KEY}": {"outputs.npz": {"probe": logits, "test": logits}},
         "reference/none": {
             "summary.json": json.dumps(toy.summary()).encode(),
-            **{name: {**inputs, "logits": logits} for name in ("probe.npz", "test.npz")},
+            **{name: {**inputs, "logits": logits} for name in ("coverage.npz", "probe.npz", "test.npz")},
         },
         "teacher": {},
     }
@@ -66,7 +66,8 @@ def write(root, forms=("hf",)):
     places = {role.split("/")[0]: build / role for role in outputs}
     with artifact.writing(build / "release" / KEY, stage="release", parents=places) as out:
         (out / "tokenizer").mkdir()
-        (out / "tokenizer/tokenizer.json").write_bytes(files["tokenizer.json"])
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (out / "tokenizer" / name).write_bytes(files[name])
         for name in ("model.onnx", "signature.json"):
             (out / name).write_bytes(outputs[f"artifact/{KEY}"][name])
         (out / "labels.json").write_bytes(outputs["data"]["labels.json"])

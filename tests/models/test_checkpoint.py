@@ -171,3 +171,10 @@ def test_two_labels_of_transformers_own_default_names_are_written_out(make_model
     assert written["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
     assert written["label2id"] == {"LABEL_0": 0, "LABEL_1": 1}
     assert load_model(tmp_path).config.id2label == names
+
+
+def test_the_limits_of_a_tokenizers_last_call_are_not_saved(make_model, tokenizer, tmp_path):
+    tokenizer(["wake", "wake word1"], truncation=True, max_length=3, padding="max_length")
+    save(make_model(), tokenizer, tmp_path)
+    written = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    assert (written["truncation"], written["padding"]) == (None, None)

@@ -87,6 +87,17 @@ def test_what_the_file_says_is_what_every_later_stage_reads(name, outside, tmp_p
         assert found(text).input_ids == own.encode(text).ids, text
 
 
+def test_an_albert_file_that_is_not_like_its_class_counts_too(outside, tmp_path):
+    """The class would take accents and capitals away."""
+    pieces = [*((word, 0.0) for word in toy.WORDS[:5]), *((letter, -1.0) for letter in "▁HELOabé")]
+    model = {"type": "Unigram", "unk_id": 1, "vocab": pieces, "byte_fallback": False}
+    rules = {"normalizer": {"type": "NFKC"}, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}, "model": model}
+    directory = outside(spliced(**rules, decoder=None), family="albert", tokenizer_class="AlbertTokenizer")
+    own, found = Tokenizer.from_file(str(directory / "tokenizer.json")), reloaded(directory, tmp_path)
+    assert found("HELLO é").input_ids == own.encode("HELLO é").ids
+    assert found("HELLO é").tokens() == ["[CLS]", "▁", "H", "E", "L", "L", "O", "▁", "é", "[SEP]"]
+
+
 def test_limits_baked_into_the_file_do_not_ship(outside, tmp_path):
     padding = {"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0}
     cut = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
@@ -117,6 +128,11 @@ def test_the_config_takes_over_the_padding_token_that_texts_are_padded_with(outs
 
 def cut(direction, length):
     return {"truncation": {"direction": direction, "max_length": length, "strategy": "LongestFirst", "stride": 0}}
+
+
+def bpe():
+    vocabulary = {word: index for index, word in enumerate(toy.WORDS)}
+    return {"type": "BPE", "vocab": vocabulary, "merges": [], "unk_token": "[UNK]"}
 
 
 def second_segment():
@@ -169,6 +185,16 @@ REFUSED = {
         "names the token '</s>', which the tokenizer has no id for",
     ),
     "an unknown special token": ({"additional_special_tokens": ["<x>"]}, {}, "names the token '<x>'"),
+    "special tokens that are no list": (
+        {"extra_special_tokens": "<x>"},
+        {},
+        'has extra_special_tokens: "<x>"; expected a list|cannot load tokenizer',
+    ),
+    "cut at random": (
+        {"tokenizer_class": "TokenizersBackend"},
+        {"model": bpe() | {"dropout": 0.5}},
+        r"tokenizer.json' cuts texts at random \(model.dropout: 0.5\)",
+    ),
     "special tokens cut up": (
         {"split_special_tokens": True},
         {},
