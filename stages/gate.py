@@ -71,7 +71,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             },
             "compression": variant.compression,
             "counts": measured.counts,
-            "host": benchmark["host"],
+            "host": benchmark.get("host", {}),
             "intervals": measured.intervals,
             "measured": {stage: artifact.digest(build / stage / key) for stage in ("parity", "benchmark")},
             "metrics": measured.values,

@@ -453,6 +453,15 @@ def test_a_score_without_its_number_of_weights_fails():
     assert verdict.judge_score("student", sound, gate.SCORED) == ["student: parameters was not measured"]
 
 
+def test_an_empty_benchmark_fails_through_the_whole_gate_and_ends_in_no_traceback(tmp_path):
+    a_build(tmp_path, ("kept",))
+    write(tmp_path / "benchmark/kept", {"metrics.json": {}}, {"artifact": tmp_path / "artifact/kept"})
+    entry = judged_build(tmp_path, "kept")["kept"]
+    assert entry["verdict"] == "fail"
+    assert "size_bytes was not measured" in entry["reasons"]
+    assert "size_bytes" not in entry["metrics"]
+
+
 @pytest.mark.parametrize("stage", ["parity", "benchmark"])
 def test_a_runtime_that_is_not_the_locked_one_fails_and_the_verdict_names_what_ran(tmp_path, stage):
     a_build(tmp_path, ("kept",))

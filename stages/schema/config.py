@@ -53,7 +53,7 @@ def check(config: Config) -> None:
 
     Raises:
         ConfigError: a key DVC cannot handle, a name that no group defines, a twin, no thresholds, or so few texts that
-            nothing can meet them.
+            nothing can meet those of a required variant.
         Unsupported: a precision the target cannot be lowered to; the message lists what it supports.
     """
     for key in (*config.compressions, *config.precisions, *config.variants):
@@ -89,9 +89,9 @@ def _check_variant(config: Config, key: str, variant: Variant) -> None:
     if variant.precision not in config.gate.precisions:
         raise ConfigError(f"conf/gate has no thresholds for precision '{variant.precision}' of variant '{key}'")
     short = shortages(config.gate, [variant.precision], _known_sizes(config.data))
-    if short:
+    if short and variant.required:
         raise ConfigError(
-            f"variant '{key}' can never pass: {short[0]}",
+            f"variant '{key}' is required and can never pass: {short[0]}",
             next_step="raise that size in conf/data, or change the threshold in conf/gate",
         )
 

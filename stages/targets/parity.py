@@ -205,7 +205,7 @@ def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> 
                     if length == lengths[0]:
                         _widen(seen, name, value)
     found = misfits(grids, seen, possible)
-    counts = {"activations_beyond_count": len(seen)}
+    counts = {"activations_beyond_count": len(possible)}
     return {"counts": counts, "misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
 
 
