@@ -25,6 +25,8 @@ from stages.faults.inject import CLEAN, Case, Outcome
 from stages.lineage import lock
 from stages.lineage.bundle import SUMS, close
 
+MODELS = (".mlmodel", ".onnx", ".ort", ".tflite")
+"""How the files of a bundle's other forms end."""
 LEFT_BEHIND = ("*.log", "demo", "promoted.json", "second_opinion", "tracked.json")
 """What neither a release nor the audit of a bundle reads, and MLflow's record, which names a database elsewhere."""
 
@@ -92,7 +94,7 @@ def edit_sample(bundle: Path) -> None:
 
 def swap_form(bundle: Path) -> None:
     """Change a byte of another form of the artifact, which nothing but the release wrote."""
-    found = [path for path in sorted(bundle.glob("*/**/*")) if path.suffix in (".onnx", ".tflite") and path.is_file()]
+    found = [path for path in sorted(bundle.glob("*/**/*")) if path.suffix in MODELS and path.is_file()]
     if not found:
         raise NotApplicable("it has no other form")
     content = bytearray(found[0].read_bytes())

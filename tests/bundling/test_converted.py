@@ -226,7 +226,7 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
     names = {"compression": "none", "target": "tflite-nnapi", "precision": "static_wi8_ai8"}
     variant = Variant(**names, required=True, release_not_measured=False)
     verdict = {**names, "dominated": "", "intervals": {}, "metrics": {}, "notes": [], "reasons": []}
-    verdict |= {"runtime": "litert-cpu-xnnpack", "timing": "", "verdict": "pass"}
+    verdict |= {"runtime": "litert-cpu-xnnpack", "thresholds": toy.thresholds(), "timing": "", "verdict": "pass"}
     settings = Release(forms=["litert"], golden="ids")
     contents.add(out, "toy", variant, PRECISIONS["static"], verdict, {**places, "teacher": data}, settings)
     assert sorted(path.name for path in (out / "litert").iterdir()) == ["task.tflite"]

@@ -18,7 +18,7 @@ VARIANT = {
 }  # fmt: skip
 VERDICT = {
     "compression": "none", "dominated": "", "precision": "fp32", "reasons": [], "runtime": "onnxruntime-cpu",
-    "target": "onnx-cpu", "timing": "no timer", "verdict": "pass",
+    "target": "onnx-cpu", "thresholds": toy.thresholds(), "timing": "no timer", "verdict": "pass",
     "intervals": {"accuracy": [0.85, 0.92]}, "metrics": {"accuracy": 0.9, "n": 5, "size_bytes": 2_000},
     "notes": [],
 }  # fmt: skip
