@@ -595,11 +595,6 @@ def _repeat_operation(model):
     added.outputs[0].name = "more"
 
 
-def _hide_setting(model):
-    layer = next(one for one in _block(model).operations if one.type == "linear")
-    layer.attributes["more"].CopyFrom(layer.attributes["name"])
-
-
 def _name_operation(model):
     _block(model).operations[0].attributes["name"].immediateValue.tensor.strings.values[0] = "ask for more"
 
@@ -645,7 +640,6 @@ HIDDEN = {
     ),
     "another default": (lambda model: setattr(model.description, "defaultFunctionName", "main"), "defaultFunctionName"),
     "an unread operation": (_repeat_operation, "'more' .* is computed and not read"),
-    "a setting": (_hide_setting, "a linear has the setting 'more'"),
     "a name": (_name_operation, "is called 'ask for more', expected an identifier"),
 }
 
