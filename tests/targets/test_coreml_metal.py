@@ -326,6 +326,7 @@ def test_a_mixture_stores_every_weight_as_chosen_and_says_why(builds, tmp_path):
     assert report["quantized"]["tensors"] == report["quantized"]["tensors_asked"] == 17
     compared = compare(read(builds.converted), read(tmp_path / "mixed"))
     assert (compared.differences, compared.beyond) == ([], 0)
+    assert strays(builds.converted, tmp_path / "mixed") == []
     weights_asked = [constant for constant in constants(builds.converted / PACKAGE) if constant.is_weight]
     with pytest.raises(ConversionError, match=r"is stored in \d+ bytes; expected \d+: 8 bits"):
         quantize.check(constants(tmp_path / "mixed" / PACKAGE), MIXED, weights_asked)
