@@ -20,6 +20,7 @@ from stages.faults.catalogue import INTERFACE, NotApplicable, Subject
 from stages.faults.hidden import BESIDE, HIDDEN
 from stages.faults.tensor import Editor
 from stages.judging.verdict import Verdict, flatten, judge
+from stages.measure import extent
 from stages.schema.gate import Gate, Threshold
 from stages.schema.variant import Precision, Target, Variant
 from stages.targets import registry
@@ -174,7 +175,9 @@ def _subject(case: Case, editor: Editor, seed: int) -> Subject:
 
 def _judged(case: Case, directory: Path, inputs: Inputs) -> Outcome:
     measured, _ = measure_artifact(case.variant.target, directory, inputs)
-    timing: dict[str, Any] = {"status": "not_measured", "values": {}, "intervals": {}, "host": {}}
+    # Faults are not timed; how much of an artifact there is needs no clock.
+    timing: dict[str, Any] = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
+    timing["values"] = extent.measure(directory, inputs.checkpoint)
     verdict: Verdict = judge(flatten(measured, timing, {}), case.thresholds, case.gate.interval_below_n, [])
     return Outcome(verdict.verdict, verdict.reasons[0] if verdict.reasons else "")
 

@@ -173,11 +173,13 @@ class Comparison:
     Attributes:
         differences: one line per operator, attribute or integer that is not the source's.
         weights: float constants, in the order they were met.
+        operators: how many were compared.
         grids: tensor of the source → how the made model rounds it, in each place, for static precisions.
     """
 
     differences: list[str] = field(default_factory=list)
     weights: list[WeightError] = field(default_factory=list)
+    operators: int = 0
     grids: dict[str, list[Rounded]] = field(default_factory=dict)
 
     @property
@@ -216,6 +218,7 @@ def compare(source: Graph, made: Graph) -> Comparison:
         if isinstance(expected, Constant) and isinstance(actual, Constant):
             _compare_constants(expected, actual, place, found)
         elif isinstance(expected, Node) and isinstance(actual, Node):
+            found.operators += 1
             difference = _node_difference(expected, actual)
             if difference:
                 found.differences.append(f"'{expected.name}' {difference}")

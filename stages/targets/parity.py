@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
+from stages.core.splits import UNKNOWN
 from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
 from stages.measure.structure import Grids, compare, misfits
@@ -88,13 +89,14 @@ def measure(splits: Mapping[str, Arrays], teacher: NDArray[np.float32], outputs:
         outputs: the artifact's logits by split.
 
     Returns:
-        By split `values` and 95 % `intervals`. Quality is left out when an output is not finite, so a gate that asks
-        for it fails on the missing metric.
+        By split `values`, 95 % `intervals`, and `counts`, the texts behind each. Quality is left out when an output is
+        not finite, so a gate that asks for it fails on the missing metric.
     """
     measured: dict[str, Any] = {}
     for name, split in splits.items():
         values, intervals = metrics.measure_parity(reference=split["logits"], outputs=outputs[name])
-        measured[name] = {"values": values, "intervals": intervals}
+        counts = dict.fromkeys(values.keys() - {"n"}, len(split["logits"]))
+        measured[name] = {"values": values, "intervals": intervals, "counts": counts}
     test = splits["test"]
     if measured["test"]["values"]["non_finite_count"] == 0:
         values, intervals = metrics.measure_quality(
@@ -102,6 +104,7 @@ def measure(splits: Mapping[str, Arrays], teacher: NDArray[np.float32], outputs:
         )
         measured["test"]["values"].update(values)
         measured["test"]["intervals"].update(intervals)
+        measured["test"]["counts"].update(dict.fromkeys(values, int((test["labels"] != UNKNOWN).sum())))
     return measured
 
 
@@ -115,13 +118,15 @@ def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int)
         positions: tokens of the longest input.
 
     Returns:
-        `values`; `weights`: cosine of the worst matrices by name; `converted`: the matrix that conversion changed most.
+        `values`; `counts`, the matrices that were compared; `weights`: cosine of the worst ones by name; `converted`:
+        the matrix that conversion changed most.
     """
     errors = {name: found.error for name, found in match(checkpoint, converted, positions=positions).items()}
     cosines = {name: found.cosine for name, found in match(checkpoint, stored, positions=positions).items()}
     worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
     return {
         "converted": max(sorted(errors), key=lambda name: errors[name]),
+        "counts": {"conversion_weight_error_max": len(errors), "weight_cosine_min": len(cosines)},
         "values": {"conversion_weight_error_max": max(errors.values()), "weight_cosine_min": cosines[worst[0]]},
         "weights": {name: cosines[name] for name in worst},
     }
@@ -140,14 +145,16 @@ def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple
     """Hold the artifact to the converted model, operator by operator and weight by weight, and nothing beside them.
 
     Returns:
-        `values`, the first `differences`, what nobody reads among them, and `beyond`: weights with elements that
-        rounding cannot explain; and the grids that activations are rounded to.
+        `values` and `counts`, the first `differences`, what nobody reads among them, `beyond`: weights with elements
+        that rounding cannot explain; and the grids that activations are rounded to.
     """
     reader, whole = registry.load(target, "structure"), registry.load(target, "whole")
     found = compare(reader.read(converted), reader.read(artifact_dir))
     strays = unaccounted(whole, converted, artifact_dir)
     broken = [weight for weight in found.weights if weight.beyond]
+    elements = sum(weight.size for weight in found.weights)
     return {
+        "counts": {"structure_difference_count": found.operators, "weights_beyond_count": elements},
         "beyond": [
             f"{weight.beyond} of {weight.size} elements of '{weight.name}', worst at [{weight.channel}]"
             for weight in sorted(broken, key=lambda weight: -weight.beyond)[:WORST]
@@ -183,7 +190,7 @@ def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> 
     """Compare the integers of activations with what the converted model computes over the calibration split.
 
     Returns:
-        `values`, and the first activations that their integers do not fit.
+        `values` and `counts`, and the first activations that their integers do not fit.
     """
     calibration, signature = artifact.read_arrays(reference / "calibration.npz"), read_signature(converted)
     module = registry.load(target, "intermediates")
@@ -198,7 +205,8 @@ def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> 
                     if length == lengths[0]:
                         _widen(seen, name, value)
     found = misfits(grids, seen, possible)
-    return {"misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
+    counts = {"activations_beyond_count": len(seen)}
+    return {"counts": counts, "misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
 
 
 def _widen(ranges: dict[str, tuple[float, float]], name: str, value: NDArray[np.float32]) -> None:
@@ -206,22 +214,23 @@ def _widen(ranges: dict[str, tuple[float, float]], name: str, value: NDArray[np.
     ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
 
 
-def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inputs) -> dict[str, float]:
+def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inputs) -> dict[str, Any]:
     """Compare the converted model, which nothing has rounded yet, with the reference, and with itself in other forms.
 
     What quantisation hides in its own noise (an epsilon, a position, an activation function of another model) is in
     plain sight here.
     """
+    shown = {name: split for name, split in splits.items() if name != "test"}
     errors = [
         metrics.measure_parity(reference=split["logits"], outputs=evaluate(runtime, split, f"converted {name}"))[0]
-        for name, split in splits.items()
-        if name != "test"
+        for name, split in shown.items()
     ]
     forms = check_forms(runtime, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
     worst = [one.get("relative_max_error", np.inf) for one in errors] + [forms.get("form_relative_error", np.inf)]
     if runtime.batches:
         worst.append(conversion.batch_error(runtime, splits["probe"], read_signature(inputs.converted).pad_token_id))
-    return _finite({"conversion_relative_max_error": max(worst)})
+    counts = {"conversion_relative_max_error": sum(len(split["logits"]) for split in shown.values())}
+    return {"counts": counts, "values": _finite({"conversion_relative_max_error": max(worst)})}
 
 
 def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> dict[str, Any]:
@@ -237,15 +246,19 @@ def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint:
         reach=int(bool(config.get("trigram_input"))),
         batches=runtime.batches,
     )
-    return {"forms": _finite(found), "values": _finite({"form_relative_error": max(found.values())})}
+    return {
+        "counts": {"form_relative_error": len(invariance.spread_over_lengths(probe))},
+        "forms": _finite(found),
+        "values": _finite({"form_relative_error": max(found.values())}),
+    }
 
 
 def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, Arrays]) -> dict[str, Any]:
     """Say what an artifact was calibrated on, how much hangs on it, and whether it was also judged on it.
 
     Returns:
-        Empty for precisions without calibration; else `sha256` and `utterances` of the calibration inputs, `values`,
-        and `foreign` where they are not those that lie in `reference` now.
+        Empty for precisions without calibration; else `sha256` and `utterances` of the calibration inputs, `values` and
+        `counts`, and `foreign` where they are not those that lie in `reference` now.
     """
     found = artifact.read_json(artifact_dir / QUANTIZATION).get("calibration")
     if found is None:
@@ -257,6 +270,7 @@ def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, 
     if "calibration_agreement" in found:
         values["calibration_agreement"] = found["calibration_agreement"]
     return {
+        "counts": {"calibration_agreement": found["utterances"], "calibration_overlap": len(judged)},
         "foreign": found["sha256"] != artifact.sha256(path),
         "sha256": found["sha256"],
         "utterances": found["utterances"],
@@ -290,7 +304,9 @@ def measure_artifact(
     outputs: dict[str, NDArray[np.float32]] = {}
     reason = module.available()
     try:
-        result["altered"] += identity.foreign_interface(inputs.checkpoint, inputs.data, splits["probe"])
+        result["altered"] += identity.foreign_interface(
+            inputs.checkpoint, inputs.teacher, inputs.converted, inputs.reference, inputs.data
+        )
         tensors = load_file(inputs.checkpoint / "model.safetensors")
         result["audit"] = audit(
             tensors,
@@ -298,23 +314,20 @@ def measure_artifact(
             weights.weights(artifact_dir),
             splits["test"]["input_ids"].shape[1],
         )
-        result["audit"]["values"]["n"] = len(splits["test"]["labels"])
         result["calibration"] = check_calibration(artifact_dir, inputs.reference, splits)
         if result["calibration"].get("foreign"):
             result["altered"].append(f"it was calibrated on other utterances than lie in '{inputs.reference}'")
         result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
             _check_vocabulary(target, inputs.converted, tensors, result["audit"])
-            result["conversion"] = {
-                "values": check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
-            }
+            result["conversion"] = check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
             if grids:
                 result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)
             runtime = module.open_runtime(artifact_dir, threads=1)
             outputs = {name: evaluate(runtime, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
             result["form"] = check_forms(runtime, splits["probe"], artifact_dir, inputs.checkpoint)
             result |= measure(splits, np.load(inputs.teacher / "test_logits.npy"), outputs)
-            result |= {"runtime": runtime.label, "status": "measured"}
+            result |= {"runtime": runtime.label, "runtime_versions": module.versions(), "status": "measured"}
         else:
             result |= {"reason": reason, "status": "not_measured"}
     except (ArtifactError, InputError) as error:

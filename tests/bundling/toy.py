@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from stages.schema.gate import Gate
+
 WORDS = (
     "[PAD]",
     "[UNK]",
@@ -27,6 +29,25 @@ LABELS = ("no", "yes")
 LENGTH = 8
 SETTINGS = {"precisions": {"fp32": {"kind": "float", "bits": 32}}, "release": {"forms": ["hf"], "golden": "ids"}}
 """What a release of it reads of params.yaml beside variants and key."""
+
+
+def threshold(metric, unit, **bound):
+    return {"metric": metric, "unit": unit, "at_least": None, "at_most": None, "min_n": 10, **bound}
+
+
+GATE = {
+    "baseline": None,
+    "every": [threshold("non_finite_count", "count", at_most=0.0)],
+    "interval_below_n": 2,
+    "precisions": {"fp32": [threshold("accuracy", "fraction", at_least=0.75)]},
+    "reference": [threshold("accuracy", "fraction", at_least=0.5)],
+}
+"""conf/gate of a toy build."""
+
+
+def thresholds():
+    """What a verdict of the toy says it was judged by."""
+    return Gate.model_validate(GATE).applied("fp32")
 
 
 def tokenizer(**normaliser):
@@ -70,6 +91,12 @@ def checkpoint():
     }
     files = {"config.json": config, "tokenizer.json": tokenizer(), "tokenizer_config.json": tokenizer_config()}
     return {name: json.dumps(content).encode() for name, content in files.items()}
+
+
+def summary(**ends):
+    """`summary.json` of its reference: how many texts of a split lost their end, none by default."""
+    splits = ("train", "validation", "test", "calibration", "probe")
+    return {"cut": {name: {"ends": ends.get(name, 0), "texts": 2} for name in splits}, "max_length": LENGTH}
 
 
 def signature():
