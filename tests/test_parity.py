@@ -71,7 +71,11 @@ def test_nan_leaves_no_quality_to_be_mistaken_for_one():
     assert measured["test"]["values"] == {"non_finite_count": 1, "n": 4}
 
 
-WEIGHTS = {name: np.random.default_rng(seed).normal(size=(32, 40)).astype(np.float32) for seed, name in enumerate("ab")}
+WORDS = "word_embeddings.weight"
+NAMES = ("a", "b", WORDS)
+WEIGHTS = {
+    name: np.random.default_rng(seed).normal(size=(49, 40)).astype(np.float32) for seed, name in enumerate(NAMES)
+}
 
 
 CONSTANTS = {"logits": Constant("bias", np.zeros(4, np.float32))}
@@ -93,7 +97,7 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
     for name, parents in chain.items():
         places = {role: tmp_path / parent for role, parent in parents.items()}
         with artifact.writing(tmp_path / name, stage=name, parents=places) as out:
-            save_file(WEIGHTS | {"word_embeddings.weight": np.zeros((49, 2), np.float32)}, out / "model.safetensors")
+            save_file(WEIGHTS, out / "model.safetensors")
             np.save(out / "test_logits.npy", np.tile(answer, (40, 1)))
             artifact.write_json(out / "config.json", config)
             artifact.write_json(out / "quantization.json", {})
@@ -104,7 +108,7 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
                 artifact.write_arrays(out / f"{part}.npz", ids | known)
             write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
 
-    def run(stored, reason=None, graph=CONSTANTS, strays=lambda *_: []):
+    def run(stored, reason=None, graph=CONSTANTS, strays=lambda *_: [], table=WEIGHTS[WORDS]):
         def weights(directory):
             if stored is None:
                 raise ArtifactError(f"'{directory}' is damaged")
@@ -116,9 +120,8 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
         reader = SimpleNamespace(read=lambda path: CONSTANTS if path.name == "converted" else graph)
         files = {path.name for path in (tmp_path / "reference").iterdir()}
         whole = SimpleNamespace(CONVERTED=files, FILES=files, strays=strays)
-        lookup = SimpleNamespace(looked_up=lambda _, ids: np.zeros((len(ids), 2), np.float32))
         parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader, "whole": whole}
-        parts["lookup"] = lookup
+        parts["lookup"] = SimpleNamespace(looked_up=lambda _, ids: table[ids])
         monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
         places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
         stage.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")
@@ -132,7 +135,7 @@ def test_the_worst_weight_is_named_beside_the_smallest_cosine(measured):
     values = {"conversion_weight_error_max": 0, "weight_cosine_min": pytest.approx(1)}
     assert (sound["audit"]["values"], sound["altered"]) == (values, [])
     assert sound["runtime_versions"] == {"table": "1.0"}
-    broken = measured(WEIGHTS | {"b": np.zeros((32, 40), np.float32)})
+    broken = measured(WEIGHTS | {"b": np.zeros((49, 40), np.float32)})
     assert broken["status"] == "measured"
     assert broken["test"]["values"]["top1_agreement"] == 1
     assert broken["audit"]["values"]["weight_cosine_min"] == broken["audit"]["weights"]["b"] < 0.1
@@ -163,6 +166,30 @@ def test_a_graph_that_is_not_the_converted_one_is_counted_and_named(measured):
     assert found["beyond"] == ["1 of 4 elements of 'bias', worst at [2]"]
     found = measured(WEIGHTS, graph={"logits": Input("ids")}, reason="runs elsewhere only")["structure"]
     assert found["differences"] == ["logits is input 'ids', expected a constant"]
+
+
+@pytest.mark.parametrize(("wrong_at", "bound"), [(12, False), (99, True)])
+@pytest.mark.usefixtures("measured")
+def test_a_conversion_is_asked_for_another_batch_than_forms_are(wrong_at, bound, tmp_path, data):
+    class Batched(Recorder):
+        batches = True
+
+        def run(self, inputs):
+            ids = inputs["input_ids"]
+            return {"logits": self.answers[ids[:, 0]] * (-1 if len(ids) == wrong_at else 1)}
+
+    places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
+    splits = {name: artifact.read_arrays(tmp_path / f"reference/{name}.npz") for name in parity.SPLITS}
+    found = parity.check_conversion(Batched(LOGITS), splits, parity.Inputs(*places, data))
+    assert (found["values"]["conversion_relative_max_error"] == 0) == bound
+
+
+def test_one_row_of_the_vocabulary_that_conversion_changed_is_a_changed_weight(measured):
+    table = WEIGHTS[WORDS].copy()
+    table[31] = table[1]
+    found = measured(WEIGHTS, table=table)["audit"]
+    assert found["converted"] == WORDS
+    assert found["values"]["conversion_weight_error_max"] > 0.1
 
 
 def test_what_no_comparison_accounts_for_is_a_difference(measured, tmp_path):

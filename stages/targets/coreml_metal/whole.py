@@ -119,19 +119,13 @@ def _functions(model: Any) -> Iterator[str]:
         if not reached & set(names):
             yield f"'{names[0] if names else operation.type}' ({operation.type}) is computed and not read"
         reached |= {one.name for argument in operation.inputs.values() for one in argument.arguments if one.name}
-        yield from _attributes(operation)
+        yield from _called(operation)
 
 
-def _attributes(operation: Any) -> Iterator[str]:
-    """Settings of an operation that nobody compares; constants, which are, keep their values there."""
-    holds = operation.type == "const" or operation.type.startswith("constexpr_")
-    yield from (
-        f"a {operation.type} has the setting '{key}', which nothing reads"
-        for key in sorted(operation.attributes)
-        if key != "name" and not holds
-    )
-    called = list(operation.attributes["name"].immediateValue.tensor.strings.values)
-    for name in (*called, *(item.name for item in operation.outputs)):
+def _called(operation: Any) -> Iterator[str]:
+    """Names that no compiler gives; settings beside the name the executor refuses."""
+    names = list(operation.attributes["name"].immediateValue.tensor.strings.values)
+    for name in (*names, *(item.name for item in operation.outputs)):
         if not IDENTIFIER.match(name):
             yield f"a {operation.type} is called '{name[:60]}', expected an identifier"
 

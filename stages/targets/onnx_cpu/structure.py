@@ -23,8 +23,8 @@ def read(artifact: Path) -> Graph:
         ArtifactError: the file cannot be read, or quantises in a form that no precision of ours has.
     """
     model = graph.load(artifact / graph.MODEL)
-    reader = _Reader(model)
     try:
+        reader = _Reader(model)
         return {item.name: reader.value(item.name) for item in model.graph.output}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"cannot follow the graph of '{artifact}': {error!r}", next_step="run `dvc repro`") from (

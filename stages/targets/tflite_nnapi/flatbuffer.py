@@ -101,7 +101,7 @@ def write(model: Any, path: Path) -> None:
 
 def packed(model: Any) -> bytearray:
     """Return the bytes of a file, each distinct vector and string once."""
-    builder = _builder()
+    builder = _builder(sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None))
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return builder.Output()  # type: ignore[no-any-return]
 
@@ -213,14 +213,14 @@ def _path(location: str) -> str:
     return "/".join(part for part in parts if part).removeprefix(WRAPPERS) or scope
 
 
-def _builder() -> Any:
+def _builder(size_bytes: int) -> Any:
     import flatbuffers  # type: ignore[import-untyped]
 
     class Sharing(flatbuffers.Builder):  # type: ignore[misc]
         """Stores equal vectors and strings once: signatures share scales and names as they share weights."""
 
         def __init__(self) -> None:
-            super().__init__(1 << 20)
+            super().__init__(size_bytes + (1 << 20))  # it copies all that it has whenever it grows
             self._vectors: dict[tuple[str, bytes], int] = {}
 
         def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,45 +27,50 @@ def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         ArtifactError: ids are read by anything but one lookup, or that fails.
     """
     model = flatbuffer.read(converted / flatbuffer.MODEL)
+    _cut(model)
     try:
-        found = [_run(model, graph, ids) for graph in _lookups(model)]
+        found = _run(model, ids)
     except (RuntimeError, ValueError) as error:
         raise ArtifactError(f"LiteRT cannot look up ids of '{converted}': {first_line(error)}") from error
-    same = np.all([np.array_equal(one, found[0]) for one in found])
+    same = all(np.array_equal(one, found[0]) for one in found)
     return found[0] if same else np.full_like(found[0], np.nan)
 
 
-def _lookups(model: Any) -> Iterator[Any]:
-    """Yield each subgraph with nothing left of it but the lookup of its ids, as its one result."""
-    subgraphs = model.subgraphs
+def _cut(model: Any) -> None:
+    """Leave nothing of each signature but the lookup of its ids, in place."""
+    read = set[int]()
     for signature in model.signatureDefs:
-        graph, read_by = subgraphs[signature.subgraphIndex], []
-        ids = {int(item.tensorIndex) for item in signature.inputs if item.name.decode() == INPUTS[0]}
-        graph.inputs = np.array(sorted(ids), np.int32)
+        graph, readers = model.subgraphs[signature.subgraphIndex], []
+        signature.inputs = [item for item in signature.inputs if item.name.decode() == INPUTS[0]]
+        ids = {int(item.tensorIndex) for item in signature.inputs}
         for name, operator in flatbuffer.operators_of(model, graph):
             if ids & {int(index) for index in operator.inputs}:
-                read_by.append((name, operator))
+                readers.append((name, operator))
                 if name == "RESHAPE":
                     ids.add(int(operator.outputs[0]))
-        found = [name for name, _ in read_by if name != "RESHAPE"]
-        if found != ["EMBEDDING_LOOKUP"]:
-            raise ArtifactError(f"'{INPUTS[0]}' is read by {', '.join(found)}", expected="one EMBEDDING_LOOKUP")
-        graph.operators = [operator for _, operator in read_by]
-        graph.outputs = next(operator.outputs for name, operator in read_by if name != "RESHAPE")
-        yield graph
+        found = [(name, operator) for name, operator in readers if name != "RESHAPE"]
+        if [name for name, _ in found] != ["EMBEDDING_LOOKUP"]:
+            names = ", ".join(name for name, _ in found) or "nothing"
+            raise ArtifactError(f"'{INPUTS[0]}' is read by {names}", expected="one EMBEDDING_LOOKUP")
+        graph.operators = [operator for _, operator in readers]
+        graph.inputs = np.array([item.tensorIndex for item in signature.inputs], np.int32)
+        graph.outputs = found[0][1].outputs
+        (signature.outputs[0].tensorIndex,) = graph.outputs
+        read |= {int(graph.tensors[index].buffer) for _, operator in readers for index in operator.inputs}
+    for index, buffer in enumerate(model.buffers):
+        if index not in read:
+            buffer.data = None
 
 
-def _run(model: Any, graph: Any, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+def _run(model: Any, ids: NDArray[np.int32]) -> list[NDArray[np.float32]]:
+    """Return what each signature looks up, fp32 [n, width]."""
     from ai_edge_litert.interpreter import Interpreter
 
-    model.subgraphs, model.signatureDefs = [graph], []
-    interpreter = Interpreter(model_content=bytes(flatbuffer.packed(model)), num_threads=1)
-    interpreter.allocate_tensors()
-    place, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]
-    length = int(place["shape"][-1])
-    rows = []
-    for chunk in np.pad(ids, (0, -len(ids) % length)).reshape(-1, 1, length):
-        interpreter.set_tensor(place["index"], chunk)
-        interpreter.invoke()
-        rows.append(interpreter.get_tensor(result).reshape(length, -1))
-    return np.concatenate(rows)[: len(ids)].astype(np.float32)
+    interpreter, found = Interpreter(model_content=bytes(flatbuffer.packed(model)), num_threads=1), []
+    for signature in model.signatureDefs:
+        runner = interpreter.get_signature_runner(signature.signatureKey.decode())
+        length = int(runner.get_input_details()[INPUTS[0]]["shape"][-1])
+        chunks = np.pad(ids, (0, -len(ids) % length)).reshape(-1, 1, length)
+        rows = [next(iter(runner(**{INPUTS[0]: chunk}).values())).reshape(length, -1) for chunk in chunks]
+        found.append(np.concatenate(rows)[: len(ids)].astype(np.float32, copy=False))
+    return found

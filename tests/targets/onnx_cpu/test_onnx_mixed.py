@@ -14,6 +14,7 @@ from stages.schema.variant import Dynamic, Float, Mixed, Palettized, WeightOnly
 from stages.targets.onnx_cpu import graph, lowering, supports
 from stages.targets.onnx_cpu.structure import read
 from stages.targets.onnx_cpu.weights import weights
+from stages.targets.onnx_cpu.whole import strays
 from tests.targets.onnx_models import SMALLER, lowered, run_all, utterances
 
 pytestmark = pytest.mark.target
@@ -50,6 +51,7 @@ def test_a_mixture_stores_every_weight_as_chosen_and_says_why(mixture: tuple[Pat
 def test_a_mixture_is_the_graph_it_was_made_from(converted: dict[str, Path], mixture: tuple[Path, Any]) -> None:
     compared = compare(read(converted["bert"]), read(mixture[0]))
     assert (compared.differences, compared.beyond) == ([], 0)
+    assert strays(converted["bert"], mixture[0]) == []
     source, found = weights(converted["bert"]), weights(mixture[0])
     assert len(found) == len(source)
 
@@ -88,6 +90,7 @@ def test_every_family_mixes(family: str, converted: dict[str, Path], tmp_path: P
     assert report["mixture"]["low"]
     compared = compare(read(converted[family]), read(out))
     assert (compared.differences, compared.beyond) == ([], 0)
+    assert strays(converted[family], out) == []
 
 
 def test_a_weight_at_the_other_precision_is_an_error(converted: dict[str, Path], mixture: tuple[Path, Any]) -> None:
