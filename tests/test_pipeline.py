@@ -213,11 +213,13 @@ def test_a_second_build_does_nothing(built):
     ("override", "reruns"),
     [
         # The verdicts are the same; the statement of who judged, when and by which thresholds is another.
-        ("gate.interval_below_n=999", {"gate", "release"}),
+        ("gate.interval_below_n=999", {"sizes", "gate", "release"}),
         ("benchmark.warmup=11", {f"benchmark@{key}" for key in VARIANTS} | DOWNSTREAM),
         (
             "variants.onnx-cpu-dynamic_wi8_afp32.precision=static_wi8_ai8",
-            {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "parity", "benchmark")} | DOWNSTREAM,
+            {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "parity", "benchmark")}
+            | {"sizes"}
+            | DOWNSTREAM,
         ),
     ],
 )
