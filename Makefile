@@ -15,22 +15,30 @@ PEERS := .venv-olive/installed .venv-optimum/installed
 NODE := .venv-clients/node/installed
 CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed $(NODE)
 
+# What would be emptied through a link is somebody else's.
+own = @for place in $(1); do if [ -L $$place ]; then \
+	echo "error: '$$place' is a link to '$$(readlink $$place)', which would be emptied; next: remove the link, then rerun" >&2; \
+	exit 1; fi; done
+
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 $(INSTALLED): constraints.txt
+	$(call own,.venv)
 	python3 -m venv --clear .venv
 	python -m pip install --disable-pip-version-check --quiet --requirement constraints.txt
 	touch $@
 
 # Beside TensorFlow coremltools takes up to a minute to import, so it lives in an environment of its own.
 $(TENSORFLOW): constraints-tensorflow.txt
+	$(call own,.venv-tensorflow)
 	python3 -m venv --clear .venv-tensorflow
 	.venv-tensorflow/bin/python -m pip install --disable-pip-version-check --quiet --requirement constraints-tensorflow.txt
 	touch $@
 
 # Laid over .venv: Ray's launcher wants an older cloudpickle than joblib, and nothing else differs.
 $(RAY): constraints-ray.txt $(INSTALLED)
+	$(call own,.venv-ray)
 	python3 -m venv --clear .venv-ray
 	.venv-ray/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement constraints-ray.txt
 	for site in .venv/lib/python3*/site-packages; do echo "$(CURDIR)/$$site" > .venv-ray/$${site#.venv/}/over.pth; done
@@ -38,12 +46,14 @@ $(RAY): constraints-ray.txt $(INSTALLED)
 
 # The clients that apps use, each with the versions it wants.
 .venv-clients/mediapipe/installed .venv-clients/tflite/installed: .venv-clients/%/installed: constraints-clients-%.txt
+	$(call own,.venv-clients $(@D))
 	python3 -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	touch $@
 
 # Laid over .venv, whose torch and ONNX Runtime it shares: Optimum wants transformers 4.
 .venv-clients/optimum/installed: constraints-clients-optimum.txt $(INSTALLED)
+	$(call own,.venv-clients $(@D))
 	python3 -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement $<
 	for site in .venv/lib/python3*/site-packages; do echo "$(CURDIR)/$$site" > $(@D)/$${site#.venv/}/over.pth; done
@@ -51,12 +61,14 @@ $(RAY): constraints-ray.txt $(INSTALLED)
 
 # No install scripts: onnxruntime-node's downloads a GPU build from elsewhere, and its CPU build is in the package.
 $(NODE): stages/asking/javascript/package.json stages/asking/javascript/package-lock.json
+	$(call own,.venv-clients $(@D) $(@D)/node_modules)
 	mkdir -p $(@D) && cp $^ $(@D)
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
 # Olive and Optimum ask for different releases of transformers.
 $(PEERS): .venv-%/installed: constraints-%.txt
+	$(call own,.venv-$*)
 	python3 -m venv --clear .venv-$*
 	.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	touch $@

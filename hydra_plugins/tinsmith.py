@@ -1,15 +1,28 @@
-"""OmegaConf resolvers for conf/config.yaml; Hydra imports this module wherever the configuration is composed."""
+"""What Hydra needs for conf/config.yaml, in `stages.compose` and in `dvc exp run` alike; it imports this by itself.
+
+Resolvers, and a loader that keeps overrides: Hydra offers no place to add some or to write down which there were, so
+its loader is wrapped. Composition of anything else, sweeps too, goes by untouched.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from stages.schema import plan
+from stages.schema import advice, plan
+from stages.schema import overrides as asked
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+PARAMS = CONF.with_name("params.yaml")
+# DVC runs an experiment that is queued, or apart, in a directory of one of these.
+APART = [CONF.parent / place for place in (".dvc/tmp/exps", ".dvc/tmp/exps/standalone")]
 
 
 def _conf_digest() -> str:
@@ -24,7 +37,10 @@ def _plan(*, _root_: DictConfig) -> DictConfig:
 
 def _params_digest(*, _root_: DictConfig) -> str:
     others = [str(name) for name in _root_ if name != "params_digest"]
-    return plan.params_digest({name: _plain(_root_[name]) for name in others})
+    tree = {name: _plain(_root_[name]) for name in others if name != asked.KEY}
+    # As text: whether it was resolved by now, and lost its escapes, depends on the order of keys.
+    recorded: Any = OmegaConf.to_container(_root_, resolve=False)
+    return plan.params_digest(tree | {asked.KEY: [entry.replace("\\${", "${") for entry in recorded[asked.KEY]]})
 
 
 def _plain(node: Any) -> Any:
@@ -34,3 +50,47 @@ def _plain(node: Any) -> Any:
 OmegaConf.register_new_resolver("tinsmith.conf_digest", _conf_digest, replace=True)
 OmegaConf.register_new_resolver("tinsmith.plan", _plan, replace=True)
 OmegaConf.register_new_resolver("tinsmith.params_digest", _params_digest, replace=True)
+
+
+def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Wrap a loader so that the overrides of params.yaml come before those given, and stand in what is composed."""
+
+    @wraps(load)
+    def load_configuration(self: Any, config_name: str | None, overrides: list[str], **options: Any) -> DictConfig:
+        sources = [source.path for source in self.config_search_path.get_path() if source.provider == "main"]
+        where = [Path(str(path).removeprefix("file://")).resolve() for path in sources]
+        if config_name != "config" or where != [CONF]:
+            return load(self, config_name=config_name, overrides=overrides, **options)
+        kept = asked.to_keep(PARAMS)
+        wanted = asked.join(kept, overrides)
+        if still := [entry for entry in wanted if entry in kept]:
+            print(f"params.yaml keeps {asked.quoted(still)} (`python -m stages.compose` drops it)", file=sys.stderr)
+        try:
+            config = load(self, config_name=config_name, overrides=wanted, **options)
+        except HydraException:
+            parsed = asked.parsed(wanted)
+            sound = load(self, config_name=config_name, overrides=advice.sound(parsed, CONF), **options)
+            tree: Any = OmegaConf.to_container(sound)
+            advice.check(parsed, CONF, tree)
+            raise
+        with open_dict(config):
+            config[asked.KEY] = [entry.replace("${", "\\${") for entry in wanted]
+        if not asked.is_complete():
+            _reach_from_apart(config.plan)
+        return config
+
+    return load_configuration
+
+
+def _reach_from_apart(plan: DictConfig) -> None:
+    """Let `../x` mean from where DVC runs `exp run --queue` and `--temp` what it means from here."""
+    for path in [*plan.data.values(), plan.teacher.source]:
+        up, name = (*Path(path).parts, "", "")[:2]
+        for link in [place / name for place in APART] if up == ".." and name not in ("", "..") else []:
+            if not link.is_symlink() and not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(CONF.parent.parent / name)
+
+
+if not hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):
+    ConfigLoaderImpl.load_configuration = _keeping(ConfigLoaderImpl.load_configuration)  # type: ignore[method-assign]

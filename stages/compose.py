@@ -5,46 +5,88 @@ Writes: params.yaml; with `--check` a constant receipt, so that nothing downstre
 Why: `dvc repro` never composes conf/, so an edit there would be silently ignored; only `dvc exp run` composes.
 
     python -m stages.compose                          compose the defaults
-    python -m stages.compose experiment=clinc150      with Hydra overrides
+    python -m stages.compose experiment=clinc150      with Hydra overrides, which params.yaml records
+    python -m stages.compose --keep data.seed=7       with those recorded, and one more; so does `dvc exp run -S …`
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, cli, params
-from stages.core.errors import ConfigError, InputError, StaleParams
+from stages.core.errors import ConfigError, InputError
+from stages.schema import advice, overrides
 from stages.schema.config import Config, check
-from stages.schema.plan import conf_digest, params_digest
+from stages.schema.fresh import check_fresh
 
 CONF = Path("conf")
+RELATIVE = "a file or directory, relative to the repository"
+PINNED = "a hub id needs a pinned revision"
 
 
-def compose(overrides: Sequence[str], out: Path) -> None:
+def compose(given: Sequence[str], out: Path) -> None:
     """Compose and validate, then replace `out`; on an error `out` stays as it was.
 
     Uses DVC's own composition, so that `dvc exp run` writes the same bytes.
 
+    Args:
+        given: Hydra overrides.
+        out: params.yaml.
+
     Raises:
         ConfigError: Hydra or the schema refuses the configuration.
     """
-    from dvc.utils.hydra import compose_and_dump
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    parsed = overrides.parsed(given)
     temporary = out.with_name(f".{out.stem}.tmp.yaml")
     try:
-        compose_and_dump(temporary, str(CONF.resolve()), None, "config", str(Path.cwd()), list(overrides))
+        if given:
+            _dump(advice.sound(parsed, CONF), temporary)
+            advice.check(parsed, CONF, params.read(temporary))
+            _dump(given, temporary)
+        else:
+            _dump([], temporary)
         validate(params.read(temporary))
         temporary.replace(out)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"conf/ does not compose: {error}", next_step="mend conf/ or the override") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _dump(given: Sequence[str], out: Path) -> None:
+    from dvc.utils.hydra import compose_and_dump
+
+    with overrides.complete():
+        compose_and_dump(out, str(CONF.resolve()), None, "config", str(Path.cwd()), list(given))
+
+
+def recompose(given: Sequence[str], out: Path, *, keep: bool) -> None:
+    """Compose as the command line asks, and say what params.yaml had before and has no longer.
+
+    Args:
+        given: Hydra overrides.
+        out: params.yaml.
+        keep: begin with the overrides that params.yaml records.
+    """
+    try:
+        before = overrides.recorded(params.read(out)) if out.is_file() else []
+    except ConfigError:
+        if keep:
+            raise
+        before = []  # broken, and about to be replaced
+    wanted = overrides.join(before if keep else [], given)
+    compose(wanted, out)
+    set_again = {overrides.key_of(entry) for entry in wanted}
+    if gone := [entry for entry in before if overrides.key_of(entry) not in set_again]:
+        print(f"no longer set: {overrides.quoted(gone)} (`--keep` keeps it)", file=sys.stderr)
 
 
 def validate(tree: dict[str, Any]) -> Config:
@@ -60,18 +102,6 @@ def validate(tree: dict[str, Any]) -> Config:
     return config
 
 
-def check_fresh(tree: dict[str, Any], conf: Path) -> None:
-    """Refuse a params.yaml that another conf/ composed, or that was edited by hand: a loosened gate, say.
-
-    Raises:
-        StaleParams: names the repairing command.
-    """
-    if tree.get("conf_digest") != conf_digest(conf):
-        raise StaleParams("conf/ has changed since it was composed")
-    if tree.get("params_digest") != params_digest(tree):
-        raise StaleParams("it was edited by hand")
-
-
 def check_sources(plan: Mapping[str, Any]) -> None:
     """Refuse data and a teacher that are not there, before DVC does with less to say.
 
@@ -81,9 +111,11 @@ def check_sources(plan: Mapping[str, Any]) -> None:
     paths = {f"data ({name})": path for name, path in plan["data"].items() if name != "module"}
     for role, path in {**paths, "teacher": plan["teacher"]["source"]}.items():
         if not Path(path).exists():
+            main = os.environ.get("DVC_ROOT")  # which DVC sets where it runs an experiment apart
+            apart = f" from '{Path.cwd()}', where DVC runs this experiment" if main and Path(main) != Path.cwd() else ""
             raise InputError(
-                f"{role}: '{path}' does not exist",
-                expected="a file or directory, relative to the repository; a hub id needs a pinned revision",
+                f"{role}: '{path}' does not exist{apart}",
+                expected=f"{'an absolute path or one that git or DVC tracks' if apart else RELATIVE}; {PINNED}",
                 next_step="give the right path, e.g. `python -m stages.compose data.path=… teacher.path=…`",
             )
 
@@ -99,13 +131,14 @@ def _body(arguments: argparse.Namespace) -> None:
     if arguments.check:
         run_check(params.read(arguments.params), arguments.check)
     else:
-        compose(arguments.overrides, arguments.params)
+        recompose(arguments.overrides, arguments.params, keep=arguments.keep)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--check", type=Path, metavar="RECEIPT", help="compare instead of composing")
+    parser.add_argument("--keep", action="store_true", help="begin with the overrides that params.yaml records")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. experiment=clinc150")
     return cli.execute(parser, argv, _body, outputs=("check",))
 

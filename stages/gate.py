@@ -9,7 +9,6 @@ Why: one place decides, it never fails the build, and nothing is released withou
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +17,13 @@ from typing import Any
 from stages.core import artifact, cli, params
 from stages.core.params import Section
 from stages.judging.review import review
-from stages.judging.verdict import flatten, judge, judge_checkpoint, judge_reference
+from stages.judging.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Benchmark, Gate
 from stages.schema.variant import Precision, Variant
 from stages.targets import divergence, executing
 
-PER_VARIANT = ("artifact", "parity", "benchmark")
+SCORED = ("accuracy", "parameters")
+"""What every table shows of teacher and student, and the first of it of the baseline."""
 
 
 class Params(Section):
@@ -35,36 +35,20 @@ class Params(Section):
     variants: dict[str, Variant]
 
 
-def remove_leftovers(build: Path, variants: Sequence[str]) -> list[str]:
-    """Delete the outputs of variants that are no longer chosen, so that none enters a report or a release.
-
-    Here and not earlier: a leftover that reappears changes what `gate` depends on, so `gate` runs and clears it.
-    """
-    removed = []
-    for stage in PER_VARIANT:
-        for path in sorted((build / stage).glob("*")):
-            if path.is_dir() and not path.name.startswith(".") and path.name not in variants:
-                shutil.rmtree(path)
-                (build / "statements" / stage / f"{path.name}.json").unlink(missing_ok=True)
-                removed.append(path.as_posix())
-    return removed
-
-
 def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged: Path) -> None:
     """Judge the chosen variants and none of the leftovers.
 
     Args:
         settings: thresholds and variants.
-        build: directory with `reference/`, `parity/`, `benchmark/`, `host.json`, `teacher/` and `student/`.
+        build: directory with `data/`, `reference/`, `parity/`, `benchmark/`, `host.json`, `teacher/` and `student/`.
         constraints: the lock, which says what must have executed the artifacts.
         verdicts: where the verdicts go.
         merged: where the flat metrics go.
     """
-    for path in remove_leftovers(build, list(settings.variants)):
-        print(f"removed '{path}': its variant is no longer chosen")
     host, locked = artifact.read_json(build / "host.json"), executing.pins(constraints)
     scores = {name: artifact.read_json(build / name / "evaluation.json") for name in ("teacher", "student")}
-    unsound = [reason for name, score in scores.items() for reason in judge_checkpoint(name, score)]
+    unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, SCORED)]
+    unsound += judge_score("baseline", artifact.read_json(build / "data" / "summary.json")["baseline"], SCORED[:1])
     out: dict[str, Any] = {}
     for key, variant in settings.variants.items():
         summary = artifact.read_json(artifact.require(build / "reference" / variant.compression) / "summary.json")
@@ -96,6 +80,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             "runtime": measured.runtime,
             "runtime_versions": parity.get("runtime_versions", {}),
             "target": variant.target,
+            "thresholds": settings.gate.applied(variant.precision),
             "timing": measured.timing,
             "verdict": verdict.verdict,
         }
@@ -143,8 +128,7 @@ def _foreign(build: Path, key: str) -> list[str]:
 def _flat(scores: Mapping[str, Any], variants: Mapping[str, Any]) -> dict[str, Any]:
     """One tree of numbers for `dvc metrics`: what came in, what was distilled, what was built."""
     tree: dict[str, Any] = {key: entry["metrics"] for key, entry in variants.items()}
-    shown = ("accuracy", "parameters")
-    return tree | {name: {key: score[key] for key in shown if key in score} for name, score in scores.items()}
+    return tree | {name: {key: score[key] for key in SCORED if key in score} for name, score in scores.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

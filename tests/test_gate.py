@@ -46,17 +46,14 @@ def parity(**changes):
     for name in [name for name in test["values"] if name.split("_")[0] in PARTS]:
         del test["values"][name], test["counts"][name]
     test["values"] |= GOOD
-    split = {"values": GOOD | {"kl_divergence_mean": 0, "relative_max_error": 0}, "intervals": {}}
-    always = sample("always")
-    for name in ("size_bytes", "parameters", "macs"):
-        del always["values"][name]
+    split = {"values": {k: v for k, v in test["values"].items() if not k.startswith("accuracy")}, "intervals": {}}
     return {
         "status": "measured",
         "reason": "",
         "altered": [],
         "runtime": "onnxruntime-cpu",
         "runtime_versions": {"onnxruntime": "1.32.0"},
-        "audit": always,
+        "audit": sample("read"),
         "conversion": {"values": {"conversion_relative_max_error": 0}, "counts": {"conversion_relative_max_error": 64}},
         "form": {"values": {"form_relative_error": 0}, "counts": {"form_relative_error": 16}},
         "probe": split,
@@ -71,7 +68,7 @@ def benchmark(**changes):
         "status": "measured",
         "values": timed["values"] | extent,
         "intervals": timed["intervals"],
-        "counts": timed["counts"],
+        "counts": timed["counts"] | dict.fromkeys(extent, 1),
         "host": HOST,
         "runtime_versions": {"onnxruntime": "1.32.0"},
     } | changes
@@ -217,6 +214,8 @@ def a_build(path, keys):
     (path / "constraints.txt").write_text(LOCK, encoding="utf-8")
     summary = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "n": 2000, "counts": {"test": 2000}}
     write(path / "reference/none", {"summary.json": summary})
+    baseline = {"accuracy": 0.7, "accuracy_interval": [0.6, 0.8], "n": 2000}
+    write(path / "data", {"summary.json": {"baseline": baseline}})
     for role in ("teacher", "student"):
         score = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "parameters": 10, "n": 2000}
         write(path / role, {"evaluation.json": score})
@@ -259,10 +258,12 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
     entry = entries["kept"]
     assert (entry["target"], entry["compression"], entry["precision"]) == ("onnx-cpu", "none", "fp32")
     assert (entry["verdict"], entry["reasons"]) == ("pass", [])
+    assert entry["thresholds"] == settings_of("kept").gate.applied("fp32")
+    assert [bound["metric"] for bound in entry["thresholds"]["variant"]] == ["non_finite_count", "max_abs_error"]
+    assert entry["thresholds"]["interval_below_n"] == 1000
     assert {"size_bytes", "latency_p50_ms", "accuracy", "top1_agreement", "max_abs_error", "n"} <= set(entry["metrics"])
     assert set(entry["metrics"]) - {"n"} <= set(entry["counts"])
     assert (entry["runtime"], entry["runtime_versions"]) == ("onnxruntime-cpu", {"onnxruntime": "1.32.0"})
-    assert not (tmp_path / "parity/leftover").exists()
     with artifact.writing(tmp_path / "artifact/kept", stage="test", parents={}) as other:
         artifact.write_json(other / "model.json", "another")
     entry = judged_build(tmp_path, "kept")["kept"]
@@ -273,14 +274,6 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
     (tmp_path / "parity/kept/metrics.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not what its stage wrote"):
         judged_build(tmp_path, "kept")
-
-
-def test_leftovers_of_removed_variants_are_deleted_and_nothing_else(tmp_path):
-    for name in ("artifact/kept", "artifact/gone", "parity/gone", "benchmark/kept", "release/gone", "data"):
-        (tmp_path / name).mkdir(parents=True)
-    assert gate.remove_leftovers(tmp_path, ["kept"]) == [f"{tmp_path}/artifact/gone", f"{tmp_path}/parity/gone"]
-    assert (tmp_path / "artifact/kept").is_dir()
-    assert (tmp_path / "data").is_dir()
 
 
 def test_nan_fails_even_where_no_threshold_asks():
@@ -322,6 +315,21 @@ def test_a_number_that_parity_lacks_fails_by_its_name_whatever_conf_asks_for(nam
     assert reasons(parity(**{part: without(parity()[part], name)})) == [f"{name} was not measured"]
 
 
+@pytest.mark.parametrize(
+    ("measured", "metric", "unit", "reason"),
+    [
+        ({"relative_max_error": 4.98}, "coverage_relative_error", "ratio", "value 4.98 > 2 ratio"),
+        ({"kl_divergence_mean": 2.6}, "coverage_kl_mean", "nat", "value 2.6 > 2 nat"),
+    ],
+)
+def test_an_error_on_the_coverage_inputs_alone_fails(measured, metric, unit, reason):
+    """The fault: a relative error of 4.98 was measured there and judged nowhere."""
+    coverage = parity()["coverage"]
+    coverage = {**coverage, "values": coverage["values"] | measured}
+    assert reasons(parity(coverage=coverage)) == []
+    assert reasons(parity(coverage=coverage), thresholds=[bound(metric, unit, at_most=2)]) == [f"{metric} {reason}"]
+
+
 @pytest.mark.parametrize("name", ["coverage_relative_error", "coverage_kl_mean", "coverage_agreement"])
 def test_a_coverage_split_that_was_not_compared_fails(name):
     bare = {"values": {"non_finite_count": 0, "n": 77}, "intervals": {}}
@@ -331,7 +339,7 @@ def test_a_coverage_split_that_was_not_compared_fails(name):
 def test_a_benchmark_without_any_value_fails_and_nothing_ends_in_a_traceback():
     found = reasons(timed={"status": "measured", "host": HOST})
     assert set(found) == {f"{name} was not measured" for name in (*TIMED, *EXTENT)}
-    assert "benchmark: it says neither a latency nor why there is none" in reasons(timed={"host": HOST})
+    assert "benchmark: it has neither a latency nor a reason why there is none" in reasons(timed={"host": HOST})
     silent = {**benchmark(), "status": "not_measured", "reason": ""}
     assert any(reason.startswith("benchmark: ") for reason in reasons(timed=silent))
 
@@ -380,6 +388,23 @@ def test_a_number_of_parity_outside_its_range_fails_whatever_conf_asks_for(part,
     assert reason.startswith(f"{name} is ")
 
 
+def test_an_artifact_that_cannot_be_read_fails_for_that_and_not_for_what_it_therefore_lacks():
+    broken = {"status": "failed", "reason": "cannot read", "altered": [], "runtime": None}
+    assert reasons(broken) == ["cannot read"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), "0.1", None, -1.0])
+@pytest.mark.parametrize("split", ["probe", "test"])
+def test_what_is_no_number_in_either_split_is_not_hidden_by_the_other(split, value):
+    (reason,) = reasons(parity(**{split: with_value(parity()[split], "max_abs_error", value)}), thresholds=[AGREEMENT])
+    assert reason.startswith("max_abs_error is ")
+
+
+@pytest.mark.parametrize("part", ["probe", "test", "coverage", "audit", "form", "conversion", "status"])
+def test_a_part_that_parity_does_not_have_fails_and_ends_in_no_traceback(part):
+    assert reasons({name: value for name, value in parity().items() if name != part})
+
+
 def test_a_number_that_nobody_registered_fails():
     assert reasons(timed=with_value(benchmark(), "energy_mj", 3)) == ["energy_mj is no registered metric"]
 
@@ -416,9 +441,16 @@ def test_what_a_table_shows_of_the_teacher_is_checked_too(tmp_path, score, reaso
     assert judged_build(tmp_path, "kept")["kept"]["reasons"][0] == reason
 
 
+def test_the_honesty_bar_of_every_report_is_checked_too(tmp_path):
+    a_build(tmp_path, ("kept",))
+    baseline = {"accuracy": float("-1"), "accuracy_interval": [0.6, 0.8]}
+    write(tmp_path / "data", {"summary.json": {"baseline": baseline}})
+    assert judged_build(tmp_path, "kept")["kept"]["reasons"][0] == "baseline: accuracy is -1; its range is 0 to 1"
+
+
 def test_a_score_without_its_number_of_weights_fails():
     sound = {"accuracy": 0.9, "accuracy_interval": [0.8, 1]}
-    assert verdict.judge_checkpoint("student", sound) == ["student: parameters was not measured"]
+    assert verdict.judge_score("student", sound, gate.SCORED) == ["student: parameters was not measured"]
 
 
 @pytest.mark.parametrize("stage", ["parity", "benchmark"])

@@ -280,6 +280,12 @@ def test_no_fault_of_a_converter_ships(built):
     assert found["summary"]["false_alarms"] == 0
 
 
+def test_no_forged_verdict_ships_and_no_forged_bundle_passes_its_audit(built):
+    found = inject(built, "--stage", "release", "--variant", "onnx-cpu-dynamic_wi8_afp32")
+    assert found["summary"]["killed"] == found["summary"]["faults"] == 9
+    assert found["summary"]["false_alarms"] == 0
+
+
 def test_a_deleted_tracking_database_is_refilled_from_a_build_that_runs_nothing(built):
     before = built.runs()
     shutil.rmtree(built.path / "mlruns")
@@ -300,6 +306,7 @@ def test_a_corrupted_byte_in_an_artifact_fails_the_gate_and_dvc_rebuilds_it(buil
     places += ("--teacher", "build/teacher", "--data", "build/data", "--out", "build/parity/onnx-cpu-fp32")
     assert built.run(sys.executable, "-m", "stages.parity", "--target", "onnx-cpu", *places).returncode == 0
     gate = ("--build", "build", "--verdicts", "build/verdicts.json", "--metrics", "build/metrics.json")
+    gate += ("--constraints", "constraints.txt")
     gate += ("--statement", "build/statements/verdicts.json")
     assert built.run(sys.executable, "-m", "stages.gate", *gate).returncode == 0
     entry = built.json("verdicts.json")["variants"]["onnx-cpu-fp32"]

@@ -61,6 +61,7 @@ def write(
         _head(source, verdict),
         _use(source),
         _measured(verdict),
+        _asked(verdict),
         _limits(source, verdict, places["reference"]),
         _clients(source, forms),
         [
@@ -114,6 +115,23 @@ def _measured(verdict: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _asked(verdict: Mapping[str, Any]) -> list[str]:
+    """List what the gate asked and what it found: whoever reads a `pass` sees what it was worth."""
+    values, asked = verdict["metrics"], verdict["thresholds"]
+    lines = [
+        "## Asked of it",
+        "| metric | at least | at most | unit | on at least | found |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for bound in asked["variant"]:
+        name, ends = bound["metric"], [bound[end] for end in ("at_least", "at_most")]
+        low, high = ("–" if end is None else f"{end:g}" for end in ends)
+        found = f"{values[name]:.6g}" if name in values else "–"
+        lines.append(f"| {name} | {low} | {high} | {bound['unit']} | {bound['min_n']} items | {found} |")
+    below = f"On fewer than {asked['interval_below_n']} items a rate counts with the unfavourable end of its interval."
+    return [*lines, "", below]
+
+
 def _limits(source: Source, verdict: Mapping[str, Any], reference: Path) -> list[str]:
     signature, special = source.signature, source.tokenization.special
     padded = "not padded" if signature.dynamic else f"padded to {' or '.join(map(str, signature.sequence_lengths))}"
@@ -139,7 +157,7 @@ def _clients(source: Source, forms: Mapping[str, Any]) -> list[str]:
     lines = ["## How to load it", "| form | client | oldest seen right | how that is known |", "|---|---|---|---|"]
     lines += list(_rows(source, forms))
     lines += ["", *(f"- `{form['path']}`: {LOADING[name]}" for name, form in forms.items())]
-    return lines
+    return [*lines, "", "Install what a sample needs beside the bundle, not in it: an audit names what was added."]
 
 
 def _rows(source: Source, forms: Mapping[str, Any]) -> Iterator[str]:

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact, process
+from stages.core import artifact, process, revision
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:tinsmith:stage:1"
 ENVIRONMENT = ("OMP_NUM_THREADS",)
 SETTINGS = ("constraints.txt", "dvc.yaml", "params.yaml")
-# What decides a build: a build's own products, dvc.lock among them, do not make a revision dirty.
-DECISIVE = ("conf", "stages", *SETTINGS)
 
 
 def write(path: Path, outputs: Sequence[Path], command: Sequence[str], started: datetime) -> None:
@@ -71,13 +68,6 @@ def write(path: Path, outputs: Sequence[Path], command: Sequence[str], started: 
     )
 
 
-def git_state() -> dict[str, Any]:
-    """Return HEAD (`unknown` outside a repository) and the decisive files that differ from it."""
-    status = _git("status", "--porcelain", "--untracked-files=all", "--", *DECISIVE)
-    lines = [] if status is None else status.splitlines()
-    return {"dirty": sorted(line[3:] for line in lines), "rev": (_git("rev-parse", "HEAD") or "unknown").strip()}
-
-
 def code() -> dict[str, str]:
     """Return file → sha256 of what this process imported below stages/, with the data files beside it."""
     root = Path("stages").resolve()
@@ -95,10 +85,11 @@ def code_digest(files: Mapping[str, str]) -> str:
 
 
 def _source() -> list[dict[str, Any]]:
-    files, state = code(), git_state()
+    files, here = code(), revision.find()
+    about = {"dirty": list(here.dirty), "directory": here.directory, "stated": here.stated}
     return [
         {"annotations": {"files": files}, "digest": {"sha256": code_digest(files)}, "name": "code"},
-        {"annotations": {"dirty": state["dirty"]}, "digest": {"gitCommit": state["rev"]}, "name": "revision"},
+        {"annotations": about, "digest": {"gitCommit": here.commit}, "name": "revision"},
     ]
 
 
@@ -122,8 +113,3 @@ def _descriptor(name: str, sha: str) -> dict[str, Any]:
 
 def _text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _git(*arguments: str) -> str | None:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stages.core import attest
+from stages.core import attest, revision
 from stages.core.errors import TinsmithError
 from stages.core.params import PARAMS_FILE
 
@@ -64,6 +64,8 @@ def execute(
     arguments = built.parse_args(argv)
     started, began = time.perf_counter(), datetime.now(UTC)
     try:
+        if getattr(arguments, "statement", None):
+            revision.require()  # before the work, not after an hour of it
         body(arguments)
         if getattr(arguments, "statement", None):
             written = [getattr(arguments, name) for name in outputs]
@@ -71,6 +73,12 @@ def execute(
         _record_cost(built.prog, time.perf_counter() - started)
     except TinsmithError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "stages").partition(".")[0] == "stages":
+            raise
+        advice = "run `source .venv/bin/activate`, then the same command again (or `make repro`)"
+        print(f"error: '{sys.executable}' lacks the package '{error.name}'; next: {advice}", file=sys.stderr)
         return 1
     except OSError as error:
         where = f": '{error.filename}'" if error.filename else ""

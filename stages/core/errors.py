@@ -44,7 +44,7 @@ class StaleParams(ConfigError):
         super().__init__(
             f"params.yaml is stale: {detail}",
             expected="the composition of today's conf/",
-            next_step="run `python -m stages.compose` (with your overrides, if any)",
+            next_step="run `python -m stages.compose --keep`, which begins with the overrides that it records",
         )
 
 

@@ -68,7 +68,7 @@ def parse(model: type[S], value: Any, where: str) -> S:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(_explain(model, error, where)) from error
+        raise ConfigError(_explain(model, error, where, value)) from error
 
 
 def load(model: type[S], fields: Mapping[str, str], path: Path = PARAMS_FILE) -> S:
@@ -83,13 +83,35 @@ def load(model: type[S], fields: Mapping[str, str], path: Path = PARAMS_FILE) ->
     return parse(model, {name: select(tree, dotted) for name, dotted in fields.items()}, str(path))
 
 
-def _explain(model: type[Section], error: ValidationError, where: str) -> str:
+def _explain(model: type[Section], error: ValidationError, where: str, value: Any) -> str:
     first = error.errors()[0]
-    place = ".".join([where, *(str(part) for part in first["loc"])]) if where else ".".join(map(str, first["loc"]))
+    place, beside = _place(first["loc"], value, missing=first["type"] == "missing")
+    place = ".".join(part for part in (where, place) if part)
     if first["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields)
-        return f"unknown key '{place}'; expected a key of the schema (top level: {known})"
+        known = ", ".join(beside or model.model_fields)
+        return f"unknown key '{place}'; expected a key of the schema ({known})"
     if first["type"] == "missing":
         return f"missing key '{place}'; expected a value for it in conf/"
+    if first["type"] == "value_error":
+        return f"'{place}': {first['ctx']['error']}" if place else str(first["ctx"]["error"])
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"'{place}' is {first['input']!r}; expected: {message}"
+
+
+def _place(location: tuple[int | str, ...], value: Any, *, missing: bool) -> tuple[str, list[str]]:
+    """Return pydantic's location as a key of YAML, and the keys beside it.
+
+    Pydantic puts the kind that it took (`student.shape.heads`) where YAML has no level.
+    """
+    parts, beside = [], []
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(value, Mapping) and (part in value or (missing and last)):
+            beside = [str(key) for key in value if key != part]
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        else:
+            continue
+        parts.append(str(part))
+    return ".".join(parts), beside

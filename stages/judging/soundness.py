@@ -57,16 +57,17 @@ def sift(found: Flat) -> tuple[Flat, list[str]]:
     return kept, unsound
 
 
-def absent(values: Mapping[str, Any], *, executed: bool, timed: bool) -> list[str]:
+def absent(values: Mapping[str, Any], *, read: bool, executed: bool, timed: bool) -> list[str]:
     """Name every registered metric that must have been measured and was not.
 
     Args:
         values: all that was found, sound or not.
+        read: whether the artifact could be read and did not break, which would be why nothing else is there.
         executed: whether a runtime ran the artifact. Where it answered NaN nothing more is asked for: that is why.
         timed: whether a benchmark was taken.
     """
     answered = executed and not values.get("non_finite_count")
-    happened = {"always": True, "executed": answered, "timed": timed, "calibrated": False}
+    happened = {"always": True, "read": read, "executed": answered, "timed": timed, "calibrated": False}
     return [
         f"{name} was not measured"
         for name, metric in REGISTRY.items()

@@ -19,7 +19,8 @@ COVERAGE = {
     "coverage_relative_error": "relative_max_error",
 }
 PARTS = ("audit", "structure", "conversion", "form", "calibration", "activations")
-TIMINGS = ("measured", "not_measured")
+MEASURED, NOT_MEASURED = "measured", "not_measured"
+UNSAID = "it has neither a latency nor a reason why there is none"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Measurement:
         details: metric → what and where, for the reason why its threshold is missed.
     """
 
-    status: str
+    status: str | None
     reason: str
     altered: list[str]
     values: dict[str, float]
@@ -74,44 +75,63 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
     found = Flat({}, {}, {})
     for part in PARTS:
         found.add(parity.get(part, {}))
-    if parity["status"] == "measured":
+    status = parity.get("status")
+    if status == MEASURED:
         _add_splits(found, parity)
-    timing = benchmark.get("status")
     timed = {name: value for name, value in benchmark.get("values", {}).items() if name != "n"}
     found.add({**benchmark, "values": timed})
+    untimed = _untimed(benchmark)
     sound, unsound = sift(found)
+    unsound += absent(
+        found.values, read=status in (MEASURED, NOT_MEASURED), executed=status == MEASURED, timed=untimed is None
+    )
     return Measurement(
-        status=parity["status"],
-        reason=parity.get("reason", ""),
-        altered=parity["altered"],
+        status=status,
+        reason=parity.get("reason")
+        or ("" if status == MEASURED else "parity gives no reason for having no measurement"),
+        altered=parity.get("altered", []),
         values=sound.values,
         intervals=sound.intervals,
         counts=sound.counts,
-        unsound=unsound + absent(found.values, executed=parity["status"] == "measured", timed=timing == "measured"),
+        unsound=unsound,
         same_host=benchmark.get("host") == host,
-        runtime=parity["runtime"],
-        timing=benchmark.get(
-            "reason", "" if timing == "measured" else "it says neither a latency nor why there is none"
-        ),
-        timing_failed=timing not in TIMINGS or (timing == "not_measured" and not benchmark.get("reason")),
+        runtime=parity.get("runtime"),
+        timing=untimed or "",
+        timing_failed=untimed is not None and (benchmark.get("status") != NOT_MEASURED or untimed == UNSAID),
         details=_details(parity),
     )
 
 
+def _untimed(benchmark: Mapping[str, Any]) -> str | None:
+    """Return why nothing was timed; None where it was."""
+    return None if benchmark.get("status") == MEASURED else benchmark.get("reason") or UNSAID
+
+
 def _add_splits(found: Flat, parity: Mapping[str, Any]) -> None:
     """Add what the answers say: of the test split, the worse of probe and test, all of them, and of the coverage."""
-    probe, test, coverage = parity["probe"]["values"], parity["test"]["values"], parity["coverage"]["values"]
-    found.add(parity["test"])
+    splits = {name: parity.get(name, {}).get("values", {}) for name in ("probe", "test", "coverage")}
+    found.add(parity.get("test", {}))
     for name in EXTREMES:
-        if name in test and name in probe:
-            found.values[name] = (max if REGISTRY[name].better == "lower" else min)(test[name], probe[name])
-            found.counts[name] = test["n"] + probe["n"]
-    # Any split alone proves the artifact broken.
-    found.values["non_finite_count"] = sum(each["non_finite_count"] for each in (probe, test, coverage))
-    found.counts["non_finite_count"] = sum(each["n"] for each in (probe, test, coverage))
+        # Any split alone proves the artifact broken: what is not finite is counted on all of them.
+        chosen = list(splits.values()) if name == "non_finite_count" else [splits["probe"], splits["test"]]
+        found.values.pop(name, None)
+        if all(name in each for each in chosen):
+            found.values[name] = _worst(name, [each[name] for each in chosen])
+            found.counts[name] = sum(each.get("n", 0) for each in chosen)
     for name, source in COVERAGE.items():
-        if source in coverage:
-            found.values[name], found.counts[name] = coverage[source], coverage["n"]
+        if source in splits["coverage"]:
+            found.values[name], found.counts[name] = splits["coverage"][source], splits["coverage"].get("n", 0)
+
+
+def _worst(name: str, values: Sequence[Any]) -> Any:
+    """Return the worst of several splits, all of them for a count; of a number that cannot be, that one."""
+    metric = REGISTRY[name]
+    broken = [value for value in values if metric.impossible(value)]
+    if broken:
+        return broken[0]
+    if metric.unit == "count":
+        return sum(values)
+    return (max if metric.better == "lower" else min)(values)
 
 
 def _details(parity: Mapping[str, Any]) -> dict[str, str]:
@@ -215,14 +235,14 @@ def judge_reference(gate: Gate, name: str, summary: Mapping[str, Any]) -> list[s
     return [f"reference '{name}': {reason}" for reason in (*unsound, *found) if reason]
 
 
-def judge_checkpoint(name: str, evaluation: Mapping[str, Any]) -> list[str]:
-    """Return why what a teacher or student scored, which every table shows, cannot be.
+def judge_score(name: str, evaluation: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    """Return why what something else scored, which tables show beside the variants, cannot be.
 
     Args:
-        name: `teacher` or `student`.
-        evaluation: its `evaluation.json`.
+        name: of what scored.
+        evaluation: metric → number, and `accuracy_interval`.
+        shown: metrics that must be there.
     """
-    shown = ("accuracy", "parameters")
     missing = [f"{metric} was not measured" for metric in shown if metric not in evaluation]
     values = {metric: evaluation[metric] for metric in shown if metric in evaluation}
     _, unsound = sift(Flat(values, {"accuracy": evaluation.get("accuracy_interval", [])}, {}))

@@ -15,7 +15,7 @@ class Repository:
 
     def __init__(self) -> None:
         """Start without knowing anything."""
-        self._digests: dict[tuple[str, str], str] = {}
+        self._digests: dict[tuple[str, str], list[str]] = {}
 
     def compare(self, code: Mapping[str, Any], revision: Mapping[str, Any]) -> tuple[str, list[Finding], list[str]]:
         """Hold a statement's code to its revision.
@@ -28,15 +28,16 @@ class Repository:
             A note, what differs, and what could not be compared.
         """
         rev, dirty = revision["digest"]["gitCommit"], set(revision["annotations"]["dirty"])
+        inside = revision["annotations"].get("directory", "")
         files: dict[str, str] = code["annotations"]["files"]
         if not self._has(rev):
             return "", [], [f"code: revision {rev[:SHORT]} is not in a git repository here"]
         clean = sorted(set(files) - dirty)
-        self._read(rev, clean)
+        self._read(rev, [f"{inside}{name}" for name in clean])
         found = [
-            Finding(f"{name} at {rev[:SHORT]}", files[name], self._digests[rev, name])
+            Finding(f"{inside}{name} at {rev[:SHORT]}", files[name], self._digests[rev, f"{inside}{name}"][0])
             for name in clean
-            if self._digests[rev, name] != files[name]
+            if files[name] not in self._digests[rev, f"{inside}{name}"]
         ]
         uncommitted = [f"code: {name} was not committed; no revision has it" for name in sorted(set(files) & dirty)]
         return f"code: {len(clean) - len(found)} of {len(files)} files are those of {rev[:SHORT]}", found, uncommitted
@@ -51,8 +52,14 @@ class Repository:
         for name in wanted:
             header, _, answer = answer.partition(b"\n")
             if header.endswith(b" missing"):
-                self._digests[rev, name] = "no such file"
+                self._digests[rev, name] = ["no such file"]
                 continue
             size = int(header.split()[-1])
-            self._digests[rev, name] = hashlib.sha256(answer[:size]).hexdigest()
+            blob = answer[:size]
+            # As it is, and as git checks it out where lines are to end as on Windows.
+            self._digests[rev, name] = [hashlib.sha256(each).hexdigest() for each in (blob, _with_crlf(blob))]
             answer = answer[size + 1 :]
+
+
+def _with_crlf(blob: bytes) -> bytes:
+    return blob.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

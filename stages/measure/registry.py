@@ -12,7 +12,7 @@ from typing import Literal
 
 Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte"]
 Split = Literal["probe", "test", "coverage", "calibration"]
-When = Literal["always", "executed", "timed", "calibrated"]
+When = Literal["always", "read", "executed", "timed", "calibrated"]
 
 RATE_ITEMS = 10
 """Fewest items of a rate: with fewer, its 95 % interval covers half of all possible rates."""
@@ -24,8 +24,8 @@ class Sample:
 
     Attributes:
         items: what counts as one, in the plural.
-        when: what must have happened for the metric to be there: `always` needs no runtime, `calibrated` is a matter of
-            the precision, whose thresholds ask for it.
+        when: what must have happened for the metric to be there: `read` needs an artifact that is one and no runtime,
+            `calibrated` is a matter of the precision, whose thresholds ask for it.
         splits: where the items come from, if they are texts.
     """
 
@@ -44,9 +44,9 @@ FORMS = Sample("probe texts in other forms", "executed", ("probe",))
 CALIBRATION = Sample("calibration texts", "calibrated", ("calibration",))
 OVERLAP = Sample("probe and test texts", "calibrated", ("probe", "test"))
 ACTIVATIONS = Sample("activations", "calibrated")
-MATRICES = Sample("weight matrices", "always")
-ELEMENTS = Sample("weight elements", "always")
-OPERATORS = Sample("operators", "always")
+MATRICES = Sample("weight matrices", "read")
+ELEMENTS = Sample("weight elements", "read")
+OPERATORS = Sample("operators", "read")
 ARTIFACT = Sample("artifacts", "always")
 RUNS = Sample("timed runs", "timed")
 PROCESS = Sample("processes", "timed")

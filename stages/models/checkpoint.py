@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,24 @@ def save(model: Any, tokenizer: Any, directory: Path) -> None:
     once = {tensor.data_ptr(): name for name, tensor in reversed(model.state_dict().items())}
     kept = {name: tensor for name, tensor in model.state_dict().items() if once[tensor.data_ptr()] == name}
     model.save_pretrained(directory, state_dict=kept, save_original_format=False)
+    _spell_labels(model.config, directory / "config.json")
+    save_tokenizer(tokenizer, directory)
+
+
+def save_tokenizer(tokenizer: Any, directory: Path) -> None:
+    """Write a tokenizer's files into an existing directory."""
     for option in LOAD_OPTIONS:  # how it was loaded here is no property of the tokenizer
         tokenizer.init_kwargs.pop(option, None)
     tokenizer.save_pretrained(directory)
+
+
+def _spell_labels(config: Any, path: Path) -> None:
+    """Name the labels where transformers does not: two that are called `LABEL_0` and `LABEL_1` are its default."""
+    written = json.loads(path.read_text(encoding="utf-8"))
+    if {"id2label", "label2id"} <= written.keys():
+        return
+    written |= {"id2label": {str(index): name for index, name in config.id2label.items()}, "label2id": config.label2id}
+    path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _load_stock(directory: Path, config: Any) -> Any:

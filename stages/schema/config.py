@@ -41,6 +41,8 @@ class Config(Section):
     clients: Clients
     release: Release
     signing: Signing
+    overrides: list[str]
+    """What was asked for beyond conf/ when this was composed."""
     plan: dict[str, Any]
     conf_digest: Sha256
     params_digest: Sha256
@@ -76,6 +78,7 @@ def _check_variant(config: Config, key: str, variant: Variant) -> None:
             raise ConfigError(
                 f"variant '{key}' names {group} '{name}', which conf/config.yaml does not select",
                 expected=f"one of: {', '.join(options)}",
+                next_step="to build fewer variants, choose them: `variant=[…]`",
             )
     target = importlib.import_module(f"stages.targets.{module_name(variant.target)}")
     if not target.supports(config.precisions[variant.precision]):

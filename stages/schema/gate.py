@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -65,6 +65,15 @@ class Gate(Section):
     """Of every artifact, whatever its precision."""
     precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
     baseline: Baseline | None
+
+    def applied(self, precision: str) -> dict[str, Any]:
+        """Return everything that a verdict on an artifact of this precision is judged by, as `verdicts.json` has it."""
+        asked = {"reference": self.reference, "variant": [*self.every, *self.precisions[precision]]}
+        return {name: [bound.model_dump(mode="json") for bound in bounds] for name, bounds in asked.items()} | {
+            # Not where its bundles lie, which is another place in another clone.
+            "baseline": self.baseline.model_dump(mode="json", exclude={"bundles"}) if self.baseline else None,
+            "interval_below_n": self.interval_below_n,
+        }
 
     @model_validator(mode="after")
     def _reference_is_judged_by_what_it_has(self) -> Gate:

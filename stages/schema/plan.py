@@ -22,13 +22,17 @@ SPLITS = ("train", "validation", "test")
 
 
 def conf_digest(conf: Path) -> str:
-    """Return the sha256 over names and bytes of every YAML file below conf/ that can change a build; sweeps' cannot."""
+    """Return the sha256 over names and text of every YAML file below conf/ that can change a build; sweeps' cannot.
+
+    How lines end is left out: git checks the same text out one way or the other.
+    """
     digest = hashlib.sha256()
     for path in sorted(conf.rglob("*.yaml")):
         if path.relative_to(conf).parts[0].removesuffix(".yaml") == "sweep":
             continue
         digest.update(f"{path.relative_to(conf).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(hashlib.sha256(text).digest())
     return digest.hexdigest()
 
 

@@ -30,15 +30,22 @@ def run(root: Path, *arguments: str, environment: Mapping[str, str] | None = Non
         text=True,
     )
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"git {arguments[0]} failed: {last}", next_step=f"run it in '{root}' to see why")
+        said = done.stderr.strip().splitlines() or ["no message"]
+        # Of a checkout that it does not trust, git says at the end how to trust it.
+        advice = said[-1] if "safe.directory" in said[-1] else f"run it in '{root}' to see why"
+        raise InputError(f"git {arguments[0]} failed: {said[0 if len(said) > 1 else -1]}", next_step=advice)
     return done.stdout.strip()
 
 
+def directory(root: Path) -> str:
+    """Return where a project lies in its repository: `` or `sub/project/`."""
+    return run(root, "rev-parse", "--show-prefix")
+
+
 def snapshot(root: Path) -> str:
-    """Return a commit of everything that git does not ignore, edits and new files included; HEAD where it is clean."""
+    """Return a commit of all that git does not ignore here, edits and new files included; HEAD where it is clean."""
     head = run(root, "rev-parse", "HEAD")
-    tree = _tree(root, head, lambda index: run(root, "add", "--all", environment=index))
+    tree = _tree(root, head, lambda index: run(root, "add", "--all", ".", environment=index))
     if tree == run(root, "rev-parse", f"{head}^{{tree}}"):
         return head
     return _commit(root, tree, head, "Workspace of a sweep")
@@ -55,12 +62,13 @@ def save_experiment(root: Path, baseline: str, source: str, name: str, files: Ma
         baseline: the commit it is listed under.
         source: the commit whose files it ran with.
         name: of the experiment.
-        files: path in the repository → file to put there.
+        files: path in the project → file to put there.
 
     Returns:
         The ref.
     """
-    blobs = {path: run(root, "hash-object", "-w", str(file)) for path, file in files.items()}
+    inside = directory(root)
+    blobs = {f"{inside}{path}": run(root, "hash-object", "-w", str(file)) for path, file in files.items()}
 
     def put(index: Mapping[str, str]) -> None:
         for path, blob in blobs.items():

@@ -124,7 +124,7 @@ class Pipeline:
 
     def lies_there(self, stage: Any) -> bool:
         """Whether this process ran a stage for an earlier job and nothing but another process could change it."""
-        if stage.always_changed or not all(Path(out.fs_path).exists() for out in stage.outs):
+        if not stage.outs or not all(Path(out.fs_path).exists() for out in stage.outs):
             return False
         for out in stage.outs:
             out.save()

@@ -13,8 +13,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from stages.core import params
 from stages.core.artifact import write_json
 from stages.core.errors import ConfigError, TinsmithError
+from stages.schema import overrides
 from stages.sweeping import git, workspace
 from stages.sweeping.job import ROOT
 from stages.sweeping.ledger import Ledger
@@ -38,6 +40,7 @@ class Session(Callback):  # type: ignore[misc]
         try:
             settings = _settings(config)
             _check_overrides(config.hydra.overrides.task)
+            _name_what_is_left_out(config.hydra.overrides.task)
             directory = Path(config.hydra.sweep.dir).resolve()
             ledger = Ledger(directory)
             if settings.retry_failed:
@@ -91,3 +94,12 @@ def _check_overrides(overrides: Sequence[str]) -> None:
             "a sweep crosses compression × target × precision; `variant` is not for choosing there",
             expected="e.g. `compression=none,pruned target=onnx-cpu precision=fp32,dynamic_wi8_afp32`",
         )
+
+
+def _name_what_is_left_out(given: Sequence[str]) -> None:
+    """Say which overrides of params.yaml a sweep, which composes conf/ for itself, does not have."""
+    path = ROOT / params.PARAMS_FILE
+    recorded = overrides.recorded(params.read(path)) if path.is_file() else []
+    missing = [entry for entry in recorded if entry not in given and not entry.startswith("variant=")]
+    if missing:
+        print(f"not in this sweep, but in params.yaml: {overrides.quoted(missing)}", file=sys.stderr)

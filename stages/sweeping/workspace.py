@@ -19,14 +19,21 @@ PLACE = "work"
 
 
 class Workspace:
-    """A detached worktree of one process, used for one job after another."""
+    """A detached worktree of one process, used for one job after another.
 
-    def __init__(self, root: Path, path: Path, revision: str) -> None:
-        """Check out `revision` at `path` and join it to the repository's cache."""
-        self.root, self.path = root, path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with flight.hold(path.parent / "locks", "git"):
-            git.add_worktree(root, path, revision)
+    Attributes:
+        root: the project.
+        top: the worktree.
+        path: the project in it.
+    """
+
+    def __init__(self, root: Path, top: Path, revision: str) -> None:
+        """Check out `revision` at `top` and join it to the repository's cache."""
+        self.root, self.top = root, top
+        self.path = top / git.directory(root)
+        top.parent.mkdir(parents=True, exist_ok=True)
+        with flight.hold(top.parent / "locks", "git"):
+            git.add_worktree(root, top, revision)
         self._share_cache()
 
     def _share_cache(self) -> None:
@@ -60,7 +67,8 @@ class Workspace:
         ups = sum(part == ".." for part in source.parts)
         if source.is_absolute() or not ups:
             return
-        if ups > 2:
+        # As far as the sweep's own directory, which holds the worktrees.
+        if ups > 2 + len(self.path.relative_to(self.top).parts):
             raise InputError(f"'{source}' lies too far outside the repository for a sweep", expected="an absolute path")
         relative = PurePosixPath(*source.parts[: ups + 1])
         link = Path(os.path.normpath(self.path / relative))
@@ -70,8 +78,8 @@ class Workspace:
 
     def remove(self) -> None:
         """Remove the worktree and whatever was built in it; results are in the cache."""
-        with flight.hold(self.path.parent / "locks", "git"):
-            git.remove_worktrees(self.root, [self.path])
+        with flight.hold(self.top.parent / "locks", "git"):
+            git.remove_worktrees(self.root, [self.top])
 
 
 def outside(plan: dict[str, Any]) -> list[PurePosixPath]:

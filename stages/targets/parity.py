@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,14 @@ from stages.core.errors import ArtifactError, InputError
 from stages.core.splits import UNKNOWN
 from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
-from stages.measure.structure import Rounded, compare, misfits
-from stages.targets import registry
-from stages.targets.base import INPUTS, Runtime, read_signature, utterances
+from stages.measure.structure import Grids, compare, misfits
+from stages.targets import conversion, registry
+from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
 
 Arrays = Mapping[str, NDArray[Any]]
+QUANTIZATION = "quantization.json"
 WORST = 5
 """Weights and differences listed by name."""
-SHARED_GRIDS = {"GATHER", "LOGISTIC", "RESHAPE", "SIGMOID", "SLICE", "SLICE_BY_INDEX", "SOFTMAX", "TANH", "TRANSPOSE"}
-"""Operators whose result has the grid of their input, or one that their function fixes."""
 SPLITS = ("probe", "test", "coverage")
 
 
@@ -132,15 +132,25 @@ def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int)
     }
 
 
-def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Mapping[str, Rounded]]:
-    """Hold the artifact to the converted model, operator by operator and weight by weight.
+def _check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: dict[str, Any]) -> None:
+    """Count what the converted model looks up for every id as a weight: conversion may change none of them."""
+    name = conversion.words_of(checkpoint)
+    rows = registry.load(target, "lookup").looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
+    error, values = conversion.vocabulary_error(checkpoint, rows), audited["values"]
+    if error > values["conversion_weight_error_max"]:
+        audited["converted"], values["conversion_weight_error_max"] = name, error
+
+
+def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Grids]:
+    """Hold the artifact to the converted model, operator by operator and weight by weight, and nothing beside them.
 
     Returns:
-        `values` and `counts`, the first `differences`, `beyond`: weights with elements that rounding cannot explain;
-        and the grids that activations are rounded to.
+        `values` and `counts`, the first `differences`, what nobody reads among them, `beyond`: weights with elements
+        that rounding cannot explain; and the grids that activations are rounded to.
     """
-    reader = registry.load(target, "structure")
+    reader, whole = registry.load(target, "structure"), registry.load(target, "whole")
     found = compare(reader.read(converted), reader.read(artifact_dir))
+    strays = unaccounted(whole, converted, artifact_dir)
     broken = [weight for weight in found.weights if weight.beyond]
     elements = sum(weight.size for weight in found.weights)
     return {
@@ -149,12 +159,34 @@ def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple
             f"{weight.beyond} of {weight.size} elements of '{weight.name}', worst at [{weight.channel}]"
             for weight in sorted(broken, key=lambda weight: -weight.beyond)[:WORST]
         ],
-        "differences": found.differences[:WORST],
-        "values": {"structure_difference_count": len(found.differences), "weights_beyond_count": found.beyond},
+        "differences": [*found.differences[:WORST], *strays[:WORST]],
+        "values": {
+            "structure_difference_count": len(found.differences) + len(strays),
+            "weights_beyond_count": found.beyond,
+        },
     }, found.grids
 
 
-def check_grids(target: str, converted: Path, reference: Path, grids: Mapping[str, Rounded]) -> dict[str, Any]:
+def unaccounted(whole: Any, converted: Path, artifact_dir: Path) -> list[str]:
+    """Name what lies in the files of two models, or beside them, and no comparison accounts for: a bundle carries it.
+
+    Raises:
+        ArtifactError: a file contradicts itself.
+    """
+    places = (("converted model", converted, whole.CONVERTED), ("artifact", artifact_dir, {QUANTIZATION, *whole.FILES}))
+    found = [
+        f"'{item.name}' lies beside the {name}"
+        for name, directory, own in places
+        for item in sorted(directory.iterdir())
+        if item.name not in {artifact.MANIFEST, SIGNATURE, *own}
+    ]
+    try:
+        return [*whole.strays(converted, artifact_dir), *found]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+        raise ArtifactError(f"'{artifact_dir}' contradicts itself: {error!r}", next_step="run `dvc repro`") from error
+
+
+def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> dict[str, Any]:
     """Compare the integers of activations with what the converted model computes over the calibration split.
 
     Returns:
@@ -163,19 +195,16 @@ def check_grids(target: str, converted: Path, reference: Path, grids: Mapping[st
     calibration, signature = artifact.read_arrays(reference / "calibration.npz"), read_signature(converted)
     module = registry.load(target, "intermediates")
     seen, possible = dict[str, tuple[float, float]](), dict[str, tuple[float, float]]()
-    shared = set()
     for row, size in enumerate(calibration["attention_mask"].sum(axis=1)):
         lengths = [size] if signature.dynamic else [one for one in signature.sequence_lengths if one >= size]
         for length in lengths:
             inputs = {name: np.ascontiguousarray(calibration[name][row : row + 1, :length]) for name in INPUTS}
-            for operator, name, value in module.intermediates(converted, inputs):
+            for _, name, value in module.intermediates(converted, inputs):
                 if name in grids:
                     _widen(possible, name, value)
                     if length == lengths[0]:
                         _widen(seen, name, value)
-                    if operator.upper() in SHARED_GRIDS:
-                        shared.add(name)
-    found = misfits(grids, seen, possible, shared)
+    found = misfits(grids, seen, possible)
     counts = {"activations_beyond_count": len(seen)}
     return {"counts": counts, "misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
 
@@ -198,6 +227,8 @@ def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inp
     ]
     forms = check_forms(runtime, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
     worst = [one.get("relative_max_error", np.inf) for one in errors] + [forms.get("form_relative_error", np.inf)]
+    if runtime.batches:
+        worst.append(conversion.batch_error(runtime, splits["probe"], read_signature(inputs.converted).pad_token_id))
     counts = {"conversion_relative_max_error": sum(len(split["logits"]) for split in shown.values())}
     return {"counts": counts, "values": _finite({"conversion_relative_max_error": max(worst)})}
 
@@ -229,7 +260,7 @@ def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, 
         Empty for precisions without calibration; else `sha256` and `utterances` of the calibration inputs, `values` and
         `counts`, and `foreign` where they are not those that lie in `reference` now.
     """
-    found = artifact.read_json(artifact_dir / "quantization.json").get("calibration")
+    found = artifact.read_json(artifact_dir / QUANTIZATION).get("calibration")
     if found is None:
         return {}
     path = reference / "calibration.npz"
@@ -273,9 +304,12 @@ def measure_artifact(
     outputs: dict[str, NDArray[np.float32]] = {}
     reason = module.available()
     try:
-        result["altered"] += identity.foreign_interface(inputs.checkpoint, inputs.data, splits["probe"])
+        result["altered"] += identity.foreign_interface(
+            inputs.checkpoint, inputs.teacher, inputs.converted, inputs.reference, inputs.data
+        )
+        tensors = load_file(inputs.checkpoint / "model.safetensors")
         result["audit"] = audit(
-            load_file(inputs.checkpoint / "model.safetensors"),
+            tensors,
             weights.weights(inputs.converted),
             weights.weights(artifact_dir),
             splits["test"]["input_ids"].shape[1],
@@ -285,6 +319,7 @@ def measure_artifact(
             result["altered"].append(f"it was calibrated on other utterances than lie in '{inputs.reference}'")
         result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
+            _check_vocabulary(target, inputs.converted, tensors, result["audit"])
             result["conversion"] = check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
             if grids:
                 result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact, attest
+from stages.core import artifact, revision
 
 SHORT = 12
 CHAIN = ("data", "teacher", "student", "compressed", "reference", "converted", "artifact", "parity", "benchmark")
@@ -146,9 +146,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def git_state() -> dict[str, str]:
     """Return the revision, and whether files that decide a build differ from it (`unknown` outside a repository)."""
-    state = attest.git_state()
-    dirty = "unknown" if state["rev"] == "unknown" else str(bool(state["dirty"])).lower()
-    return {"dirty": dirty, "rev": state["rev"]}
+    here = revision.find()
+    told = here.stated or here.commit == revision.UNKNOWN
+    return {"dirty": "unknown" if told else str(bool(here.dirty)).lower(), "rev": here.commit}
 
 
 def _variant(build: Path, key: str, entry: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Variant:

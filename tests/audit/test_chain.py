@@ -71,7 +71,9 @@ def test_a_changed_step_of_a_chained_compression_is_named(chained):
 def test_in_its_workspace_every_parent_is_rehashed(workspace, template):
     root = look(f"build/release/{KEY}", template["public"], offline=False)
     assert wrong(root) == []
-    assert {link.verdict for name, link in links(root).items() if name != "verdict"} == {"intact"}
+    records = {"verdict", "release", "what follows from the chain"}
+    assert {link.verdict for name, link in links(root).items() if name not in records} == {"intact"}
+    assert {links(root)[name].verdict for name in records} == {"agrees"}
     assert links(root)["source"].notes == ["raw.jsonl"]
     assert any("code: " in note for note in links(root)["teacher"].notes)
 

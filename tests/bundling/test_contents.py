@@ -14,7 +14,7 @@ from tests.bundling import toy
 VARIANT = Variant(compression="none", target="onnx-cpu", precision="fp32", required=True, release_not_measured=False)
 VERDICT = {
     "compression": "none", "dominated": "", "precision": "fp32", "reasons": [], "runtime": "onnxruntime-cpu",
-    "target": "onnx-cpu", "timing": "no timer", "verdict": "pass",
+    "target": "onnx-cpu", "thresholds": toy.thresholds(), "timing": "no timer", "verdict": "pass",
     "intervals": {"accuracy": [0.85, 0.92]}, "metrics": {"accuracy": 0.9, "n": 500, "size_bytes": 2_000_000},
     "notes": ["measured with care"],
 }  # fmt: skip

@@ -20,11 +20,11 @@ def test_a_fingerprint_repeats_and_names_cpu_cores_and_runtimes():
 
 
 def test_a_build_that_moved_to_another_host_is_not_passed_on(tmp_path):
-    host.run(tmp_path / "host.json")
+    host.run(tmp_path / "host.json", {})
     track._check_host(tmp_path / "host.json")
     elsewhere = artifact.read_json(tmp_path / "host.json") | {"cpu_model": "another"}
     artifact.write_json(tmp_path / "host.json", elsewhere)
-    with pytest.raises(ArtifactError, match=r"another host \(cpu_model differ\).*--single-item host"):
+    with pytest.raises(ArtifactError, match=r"another host \(cpu_model differ\).*run `dvc repro`"):
         track._check_host(tmp_path / "host.json")
 
 

@@ -44,17 +44,17 @@ def test_every_metric_that_a_table_takes_out_of_a_verdict_is_registered():
 
 def test_every_metric_that_a_card_a_plot_or_a_table_shows_must_have_been_measured():
     shown = {*MEASURES, *ROW, *(name for name, _, _ in COSTS)} | {name for path in files() for name in shown_in(path)}
-    missed = absent({"n": 1800}, executed=True, timed=True)
+    missed = absent({"n": 1800}, read=True, executed=True, timed=True)
     assert len(shown) > 10
     for name in shown:
         assert f"{name} was not measured" in missed
 
 
 def test_what_did_not_happen_is_not_asked_for():
-    asked = absent({}, executed=False, timed=False)
+    asked = absent({}, read=False, executed=False, timed=False)
     assert "size_bytes was not measured" in asked
-    assert not {reason for reason in asked if reason.startswith(("latency", "accuracy", "calibration"))}
-    assert "accuracy was not measured" not in absent({"non_finite_count": 3}, executed=True, timed=False)
+    assert not {reason for reason in asked if reason.startswith(("latency", "accuracy", "calibration", "weight"))}
+    assert "accuracy was not measured" not in absent({"non_finite_count": 3}, read=True, executed=True, timed=False)
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "1800", None, True])

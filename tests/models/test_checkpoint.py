@@ -158,3 +158,16 @@ def test_a_checkpoint_loads_without_torchao_and_without_a_word(make_model, token
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_two_labels_of_transformers_own_default_names_are_written_out(make_model, tokenizer, tmp_path):
+    """transformers leaves out what it would assume, and clients in other languages assume nothing."""
+    names = {0: "LABEL_0", 1: "LABEL_1"}
+    model = make_model()
+    model.classifier = torch.nn.Linear(32, 2)
+    model.config.id2label, model.config.label2id = names, {name: index for index, name in names.items()}
+    save(model, tokenizer, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert written["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
+    assert written["label2id"] == {"LABEL_0": 0, "LABEL_1": 1}
+    assert load_model(tmp_path).config.id2label == names

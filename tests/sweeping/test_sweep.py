@@ -24,9 +24,9 @@ PHONE = "+sweep.profiles.phone={target: onnx-cpu, budgets: [%s], prefer: latency
 
 
 class Repository:
-    """A clone whose pipeline is the tiny one."""
+    """A clone whose pipeline is the tiny one, at the top of its git repository or below it."""
 
-    def __init__(self, path):
+    def __init__(self, path, top=None):
         self.path = path
         listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in listing.splitlines():
@@ -48,7 +48,7 @@ class Repository:
             ["git", "add", "--all"],
             ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "clone"],
         ):
-            subprocess.run(command, cwd=path, check=True)
+            subprocess.run(command, cwd=top or path, check=True)
 
     def run(self, *command):
         return subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True)
@@ -102,6 +102,26 @@ def test_a_grid_computes_every_stage_once(finished):
     sharing = json.loads((finished.path / "sweeps/default/pareto.json").read_text(encoding="utf-8"))["sharing"]
     assert {row["most"] for row in sharing} == {1}
     assert {row["stage"]: (row["needed"], row["different"]) for row in sharing}["distill"] == (4, 2)
+
+
+def test_a_project_in_a_larger_repository_sweeps_in_its_own_place(tmp_path):
+    top = tmp_path / "monorepo"
+    place = top / "ml/tinsmith"
+    place.mkdir(parents=True)
+    (top / "app.txt").write_text("another team's", encoding="utf-8")
+    repository = Repository(place, top)
+    (top / "app.txt").write_text("another team's, edited", encoding="utf-8")
+    output = repository.sweep("student=tiny,none", "compression=none", "target=onnx-cpu", "precision=fp32")
+    assert {record["state"] for record in repository.records().values()} == {"done"}, output
+    assert repository.run("git", "-C", str(top), "status", "--short").stdout == " M app.txt\n"
+    assert len(repository.run("git", "worktree", "list").stdout.splitlines()) == 1
+    (record, *_) = repository.records().values()
+    refs = repository.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()
+    (ref,) = [name for name in refs if name.endswith(record["experiment"])]
+    assert repository.run("git", "diff", "--name-only", "HEAD", ref).stdout.split() == [
+        "ml/tinsmith/dvc.lock",
+        "ml/tinsmith/params.yaml",
+    ]
 
 
 def test_a_sweep_leaves_the_workspace_as_it_was(finished):

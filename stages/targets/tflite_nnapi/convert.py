@@ -40,6 +40,7 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
 
     _require_activation(checkpoint)
     model = flatbuffer.parse(_lower(load_export_module(checkpoint), task.sequence_lengths), flatbuffer.MODEL)
+    flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
     sharing.unfold(model)
     flatbuffer.write(model, out / flatbuffer.MODEL)
