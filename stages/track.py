@@ -17,7 +17,7 @@ from pathlib import Path
 from stages.core import artifact, cli, params, process
 from stages.core.errors import ArtifactError
 from stages.lineage import recorded
-from stages.tracking import place, record, store
+from stages.tracking import fetch, place, record, store
 
 
 def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: Path) -> None:
@@ -32,7 +32,9 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: P
     """
     _check_host(build / "host.json")
     where = place.choose(os.environ)
-    found = record.collect(build, verdicts, report, params_file, params.read(params_file))
+    chosen = params.read(params_file)
+    fetch.lay_out(build, params.select(chosen, "plan"))
+    found = record.collect(build, verdicts, report, params_file, chosen)
     fingerprints = [found.fingerprint, *(variant.fingerprint for variant in found.variants)]
     written: list[str] = []
     known = recorded.knows(tracked, where, found.fingerprint)
