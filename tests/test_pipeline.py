@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.pipeline
@@ -277,6 +278,14 @@ def test_another_clone_takes_the_build_as_it_is_and_leaves_the_lock_as_it_was(bu
         assert other.run("git", "status", "--short").stdout == ""
         assert other.runs() == built.runs()
         assert other.run("dvc", "pull", "--quiet").returncode == 0
+
+
+def test_no_output_that_dvc_tracks_names_the_place_it_was_built_in(built):
+    lock = yaml.safe_load((built.path / "dvc.lock").read_text(encoding="utf-8"))
+    outputs = [built.path / out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])]
+    files = [file for out in outputs for file in ([out] if out.is_file() else out.rglob("*")) if file.is_file()]
+    assert len(files) > 100
+    assert [str(file) for file in files if str(built.path).encode() in file.read_bytes()] == []
 
 
 def test_an_applied_experiment_leaves_nothing_that_runs_again(built):
