@@ -74,7 +74,7 @@ $(PEERS): .venv-%/installed: constraints-%.txt
 	touch $@
 
 repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
-	@dvc repro; code=$$?; python -m stages.summary --verdicts build/verdicts.json --report build/report/index.html --code $$code; exit $$code
+	@dvc repro; code=$$?; python -m stages.summary --build build --code $$code; exit $$code
 
 # Without npm the tests of the clients skip, and say why.
 test: $(INSTALLED) $(if $(shell command -v npm),$(CLIENTS))  ## all three tiers of tests

@@ -21,6 +21,7 @@ from stages import audit
 from stages.core.errors import TinsmithError
 from stages.lineage import cache, lock, recorded, signing
 from stages.lineage.findings import Link, findings
+from stages.tracking import tracked
 
 BUILD, PARAMS = Path("build"), Path("params.yaml")
 Look = Callable[[], list[Link]]
@@ -62,7 +63,7 @@ def said(path: Path, look: Look) -> tuple[str, str]:
 def grounds(bundle: Path) -> dict[str, tuple[list[Path], Look]]:
     """Return what may be tampered with: its files, and the audit that should notice."""
     public = signing.public_key(PARAMS)
-    database = recorded.database(BUILD)
+    database = tracked.database(BUILD)
     statements = sorted((BUILD / "statements").rglob("*.json"))
     store = lock.cache_directory()
     chain = [audit.audit(str(bundle), public, offline=False, again=False)]
@@ -70,7 +71,8 @@ def grounds(bundle: Path) -> dict[str, tuple[list[Path], Look]]:
     return {
         "bundle": (_files(bundle), lambda: [audit.audit(str(bundle), public, offline=True, again=False)]),
         "statements": (
-            [path for path in statements if BUILD / path.relative_to(BUILD / "statements").with_suffix("") in walked],
+            [path for path in statements if BUILD / path.relative_to(BUILD / "statements").with_suffix("") in walked]
+            + [BUILD / "statements" / f"{name}.json" for name in ("release", "verdicts")],
             lambda: [audit.audit(str(bundle), public, offline=False, again=False)],
         ),
         "MLflow": ([database] if database else [], lambda: recorded.compare_build(BUILD)),

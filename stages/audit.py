@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ from pathlib import Path
 from stages.core import artifact, cli
 from stages.core.errors import ArtifactError
 from stages.core.params import PARAMS_FILE
-from stages.lineage import cache, chain, origin, rebuild, recorded, sealed, signing
-from stages.lineage.bundle import SUMS
+from stages.lineage import cache, chain, derived, origin, rebuild, recorded, released, sealed, signing
+from stages.lineage.bundle import SUMS, files, statement_path
 from stages.lineage.errors import AuditFailed
 from stages.lineage.findings import Finding, Link, draw, findings, printable
 from stages.lineage.revision import Repository
@@ -52,14 +53,14 @@ def audit(subject: str, public: str | None, *, offline: bool, again: bool) -> Li
             root.name = subject
             root.below.insert(0, said)
             return root
-    path = Path(subject)
+    path = Path(subject).resolve() if Path(subject).name in ("", "..") else Path(subject)
     directory = _root(path)
     if (directory / SUMS).exists():
         root = _bundle(directory, public, offline=offline)
     else:
         root = _output(directory, _ground(None, public, offline=offline))
-    if path.is_file() and path.relative_to(directory).as_posix() not in _listed(directory):
-        root.findings.append(Finding(str(path), "a file that the manifest lists", "one that it does not"))
+    if path != directory and not _lists(directory, path.relative_to(directory)):
+        root.findings.append(Finding(str(path), "something that the manifest lists", "something that it does not"))
     if not offline:
         root.below += recorded.compare_build(BUILD)
     if again:
@@ -68,7 +69,15 @@ def audit(subject: str, public: str | None, *, offline: bool, again: bool) -> Li
 
 
 def _root(path: Path) -> Path:
-    """Return the directory that a path is, or lies in, that has a manifest."""
+    """Return the directory that a path is, or lies in, that has a manifest.
+
+    Raises:
+        ArtifactError: there is no such path, or nothing that has a manifest.
+    """
+    if not os.path.lexists(path):
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        near = ", ".join(sorted(item.name for item in beside if item.is_dir() and not item.name.startswith(".")))
+        raise ArtifactError(f"'{path}' does not exist", expected=f"in '{path.parent}': {near}" if near else "a path")
     for directory in (path, *path.parents):
         if (directory / artifact.MANIFEST).is_file() or (directory / SUMS).is_file():
             return directory
@@ -78,8 +87,10 @@ def _root(path: Path) -> Path:
     )
 
 
-def _listed(directory: Path) -> set[str]:
-    return {*chain.read_manifest(directory / artifact.MANIFEST).get("files", {}), *sealed.CLOSING}
+def _lists(directory: Path, name: Path) -> bool:
+    """Whether a directory's manifest lists a file, or anything below a directory."""
+    listed = {*chain.read_manifest(directory / artifact.MANIFEST).get("files", {}), *sealed.CLOSING}
+    return name.as_posix() in listed or any(Path(item).is_relative_to(name) for item in listed)
 
 
 def _ground(bundle: Path | None, public: str | None, *, offline: bool) -> chain.Ground:
@@ -89,10 +100,15 @@ def _ground(bundle: Path | None, public: str | None, *, offline: bool) -> chain.
 
 def _bundle(directory: Path, public: str | None, *, offline: bool) -> Link:
     root, manifest = sealed.check(directory, public)
-    ground = _ground(directory, public, offline=offline)
-    if manifest.get("parents"):
+    strange = any(item.exists() and not item.is_file() for item in map(directory.joinpath, files(directory)))
+    changed = any(not finding.added for finding in root.findings)
+    if manifest.get("parents") and not strange:  # whatever is read below is a file
+        ground = _ground(directory, public, offline=offline)
         root.findings += origin.misplaced(directory, manifest)
         root.below = origin.link(directory, manifest, ground)
+        root.below += released.link(directory, manifest, ground)
+        if not changed:  # of a bundle that is not what it says of itself nothing follows
+            root.below.append(derived.link(directory, manifest, ground))
     return root
 
 
@@ -109,8 +125,13 @@ def _output(directory: Path, ground: chain.Ground) -> Link:
     if digest in ground.manifests:
         root.below = [chain.walk(ground, manifest["stage"], digest)]
     else:
-        root.unfollowed.append("no output in build/ has this manifest")
+        if directory.as_posix() in ground.locked:  # the release: its bundles have chains of their own
+            root.findings += chain.unlocked(ground, directory, statement_path(BUILD, directory))
+        else:
+            root.unfollowed.append("no output in build/ has this manifest")
         root.below = chain.descend(ground, manifest["parents"])
+    for sums in sorted(directory.glob(f"*/{SUMS}")):
+        root.below.append(_bundle(sums.parent, ground.public, offline=ground.repository is None))
     return root
 
 
@@ -121,15 +142,23 @@ def report(root: Link, *, as_json: bool) -> None:
         AuditFailed: something is not what it was recorded as.
     """
     wrong = findings(root)
+    changed = [finding for finding in wrong if not finding.added]
     if as_json:
         print(json.dumps({"findings": [vars(item) for item in wrong], "intact": not wrong, **root.plain()}, indent=2))
     else:
         print(draw(root))
         unknown = sum(len(link.unfollowed) for link in root.all())
-        print(f"{sum(1 for _ in root.all())} links, {len(wrong)} changed, {unknown} not followed")
+        said = f"{len(changed)} changed, {len(wrong) - len(changed)} added, {unknown} not followed"
+        print(f"{sum(1 for _ in root.all())} links, {said}")
+    if changed:
+        raise AuditFailed(
+            f"{len(changed)} thing(s) are not what they were recorded as; first: {printable(str(changed[0]))}"
+        )
     if wrong:
         raise AuditFailed(
-            f"{len(wrong)} thing(s) are not what they were recorded as; first: {printable(str(wrong[0]))}"
+            f"what was recorded is intact, and {len(wrong)} thing(s) lie beside it that nothing vouches for; first: "
+            f"{printable(str(wrong[0]))}",
+            next_step="move them out, then audit again",
         )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError
 from stages.core.params import Section
-from stages.measure import statistics
+from stages.measure import extent, statistics
 from stages.schema.gate import Benchmark
 from stages.targets import registry
 from stages.targets.timing import time_artifact
@@ -37,27 +37,28 @@ def summarise(samples: dict[str, NDArray[np.float64]], confidence: float) -> dic
     Args:
         samples: `true_length` and `full_length`, each [repetitions] in ms.
         confidence: coverage of the intervals.
+
+    Returns:
+        `values`, `intervals`, and `counts`: runs behind each.
     """
     values: dict[str, float] = {}
     intervals: dict[str, statistics.Interval] = {}
+    counts: dict[str, int] = {}
     for kind, prefix in (("true_length", "latency"), ("full_length", "latency_full")):
         for percent in (50, 90, 99):
             key = f"{prefix}_p{percent}_ms"
             values[key], intervals[key] = statistics.bootstrap_quantile(samples[kind], percent / 100, confidence)
-    return {"values": {**values, "n": len(samples["true_length"])}, "intervals": intervals}
+            counts[key] = len(samples[kind])
+    return {"values": {**values, "n": len(samples["true_length"])}, "intervals": intervals, "counts": counts}
 
 
 def run(
     settings: Params, target: str, artifact_dir: Path, reference: Path, checkpoint: Path, host: Path, out: Path
 ) -> None:
     """Measure, or record why nothing was measured."""
-    profile = artifact.read_json(checkpoint / "profile.json")
-    values = {
-        "size_bytes": sum(artifact.size_bytes(path) for path in artifact_dir.glob("model.*")),
-        "parameters": profile["parameters"],
-        "macs": profile["macs"],
-    }
+    values = extent.measure(artifact_dir, checkpoint)
     result: dict[str, Any] = {
+        "counts": dict.fromkeys(values, 1),
         "host": artifact.read_json(host),
         "intervals": {},
         "load_average": list(os.getloadavg()),
@@ -72,8 +73,11 @@ def run(
             timed = time_artifact(target, artifact_dir, reference / "probe.npz", settings.benchmark)
             samples = {kind: np.asarray(timed["samples_ms"][kind]) for kind in ("true_length", "full_length")}
             summary = summarise(samples, settings.benchmark.confidence)
-            result["values"] |= summary["values"] | {key: timed[key] for key in ("load_time_ms", "peak_rss_bytes")}
-            result |= {"intervals": summary["intervals"], "runtime": timed["runtime"], "status": "measured"}
+            process = {key: timed[key] for key in ("load_time_ms", "peak_rss_bytes")}
+            result["values"] |= summary["values"] | process
+            result["counts"] |= summary["counts"] | dict.fromkeys(process, 1)
+            result |= {key: timed[key] for key in ("runtime", "runtime_versions")}
+            result |= {"intervals": summary["intervals"], "status": "measured"}
         except ArtifactError as error:
             result |= {"reason": str(error), "status": "failed"}
     with artifact.writing(

@@ -16,7 +16,7 @@ from pathlib import Path
 from stages.core import artifact, cli, params
 from stages.core.errors import InputError
 from stages.core.params import Section
-from stages.models import confined, quarantine, unpickle
+from stages.models import confined, contents, quarantine, unpickle
 from stages.schema.model import ImportLimits
 
 # Reading holds the file's tensors once and a contiguous copy of each.
@@ -58,7 +58,7 @@ def run(settings: Params, checkpoint: Path, out: Path) -> None:
     Raises:
         InputError: there is not exactly one pickle, or it is not one of tensors.
     """
-    found = quarantine.pickles(checkpoint) if checkpoint.is_dir() else []
+    found = contents.pickles(checkpoint) if checkpoint.is_dir() else []
     if len(found) != 1:
         names = ", ".join(f"'{path.name}'" for path in found) or "none"
         raise InputError(f"'{checkpoint}' has {len(found)} pickled files ({names})", expected="the weights alone")
@@ -69,13 +69,13 @@ def run(settings: Params, checkpoint: Path, out: Path) -> None:
         reason = confined.run(
             Path(unpickle.__file__),
             str(pickled),
-            str(temporary / quarantine.WEIGHTS),
+            str(temporary / contents.WEIGHTS),
             memory_bytes=settings.limits.memory_bytes + COPIES * pickled.stat().st_size,
             cpu_seconds=settings.limits.cpu_seconds,
         )
         if reason:
             raise InputError(f"'{pickled}' cannot be converted: {reason}", expected="a pickle of tensors")
-        for name in set(quarantine.LOADED) - {quarantine.WEIGHTS}:
+        for name in set(quarantine.LOADED) - {contents.WEIGHTS}:
             quarantine.copy(checkpoint, name, temporary, settings.limits)
 
 

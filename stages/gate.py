@@ -1,7 +1,8 @@
 """Judge every variant's measurements against its thresholds.
 
-Reads: parity and benchmark of every chosen variant, the summaries of their references, the host's fingerprint, and
-    the bundles of an earlier release where conf/gate names one; of what fails also the artifact and its checkpoint.
+Reads: parity and benchmark of every chosen variant, the summaries of their references, what teacher and student score,
+    the lock, the host's fingerprint, and the bundles of an earlier release where conf/gate names one; of what fails
+    also the artifact and its checkpoint.
 Writes: `verdicts.json` (a contract outside tools read) and `metrics.json` for `dvc metrics`.
 Why: one place decides, it never fails the build, and nothing is released without its `pass`.
 """
@@ -16,10 +17,13 @@ from typing import Any
 from stages.core import artifact, cli, params
 from stages.core.params import Section
 from stages.judging.review import review
-from stages.judging.verdict import flatten, judge, judge_reference
+from stages.judging.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Benchmark, Gate
 from stages.schema.variant import Precision, Variant
-from stages.targets import divergence
+from stages.targets import divergence, executing
+
+SCORED = ("accuracy", "parameters")
+"""What every table shows of teacher and student, and the first of it of the baseline."""
 
 
 class Params(Section):
@@ -31,16 +35,20 @@ class Params(Section):
     variants: dict[str, Variant]
 
 
-def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
+def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged: Path) -> None:
     """Judge the chosen variants and none of the leftovers.
 
     Args:
         settings: thresholds and variants.
-        build: directory with `reference/`, `parity/`, `benchmark/`, `host.json`, `teacher/` and `student/`.
+        build: directory with `data/`, `reference/`, `parity/`, `benchmark/`, `host.json`, `teacher/` and `student/`.
+        constraints: the lock, which says what must have executed the artifacts.
         verdicts: where the verdicts go.
         merged: where the flat metrics go.
     """
-    host = artifact.read_json(build / "host.json")
+    host, locked = artifact.read_json(build / "host.json"), executing.pins(constraints)
+    scores = {name: artifact.read_json(build / name / "evaluation.json") for name in ("teacher", "student")}
+    unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, SCORED)]
+    unsound += judge_score("baseline", artifact.read_json(build / "data" / "summary.json")["baseline"], SCORED[:1])
     out: dict[str, Any] = {}
     for key, variant in settings.variants.items():
         summary = artifact.read_json(artifact.require(build / "reference" / variant.compression) / "summary.json")
@@ -50,23 +58,29 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
         )
         measured = flatten(parity, benchmark, host)
         measured.altered.extend(_foreign(build, key))
+        measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
         verdict = judge(
             measured,
             [*settings.gate.every, *settings.gate.precisions[variant.precision]],
             settings.gate.interval_below_n,
-            judge_reference(settings.gate, variant.compression, summary),
+            [*judge_reference(settings.gate, variant.compression, summary), *unsound],
         )
         out[key] = {
-            "calibration": {key: value for key, value in parity.get("calibration", {}).items() if key != "values"},
+            "calibration": {
+                key: value for key, value in parity.get("calibration", {}).items() if key not in ("counts", "values")
+            },
             "compression": variant.compression,
-            "host": benchmark["host"],
+            "counts": measured.counts,
+            "host": benchmark.get("host", {}),
             "intervals": measured.intervals,
             "measured": {stage: artifact.digest(build / stage / key) for stage in ("parity", "benchmark")},
             "metrics": measured.values,
             "precision": variant.precision,
             "reasons": verdict.reasons,
             "runtime": measured.runtime,
+            "runtime_versions": parity.get("runtime_versions", {}),
             "target": variant.target,
+            "thresholds": settings.gate.applied(variant.precision),
             "timing": measured.timing,
             "verdict": verdict.verdict,
         }
@@ -75,7 +89,7 @@ def run(settings: Params, build: Path, verdicts: Path, merged: Path) -> None:
         reviewed[key]["divergence"] = found
         reviewed[key]["reasons"].append(found["conclusion"])
     artifact.write_json(verdicts, {"variants": reviewed})
-    artifact.write_json(merged, _flat(build, reviewed))
+    artifact.write_json(merged, _flat(scores, reviewed))
 
 
 def _failing(build: Path, entries: Mapping[str, Any]) -> dict[str, divergence.Case]:
@@ -93,6 +107,14 @@ def _failing(build: Path, entries: Mapping[str, Any]) -> dict[str, divergence.Ca
     }
 
 
+def _versions(parity: Mapping[str, Any], benchmark: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """Return what each stage that ran the artifact says it ran on."""
+    stages = {"parity": parity, "benchmark": benchmark}
+    return {
+        name: found.get("runtime_versions", {}) for name, found in stages.items() if found.get("status") == "measured"
+    }
+
+
 def _foreign(build: Path, key: str) -> list[str]:
     """Say which measurements were taken of other bytes than the artifact's that lie there now."""
     actual = artifact.digest(build / "artifact" / key)
@@ -103,24 +125,22 @@ def _foreign(build: Path, key: str) -> list[str]:
     ]
 
 
-def _flat(build: Path, variants: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(scores: Mapping[str, Any], variants: Mapping[str, Any]) -> dict[str, Any]:
     """One tree of numbers for `dvc metrics`: what came in, what was distilled, what was built."""
     tree: dict[str, Any] = {key: entry["metrics"] for key, entry in variants.items()}
-    for name in ("teacher", "student"):
-        evaluation = artifact.read_json(build / name / "evaluation.json")
-        tree[name] = {key: evaluation[key] for key in ("accuracy", "parameters")}
-    return tree
+    return tree | {name: {key: score[key] for key in SCORED if key in score} for name, score in scores.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "metrics")
+    parser = cli.parser(__doc__, "build", "constraints", "verdicts", "metrics")
     return cli.execute(
         parser,
         argv,
         lambda arguments: run(
             params.load(Params, {name: name for name in Params.model_fields}, arguments.params),
             arguments.build,
+            arguments.constraints,
             arguments.verdicts,
             arguments.metrics,
         ),

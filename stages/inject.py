@@ -16,13 +16,15 @@ from typing import Any
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, ReleaseRefused
 from stages.core.params import Section
-from stages.faults.catalogue import STORED
-from stages.faults.inject import CLEAN, FAULTS, Case, Outcome, after_quantization, before_quantization
+from stages.faults.forgery import FORGERIES, at_release
+from stages.faults.inject import CLEAN, FAULTS, STORED, Case, Outcome, after_quantization, before_quantization
 from stages.schema.gate import Gate
 from stages.schema.variant import Precision, Target, Variant
 
-STAGES = {"quantize": after_quantization, "convert": before_quantization}
+STAGES = {"quantize": after_quantization, "convert": before_quantization, "release": at_release}
 """Where a fault happens → how it is put there."""
+FAULTS_OF = {"quantize": FAULTS, "convert": tuple(STORED), "release": FORGERIES}
+"""Where a fault happens → those that can."""
 MARKS = {"fail": "killed", "refused": "killed", "not_applicable": "–", "pass": "SHIPPED"}
 
 
@@ -107,14 +109,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = cli.parser(__doc__, "build")
     parser.add_argument("--variant", action="append", default=[], help="damage this one only; may be repeated")
-    parser.add_argument("--fault", action="append", choices=FAULTS, help="this fault only; may be repeated")
+    parser.add_argument(
+        "--fault", action="append", choices=(*FAULTS, *FORGERIES), help="this fault only; may be repeated"
+    )
     parser.add_argument("--stage", choices=STAGES, default="quantize", help="where the fault happens")
     parser.add_argument("--seed", type=int, default=0, help="of what a fault chooses at random")
     parser.add_argument("--json", type=Path, help="write the table here too")
 
     def body(arguments: Any) -> None:
         keys = {"gate": "gate", "precisions": "precisions", "targets": "targets", "variants": "variants"}
-        faults = arguments.fault or (list(FAULTS) if arguments.stage == "quantize" else list(STORED))
+        possible = FAULTS_OF[arguments.stage]
+        faults = arguments.fault or list(possible)
+        if misplaced := sorted(set(faults) - set(possible)):
+            raise ConfigError(
+                f"no '{misplaced[0]}' happens at --stage {arguments.stage}", expected=f"one of: {', '.join(possible)}"
+            )
         settings = params.load(Params, keys, arguments.params)
         result = run(settings, arguments.build, arguments.variant, faults, arguments.stage, arguments.seed)
         counts = result["summary"]

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.core import artifact, cli, params
 from stages.core.params import Section
 from stages.data import sources
 from stages.data.baseline import measure_baseline
-from stages.data.splits import SPLITS, Example, Splits, carve_all, check, remove_duplicates
+from stages.data.splits import SPLITS, Carved, Example, Splits, carve_all, check, hold_out, remove_duplicates
 from stages.data.synthetic import invent
-from stages.schema.data import Data
+from stages.schema.data import Csv, Data, Hub, JsonLines
 from stages.schema.task import Task
-
-SPECIAL_TOKENS = 2  # every family opens and closes an utterance with one
 
 
 class Params(Section):
@@ -33,38 +31,57 @@ class Params(Section):
     data: Data
 
 
-def split(raw: Splits, data: Data) -> tuple[Splits, dict[str, object]]:
-    """Turn train, validation and test as they came into five disjoint splits.
+class Prepared(NamedTuple):
+    """Five disjoint splits, and how they came about.
 
-    Returns:
-        The splits, and what was found about duplicates.
+    Attributes:
+        splits: split name → examples.
+        duplicates: what was found about duplicates.
+        carved: what was taken out of what.
+    """
+
+    splits: Splits
+    duplicates: dict[str, object]
+    carved: dict[str, Carved]
+
+
+def split(raw: Splits, data: Data) -> Prepared:
+    """Turn train, validation (where there is one) and test as they came into five disjoint splits.
 
     Raises:
         InputError: the data set cannot be trained or judged on.
         ConfigError: calibration or probe ask for more than there is.
     """
     check(raw)
+    held_out: dict[str, Carved] = {}
+    if "validation" not in raw and isinstance(data, JsonLines | Csv | Hub):
+        had = len(raw["train"])
+        raw = hold_out(raw, data.validation_share, data.seed)
+        size = len(raw["validation"])
+        held_out = {"validation": Carved("train", size, size, had)}
     distinct, duplicates = remove_duplicates(raw)
-    carved = carve_all(distinct, calibration_size=data.calibration_size, probe_size=data.probe_size, seed=data.seed)
+    splits, carved = carve_all(
+        distinct, calibration_size=data.calibration_size, probe_size=data.probe_size, seed=data.seed
+    )
     if data.probe == "synthetic":
         real = (example.text for examples in raw.values() for example in examples)
-        carved["probe"] = invent(carved["train"], real, data.probe_size, data.seed)
-    return carved, duplicates
+        splits["probe"] = invent(splits["train"], real, data.probe_size, data.seed)
+    return Prepared(splits, duplicates, held_out | carved)
 
 
-def summarise(splits: Splits, duplicates: Mapping[str, object], task: Task, seed: int) -> dict[str, Any]:
+def summarise(prepared: Prepared, seed: int) -> dict[str, Any]:
     """Describe the splits and measure the baseline.
 
     Returns:
-        `counts` per split, number of `labels`, `duplicates`, `baseline` (accuracy with interval and n), and per
-        split how many texts are `certainly_truncated`: more words than `max_length` has room for tokens.
+        `counts` per split, number of `labels`, `duplicates`, `baseline` (accuracy with interval and n), and what was
+        `carved` out of what.
     """
-    room = task.max_length - SPECIAL_TOKENS
+    splits = prepared.splits
     return {
         "baseline": measure_baseline(splits["train"], splits["test"], seed),
-        "certainly_truncated": {name: sum(len(e.text.split()) > room for e in splits[name]) for name in SPLITS},
+        "carved": {name: carved._asdict() for name, carved in prepared.carved.items()},
         "counts": {name: len(splits[name]) for name in SPLITS},
-        "duplicates": dict(duplicates),
+        "duplicates": prepared.duplicates,
         "labels": len({example.label for example in splits["train"]}),
     }
 
@@ -73,14 +90,17 @@ def run(settings: Params, out: Path) -> None:
     """Write the data set; nothing is written when it cannot be used."""
     data = settings.data
     source = sources.load(data)
-    splits, duplicates = split(source.splits, data)
+    prepared = split(source.splits, data)
+    for name, carved in prepared.carved.items():
+        if name == "validation" or carved.taken != carved.wanted or (name, carved.source) == ("probe", "train"):
+            print(f"{name}: {carved}", file=sys.stderr)
     with artifact.writing(
         out, stage="prepare", parents=source.files, params=settings, tools=("scikit-learn", *source.tools)
     ) as directory:
         for name in SPLITS:
-            (directory / f"{name}.jsonl").write_text(_jsonl(splits[name]), encoding="utf-8")
-        artifact.write_json(directory / "labels.json", sorted({example.label for example in splits["train"]}))
-        artifact.write_json(directory / "summary.json", summarise(splits, duplicates, settings.task, data.seed))
+            (directory / f"{name}.jsonl").write_text(_jsonl(prepared.splits[name]), encoding="utf-8")
+        artifact.write_json(directory / "labels.json", sorted({example.label for example in prepared.splits["train"]}))
+        artifact.write_json(directory / "summary.json", summarise(prepared, data.seed))
 
 
 def _jsonl(examples: Sequence[Example]) -> str:

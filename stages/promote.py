@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.asking import record as clients
@@ -19,7 +19,12 @@ from stages.core import artifact, cli, params, process
 from stages.core.errors import ReleaseRefused
 from stages.core.params import Section
 from stages.schema.clients import Clients
-from stages.tracking import place, record, store
+from stages.tracking import place, record, store, tracked
+from stages.tracking.content import PARAM_LIMIT
+from stages.tracking.errors import TrackingRefused
+
+Tags = Mapping[str, Mapping[str, str]]
+"""Variant → what its version says of the bundle."""
 
 
 class Params(Section):
@@ -29,12 +34,12 @@ class Params(Section):
 
 
 def chains(release: Path) -> dict[str, dict[str, str]]:
-    """Return variant → stage → sha256 of that stage's manifest, as a version's tags hold it, of every bundle."""
+    """Return variant → stage → sha256 of that stage's manifest, of every bundle."""
     bundles = sorted(path.parent for path in release.glob(f"*/{artifact.MANIFEST}"))
     found = {}
     for bundle in bundles:
         parents = artifact.manifest(bundle)["parents"]
-        found[bundle.name] = {stage: parents[stage][: record.SHORT] for stage in record.CHAIN}
+        found[bundle.name] = {stage: parents[stage] for stage in record.CHAIN}
     return found
 
 
@@ -42,7 +47,7 @@ def answers(release: Path) -> dict[str, dict[str, str]]:
     """Return variant → the tag of its version that says what clients answered, for bundles that one was asked about."""
     known = clients.read(release.parent / clients.FILE)
     said = {key: clients.summary(clients.current(known, release / key)) for key in chains(release)}
-    return {key: {"clients": text[: store.PARAM_LIMIT]} for key, text in said.items() if text}
+    return {key: {"clients": text[:PARAM_LIMIT]} for key, text in said.items() if text}
 
 
 def run(settings: Params, release: Path, out: Path) -> None:
@@ -57,25 +62,44 @@ def run(settings: Params, release: Path, out: Path) -> None:
         ReleaseRefused: a required client answers otherwise, or was not asked where conf/clients wants it asked.
         TrackingRefused: the server or database that MLFLOW_TRACKING_URI names cannot be used.
     """
-    where = place.choose(os.environ)
+    where, later = place.choose(os.environ), place.may_wait(os.environ)
     refused = clients.objections(settings.clients, release, clients.read(release.parent / clients.FILE))
     bundles = {key: chain for key, chain in chains(release).items() if key not in refused}
-    tags = answers(release)
-    wanted = {key: chain | tags.get(key, {}) for key, chain in bundles.items()}
-    moved: list[str] = []
-    if not (where.database and place.released(where.database, where.experiment, wanted)):
-        with place.opened(where), process.quiet(release.parent / "promote.log"):
-            before = place.digest(where)
-            moved = store.promote(where, bundles, tags)
-            after = place.digest(where)
-            if after != before:
-                artifact.write_json(out, {"database": {"after": after, "before": before}})
-    if not out.is_file():
-        artifact.write_json(out, {"database": None})
-    print(f"MLflow: released {', '.join(moved)}" if moved else "MLflow: `released` stands where it should")
+    try:
+        print(_move(where, bundles, answers(release), release.parent, out))
+    except TrackingRefused as refusal:
+        if not later:
+            raise
+        artifact.write_json(out, {"database": None, "pending": refusal.reason})
+        print(f"warning: `released` is not moved yet: {refusal}", file=sys.stderr)
     if refused:
         said = "; ".join(f"'{key}': {', '.join(why)}" for key, why in refused.items())
         raise ReleaseRefused(f"{len(refused)} bundle(s) are not promoted: {said}", next_step="run `make clients`")
+
+
+def _move(where: place.Place, bundles: Mapping[str, Mapping[str, str]], tags: Tags, build: Path, out: Path) -> str:
+    """Move the alias where it stands elsewhere; what to say of it."""
+    earlier = artifact.read_json(out) if out.is_file() else {"database": None}
+    moved: list[str] = []
+    if where.job:
+        artifact.write_json(out, earlier)
+        return f"MLflow: {where.job} is not the workspace's build, `released` stays where it is"
+    if not (where.database and tracked.untouched(build, where) and _stands(where, where.database, bundles, tags)):
+        with place.opened(where), process.quiet(build / "promote.log"):
+            before = place.digest(where)
+            moved = store.promote(where, bundles, tags)
+            after = place.digest(where)
+        if after != before:
+            first = earlier["database"]
+            before = first["before"] if first and first["after"] == before else before
+            earlier = {"database": {"after": after, "before": before}}
+    artifact.write_json(out, {"database": earlier["database"]})
+    return f"MLflow: released {', '.join(moved)}" if moved else "MLflow: `released` stands where it should"
+
+
+def _stands(where: place.Place, database: Path, bundles: Mapping[str, Mapping[str, str]], tags: Tags) -> bool:
+    said = {key: {stage: sha[: record.SHORT] for stage, sha in chain.items()} for key, chain in bundles.items()}
+    return place.released(database, where.experiment, {key: said[key] | dict(tags.get(key, {})) for key in said})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -44,14 +44,12 @@ class Golden:
         attention_mask: int32 [n, max_length].
         labels: int64 [n], -1 unknown.
         logits: float32 [n, labels].
-        truncated: texts that were longer than `max_length`.
     """
 
     input_ids: NDArray[np.int32]
     attention_mask: NDArray[np.int32]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
-    truncated: int
 
 
 def golden(model: Any, encoded: Encoded, labels: NDArray[np.int64]) -> Golden:
@@ -63,7 +61,7 @@ def golden(model: Any, encoded: Encoded, labels: NDArray[np.int64]) -> Golden:
     from stages.models import encode
 
     logits = encode.logits(model, encoded)
-    return Golden(encoded.input_ids, encoded.attention_mask, labels, logits, encoded.truncated)
+    return Golden(encoded.input_ids, encoded.attention_mask, labels, logits)
 
 
 def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
@@ -75,8 +73,7 @@ def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
     Returns:
         `accuracy`, `accuracy_interval` and `n` on the labelled test utterances, a non-finite answer being a wrong
         one; `spread`, the standard deviation of the probe logits, which errors are put in relation to (absent when
-        one is not finite: a spread of NaN is not a number); `non_finite_count` over all splits; counts and truncated
-        texts per split.
+        one is not finite: a spread of NaN is not a number); `non_finite_count` over all splits; `counts` per split.
 
     Raises:
         InputError: no test utterance has a label.
@@ -93,15 +90,19 @@ def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
         "counts": {name: len(one.labels) for name, one in found.items()},
         "n": n,
         "non_finite_count": sum(non_finite_count(one.logits) for one in found.values()),
-        "truncated": {name: one.truncated for name, one in found.items()},
     }
     if non_finite_count(probe.logits) == 0:
         summary["spread"] = float(probe.logits.std())
     return summary
 
 
+def cut(encoded: Mapping[str, Encoded]) -> dict[str, dict[str, int]]:
+    """Count, per split of the data, its `texts` and those longer than `max_length`, which lost their `ends`."""
+    return {name: {"ends": one.truncated, "texts": len(one)} for name, one in encoded.items()}
+
+
 def arrays(one: Golden) -> dict[str, NDArray[Any]]:
-    """Name a split's arrays as the files hold them; how many texts were cut goes into the summary instead."""
+    """Name a split's arrays as the files hold them."""
     return {
         "attention_mask": one.attention_mask,
         "input_ids": one.input_ids,
@@ -120,9 +121,10 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     artifact.require(compressed)
     model, tokenizer = checkpoint.load_model(compressed), checkpoint.load_tokenizer(compressed)
     length = settings.task.max_length
-    texts = {name: splits.read_split(data, name) for name in ("train", "validation", *SPLITS)}
-    found = {name: golden(model, encode(tokenizer, texts[name].texts, length), texts[name].labels) for name in SPLITS}
-    coverage = encode_coverage(tokenizer, [text for split in texts.values() for text in split.texts], length)
+    read = {name: splits.read_split(data, name) for name in ("train", "validation", *SPLITS)}
+    encoded = {name: encode(tokenizer, split.texts, length) for name, split in read.items()}
+    found = {name: golden(model, encoded[name], read[name].labels) for name in SPLITS}
+    coverage = encode_coverage(tokenizer, encoded.values(), length)
     found["coverage"] = golden(model, coverage, np.full(len(coverage), splits.UNKNOWN))
     with artifact.writing(
         out,
@@ -133,7 +135,7 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     ) as temporary:
         for name, one in found.items():
             artifact.write_arrays(temporary / f"{name}.npz", arrays(one))
-        artifact.write_json(temporary / "summary.json", summarise(found))
+        artifact.write_json(temporary / "summary.json", summarise(found) | {"cut": cut(encoded), "max_length": length})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,15 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from stages.bundling import contents
+from stages.bundling import contents, golden
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
 from stages.lineage import bom, signing
 from stages.lineage import lock as locked
-from stages.lineage.bundle import LINEAGE, carry, close
+from stages.lineage.bundle import LINEAGE, carry, close, statement_path
 from stages.lineage.compressions import earlier
 from stages.schema.release import Release
 from stages.schema.signing import Signing
@@ -35,6 +33,8 @@ INTERPRETED = "reference-interpreted"
 
 # What ships, or what its golden outputs and verdict were taken from: rehashed before it does.
 SHIPPED = ("artifact", "compressed", "parity", "reference")
+# What a verdict judges: it names their digests.
+MEASURED = ("parity", "benchmark")
 
 
 class Params(Section):
@@ -103,11 +103,9 @@ def bundle(
     sources = places(key, variant, build)
     for role in SHIPPED:
         artifact.require(sources[role])
-    if artifact.manifest(sources["parity"])["parents"]["artifact"] != artifact.digest(sources["artifact"]):
-        raise ArtifactError(
-            f"'{sources['artifact']}' is not the artifact its verdict was measured on", next_step="run `dvc repro`"
-        )
+    _check_measured(verdict, sources)
     facts = {name: verdict[name] for name in ("metrics", "reasons", "runtime", "verdict")} | _warning(verdict)
+    facts["variant"] = key
     with artifact.writing(out, stage="release", parents=sources, params=variant, facts=facts) as temporary:
         shutil.copytree(
             sources["artifact"], temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(artifact.MANIFEST)
@@ -117,7 +115,7 @@ def bundle(
             if (sources["compressed"] / name).is_file():
                 shutil.copy2(sources["compressed"] / name, temporary / "tokenizer" / name)
         shutil.copy2(build / "data" / "labels.json", temporary / "labels.json")
-        _write_golden(sources["reference"], sources["parity"], temporary / "golden.npz")
+        golden.write(sources["reference"], sources["parity"], temporary)
         artifact.write_json(temporary / "verdict.json", {**verdict, **_warning(verdict)})
         precision = settings.precisions[variant.precision]
         contents.add(temporary, key, variant, precision, verdict, sources, settings.release)
@@ -125,6 +123,27 @@ def bundle(
         chain = {**sources, "verdicts": build / "verdicts.json"}
         carry(temporary / LINEAGE, build, chain, signer.signs if signer else None)
     close(out, *(signer or (None, None)))
+
+
+def _check_measured(verdict: Mapping[str, Any], sources: Mapping[str, Path]) -> None:
+    """Refuse a verdict on other measurements than those that lie here, and measurements of another artifact.
+
+    Raises:
+        ArtifactError: names which.
+    """
+    made = artifact.digest(sources["artifact"])
+    for role in MEASURED:
+        if artifact.manifest(sources[role])["parents"]["artifact"] != made:
+            raise ArtifactError(
+                f"'{sources['artifact']}' is not the artifact its verdict was measured on ({role})",
+                next_step="run `dvc repro`",
+            )
+        if verdict["measured"].get(role) != artifact.digest(sources[role]):
+            raise ArtifactError(
+                f"the verdict on '{sources['artifact']}' judged another {role} than '{sources[role]}'",
+                expected="a verdict on what was measured here",
+                next_step="run `dvc repro`",
+            )
 
 
 def _warning(verdict: Mapping[str, Any]) -> dict[str, str]:
@@ -135,25 +154,8 @@ def _warning(verdict: Mapping[str, Any]) -> dict[str, str]:
     return {"WARNING": f"NOT MEASURED: nothing proves that this artifact computes anything: {verdict['reasons'][0]}"}
 
 
-def _write_golden(reference: Path, parity: Path, out: Path) -> None:
-    """Probe inputs with the reference's and the artifact's logits, for a check on the device, and its test answers.
-
-    Token ids only: no text leaves the build.
-    """
-    probe = artifact.read_arrays(reference / "probe.npz")
-    outputs = artifact.read_arrays(parity / "outputs.npz")
-    arrays = {name: probe[name] for name in ("input_ids", "attention_mask")}
-    arrays["reference_logits"] = probe["logits"]
-    if "probe" in outputs:
-        arrays["artifact_logits"] = outputs["probe"]
-    if "test" in outputs:
-        # What the gate of a later build pairs its answers with.
-        arrays["test_answers"] = outputs["test"].argmax(axis=-1).astype(np.int32)
-    artifact.write_arrays(out, arrays)
-
-
 def check_lock(lock: Path, paths: Iterable[Path]) -> None:
-    """Refuse to ship what DVC did not record: an output edited together with its manifest, say.
+    """Refuse to ship what DVC did not record: an output edited together with its manifest and statement, say.
 
     Raises:
         ArtifactError: names the output, and what the lock says of it.
@@ -172,9 +174,15 @@ def run(settings: Params, build: Path, verdicts: Path, lock: Path, out: Path) ->
         KeyRefused: bundles are to be signed, and the key is not there or not usable.
         ReleaseRefused: names each required variant without a passing verdict.
     """
+    check_lock(lock, [verdicts])
     judged = artifact.read_json(verdicts)["variants"]
+    for key in settings.variants:
+        if key not in judged:
+            raise ArtifactError(f"'{verdicts}' has no verdict on variant '{key}'", next_step="run `dvc repro`")
     shipped = {key: item for key, item in settings.variants.items() if may_ship(item, judged[key]["verdict"])}
-    check_lock(lock, sorted({path for key, item in shipped.items() for path in places(key, item, build).values()}))
+    behind = {path for key, item in shipped.items() for path in places(key, item, build).values()}
+    statements = (statement_path(build, path) for path in (*sorted(behind), verdicts))
+    check_lock(lock, [*sorted(behind), *(path for path in statements if path.is_file())])
     public = settings.signing.public_key
     signer = Signer(*signing.load(public)) if public else None
     with artifact.writing(out, stage="release", parents={"verdicts": verdicts}, params=settings) as temporary:

@@ -1,4 +1,4 @@
-"""Print the variant table, and where the report and the MLflow UI are."""
+"""Print the variant table, what was cut of the texts, and where the report and the MLflow UI are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, cli
+from stages.measure import truncation
 
 COLOURS = {"pass": "green", "fail": "red", "not_measured": "yellow"}
 
@@ -36,13 +37,14 @@ def row(key: str, entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def run(verdicts: Path, report: Path, code: int) -> None:
+def run(build: Path, code: int) -> None:
     """Print the table; a build that stopped says that it may be an older one's."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
+    verdicts, report = build / "verdicts.json", build / "report/index.html"
     if not verdicts.is_file():
         console.print("no verdicts yet: the build stopped before its gate")
         return
@@ -59,15 +61,18 @@ def run(verdicts: Path, report: Path, code: int) -> None:
         dominated = entries[key]["dominated"]
         for said in [*entries[key]["reasons"], *([f"dominated, {dominated}"] if dominated else [])]:
             console.print(f"{key}: {said}", highlight=False, soft_wrap=True, markup=False)
+    cut = {truncation.sentence(build / "reference" / entry["compression"]) for entry in entries.values()}
+    for said in sorted(cut - {""}):
+        console.print(said, highlight=False, soft_wrap=True)
     if report.is_file():
         console.print(f"report  {report}\nMLflow  run `make ui`", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "verdicts", "report")
+    parser = cli.parser(__doc__, "build")
     parser.add_argument("--code", type=int, default=0, help="exit code of the build")
-    return cli.execute(parser, argv, lambda arguments: run(arguments.verdicts, arguments.report, arguments.code))
+    return cli.execute(parser, argv, lambda arguments: run(arguments.build, arguments.code))
 
 
 if __name__ == "__main__":

@@ -16,33 +16,43 @@ from pathlib import Path
 
 from stages.core import artifact, cli, params, process
 from stages.core.errors import ArtifactError
-from stages.lineage import recorded
 from stages.tracking import fetch, place, record, store
+from stages.tracking import tracked as readback
+from stages.tracking.errors import TrackingRefused
 
 
 def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: Path) -> None:
-    """Publish what is not there yet.
+    """Publish what is not there yet, or not as this build would write it.
 
     MLFLOW_TRACKING_URI chooses the server or database (default: mlruns/mlflow.db), MLFLOW_EXPERIMENT_NAME the
-    experiment (default: tinsmith).
+    experiment (default: tinsmith). With TINSMITH_TRACKING=later a place that cannot be used is recorded and stops
+    nothing; the next run without it writes what is missing.
 
     Raises:
         ArtifactError: the build's latencies were taken on another host than this one.
         TrackingRefused: that server or database cannot be used.
     """
     _check_host(build / "host.json")
-    where = place.choose(os.environ)
+    where, later = place.choose(os.environ), place.may_wait(os.environ)
     chosen = params.read(params_file)
     fetch.lay_out(build, params.select(chosen, "plan"))
     found = record.collect(build, verdicts, report, params_file, chosen)
-    fingerprints = [found.fingerprint, *(variant.fingerprint for variant in found.variants)]
+    known = readback.knows(build, where, found.fingerprint)
     written: list[str] = []
-    known = recorded.knows(tracked, where, found.fingerprint)
-    if not (known and where.database and place.holds(where.database, where.experiment, fingerprints)):
-        with place.opened(where), process.quiet(build / "track.log"):
-            written = store.publish(where, found)
-            if written or not known:
-                artifact.write_json(tracked, recorded.take(where, found.fingerprint, fingerprints))
+    if not readback.is_whole(build, where, found.fingerprint):
+        fingerprints = [found.fingerprint, *(variant.fingerprint for variant in found.variants)]
+        try:
+            with place.opened(where), process.quiet(build / "track.log"):
+                written = store.publish(where, found, deep=not known)
+                artifact.write_json(tracked, readback.take(build, where, found.fingerprint, fingerprints, written))
+        except TrackingRefused as refused:
+            if not later:
+                raise
+            if not known:
+                pending = readback.wait(build, where, found.fingerprint, fingerprints, refused.reason)
+                artifact.write_json(tracked, pending)
+            print(f"warning: not tracked yet: {refused}", file=sys.stderr)
+            return
     print(f"MLflow: wrote {', '.join(written)}" if written else f"MLflow has this build ({found.fingerprint[:8]})")
 
 

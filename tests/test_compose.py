@@ -100,6 +100,13 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
             "gate.reference=[{metric: top1_agreement, unit: fraction, at_least: 0.5, min_n: 10}]",
             "a reference has no 'top1_agreement'",
         ),
+        (
+            "data.test_size=600",
+            "variant 'tflite-nnapi-fp32' is required and can never pass: top1_agreement is measured on 600 test texts, "
+            "and nothing can pass on fewer than 1,000; next: raise that size in conf/data",
+        ),
+        ("data.calibration_size=32", "calibration_agreement is measured on 32 calibration texts"),
+        ("data.probe_size=15", "form_relative_error is measured on 15 probe texts in other forms"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_leaves_params_alone(workspace, override, message):
@@ -111,6 +118,13 @@ def test_a_wrong_configuration_is_one_line_and_leaves_params_alone(workspace, ov
     assert len(done.stderr.strip().splitlines()) == 1
     assert (workspace / "params.yaml").read_bytes() == before
     assert [path.name for path in workspace.glob(".*tmp*")] == []
+
+
+def test_what_fewer_texts_can_show_composes_on_fewer_texts(workspace):
+    done = run(workspace, "data.test_size=600", "variant=[onnx-cpu-dynamic_wi8_afp32]")
+    assert (done.returncode, done.stderr) == (0, "")
+    optional = ("variant=[onnx-cpu-fp32]", "variants.onnx-cpu-fp32.required=false")
+    assert run(workspace, "data.test_size=600", *optional).returncode == 0  # its verdict says what it lacks
 
 
 def test_every_experiment_composes(workspace):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from stages import compress
 from stages.core import artifact
@@ -83,6 +84,23 @@ def test_an_already_pruned_student_can_be_compressed_again(params, data, make_mo
     student = write_student(model, tokenizer, tmp_path / "student")
     assert run(params, data, student, tmp_path / "half", "half") == 0
     assert sum(block.heads for block in blocks(load_model(tmp_path / "half"))) == 4
+
+
+def test_a_student_whose_norms_have_their_old_names_can_be_pruned(params, data, student, tmp_path):
+    """Pruning ends in saving and loading a smaller model: names that only the old file had would not be found."""
+    path = student / "model.safetensors"
+    renamed = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in load_file(path).items()
+    }
+    with artifact.writing(tmp_path / "old", stage="distill", parents={}) as temporary:
+        for file in student.iterdir():
+            if file.name != artifact.MANIFEST:
+                (temporary / file.name).write_bytes(file.read_bytes())
+        save_file(renamed, temporary / "model.safetensors", metadata={"format": "pt"})
+    assert run(params, data, tmp_path / "old", tmp_path / "half", "half") == 0
+    assert run(params, data, student, tmp_path / "today", "half") == 0
+    assert artifact.sha256(tmp_path / "half/model.safetensors") == artifact.sha256(tmp_path / "today/model.safetensors")
 
 
 def test_a_chained_compression_starts_from_the_one_before_and_names_it(params, data, student, tmp_path):

@@ -58,6 +58,12 @@ def test_wrong_answers_lower_agreement_and_accuracy():
     assert measured["test"]["values"]["accuracy_drop_to_teacher"] == 1
 
 
+def test_texts_without_a_label_count_for_agreement_and_not_for_accuracy():
+    some = split() | {"labels": np.array([0, 1, -1, -1])}
+    counts = parity.measure({"probe": some, "test": some}, LOGITS, {"probe": LOGITS, "test": LOGITS})["test"]["counts"]
+    assert (counts["top1_agreement"], counts["accuracy"], counts["accuracy_drop_to_teacher"]) == (4, 2, 2)
+
+
 def test_nan_leaves_no_quality_to_be_mistaken_for_one():
     poisoned = LOGITS.copy()
     poisoned[2, 1] = np.nan
@@ -76,34 +82,43 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
     """Run parity on an artifact that stores given weights and a given graph, and return its metrics."""
     chain = {"teacher": {}, "checkpoint": {}, "converted": {"compressed": "checkpoint"}}
     chain |= {"artifact": {"converted": "converted"}, "reference": {}}
-    config = {"vocab_size": 4, "id2label": dict(enumerate(splits.read_labels(data)))}
-    texts = splits.read_split(data, "probe").texts
-    encoded = encode(tokenizer, texts, 8)
-    rows = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
-    answers = np.tile(LOGITS[encoded.input_ids[0, 0]], (16, 1))  # all begin with the same special token
+    names = splits.read_labels(data)
+    config = {"vocab_size": 49, "pad_token_id": 0, "id2label": dict(enumerate(names))}
+    config["label2id"] = {name: index for index, name in enumerate(names)}
+    rows = {}
+    for part in (*parity.SPLITS, "calibration"):
+        encoded = encode(tokenizer, splits.read_split(data, "probe" if part == "coverage" else part).texts, 8)
+        rows[part] = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
+    answer = LOGITS[rows["test"]["input_ids"][0, 0]]  # all begin with the same special token
     for name, parents in chain.items():
         places = {role: tmp_path / parent for role, parent in parents.items()}
         with artifact.writing(tmp_path / name, stage=name, parents=places) as out:
-            save_file(WEIGHTS, out / "model.safetensors")
-            np.save(out / "test_logits.npy", answers)
+            save_file(WEIGHTS | {"word_embeddings.weight": np.zeros((49, 2), np.float32)}, out / "model.safetensors")
+            np.save(out / "test_logits.npy", np.tile(answer, (40, 1)))
             artifact.write_json(out / "config.json", config)
-            artifact.write_arrays(out / "calibration.npz", rows)
             artifact.write_json(out / "quantization.json", {})
-            tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
-            for part in parity.SPLITS:
-                labels = np.zeros(16, np.int64)
-                artifact.write_arrays(out / f"{part}.npz", rows | {"labels": labels, "logits": answers})
+            tokenizer.save_pretrained(out)
+            for part, ids in rows.items():
+                count = len(ids["input_ids"])
+                known = {"labels": np.zeros(count, np.int64), "logits": np.tile(answer, (count, 1))}
+                artifact.write_arrays(out / f"{part}.npz", ids | known)
             write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
 
-    def run(stored, reason=None, graph=CONSTANTS):
+    def run(stored, reason=None, graph=CONSTANTS, strays=lambda *_: []):
         def weights(directory):
             if stored is None:
                 raise ArtifactError(f"'{directory}' is damaged")
             return WEIGHTS if directory.name == "converted" else stored
 
-        runtime = SimpleNamespace(available=lambda: reason, open_runtime=lambda *_, **__: Recorder(LOGITS))
+        runtime = SimpleNamespace(
+            available=lambda: reason, open_runtime=lambda *_, **__: Recorder(LOGITS), versions=lambda: {"table": "1.0"}
+        )
         reader = SimpleNamespace(read=lambda path: CONSTANTS if path.name == "converted" else graph)
-        parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader}
+        files = {path.name for path in (tmp_path / "reference").iterdir()}
+        whole = SimpleNamespace(CONVERTED=files, FILES=files, strays=strays)
+        lookup = SimpleNamespace(looked_up=lambda _, ids: np.zeros((len(ids), 2), np.float32))
+        parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader, "whole": whole}
+        parts["lookup"] = lookup
         monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
         places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
         stage.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")
@@ -114,13 +129,26 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
 
 def test_the_worst_weight_is_named_beside_the_smallest_cosine(measured):
     sound = measured(WEIGHTS)
-    values = {"conversion_weight_error_max": 0, "n": 16, "weight_cosine_min": pytest.approx(1)}
+    values = {"conversion_weight_error_max": 0, "weight_cosine_min": pytest.approx(1)}
     assert (sound["audit"]["values"], sound["altered"]) == (values, [])
+    assert sound["runtime_versions"] == {"table": "1.0"}
     broken = measured(WEIGHTS | {"b": np.zeros((32, 40), np.float32)})
     assert broken["status"] == "measured"
     assert broken["test"]["values"]["top1_agreement"] == 1
     assert broken["audit"]["values"]["weight_cosine_min"] == broken["audit"]["weights"]["b"] < 0.1
     assert broken["audit"]["weights"]["a"] == pytest.approx(1)
+
+
+def test_every_metric_carries_the_number_of_items_it_was_measured_on(measured):
+    found = measured(WEIGHTS)
+    parts = [part for part in found.values() if isinstance(part, dict) and "values" in part]
+    assert len(parts) >= 6
+    for part in parts:
+        assert set(part["values"]) - {"n"} == set(part["counts"])
+    assert found["audit"]["counts"]["weight_cosine_min"] == len(WEIGHTS)
+    assert found["form"]["counts"]["form_relative_error"] == 16
+    assert found["structure"]["counts"] == {"structure_difference_count": 0, "weights_beyond_count": 4}
+    assert found["conversion"]["counts"] == {"conversion_relative_max_error": 32}
 
 
 def test_weights_are_audited_where_no_runtime_is(measured):
@@ -137,10 +165,30 @@ def test_a_graph_that_is_not_the_converted_one_is_counted_and_named(measured):
     assert found["differences"] == ["logits is input 'ids', expected a constant"]
 
 
+def test_what_no_comparison_accounts_for_is_a_difference(measured, tmp_path):
+    (tmp_path / "artifact/model.onnx.data").write_text("more", encoding="utf-8")
+    found = measured(WEIGHTS, strays=lambda *_: ["metadata is set, which nothing reads"])
+    assert found["structure"]["values"]["structure_difference_count"] == 2
+    assert found["structure"]["differences"] == [
+        "metadata is set, which nothing reads",
+        "'model.onnx.data' lies beside the artifact",
+    ]
+
+
+def test_a_file_that_contradicts_itself_fails(measured):
+    def broken(*_):
+        raise KeyError("main")
+
+    found = measured(WEIGHTS, strays=broken)
+    assert found["status"] == "failed"
+    assert "contradicts itself: KeyError('main')" in found["reason"]
+
+
 def test_labels_tokenizer_and_lineage_of_another_model_are_named(measured, tmp_path, tokenizer):
     config = artifact.read_json(tmp_path / "checkpoint/config.json")
     with artifact.writing(tmp_path / "other", stage="compress", parents={}) as other:
-        save_file(WEIGHTS, other / "model.safetensors")
+        shutil.copyfile(tmp_path / "checkpoint/model.safetensors", other / "model.safetensors")
+        tokenizer.save_pretrained(other)
         names = list(config["id2label"].values())
         artifact.write_json(other / "config.json", config | {"id2label": dict(enumerate([*names[1:], names[0]]))})
         words = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -150,14 +198,20 @@ def test_labels_tokenizer_and_lineage_of_another_model_are_named(measured, tmp_p
         artifact.write_json(other / "tokenizer.json", words)
     shutil.rmtree(tmp_path / "checkpoint")
     (tmp_path / "other").rename(tmp_path / "checkpoint")
-    chain, labels, ids = measured(WEIGHTS)["altered"]
+    chain, labels, rule, *ids = measured(WEIGHTS)["altered"]
     assert chain.startswith("the converted model was made from another 'compressed' than lies in ")
     assert labels == "config.json has 'lights' for class 0, labels.json 'alarm'"
-    assert ids == "tokenizer.json gives other ids for 16 of 16 probe texts"
+    assert rule == "tokenizer.json does not mean what the teacher's does: model.vocab.lamp is 42, expected 6"
+    splits = (("probe", 16), ("test", 40), ("calibration", 16))
+    assert ids == [f"tokenizer.json gives other ids for {n} of {n} {name} texts" for name, n in splits]
 
 
 def test_calibration_on_what_is_judged_or_on_other_utterances_is_seen(measured, tmp_path):
     assert measured(WEIGHTS)["calibration"] == {}
+    known = {part: artifact.read_arrays(tmp_path / f"reference/{part}.npz") for part in parity.SPLITS}
+    with artifact.writing(tmp_path / "reference", stage="reference", parents={}) as out:
+        for part, arrays in {**known, "calibration": known["probe"]}.items():
+            artifact.write_arrays(out / f"{part}.npz", arrays)
     digest = artifact.sha256(tmp_path / "reference/calibration.npz")
     for sha256, altered in ((digest, 0), ("0" * 64, 1)):
         used = {"sha256": sha256, "utterances": 16, "calibration_agreement": 0.75}
@@ -167,7 +221,8 @@ def test_calibration_on_what_is_judged_or_on_other_utterances_is_seen(measured, 
             artifact.write_json(out / "quantization.json", {"calibration": used})
             write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
         found = measured(WEIGHTS)
-        assert found["calibration"]["values"] == {"calibration_overlap": 1, "calibration_agreement": 0.75}
+        values = found["calibration"]["values"]
+        assert (values["calibration_overlap"] > 0.2, values["calibration_agreement"]) == (True, 0.75)
         assert len([line for line in found["altered"] if "calibrated on other utterances" in line]) == altered
 
 

@@ -214,11 +214,13 @@ def test_a_second_build_does_nothing(built):
     ("override", "reruns"),
     [
         # The verdicts are the same; the statement of who judged, when and by which thresholds is another.
-        ("gate.interval_below_n=999", {"gate", "release"}),
+        ("gate.interval_below_n=999", {"sizes", "gate", "release"}),
         ("benchmark.warmup=11", {f"benchmark@{key}" for key in VARIANTS} | DOWNSTREAM),
         (
             "variants.onnx-cpu-dynamic_wi8_afp32.precision=static_wi8_ai8",
-            {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "parity", "benchmark")} | DOWNSTREAM,
+            {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "parity", "benchmark")}
+            | {"sizes"}
+            | DOWNSTREAM,
         ),
     ],
 )
@@ -322,6 +324,12 @@ def test_no_fault_of_a_converter_ships(built):
     assert found["summary"]["false_alarms"] == 0
 
 
+def test_no_forged_verdict_ships_and_no_forged_bundle_passes_its_audit(built):
+    found = inject(built, "--stage", "release", "--variant", "onnx-cpu-dynamic_wi8_afp32")
+    assert found["summary"]["killed"] == found["summary"]["faults"] == 9
+    assert found["summary"]["false_alarms"] == 0
+
+
 def test_a_deleted_tracking_database_is_refilled_from_a_build_that_runs_nothing(built):
     before = built.runs()
     shutil.rmtree(built.path / "mlruns")
@@ -342,6 +350,7 @@ def test_a_corrupted_byte_in_an_artifact_fails_the_gate_and_dvc_rebuilds_it(buil
     places += ("--teacher", "build/teacher", "--data", "build/data", "--out", "build/parity/onnx-cpu-fp32")
     assert built.run(sys.executable, "-m", "stages.parity", "--target", "onnx-cpu", *places).returncode == 0
     gate = ("--build", "build", "--verdicts", "build/verdicts.json", "--metrics", "build/metrics.json")
+    gate += ("--constraints", "constraints.txt")
     gate += ("--statement", "build/statements/verdicts.json")
     assert built.run(sys.executable, "-m", "stages.gate", *gate).returncode == 0
     entry = built.json("verdicts.json")["variants"]["onnx-cpu-fp32"]

@@ -30,7 +30,7 @@ def jsonl_settings(directory, train, validation, test):
         (directory / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     data = {
         "kind": "jsonl", "licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "probe": "validation",
-        "text_column": "text", "label_column": "label",
+        "text_column": "text", "label_column": "label", "validation_share": 0.1,
         **{name: str(directory / f"{name}.jsonl") for name in ("train", "validation", "test")},
     }  # fmt: skip
     return parse(prepare.Params, {"task": TASK, "data": data}, "params.yaml")
@@ -106,13 +106,24 @@ def test_a_test_text_in_train_is_removed_and_counted_and_the_files_are_parents(t
     assert parents["train"] == artifact.sha256(tmp_path / "train.jsonl")
 
 
-def test_texts_with_more_words_than_tokens_fit_are_counted(tmp_path):
-    train = [("turn it on", "on"), ("turn it off", "off"), ("word " * 31, "on"), ("fits " * 30, "off")]
-    validation = [("on then", "on"), ("off then", "off")]
-    prepare.run(jsonl_settings(tmp_path, train, validation, [("now on", "on")]), tmp_path / "data")
-    cut = json.loads((tmp_path / "data/summary.json").read_text(encoding="utf-8"))["certainly_truncated"]
-    assert cut["train"] + cut["calibration"] == 1
-    assert cut["test"] == 0
+def test_what_was_taken_out_of_what_is_said_where_it_is_not_what_was_asked_for(tmp_path, capsys):
+    rows = [(f"turn {number} {label}", label) for number in range(200) for label in ("on", "off")]
+    given = jsonl_settings(tmp_path, rows, [], [("now on", "on"), ("now off", "off")])
+    data = given.data.model_copy(update={"validation": None, "calibration_size": 128, "probe_size": 64})
+    prepare.run(given.model_copy(update={"data": data}), tmp_path / "data")
+    assert capsys.readouterr().err.splitlines() == [
+        "validation: 40 of 400 train utterances",
+        "calibration: 90 of 360 train utterances, 128 were asked for",
+        "probe: 64 of 270 train utterances",
+    ]
+    summary = json.loads((tmp_path / "data/summary.json").read_text(encoding="utf-8"))
+    assert summary["carved"]["calibration"] == {"source": "train", "taken": 90, "wanted": 128, "of": 360}
+    assert summary["counts"] == {"train": 206, "validation": 40, "test": 2, "calibration": 90, "probe": 64}
+
+
+def test_a_data_set_that_is_large_enough_is_carved_without_a_word(tmp_path, capsys):
+    prepare.run(settings(), tmp_path / "data")
+    assert capsys.readouterr().err == ""
 
 
 def test_unicode_survives(tmp_path):
@@ -130,7 +141,10 @@ def test_unicode_survives(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"calibration_size": 700}, "error: data.calibration_size is 700, but train has 700"),
+        (
+            {"train_size": 64, "calibration_size": 90, "validation_size": 40, "test_size": 40},
+            "error: data.calibration_size is 90, but train has 64 utterances; expected at most 63",
+        ),
         ({"train_size": 10}, "error: the validation split has"),
         ({"typo_rate": 2.0}, "error: .*typo_rate.* is 2.0"),
         ({"extra": 1}, "error: unknown key"),
@@ -150,7 +164,7 @@ def test_a_failing_run_leaves_the_former_output(tmp_path):
     prepare.run(settings(), tmp_path / "data")
     before = artifact.digest(tmp_path / "data")
     with pytest.raises(ConfigError, match="calibration_size"):
-        prepare.run(settings(calibration_size=700), tmp_path / "data")
+        prepare.run(settings(train_size=64, calibration_size=64, validation_size=40, test_size=40), tmp_path / "data")
     assert artifact.digest(tmp_path / "data") == before
 
 

@@ -8,6 +8,7 @@ from stages.asking import record as clients
 from stages.core import artifact, params
 from stages.lineage import recorded
 from stages.tracking import place, record
+from stages.tracking import tracked as readback
 
 SHIPPED = ("coreml-metal-fp16", "onnx-cpu-fp32")
 BOUND = {"top1_agreement": 1.0, "probability_difference": 0.001}
@@ -43,7 +44,9 @@ def test_released_moves_with_the_bundle_and_not_with_the_candidate(shipped, caps
     assert capsys.readouterr().out == f"MLflow: released {', '.join(SHIPPED)}\n"
     assert released(shipped) == dict.fromkeys(SHIPPED, 1)
 
-    assert place.released(shipped.parent / "mlruns/mlflow.db", "tinsmith", promote.chains(shipped / "release"))
+    chains = promote.chains(shipped / "release")
+    said = {key: {stage: sha[: record.SHORT] for stage, sha in chain.items()} for key, chain in chains.items()}
+    assert place.released(shipped.parent / "mlruns/mlflow.db", "tinsmith", said)
     assert promote.main(arguments) == 0
     assert capsys.readouterr().out == "MLflow: `released` stands where it should\n"
 
@@ -59,7 +62,8 @@ def test_released_moves_with_the_bundle_and_not_with_the_candidate(shipped, caps
 def test_an_audit_still_knows_the_database_by_its_bytes_and_a_changed_byte_after_it(shipped):
     database, fingerprint = shipped.parent / "mlruns/mlflow.db", collect(shipped).fingerprint
     where = place.choose({"MLFLOW_TRACKING_URI": f"sqlite:///{database}"})
-    artifact.write_json(shipped / "tracked.json", recorded.take(where, fingerprint, [fingerprint]))
+    record_of_it = readback.take(shipped, where, fingerprint, [fingerprint], ["build"])
+    artifact.write_json(shipped / "tracked.json", record_of_it)
     settings = params.parse(promote.Params, {"clients": OPTIONAL}, "")
     promote.run(settings, shipped / "release", shipped / "promoted.json")
     assert any("byte for byte" in note for link in recorded.compare_build(shipped) for note in link.notes)
@@ -77,6 +81,25 @@ def test_a_bundle_that_no_version_was_tracked_of_moves_nothing(shipped):
     )
     promote.main(["--release", str(shipped / "release"), "--promoted", str(shipped / "promoted.json")])
     assert released(shipped) == {"coreml-metal-fp16": 1}
+
+
+def test_a_version_that_only_says_it_is_the_bundles_is_not_released(shipped):
+    from mlflow import MlflowClient
+
+    where = place.choose({})
+    client, name = MlflowClient(where.uri, registry_uri=where.uri), "tinsmith.onnx-cpu-fp32"
+    real = client.get_model_version(name, "1")
+    other = client.get_model_version("tinsmith.coreml-metal-fp16", "1")
+    client.create_model_version(name, source=other.source, run_id=other.run_id, tags=real.tags)
+    assert promote.main(["--release", "build/release", "--promoted", "build/promoted.json"]) == 0
+    assert released(shipped) == dict.fromkeys(SHIPPED, 1)
+
+
+def test_an_experiment_that_is_not_the_workspaces_build_moves_no_alias(shipped, monkeypatch, capsys):
+    monkeypatch.setenv("TINSMITH_SWEEP", "mine")
+    assert promote.main(["--release", "build/release", "--promoted", "build/promoted.json"]) == 0
+    assert "sweep mine is not the workspace's build" in capsys.readouterr().out
+    assert released(shipped) == {}
 
 
 def answered(build, verdict, **entry):  # noqa: F811

@@ -10,6 +10,7 @@ import yaml
 from stages import reference
 from stages.core import artifact, splits
 from stages.core.errors import InputError
+from stages.measure import truncation
 from stages.models.checkpoint import save
 from stages.reference import Golden, summarise
 
@@ -39,7 +40,7 @@ def run(params, data, checkpoint, out):
 def golden(logits, labels):
     logits = np.float32(logits)
     ids = np.ones((len(logits), 4), np.int32)
-    return Golden(ids, ids, np.array(labels, np.int64), logits, 0)
+    return Golden(ids, ids, np.array(labels, np.int64), logits)
 
 
 def test_the_reference_is_each_utterance_alone_through_the_stock_model(
@@ -74,7 +75,11 @@ def test_cut_texts_are_counted(params, data, checkpoint, tmp_path):
     assert run(params, data, checkpoint, out) == 0
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     too_long = sum(len(text.split()) > 6 for text in splits.read_split(data, "test").texts)
-    assert summary["truncated"]["test"] == too_long > 0
+    assert summary["cut"]["test"] == {"ends": too_long, "texts": 40}
+    assert too_long > 0
+    assert summary["cut"]["train"]["texts"] == 96
+    assert truncation.sentence(out).startswith("Longer than 8 tokens, and read without their end: train ")
+    assert f"test {too_long} of 40" in truncation.sentence(out)
     assert summary["counts"].items() >= {"calibration": 16, "probe": 16, "test": 40}.items()
 
 

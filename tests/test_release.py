@@ -12,6 +12,7 @@ from stages import release
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.lineage import lock
+from stages.lineage.bundle import statement_path
 from tests.bundling import toy
 
 VARIANT = {
@@ -44,6 +45,7 @@ def entry(verdict, *reasons):
         "reasons": list(reasons),
         "runtime": "onnxruntime-cpu",
         "target": "onnx-cpu",
+        "thresholds": toy.thresholds(),
         "timing": "",
         "verdict": verdict,
     }
@@ -72,6 +74,7 @@ def build(tmp_path):
                 (temporary / "model.safetensors").write_text("weights", encoding="utf-8")
                 artifact.write_json(temporary / "evaluation.json", SCORES)
             if place == "reference/none":
+                artifact.write_json(temporary / "summary.json", toy.summary())
                 artifact.write_arrays(temporary / "probe.npz", toy.probe())
         recorded = artifact.manifest(root / place)
         artifact.write_json(root / place / artifact.MANIFEST, recorded | {"params": PARAMS.get(place, {})})
@@ -89,16 +92,38 @@ def build(tmp_path):
 def write_lock(build):
     """What DVC would have recorded of the build as it lies there."""
     outputs = [path.parent for path in sorted(build.rglob("manifest.json")) if "release" not in path.parts]
+    outputs += [build / "verdicts.json", *sorted((build / "statements").rglob("*.json"))]
     outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in outputs]
     (build / "dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}), encoding="utf-8")
 
 
-def release_with(build, verdicts, **changes):
-    variants = {key: VARIANT | changes.get(key, {}) for key in verdicts}
+def state(build):
+    """The statements that the stages behind a bundle leave, as far as a release reads them."""
+    files = [path for path in sorted(build.rglob("manifest.json")) if "release" not in path.parts]
+    for path in (*files, build / "verdicts.json"):
+        out = path.parent if path.name == "manifest.json" else path
+        subject = {"digest": {"sha256": artifact.sha256(path)}, "name": path.relative_to(build).as_posix()}
+        artifact.write_json(statement_path(build, out), {"command": "toy", "subject": [subject]})
+
+
+def judge(build, verdicts):
+    """What the gate leaves: each verdict with the digests of what it judged."""
+    for key, given in verdicts.items():
+        measured = {stage: artifact.digest(build / stage / key) for stage in ("parity", "benchmark")}
+        verdicts[key] = {"measured": measured, **given}
     artifact.write_json(build / "verdicts.json", {"variants": verdicts})
+
+
+def release_with(build, verdicts, **changes):
+    judge(build, verdicts)
+    state(build)
+    write_lock(build)
+    ship(build, {key: VARIANT | changes.get(key, {}) for key in verdicts})
+
+
+def ship(build, variants):
     chosen = {"variants": variants, "signing": {"public_key": None}, **toy.SETTINGS}
     settings = params.parse(release.Params, chosen, "")
-    write_lock(build)
     release.run(settings, build, build / "verdicts.json", build / "dvc.lock", build / "release")
 
 
@@ -181,7 +206,7 @@ def test_an_output_edited_together_with_its_manifest_does_not_ship(build, monkey
 def test_two_releases_are_byte_identical(build):
     release_with(build, {"a": entry("pass")})
     first = artifact.digest(build / "release")
-    release_with(build, {"a": entry("pass")})
+    ship(build, {"a": VARIANT})
     assert artifact.digest(build / "release") == first
 
 
@@ -199,3 +224,107 @@ def test_a_bundle_that_only_an_interpreter_ran_says_so_in_its_manifest(build):
     facts = artifact.manifest(build / "release/a")["facts"]
     assert facts["verdict"] == "pass"
     assert facts["WARNING"].startswith("NOT RUN BY CORE ML")
+
+
+def refused(build, match):
+    with pytest.raises(ArtifactError, match=match):
+        ship(build, dict.fromkeys(("a", "b"), VARIANT))
+    assert not (build / "release").exists()
+
+
+@pytest.fixture
+def finished(build):
+    """A build with a passing and a failing variant, as DVC recorded it."""
+    judge(build, {"a": entry("pass"), "b": entry("fail", "bad")})
+    state(build)
+    write_lock(build)
+    return build
+
+
+def forge(build):
+    """Exchange the verdicts on `a` and `b`."""
+    verdicts = json.loads((build / "verdicts.json").read_text(encoding="utf-8"))["variants"]
+    artifact.write_json(build / "verdicts.json", {"variants": {"a": verdicts["b"], "b": verdicts["a"]}})
+
+
+def test_exchanged_verdicts_ship_nothing(finished):
+    forge(finished)
+    refused(finished, r"verdicts\.json' has md5 \w+, '.*dvc\.lock' says \w+")
+
+
+def test_exchanged_verdicts_ship_nothing_where_their_statement_was_written_anew(finished):
+    forge(finished)
+    state(finished)
+    refused(finished, r"verdicts\.json' has md5")
+
+
+def test_exchanged_verdicts_ship_nothing_where_dvc_was_made_to_record_them(finished):
+    forge(finished)
+    write_lock(finished)
+    refused(finished, "the verdict on '.*artifact/b' judged another parity than '.*parity/b'")
+
+
+def test_a_verdict_that_dvc_recorded_and_the_gate_did_not_write_ships_nothing(finished):
+    verdicts = json.loads((finished / "verdicts.json").read_text(encoding="utf-8"))
+    verdicts["variants"]["b"]["verdict"] = "pass"
+    artifact.write_json(finished / "verdicts.json", verdicts)
+    write_lock(finished)
+    refused(finished, r"statements/verdicts\.json' is about another '.*verdicts\.json' than lies there")
+
+
+def test_an_edited_statement_ships_nothing(finished):
+    path = finished / "statements/verdicts.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("toy", "gate"), encoding="utf-8")
+    refused(finished, r"statements/verdicts\.json' has md5")
+
+
+@pytest.mark.parametrize("place", ["verdicts.json", "artifact/a.json", "teacher.json"])
+def test_nothing_ships_without_every_statement_behind_it(finished, place):
+    (finished / "statements" / place).unlink()
+    refused(finished, rf"no statement says which code made '.*': there is no '.*{place}'")
+
+
+def test_verdicts_that_lie_elsewhere_ship_nothing(finished, tmp_path):
+    shutil.copy(finished / "verdicts.json", tmp_path / "verdicts.json")
+    chosen = {"variants": {"a": VARIANT}, "signing": {"public_key": None}, **toy.SETTINGS}
+    settings = params.parse(release.Params, chosen, "")
+    with pytest.raises(ArtifactError, match="says no entry"):
+        release.run(settings, finished, tmp_path / "verdicts.json", finished / "dvc.lock", finished / "release")
+
+
+def test_a_variant_without_a_verdict_is_one_line(finished):
+    with pytest.raises(ArtifactError, match="has no verdict on variant 'c'"):
+        ship(finished, {"c": VARIANT})
+
+
+def test_a_benchmark_of_another_artifact_ships_nothing(build):
+    shutil.rmtree(build / "benchmark/a")
+    shutil.copytree(build / "benchmark/b", build / "benchmark/a")
+    with pytest.raises(ArtifactError, match=r"is not the artifact its verdict was measured on \(benchmark\)"):
+        release_with(build, {"a": entry("pass")})
+
+
+@pytest.mark.parametrize("linked", ["directory", "file", "inside"])
+@pytest.mark.parametrize("place", ["artifact/a", "benchmark/a", "data"])
+def test_a_symbolic_link_in_anything_behind_a_bundle_ships_nothing(finished, tmp_path, place, linked):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("secret", encoding="utf-8")
+    inside = finished / place / artifact.MANIFEST
+    target = {"directory": secret, "file": secret / "key", "inside": inside}[linked]
+    (finished / place / "linked").symlink_to(target)
+    refused(finished, rf"{place}' has md5 .* with a symbolic link in it \('linked'\)")
+
+
+def test_an_output_that_is_a_link_ships_nothing(finished, tmp_path):
+    (finished / "artifact/a").rename(tmp_path / "moved")
+    (finished / "artifact/a").symlink_to(tmp_path / "moved")
+    refused(finished, r"artifact/a' has md5 .* with a symbolic link in it \('a'\)")
+
+
+def test_a_bundle_says_which_thresholds_were_applied_and_under_which_name_it_was_sealed(build):
+    release_with(build, {"a": entry("pass")})
+    bundle = build / "release/a"
+    assert json.loads((bundle / "verdict.json").read_text(encoding="utf-8"))["thresholds"] == toy.thresholds()
+    assert "| accuracy | 0.75 | – | fraction | 10 items | 0.9 |" in (bundle / "README.md").read_text(encoding="utf-8")
+    assert artifact.manifest(bundle)["facts"]["variant"] == "a"

@@ -15,7 +15,7 @@ from stages import track
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.core.process import host_fingerprint
-from stages.tracking import place, record, store, wording
+from stages.tracking import content, place, record, store, wording
 from stages.tracking.errors import TrackingRefused
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -97,10 +97,9 @@ def write_variant(build, key, content="bytes"):
     write(build / "benchmark" / key, "benchmark", {"metrics.json": {"host": host, "values": values}})
 
 
-@pytest.fixture
-def build(tmp_path):
-    """A finished build with a passing, an interpreted, a failing and an unmeasured variant."""
-    root = tmp_path / "build"
+def make(workspace):
+    """Lay out a finished build with a passing, an interpreted, a failing and an unmeasured variant."""
+    root = workspace / "build"
     rows = {name: [{"label": "a", "text": f"{UTTERANCE} {name}"}] * size for name, size in SPLIT_SIZES.items()}
     files = {f"{name}.jsonl": "".join(f"{json.dumps(row)}\n" for row in split) for name, split in rows.items()}
     examples = {"duplicates": {"contradicting_examples": {UTTERANCE: ["a", "b"]}}}
@@ -119,8 +118,14 @@ def build(tmp_path):
     artifact.write_json(root / "host.json", host_fingerprint())
     artifact.write_json(root / "verdicts.json", {"variants": {key: verdict_of(key) for key in VARIANTS}})
     write(root / "report", "report", {"index.html": "<html></html>", "agreement.json": PAIRS})
-    artifact.write_json(tmp_path / "params.yaml", PARAMS)  # JSON is YAML
+    artifact.write_json(workspace / "params.yaml", PARAMS)  # JSON is YAML
     return root
+
+
+@pytest.fixture
+def build(tmp_path):
+    """A finished build."""
+    return make(tmp_path)
 
 
 def collect(build):
@@ -248,8 +253,8 @@ def test_dominated_and_notes_stand_under_the_verdict(build):
     assert f"- dominated: {DOMINATED}" in wording.headline(variant(build, "onnx-cpu-int8"))
     assert f"- {NOTE}" in wording.headline(variant(build, "coreml-metal-fp16"))
     assert "dominated" not in wording.headline(variant(build, "onnx-cpu-fp32"))
-    assert store._tags(variant(build, "onnx-cpu-int8"))["dominated"] == DOMINATED
-    assert not {"dominated", "notes"} & set(store._tags(variant(build, "onnx-cpu-fp32")))
+    assert content.tags_of(variant(build, "onnx-cpu-int8"))["dominated"] == DOMINATED
+    assert not {"dominated", "notes"} & set(content.tags_of(variant(build, "onnx-cpu-fp32")))
 
 
 def test_an_interpreted_artifact_is_loud_about_it(build):
@@ -277,7 +282,7 @@ def test_the_default_place_is_a_database_in_mlruns(tmp_path, monkeypatch):
 def test_mlflows_variables_choose_database_and_experiment(tmp_path):
     uri = f"sqlite:///{tmp_path}/other.db"
     chosen = place.choose({"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "banking"})
-    assert chosen == place.Place(uri, "banking", tmp_path / "other.db")
+    assert chosen == place.Place("banking", tmp_path / "other.db")
 
 
 def test_a_server_keeps_its_own_artifacts_and_no_lock():
@@ -378,6 +383,10 @@ def empty_database(tmp_path_factory):
 @pytest.fixture
 def tracked(build, empty_database):
     """The build, published once."""
+    return publish_first(build, empty_database)
+
+
+def publish_first(build, empty_database):
     (build.parent / "mlruns").mkdir()
     shutil.copy2(empty_database, build.parent / "mlruns" / "mlflow.db")
     assert here(build) == ["build", *VARIANTS]

@@ -86,9 +86,15 @@ def database():
 
 
 @pytest.fixture(scope="module")
-def server(database, tmp_path_factory):
+def stored(tmp_path_factory):
+    """Where that server keeps files."""
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture(scope="module")
+def server(database, stored):
     """The address of an `mlflow server` on that database."""
-    uri, artifacts = f"http://127.0.0.1:{free_port()}", tmp_path_factory.mktemp("artifacts")
+    uri, artifacts = f"http://127.0.0.1:{free_port()}", stored
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--workers", "1"]
     command += ["--artifacts-destination", str(artifacts), "--host", "127.0.0.1", "--port", uri.rpartition(":")[2]]
     with running(command, lambda: answers(f"{uri}/health"), artifacts / "log"):
@@ -116,6 +122,21 @@ def test_two_builds_that_end_together_on_one_server_write_everything_once(build,
     assert said[0].startswith("MLflow has this build")
     assert said[1].startswith("MLflow: wrote build")
     assert counts(server) == ONCE
+    where = place.choose({"MLFLOW_TRACKING_URI": server})
+    with place.opened(where):
+        assert store.publish(where, collect(build), deep=False) == []
+    assert store.compare(where, collect(build)) == []
+
+
+def test_a_file_that_a_server_lost_is_sent_again(build, server, stored):  # noqa: F811
+    where = place.choose({"MLFLOW_TRACKING_URI": server, "MLFLOW_EXPERIMENT_NAME": "lost"})
+    with place.opened(where):
+        store.publish(where, collect(build))
+        lost = max(stored.rglob("model.bin"), key=lambda path: path.stat().st_mtime_ns)
+        lost.unlink()
+        (written,) = store.publish(where, collect(build), deep=False)
+        assert "model: file model.bin" in written
+        assert lost.is_file()
 
 
 def test_a_database_is_written_without_a_server_too(build, database):  # noqa: F811

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.asking.roster import Client, file_of
-from stages.core import artifact
+from stages.core import artifact, splits
 from stages.schema.variant import Variant
 from stages.targets.base import Runtime
 from stages.targets.registry import load
@@ -91,13 +90,13 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     """
     data, reference = artifact.require(build / "data"), build / "reference" / variant.compression
     parity, bundle = artifact.require(build / "parity" / key), build / "release" / key
-    lines = (data / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    chosen = spread(len(lines), wanted or len(lines))
+    texts = splits.read_split(data, "test").texts
+    chosen = spread(len(texts), wanted or len(texts))
     test = artifact.read_arrays(artifact.require(reference) / "test.npz")
     signature = artifact.read_json(bundle / "signature.json")
     edges = [Item(edge["text"], edge["ids"], edge["name"]) for edge in _edges(bundle)]
     ids = [row[mask == 1].tolist() for row, mask in zip(test["input_ids"], test["attention_mask"], strict=True)]
-    utterances = [Item(json.loads(lines[index])["text"], ids[index]) for index in chosen]
+    utterances = [Item(texts[index], ids[index]) for index in chosen]
     runtime, longest = load(variant.target, "runtime").open_runtime(bundle, 1), signature["sequence_lengths"][-1]
     own = Answers(
         softmax(artifact.read_arrays(parity / "outputs.npz")["test"][chosen]),

@@ -9,6 +9,7 @@ from typing import Any
 from stages.bundling import limits
 from stages.bundling.source import Source
 from stages.core import artifact
+from stages.measure import truncation
 
 CARD = "README.md"
 INTERPRETED = "reference-interpreted"
@@ -60,7 +61,8 @@ def write(
         _head(source, verdict),
         _use(source),
         _measured(verdict),
-        _limits(source, verdict),
+        _asked(verdict),
+        _limits(source, verdict, places["reference"]),
         _clients(source, forms),
         [
             "## Licences",
@@ -75,11 +77,12 @@ def write(
 def _head(source: Source, verdict: Mapping[str, Any]) -> list[str]:
     made = f"{verdict['compression']} × {verdict['target']} × {verdict['precision']}"
     runtime = verdict["runtime"] or "nothing"
+    ran = ", ".join(f"{name} {version}" for name, version in sorted(verdict.get("runtime_versions", {}).items()))
     lines = [
         f"# {source.key}",
         "",
         f"A text classifier with {len(source.labels)} labels: {made}. Verdict: **{verdict['verdict']}**, executed by "
-        f"{runtime}.",
+        f"{runtime}{f' ({ran})' if ran else ''}.",
     ]
     if verdict["runtime"] == INTERPRETED:
         lines.append("**Not run by Core ML**: a reference executor interpreted the program; no latency is known.")
@@ -112,14 +115,31 @@ def _measured(verdict: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _limits(source: Source, verdict: Mapping[str, Any]) -> list[str]:
+def _asked(verdict: Mapping[str, Any]) -> list[str]:
+    """List what the gate asked and what it found: whoever reads a `pass` sees what it was worth."""
+    values, asked = verdict["metrics"], verdict["thresholds"]
+    lines = [
+        "## Asked of it",
+        "| metric | at least | at most | unit | on at least | found |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for bound in asked["variant"]:
+        name, ends = bound["metric"], [bound[end] for end in ("at_least", "at_most")]
+        low, high = ("–" if end is None else f"{end:g}" for end in ends)
+        found = f"{values[name]:.6g}" if name in values else "–"
+        lines.append(f"| {name} | {low} | {high} | {bound['unit']} | {bound['min_n']} items | {found} |")
+    below = f"On fewer than {asked['interval_below_n']} items a rate counts with the unfavourable end of its interval."
+    return [*lines, "", below]
+
+
+def _limits(source: Source, verdict: Mapping[str, Any], reference: Path) -> list[str]:
     signature, special = source.signature, source.tokenization.special
     padded = "not padded" if signature.dynamic else f"padded to {' or '.join(map(str, signature.sequence_lengths))}"
     ids = ", ".join(f"{token} = {index}" for token, index in special.values())
     lines = [
         "## Limits",
         f"- At most {source.max_length} tokens, {padded}. {limits.TRUNCATION}",
-        f"- {limits.TRANSFORMERS_JS}",
+        *(f"- {said}" for said in (truncation.sentence(reference), limits.TRANSFORMERS_JS) if said),
         f"- Special tokens: {ids}.",
         "- Quality is that on the test split, and says nothing of other texts or languages.",
         "- Tokenizers that clients bring along differ on accents, control characters and special tokens spelled out: "
@@ -137,7 +157,7 @@ def _clients(source: Source, forms: Mapping[str, Any]) -> list[str]:
     lines = ["## How to load it", "| form | client | oldest seen right | how that is known |", "|---|---|---|---|"]
     lines += list(_rows(source, forms))
     lines += ["", *(f"- `{form['path']}`: {LOADING[name]}" for name, form in forms.items())]
-    return lines
+    return [*lines, "", "Install what a sample needs beside the bundle, not in it: an audit names what was added."]
 
 
 def _rows(source: Source, forms: Mapping[str, Any]) -> Iterator[str]:

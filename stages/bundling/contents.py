@@ -24,6 +24,8 @@ SAMPLES_OF = {
     "onnx": ("classify_onnx.py",),
 }
 """Form → programs that load it."""
+CONFIGURED = {"hf": "hf", "coreml": "coreml/tokenizer"}
+"""Form → where the checkpoint's configuration and tokenizer lie beside it, as clients read them."""
 NOT_ASKED = "not among release.forms"
 
 
@@ -51,19 +53,52 @@ def add(
         ArtifactError: a form answers otherwise than the artifact, or the checkpoint's labels are not the data's.
         Unsupported: the clients of a form have no name for the precision.
     """
-    source = _source(key, variant, precision, places)
+    source = open_source(key, variant.target, precision, places)
     forms, left_out = _forms(source, bundle, settings)
-    (bundle / "labels.txt").write_text(tokenization.lines(source.labels), encoding="utf-8")
-    limits.write(source, forms, left_out, bundle)
     texts = splits.read_split(places["data"], "probe").texts if settings.golden == "text" else None
     probe.write(source, texts, bundle)
+    describe(source, verdict, places, forms, left_out, bundle)
+
+
+def describe(
+    source: Source,
+    verdict: Mapping[str, Any],
+    places: Mapping[str, Path],
+    forms: Mapping[str, Any],
+    left_out: Mapping[str, str],
+    bundle: Path,
+) -> None:
+    """Write what follows from the chain without running anything, so that an audit can write it again.
+
+    Args:
+        source: the variant.
+        verdict: its entry in `verdicts.json`.
+        places: role → stage output of everything behind it.
+        forms: form → where it lies and what else a client must be told.
+        left_out: form → why the bundle does not have it.
+        bundle: directory to write into.
+    """
+    forms = dict(sorted(forms.items()))  # as limits.json has them
+    (bundle / "labels.txt").write_text(tokenization.lines(source.labels), encoding="utf-8")
+    limits.write(source, forms, left_out, bundle)
     card.write(source, verdict, places, forms, bundle)
     for name in (name for form in forms for name in SAMPLES_OF.get(form, ())):
         (bundle / "samples").mkdir(exist_ok=True)
         shutil.copyfile(SAMPLES / name, bundle / "samples" / name)
 
 
-def _source(key: str, variant: Variant, precision: Precision, places: Mapping[str, Path]) -> Source:
+def open_source(key: str, target: str, precision: Precision, places: Mapping[str, Path]) -> Source:
+    """Read what a variant's bundle is made from.
+
+    Args:
+        key: the variant.
+        target: its platform.
+        precision: its settings.
+        places: role → stage output of everything behind it.
+
+    Raises:
+        ArtifactError: the checkpoint's labels are not the data's, or a file cannot be read.
+    """
     signature = read_signature(places["artifact"])
     labels = artifact.read_json(places["data"] / "labels.json")
     config = artifact.read_json(places["compressed"] / "config.json")
@@ -76,7 +111,7 @@ def _source(key: str, variant: Variant, precision: Precision, places: Mapping[st
         )
     return Source(
         key=key,
-        target=variant.target,
+        target=target,
         precision=precision,
         artifact=places["artifact"],
         signature=signature,

@@ -7,9 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stages.bundling import tokenization
 from stages.bundling.source import Source
-from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.coreml.proto import model_file, read_model
 from stages.targets.base import INPUTS, OUTPUTS, SIGNATURE
@@ -38,8 +36,7 @@ def write(source: Source, bundle: Path) -> str:
     path.write_bytes(model.SerializeToString(deterministic=True))
     check(source, bundle / PACKAGE)
     (bundle / TOKENIZER).mkdir()
-    tokenization.write(source.tokenization, bundle / TOKENIZER)
-    artifact.write_json(bundle / TOKENIZER / "config.json", source.config)
+    source.configure(bundle / TOKENIZER)
     return PACKAGE
 
 

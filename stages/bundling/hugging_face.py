@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.bundling import onnx_forms, tokenization
+from stages.bundling import onnx_forms
 from stages.bundling.source import Source
-from stages.core import artifact
 from stages.core.errors import Unsupported
 from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, WeightOnly
 from stages.targets.onnx_cpu import graph
@@ -53,12 +52,10 @@ def write(source: Source, bundle: Path) -> dict[str, str]:
     Raises:
         ArtifactError: the graph answers otherwise than the artifact.
     """
-    out = bundle / FOLDER
     dtype, ending = suffix(source.precision)
     form = f"{FOLDER}/onnx/model{ending}.onnx"
-    (out / "onnx").mkdir(parents=True)
-    tokenization.write(source.tokenization, out)
-    artifact.write_json(out / "config.json", source.config)
+    (bundle / FOLDER / "onnx").mkdir(parents=True)
+    source.configure(bundle / FOLDER)
     graph.write(onnx_forms.int64_copy(source.artifact), bundle / form)
     onnx_forms.check_int64(source, bundle / form, form)
     return {"dtype": dtype, "path": form}

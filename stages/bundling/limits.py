@@ -9,6 +9,7 @@ from typing import Any
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.schema.variant import Dynamic, Mixed, Precision, Static, WeightOnly
+from stages.targets.onnx_cpu import graph
 
 LIMITS = "limits.json"
 TRUNCATION = (
@@ -21,6 +22,7 @@ TRANSFORMERS_JS = (
 )
 AS_NOW = "50 of 50 answers as in ONNX Runtime 1.32.0"
 ALIKE = "50 of 50 answers as in LiteRT 2.3.0"
+TRIED_OPSET = 20
 FIFTY = "50 of 50 CLINC150 utterances as in torch"
 
 Client = dict[str, str]
@@ -82,7 +84,16 @@ def clients(form: str, source: Source) -> list[Client]:
             return [
                 _client("Core ML", "the package's deployment target", "not run by Core ML unless the verdict says so")
             ]
+    opset = _opset(source)
+    if opset != TRIED_OPSET:
+        return [_client("ONNX Runtime", "unknown", f"opset {opset}; tried with opset {TRIED_OPSET} alone")]
     return [_oldest_onnx_runtime(form, source.precision)]
+
+
+def _opset(source: Source) -> int:
+    """Of the artifact, which the gate has compared with the converted model's."""
+    model = graph.load(source.artifact / graph.MODEL)
+    return int(next(item.version for item in model.opset_import if not item.domain))
 
 
 def _oldest_onnx_runtime(form: str, precision: Precision) -> Client:

@@ -54,7 +54,7 @@ def write_task(source: Source, bundle: Path) -> str:
     (bundle / FOLDER).mkdir(exist_ok=True)
     flatbuffer.write(model, bundle / TASK)
     files = {
-        task_metadata.VOCABULARY: lines(source.tokenization.vocabulary or []),
+        task_metadata.VOCABULARY: lines(source.tokenization.lines or []),
         task_metadata.LABELS: lines(source.labels),
     }
     (bundle / TASK).write_bytes(task_metadata.append_files((bundle / TASK).read_bytes(), files))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.bundling.edges import EDGES
 from stages.bundling.source import Source, softmax
 from stages.core import artifact
+from stages.measure.edges import EDGES
 from stages.targets.base import INPUTS, utterances
 
 PROBE = "probe.json"

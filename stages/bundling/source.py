@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.bundling import tokenization
 from stages.bundling.tokenization import Tokenization
+from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.schema.variant import Precision
 from stages.targets import registry
@@ -67,6 +69,12 @@ class Source:
     def answer(self, inputs: Inputs) -> NDArray[np.float32]:
         """Return the artifact's logits, fp32 [1, labels]."""
         return self.runtime.run(inputs)["logits"]
+
+    def configure(self, out: Path) -> None:
+        """Write the checkpoint's `config.json` and its tokenizer files, as clients take them, into a directory."""
+        # swift-transformers takes nothing but the model's kind from the class.
+        tokenization.write(self.tokenization, out, rules_from_file=self.target == "coreml-metal")
+        artifact.write_json(out / "config.json", self.config)
 
     def check_directory(self, form: str, directory: Path) -> None:
         """Check a form that lies in a directory as an artifact does, with its signature."""

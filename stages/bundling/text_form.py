@@ -62,7 +62,7 @@ def take_text(model: Any, tokenization: Tokenization, labels: int) -> None:
         [ROWS[0], "row_segments", ROWS[1]],
         "BertTokenizer",
         domain=EXTENSIONS,
-        vocab_file=lines(tokenization.vocabulary or []),
+        vocab_file=lines(tokenization.lines or []),
         do_lower_case=1,
         strip_accents=1,  # its default strips none, BERT's normaliser does where it lower-cases
         suffix_indicator="##",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stages.compression import Outcome
 from stages.core.errors import ConfigError, Unsupported
+from stages.measure import meaning
 from stages.models import checkpoint
 from stages.models.encode import encode
 from stages.models.recovery import Utterances, before, recover
@@ -47,7 +48,7 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(used))))
     prefix = _rules(tokenizer)["model"].get("continuing_subword_prefix") or ""
     characters = np.array([len((piece or "").removeprefix(prefix)) == 1 for piece in pieces])
-    special = np.isin(np.arange(len(used)), tokenizer.all_special_ids)
+    special = np.isin(np.arange(len(used)), [*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder])
     kept = np.flatnonzero((used >= params.min_count) | characters | special)
     if len(kept) == len(used):
         raise ConfigError(f"each of {len(used)} pieces occurs {params.min_count} times", expected="a larger min_count")
@@ -89,27 +90,20 @@ def rewrite_tokenizer(tokenizer: Any, kept: NDArray[np.int64]) -> Any:
 
     Args:
         tokenizer: a fast one.
-        kept: old ids, ascending; the place of each is its new id.
+        kept: old ids, ascending, those of added tokens among them; the place of each is its new id.
 
     Raises:
         Unsupported: its model is neither WordPiece nor WordLevel: merges and scores cannot be cut by use alone.
     """
     with TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
-        path, renumbered = Path(scratch) / "tokenizer.json", _renumbering(kept)
-        rules = _rules(tokenizer)
-        vocabulary = rules["model"]["vocab"]
-        rules["model"]["vocab"] = {piece: renumbered[i] for piece, i in vocabulary.items() if i in renumbered}
-        for added in rules["added_tokens"]:
-            added["id"] = renumbered[added["id"]]
-        for token in (rules.get("post_processor") or {}).get("special_tokens", {}).values():
-            token["ids"] = [renumbered[i] for i in token["ids"]]
-        path.write_text(json.dumps(rules, ensure_ascii=False), encoding="utf-8")
+        rules = meaning.pruned(_rules(tokenizer), _renumbering(kept))
+        (Path(scratch) / "tokenizer.json").write_text(json.dumps(rules, ensure_ascii=False), encoding="utf-8")
         return checkpoint.load_tokenizer(Path(scratch))
 
 
 def _rules(tokenizer: Any) -> dict[str, Any]:
-    rules: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    rules = meaning.rules_of(tokenizer.backend_tokenizer)
     kind = rules["model"]["type"]
     if kind not in ("WordPiece", "WordLevel"):
         raise Unsupported(f"cannot prune the vocabulary of a '{kind}' tokenizer", expected="WordPiece or WordLevel")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ from stages.core.errors import ArtifactError
 from stages.core.params import Section
 
 MANIFEST = "manifest.json"
+# Where DVC keeps what it links to, wherever its cache lies: by the md5 of the content.
+CACHE_OBJECT = re.compile(r"(?:.*/)?files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
 
 
 def sha256(path: Path) -> str:
@@ -108,6 +111,10 @@ def writing(
     temporary.mkdir()
     try:
         yield temporary
+        if found := links(temporary):
+            raise ArtifactError(
+                f"'{out}' would hold a symbolic link: '{found[0]}'", expected="files and directories of its own"
+            )
         recorded = _manifest(temporary, stage, parents, params, tools)
         write_json(temporary / MANIFEST, recorded | ({"facts": dict(facts)} if facts else {}))
         if out.is_dir():
@@ -132,11 +139,12 @@ def problems(directory: Path) -> list[str]:
     """Compare a stage output with its manifest, byte for byte.
 
     Returns:
-        One line per missing, extra or altered file; empty when the directory is intact.
+        One line per symbolic link and missing, extra or altered file; empty when the directory is intact.
     """
+    found = [f"'{name}' is a symbolic link" for name in links(directory)]
     recorded = manifest(directory)["files"]
     present = set(_files(directory))
-    found = [f"'{name}' is missing" for name in sorted(set(recorded) - present)]
+    found += [f"'{name}' is missing" for name in sorted(set(recorded) - present)]
     found += [f"'{name}' is not in the manifest" for name in sorted(present - set(recorded))]
     for name in sorted(set(recorded) & present):
         actual = sha256(directory / name)
@@ -160,6 +168,20 @@ def require(directory: Path) -> Path:
     return directory
 
 
+def is_link(path: Path) -> bool:
+    """Whether a path is a symbolic link, but for DVC's own: under `cache.type symlink` files lead to cache objects."""
+    return path.is_symlink() and not (path.is_file() and CACHE_OBJECT.fullmatch(path.readlink().as_posix()))
+
+
+def links(path: Path) -> list[str]:
+    """Name the symbolic links below a directory, and an output that is one; DVC's own are none.
+
+    What a link leads to can change unseen, and a linked directory is not walked: nothing in it would be checked.
+    """
+    below = (item.relative_to(path).as_posix() for item in path.rglob("*") if is_link(item))
+    return [path.name] if is_link(path) else sorted(below)
+
+
 def size_bytes(path: Path) -> int:
     """Return the bytes on disk of a file, or of all files below a directory."""
     if path.is_file():
@@ -175,8 +197,8 @@ def _manifest_path(directory: Path) -> Path:
 
 
 def _files(directory: Path) -> list[str]:
-    found = (item.relative_to(directory).as_posix() for item in directory.rglob("*") if item.is_file())
-    return sorted(name for name in found if name != MANIFEST)
+    found = (item for item in directory.rglob("*") if item.is_file() and not is_link(item))
+    return sorted(name for item in found if (name := item.relative_to(directory).as_posix()) != MANIFEST)
 
 
 def _manifest(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,16 @@ class Program:
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
         return self.function.block.outputs
+
+    def until(self, name: str) -> Program:
+        """Return the program that ends with the operation which makes a value, and gives out that alone."""
+        block = self.function.block
+        last = next(at for at, one in enumerate(block.operations) if name in [item.name for item in one.outputs])
+        part = copy(self)
+        shorter = replace(block, operations=block.operations[: last + 1], outputs=(name,))
+        part.function = replace(self.function, block=shorter)
+        part.plan, part.known = plan(part.function)
+        return part
 
     def make_state(self) -> State:
         """Return zeroed states, to be passed to consecutive calls of `run`, which updates them."""

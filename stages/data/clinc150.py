@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.core.errors import InputError
 from stages.data import rows
-from stages.data.files import text_of
+from stages.data.files import text_of, unique
 from stages.data.splits import Example, Source
 from stages.schema.data import Clinc150
 
@@ -25,8 +25,8 @@ def load(data: Clinc150) -> Source:
     path = Path(data.path)
     path = path / FILE if path.is_dir() else path
     try:
-        tree = json.loads(text_of(path))
-    except ValueError as error:
+        tree = json.loads(text_of(path), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"'{path}' is not JSON: {error}", expected=f"CLINC150's {FILE}") from error
     if not isinstance(tree, dict) or not all(isinstance(tree.get(key), list) for key in KEYS.values()):
         raise InputError(f"'{path}' is not CLINC150", expected=f"an object with lists {', '.join(KEYS.values())}")

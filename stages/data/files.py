@@ -5,24 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
 from stages.data import rows
 from stages.data.splits import RAW, Example, Source
-from stages.schema.data import Files
+from stages.schema.data import Csv, Files
+
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
 def load(data: Files) -> Source:
-    """Read train, validation and test.
+    """Read train, test and, where there is one, validation.
 
     Raises:
         InputError: a file is missing, unreadable, malformed or lacks a column, or a row has no usable text or
             label; the message names file and line.
     """
-    files = {split: Path(getattr(data, split)) for split in RAW}
+    files = {split: Path(getattr(data, split)) for split in RAW if getattr(data, split) is not None}
     return Source(splits={split: _read(path, data) for split, path in files.items()}, files=files)
 
 
@@ -43,9 +46,22 @@ def text_of(path: Path) -> str:
         raise InputError(f"'{path}' is not UTF-8 text (byte {error.start})", expected="UTF-8") from error
 
 
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object, for `object_pairs_hook`: `json` itself keeps the last of two equal keys in silence.
+
+    Raises:
+        InputError: a key is given twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise InputError(f"key '{next(key for key in keys if keys.count(key) > 1)}' is given twice in one object")
+    return found
+
+
 def _read(path: Path, data: Files) -> list[Example]:
-    records = {"jsonl": _jsonl, "csv": _csv}[data.kind](path)
     columns = (data.text_column, data.label_column)
+    records = _jsonl(path) if data.kind == "jsonl" else _csv(path, data, columns)
     examples = []
     for line, record in records:
         where = f"'{path}' line {line}"
@@ -60,23 +76,44 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except ValueError as error:
+            record = json.loads(line, object_pairs_hook=unique)
+        except (ValueError, RecursionError) as error:
             raise InputError(f"'{path}' line {number} is not JSON: {error}", expected="one object per line") from error
+        except InputError as error:
+            raise InputError(f"'{path}' line {number}: {error}", expected="each key once") from error
         if not isinstance(record, dict):
             raise InputError(f"'{path}' line {number} is {line.strip()[:40]!r}", expected="one JSON object per line")
         yield number, record
 
 
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv(path: Path, data: Csv, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    text = text_of(path)
+    _check_delimiter(text, wanted, data.delimiter, path)
     # Not splitlines(): it also breaks cells at U+2028 and U+0085, which are text here.
-    reader = csv.DictReader(io.StringIO(text_of(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[data.delimiter], strict=True)
     try:
-        for record in reader:
-            if None in record:
+        header = next(reader, [])
+        for name in wanted:
+            if header.count(name) > 1:
+                raise InputError(f"'{path}' has {header.count(name)} columns '{name}'", expected="each column once")
+        for cells in reader:
+            if len(cells) > len(header):
                 raise InputError(
-                    f"'{path}' line {reader.line_num} has more cells than the first row", expected="quoted commas"
+                    f"'{path}' line {reader.line_num} has more cells than the first row",
+                    expected=f"cells quoted where they hold a {data.delimiter}",
                 )
-            yield reader.line_num, record
+            if cells:
+                yield reader.line_num, dict(zip_longest(header, cells))
     except csv.Error as error:
         raise InputError(f"'{path}' line {reader.line_num} is not CSV: {error}", expected="RFC 4180 quoting") from error
+
+
+def _check_delimiter(text: str, wanted: Sequence[str], delimiter: str, path: Path) -> None:
+    """Refuse a file whose first row names the wanted columns when it is cut at another character."""
+    first = text.partition("\n")[0]
+    columns = {name: {cell.strip('"\r') for cell in first.split(mark)} for name, mark in DELIMITERS.items()}
+    other = next((name for name, cells in columns.items() if set(wanted) <= cells), delimiter)
+    if other != delimiter and not set(wanted) <= columns[delimiter]:
+        raise InputError(
+            f"'{path}' is separated by {other}s, not by {delimiter}s", next_step=f"set data.delimiter={other}"
+        )

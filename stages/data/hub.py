@@ -22,7 +22,7 @@ LOCALLY = "set data.path to a local directory of json, csv or parquet files, one
 
 
 def load(data: Hub) -> Source:
-    """Read train, validation and test.
+    """Read train, test and, where there is one, validation.
 
     Raises:
         InputError: there is no such directory or hub data set, no network, no pinned revision, no such split or
@@ -35,7 +35,8 @@ def load(data: Hub) -> Source:
         _require_commit(data)
     datasets.disable_progress_bars()
     with _cache(directory) as cache:
-        splits = {split: _examples(_open(data, getattr(data, split), cache), data, split) for split in RAW}
+        named = {split: name for split in RAW if (name := getattr(data, split)) is not None}
+        splits = {split: _examples(_open(data, name, cache), data, split) for split, name in named.items()}
     return Source(splits=splits, files=_files(directory), tools=("datasets",))
 
 
@@ -80,6 +81,10 @@ def _open(data: Hub, split: str, cache: str | None) -> Any:
 def _examples(table: Any, data: Hub, split: str) -> list[Example]:
     where = f"'{data.path}' {split}"
     rows.require_columns(table.column_names, (data.text_column, data.label_column), where)
+    for name in (data.text_column, data.label_column):
+        # pandas, which reads CSV for `datasets`, names the second of two equal columns so.
+        if f"{name}.1" in table.column_names:
+            raise InputError(f"{where} has two columns '{name}'", expected="each column once")
     names = getattr(table.features[data.label_column], "names", None)
     pairs = zip(table[data.text_column], table[data.label_column], strict=True)
     return [rows.example(text, _name(label, names), f"{where} row {row}") for row, (text, label) in enumerate(pairs)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.core.errors import InputError
+from stages.data import labels
 from stages.data.splits import Example
 
 
@@ -14,7 +15,7 @@ def example(text: Any, label: Any, where: str) -> Example:
 
     Args:
         text: what stands for the text; must be a string with something in it.
-        label: what stands for the label; a name, or an integer, which becomes its decimal name.
+        label: what stands for the label; a name on one printable line, or an integer, which becomes its decimal name.
         where: file and line, or split and row, for the message.
 
     Raises:
@@ -30,6 +31,9 @@ def example(text: Any, label: Any, where: str) -> Example:
         f"{text}{label}".encode()
     except UnicodeEncodeError:
         raise InputError(f"{where}: text is {_shown(text)}", expected="valid Unicode without lone surrogates") from None
+    found = labels.flaw(label)
+    if found:
+        raise InputError(f"{where}: label {_shown(label)} {found}", expected="one printable line")
     return Example(text=text, label=label)
 
 

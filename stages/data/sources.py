@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.data import clinc150, embedded, files, hub
 from stages.data.splits import Source
-from stages.schema.data import Clinc150, Data, Embedded, Files, Hub
+from stages.schema.data import Clinc150, Csv, Data, Embedded, Hub, JsonLines
 
 
 def load(data: Data) -> Source:
@@ -18,7 +18,7 @@ def load(data: Data) -> Source:
             return embedded.load(data)
         case Clinc150():
             return clinc150.load(data)
-        case Files():
+        case JsonLines() | Csv():
             return files.load(data)
         case Hub():
             return hub.load(data)

@@ -10,10 +10,16 @@ from random import Random
 from typing import NamedTuple
 
 from stages.core.errors import ConfigError, InputError
+from stages.data.labels import check_distinct
 
 RAW = ("train", "validation", "test")
 SPLITS = ("train", "validation", "test", "calibration", "probe")
 REPORTED_CONTRADICTIONS = 20
+
+FEWEST = 64
+"""Utterances that gates ask of calibration and probe at least: no size is lowered below it."""
+MOST = 4
+"""A part takes at most a quarter of what it is taken from, unless that is fewer than `FEWEST`."""
 
 
 class Example(NamedTuple):
@@ -27,9 +33,30 @@ Splits = dict[str, list[Example]]
 """Split name → examples."""
 
 
+class Carved(NamedTuple):
+    """How one split was taken out of another.
+
+    Attributes:
+        source: the split it was taken out of.
+        taken: its utterances.
+        wanted: as many as were asked for.
+        of: utterances that `source` had.
+    """
+
+    source: str
+    taken: int
+    wanted: int
+    of: int
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        fewer = "" if self.taken == self.wanted else f", {self.wanted} were asked for"
+        return f"{self.taken} of {self.of} {self.source} utterances{fewer}"
+
+
 @dataclass(frozen=True)
 class Source:
-    """A data set as it came: train, validation and test, and the files it was read from."""
+    """A data set as it came: train, test and, where there is one, validation; and the files it was read from."""
 
     splits: Splits
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -46,16 +73,21 @@ def normalise(text: str) -> str:
 def check(splits: Splits) -> None:
     """Check that a classifier can be trained on train and judged on the rest.
 
+    Args:
+        splits: train, test and, where there is one, validation.
+
     Raises:
-        InputError: an empty split, fewer than two labels, or a label that train does not teach.
+        InputError: an empty split, fewer than two labels, labels that look alike, or one that train does not teach.
     """
-    for split in RAW:
+    given = [split for split in RAW if split in splits]
+    for split in given:
         if not splits[split]:
             raise InputError(f"the {split} split is empty", expected="at least one utterance in each split")
     known = {example.label for example in splits["train"]}
+    check_distinct(example.label for split in given for example in splits[split])
     if len(known) < 2:
         raise InputError(f"train has one label only, '{min(known)}'", expected="two or more")
-    for split in ("validation", "test"):
+    for split in given[1:]:
         unknown = sorted({example.label for example in splits[split]} - known)
         if unknown:
             raise InputError(
@@ -102,23 +134,67 @@ def remove_duplicates(splits: Splits) -> tuple[Splits, dict[str, object]]:
     }
 
 
-def carve_all(splits: Splits, *, calibration_size: int, probe_size: int, seed: int) -> Splits:
-    """Take calibration out of train and probe out of validation.
+def hold_out(splits: Splits, share: float, seed: int) -> Splits:
+    """Take a validation split out of train where a data set has none.
+
+    Every text of train counts once, and those that test has are not chosen, so that what is held out stays held out
+    when duplicates are removed.
+
+    Args:
+        splits: train and test.
+        share: of train's distinct texts.
+        seed: of the choice within each label.
+
+    Raises:
+        InputError: train has nothing that test does not have, or a label of which nothing would be left.
+    """
+    distinct = _first_of_each(splits["train"], {normalise(example.text) for example in splits["test"]})
+    if not distinct:
+        raise InputError("no train utterance is left for validation: every text occurs in test too")
+    size = max(1, round(share * len(distinct)))
+    _, taken = carve(distinct, size, Random(f"{seed}/validation"))  # noqa: S311
+    texts = {normalise(example.text) for example in taken}
+    left = [example for example in splits["train"] if normalise(example.text) not in texts]
+    _check_labels_left(splits["train"], left, "validation")
+    return {"train": left, "validation": taken, "test": splits["test"]}
+
+
+def carve_all(splits: Splits, *, calibration_size: int, probe_size: int, seed: int) -> tuple[Splits, dict[str, Carved]]:
+    """Take calibration out of train, and probe out of validation, or of train where that would halve validation.
+
+    Of a small data set fewer are taken than asked for: see `MOST` and `FEWEST`.
+
+    Returns:
+        The splits, and what was taken out of what.
 
     Raises:
         ConfigError: a size leaves nothing to take it from.
+        InputError: nothing of a label would be left in train.
     """
-    taken: Splits = {}
-    for name, source, size in (("calibration", "train", calibration_size), ("probe", "validation", probe_size)):
-        if size >= len(splits[source]):
+    taken: Splits = dict(splits)
+    carved: dict[str, Carved] = {}
+    for name, size in (("calibration", calibration_size), ("probe", probe_size)):
+        source = _source(name, taken, size)
+        examples = taken[source]
+        fitting = min(size, max(FEWEST, len(examples) // MOST))
+        if fitting >= len(examples):
             raise ConfigError(
-                f"data.{name}_size is {size}, but {source} has {len(splits[source])} utterances",
-                expected=f"at most {len(splits[source]) - 1}",
+                f"data.{name}_size is {size}, but {source} has {len(examples)} utterances",
+                expected=f"at most {len(examples) - 1}",
             )
         # A string seed is hashed with SHA-512, not with PYTHONHASHSEED; one per split.
-        taken[source], taken[name] = carve(splits[source], size, Random(f"{seed}/{name}"))  # noqa: S311
+        taken[source], taken[name] = carve(examples, fitting, Random(f"{seed}/{name}"))  # noqa: S311
+        carved[name] = Carved(source, fitting, size, len(examples))
     _check_labels_left(splits["train"], taken["train"], "calibration")
-    return {split: taken.get(split, splits.get(split, [])) for split in SPLITS}
+    return {split: taken[split] for split in SPLITS}, carved
+
+
+def _source(name: str, splits: Splits, size: int) -> str:
+    """Choose what a part is taken out of: validation keeps half of its utterances, since it chooses the checkpoint."""
+    if name == "calibration":
+        return "train"
+    roomy = (source for source in ("validation", "train") if len(splits[source]) >= 2 * min(size, FEWEST))
+    return next(roomy, "validation")
 
 
 def carve(examples: Sequence[Example], size: int, random: Random) -> tuple[list[Example], list[Example]]:

@@ -274,7 +274,40 @@ def foreign_tokenizer(checkpoint: Path) -> None:
     path.write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
+def altered_normaliser(checkpoint: Path) -> None:
+    """The tokenizer no longer lower-cases, or does where it did not."""
+    path = checkpoint / "tokenizer.json"
+    tokenizer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    normaliser = tokenizer["normalizer"] or {}
+    if "lowercase" in normaliser:
+        normaliser["lowercase"] = not normaliser["lowercase"]
+    else:
+        lowers = "Lowercase" in json.dumps(normaliser)
+        tokenizer["normalizer"] = None if lowers else {"type": "Lowercase"}
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+
+def multi_label_config(checkpoint: Path) -> None:
+    """The config has clients answer each class by itself, with a sigmoid."""
+    _edit_config(checkpoint, problem_type="multi_label_classification")
+
+
+def rotated_label_ids(checkpoint: Path) -> None:
+    """The config's map from labels to ids is not the reverse of that from ids to labels."""
+    labels = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["label2id"]
+    ids = list(labels.values())
+    _edit_config(checkpoint, label2id=dict(zip(labels, [*ids[1:], ids[0]], strict=True)))
+
+
+def _edit_config(checkpoint: Path, **changes: Any) -> None:
+    path = checkpoint / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
 FILES: dict[str, Callable[[Path], None]] = {"truncated_file": truncated_file}
 """Faults in the artifact's files."""
-INTERFACE: dict[str, Callable[[Path], None]] = {fault.__name__: fault for fault in (rotated_labels, foreign_tokenizer)}
+INTERFACE: dict[str, Callable[[Path], None]] = {
+    fault.__name__: fault
+    for fault in (rotated_labels, rotated_label_ids, multi_label_config, foreign_tokenizer, altered_normaliser)
+}
 """Faults in what ships beside the artifact, which the bundle takes from the checkpoint."""

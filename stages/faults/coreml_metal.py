@@ -12,6 +12,7 @@ import numpy as np
 
 from stages.coreml.dtypes import from_mil
 from stages.coreml.values import Constants
+from stages.faults.hidden import TEXT
 from stages.faults.tensor import Array, Tensor
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, operations, read_program
 
@@ -22,6 +23,7 @@ PARTS = {
     "constexpr_lut_to_sparse": {"levels": "indices_nonzero_data", "table": "lut", "mask": "indices_mask"},
 }
 """Operation → which of its values a tensor's parts are."""
+LOOKED_UP = {"gather", "slice_by_index", "softmax", "tanh"}
 
 
 @dataclass
@@ -84,12 +86,51 @@ class CoremlEditor:
         first = next((one for one in found if one.type == "quantize"), None)
         if first is None:
             return False
-        name = first.outputs[0].name
+        return self._scale_grid(first, 0.5)
+
+    def _scale_grid(self, first: Any, factor: float) -> bool:
+        name, found = first.outputs[0].name, operations(self._model)
         back = [one for one in found if one.type == "dequantize" and one.inputs["input"].arguments[0].name == name]
         for one in (first, *back):
             message = self._message(one, "scale")
-            self._write(message, np.asarray(self._constants.read(message)) / 2)
+            self._write(message, np.asarray(self._constants.read(message)) * factor)
         return True
+
+    def tamper(self, kind: str) -> bool:
+        """Change what stands beside the numbers."""
+        model = self._model
+        main = model.mlProgram.functions["main"]
+        match kind:
+            case "exchanged_inputs":
+                items = list(model.description.input)[::-1]
+                del model.description.input[:]
+                model.description.input.extend(items)
+            case "second_entry":
+                model.mlProgram.functions["another"].CopyFrom(main)
+            case "text":
+                model.description.metadata.userDefined["comment"] = TEXT
+            case "unread_weight":
+                self._add_constant(main.block_specializations[main.opset])
+            case "widened_grid":
+                return self._widen_grid()
+            case _:
+                return False
+        return True
+
+    def _add_constant(self, block: Any) -> None:
+        """Repeat a constant under a name that nothing reads."""
+        source = next(one for one in block.operations if one.type == "const")
+        added = block.operations.add()
+        added.CopyFrom(source)
+        added.outputs[0].name = "leftover"
+
+    def _widen_grid(self) -> bool:
+        """Make the step after a lookup, tanh or softmax four times as long, on both sides."""
+        found = operations(self._model)
+        makers = {item.name: one.type for one in found for item in one.outputs}
+        pairs = (one for one in found if one.type == "quantize")
+        first = next((one for one in pairs if makers.get(one.inputs["input"].arguments[0].name) in LOOKED_UP), None)
+        return first is not None and self._scale_grid(first, 4)
 
     def save(self) -> None:
         """Write numbers, scales and tables back to where they stood."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,21 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError
 from stages.core.names import module_name
 from stages.core.process import quiet
-from stages.faults.catalogue import FILES, INTERFACE, STORED, NotApplicable, Subject
+from stages.faults import catalogue
+from stages.faults.catalogue import INTERFACE, NotApplicable, Subject
+from stages.faults.hidden import BESIDE, HIDDEN
 from stages.faults.tensor import Editor
 from stages.judging.verdict import Verdict, flatten, judge
+from stages.measure import extent
 from stages.schema.gate import Gate, Threshold
 from stages.schema.variant import Precision, Target, Variant
 from stages.targets import registry
 from stages.targets.parity import Inputs, measure_artifact
 
+STORED = {**catalogue.STORED, **HIDDEN}
+"""Faults that an editor puts into what the artifact stores."""
+FILES = {**catalogue.FILES, **BESIDE}
+"""Faults in the artifact's files as such."""
 FAULTS = (*STORED, *FILES, *INTERFACE)
 EDITORS = {"coreml-metal": "CoremlEditor", "onnx-cpu": "OnnxEditor", "tflite-nnapi": "TfliteEditor"}
 CLEAN = "none"
@@ -168,7 +175,9 @@ def _subject(case: Case, editor: Editor, seed: int) -> Subject:
 
 def _judged(case: Case, directory: Path, inputs: Inputs) -> Outcome:
     measured, _ = measure_artifact(case.variant.target, directory, inputs)
-    timing: dict[str, Any] = {"status": "not_measured", "values": {}, "intervals": {}, "host": {}}
+    # Faults are not timed; how much of an artifact there is needs no clock.
+    timing: dict[str, Any] = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
+    timing["values"] = extent.measure(directory, inputs.checkpoint)
     verdict: Verdict = judge(flatten(measured, timing, {}), case.thresholds, case.gate.interval_below_n, [])
     return Outcome(verdict.verdict, verdict.reasons[0] if verdict.reasons else "")
 
@@ -182,10 +191,10 @@ def _vouch(directory: Path, **parents: Path) -> None:
     """Rewrite the manifest so that it matches what lies there now."""
     path = directory / artifact.MANIFEST
     manifest = artifact.manifest(directory)
-    files: Mapping[str, Any] = manifest["files"]
+    files = sorted(item for item in directory.rglob("*") if item.is_file() and item != path)
     manifest["files"] = {
-        name: {"sha256": artifact.sha256(directory / name), "size_bytes": (directory / name).stat().st_size}
-        for name in files
+        item.relative_to(directory).as_posix(): {"sha256": artifact.sha256(item), "size_bytes": item.stat().st_size}
+        for item in files
     }
     manifest["parents"] |= {role: artifact.digest(parent) for role, parent in parents.items()}
     artifact.write_json(path, manifest)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.faults import onnx_hidden
 from stages.faults.tensor import MISPLACED, Tensor
 from stages.targets.onnx_cpu import graph, integers
 from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned, unpacked
@@ -64,16 +65,16 @@ class OnnxEditor:
 
     def misplace_grid(self) -> bool:
         """Move the zero point that the first QuantizeLinear and those that read it share."""
-        nodes = self._model.graph.node
-        first = next((node for node in nodes if node.op_type == "QuantizeLinear"), None)
+        first = next((node for node in self._model.graph.node if node.op_type == "QuantizeLinear"), None)
         if first is None:
             return False
-        # Under a name of its own: equal initialisers are merged, and a weight may have the same zero point.
-        kept, moved = first.input[2], f"{first.input[2]}_moved"
-        self._values[moved] = _moved(self._values[kept])
-        for node in (first, *(node for node in nodes if first.output[0] in node.input)):
-            node.input[list(node.input).index(kept)] = moved
+        onnx_hidden.regrid(self._model, self._values, first, 2, _moved(self._values[first.input[2]]))
         return True
+
+    def tamper(self, kind: str) -> bool:
+        """Change what stands beside the initialisers."""
+        done = getattr(onnx_hidden, kind, None)
+        return bool(done and done(self._model, self._values, self._path))
 
     def save(self) -> None:
         """Write initialisers, scales and zero points back."""
@@ -84,7 +85,9 @@ class OnnxEditor:
                 for item in self._masks:
                     item.f = -float(tensor.levels)
                 continue
-            stored = self._values[tensor.name]
+            stored = self._values.get(tensor.name)
+            if stored is None:  # a scale that nothing reads any more
+                continue
             is_packed = tensor.bits == 4
             self._values[tensor.name] = _packed(tensor.levels, stored.shape) if is_packed else tensor.levels
             for name, value in zip(self._sources.get(tensor.name, ()), (tensor.scale, tensor.zero), strict=False):
@@ -93,6 +96,7 @@ class OnnxEditor:
                     self._values[name] = value.astype(kept.dtype).reshape(kept.shape)
         kept = [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in self._values.items()]
         graph.replace_initializers(self._model.graph, kept)
+        onnx_hidden.move_out(self._model, self._path)
         self._path.write_bytes(self._model.SerializeToString(deterministic=True))
 
     def _integer(self, name: str, scale: str, zero: str | None, sideways: bool) -> Tensor:

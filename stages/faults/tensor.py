@@ -117,6 +117,10 @@ class Editor(Protocol):
         """Let an activation's integers cover another range than it has; whether there is one."""
         ...
 
+    def tamper(self, kind: str) -> bool:
+        """Do to the file what `hidden.WHAT` says of a kind; whether this format and this file allow it."""
+        ...
+
     def save(self) -> None:
         """Write the artifact back in place."""
         ...

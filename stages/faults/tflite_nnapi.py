@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stages.faults.hidden import TEXT
 from stages.faults.tensor import MISPLACED, Tensor
 from stages.targets.tflite_nnapi import flatbuffer, storage
+from stages.targets.tflite_nnapi.structure import FIXED
 
 
 class TfliteEditor:
@@ -77,6 +80,11 @@ class TfliteEditor:
                     return True
         return False
 
+    def tamper(self, kind: str) -> bool:
+        """Change what stands beside the buffers."""
+        done = TAMPERING.get(kind)
+        return done is not None and done(self._model)
+
     def save(self) -> None:
         """Write buffers, scales and zero points back."""
         for index, tensor in self._tensors.items():
@@ -107,3 +115,64 @@ def _is_epsilon(tensor: Tensor) -> bool:
     """A scalar no larger than any model's epsilon; quantised ones are known by their step."""
     largest = float(np.abs(tensor.value).max()) if tensor.scale is None else 127 * float(tensor.scale.max())
     return tensor.levels.size == 1 and 0 < largest <= 1e-4
+
+
+def _exchange_inputs(model: Any) -> bool:
+    for graph in model.subgraphs:
+        graph.inputs = np.asarray(graph.inputs)[::-1].copy()
+    return True
+
+
+def _add_entry(model: Any) -> bool:
+    entry = copy(model.signatureDefs[0])
+    entry.signatureKey = b"another"
+    model.signatureDefs.append(entry)
+    return True
+
+
+def _add_text(model: Any) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = b"comment", len(model.buffers)
+    model.buffers.append(_buffer(np.frombuffer(TEXT.encode(), np.uint8)))
+    model.metadata = [entry]
+    return True
+
+
+def _add_weight(model: Any) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.buffer = b"leftover", np.array([8, 8], np.int32), len(model.buffers)
+    model.buffers.append(_buffer(np.zeros(256, np.uint8)))
+    model.subgraphs[0].tensors.append(tensor)
+    return True
+
+
+def _buffer(data: Any) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    found = schema.BufferT()
+    found.data = data
+    return found
+
+
+def _widen_grid(model: Any) -> bool:
+    found = False
+    for graph in model.subgraphs:
+        for name, operator in flatbuffer.operators_of(model, graph):
+            grid = graph.tensors[operator.outputs[0]].quantization
+            if name in FIXED and grid is not None and grid.scale is not None:
+                grid.scale, found = np.asarray(grid.scale) * 4, True
+    return found
+
+
+TAMPERING: dict[str, Callable[[Any], bool]] = {
+    "exchanged_inputs": _exchange_inputs,
+    "second_entry": _add_entry,
+    "text": _add_text,
+    "unread_weight": _add_weight,
+    "widened_grid": _widen_grid,
+}
+"""Kind of `hidden.WHAT` → how it is done; whether it could be."""

@@ -51,6 +51,8 @@ def dominated(entry: Entry, answered: Right, name: str, parent: Entry, parent_an
         parent: the parent's `metrics` and `intervals`.
         parent_answered: whether the parent did.
     """
+    if not all("size_bytes" in side["metrics"] for side in (entry, parent)):
+        return ""
     sizes = [side["metrics"]["size_bytes"] * 1e-6 for side in (entry, parent)]
     gain, (low, high) = paired_difference(answered, parent_answered)
     if sizes[0] <= sizes[1] or low > 0:

@@ -73,13 +73,7 @@ def regressions(
         answers: [n] its classes on the test split, None where it was not run.
         labels: [n] right answers, -1 unknown.
     """
-    found = []
-    before, after = (entry["metrics"]["size_bytes"] for entry in (old.entry, new))
-    if after > bounds.size_ratio * before:
-        found.append(
-            f"size {before * 1e-6:.3g} → {after * 1e-6:.3g} MB, {after / before:.3g} times, "
-            f"at most {bounds.size_ratio:g}"
-        )
+    found = _growth(old.entry, new, bounds.size_ratio)
     if answers is not None and old.answers is not None and old.data == data:
         found += _paired_drop(right(old.answers, labels), right(answers, labels), bounds.accuracy_drop)
     else:
@@ -116,6 +110,14 @@ def slowdown(
         f"regression against '{old.path}': p50 latency {min(ratios):.3g} to {max(ratios):.3g} times, timed "
         f"{len(ratios)} times in turns, at most {bounds.latency_ratio:g}"
     ]
+
+
+def _growth(old: Entry, new: Entry, bound: float) -> list[str]:
+    """Compare sizes; nothing where one is not known, which its own verdict says."""
+    before, after = (entry["metrics"].get("size_bytes") for entry in (old, new))
+    if before is None or after is None or after <= bound * before:
+        return []
+    return [f"size {before * 1e-6:.3g} → {after * 1e-6:.3g} MB, {after / before:.3g} times, at most {bound:g}"]
 
 
 def _paired_drop(before: NDArray[np.bool_], after: NDArray[np.bool_], bound: float) -> list[str]:

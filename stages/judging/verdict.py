@@ -6,11 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.measure import metrics
-from stages.schema.gate import Gate, Threshold
+from stages.judging.soundness import Flat, absent, sift
+from stages.measure.registry import REGISTRY
+from stages.schema.gate import Gate, Threshold, needed_items
 
 # Extremes are taken over the probe and the test split; rates and means come from the larger, the test split.
 EXTREMES = ("max_abs_error", "relative_max_error", "cosine_similarity_min", "kl_divergence_max", "non_finite_count")
+# The coverage inputs are no sample of what users write, so what is measured there has names and bounds of its own.
+COVERAGE = {
+    "coverage_agreement": "top1_agreement",
+    "coverage_kl_mean": "kl_divergence_mean",
+    "coverage_relative_error": "relative_max_error",
+}
+PARTS = ("audit", "structure", "conversion", "form", "calibration", "activations")
+MEASURED, NOT_MEASURED = "measured", "not_measured"
+UNSAID = "it has neither a latency nor a reason why there is none"
 
 
 @dataclass(frozen=True)
@@ -21,8 +31,10 @@ class Measurement:
         status: parity's `measured`, `not_measured` or `failed`.
         reason: why it is not `measured`.
         altered: differences between the artifact and its manifest.
-        values: metric → number, for metrics that were measured.
+        values: metric → number, for metrics that were measured; only numbers that their metric can have.
         intervals: metric → 95 % interval, for rates and quantiles.
+        counts: metric → number of items it was measured on.
+        unsound: why a number that was found is none, or why one that must be there is not.
         same_host: whether the benchmark was taken on this host.
         runtime: what executed the artifact.
         timing: why there is no latency, or empty.
@@ -30,11 +42,13 @@ class Measurement:
         details: metric → what and where, for the reason why its threshold is missed.
     """
 
-    status: str
+    status: str | None
     reason: str
     altered: list[str]
     values: dict[str, float]
     intervals: dict[str, list[float]]
+    counts: dict[str, int] = field(default_factory=dict)
+    unsound: list[str] = field(default_factory=list)
     same_host: bool = True
     runtime: str | None = None
     timing: str = ""
@@ -58,36 +72,66 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
         benchmark: `metrics.json` of benchmark.
         host: fingerprint of this host.
     """
-    values: dict[str, float] = {}
-    for part in ("audit", "structure", "conversion", "form", "calibration", "activations"):
-        values |= parity.get(part, {}).get("values", {})
-    intervals: dict[str, list[float]] = {}
-    if parity["status"] == "measured":
-        probe, test = parity["probe"]["values"], parity["test"]["values"]
-        values |= test
-        for name in EXTREMES:
-            if name in test and name in probe:
-                worst = max if metrics.REGISTRY[name].better == "lower" else min
-                values[name] = worst(test[name], probe[name])
-        # Any split alone proves the artifact broken.
-        values["non_finite_count"] = sum(
-            parity[split]["values"]["non_finite_count"] for split in ("probe", "test", "coverage")
-        )
-        intervals |= parity["test"]["intervals"]
-    values |= {key: value for key, value in benchmark["values"].items() if key != "n"}
-    intervals |= benchmark["intervals"]
+    found = Flat({}, {}, {})
+    for part in PARTS:
+        found.add(parity.get(part, {}))
+    status = parity.get("status")
+    if status == MEASURED:
+        _add_splits(found, parity)
+    timed = {name: value for name, value in benchmark.get("values", {}).items() if name != "n"}
+    found.add({**benchmark, "values": timed})
+    untimed = _untimed(benchmark)
+    sound, unsound = sift(found)
+    unsound += absent(
+        found.values, read=status in (MEASURED, NOT_MEASURED), executed=status == MEASURED, timed=untimed is None
+    )
     return Measurement(
-        status=parity["status"],
-        reason=parity.get("reason", ""),
-        altered=parity["altered"],
-        values=values,
-        intervals=intervals,
-        same_host=benchmark["host"] == host,
-        runtime=parity["runtime"],
-        timing=benchmark.get("reason", ""),
-        timing_failed=benchmark["status"] == "failed",
+        status=status,
+        reason=parity.get("reason")
+        or ("" if status == MEASURED else "parity gives no reason for having no measurement"),
+        altered=parity.get("altered", []),
+        values=sound.values,
+        intervals=sound.intervals,
+        counts=sound.counts,
+        unsound=unsound,
+        same_host=benchmark.get("host") == host,
+        runtime=parity.get("runtime"),
+        timing=untimed or "",
+        timing_failed=untimed is not None and (benchmark.get("status") != NOT_MEASURED or untimed == UNSAID),
         details=_details(parity),
     )
+
+
+def _untimed(benchmark: Mapping[str, Any]) -> str | None:
+    """Return why nothing was timed; None where it was."""
+    return None if benchmark.get("status") == MEASURED else benchmark.get("reason") or UNSAID
+
+
+def _add_splits(found: Flat, parity: Mapping[str, Any]) -> None:
+    """Add what the answers say: of the test split, the worse of probe and test, all of them, and of the coverage."""
+    splits = {name: parity.get(name, {}).get("values", {}) for name in ("probe", "test", "coverage")}
+    found.add(parity.get("test", {}))
+    for name in EXTREMES:
+        # Any split alone proves the artifact broken: what is not finite is counted on all of them.
+        chosen = list(splits.values()) if name == "non_finite_count" else [splits["probe"], splits["test"]]
+        found.values.pop(name, None)
+        if all(name in each for each in chosen):
+            found.values[name] = _worst(name, [each[name] for each in chosen])
+            found.counts[name] = sum(each.get("n", 0) for each in chosen)
+    for name, source in COVERAGE.items():
+        if source in splits["coverage"]:
+            found.values[name], found.counts[name] = splits["coverage"][source], splits["coverage"].get("n", 0)
+
+
+def _worst(name: str, values: Sequence[Any]) -> Any:
+    """Return the worst of several splits, all of them for a count; of a number that cannot be, that one."""
+    metric = REGISTRY[name]
+    broken = [value for value in values if metric.impossible(value)]
+    if broken:
+        return broken[0]
+    if metric.unit == "count":
+        return sum(values)
+    return (max if metric.better == "lower" else min)(values)
 
 
 def _details(parity: Mapping[str, Any]) -> dict[str, str]:
@@ -107,29 +151,31 @@ def _details(parity: Mapping[str, Any]) -> dict[str, str]:
     return {metric: detail for metric, detail in found.items() if detail}
 
 
-def judge_threshold(threshold: Threshold, values: Mapping[str, float], intervals: Mapping[str, Any], small: int) -> str:
+def judge_threshold(threshold: Threshold, found: Flat, small: int) -> str:
     """Return why a threshold is not met, or an empty string.
 
     Args:
         threshold: the bound.
-        values: measured metrics, `n` among them.
-        intervals: 95 % intervals of rates.
-        small: below this many items the interval's unfavourable end is judged.
+        found: what was measured, on how many items.
+        small: below this many items the unfavourable end of a rate's interval is judged.
     """
-    name, n = threshold.metric, values.get("n", 0)
-    if name not in values:
+    name, n, needed = threshold.metric, found.counts.get(threshold.metric, 0), needed_items(threshold, small)
+    items, metric = REGISTRY[name].sample.items, REGISTRY[name]
+    if name not in found.values:
         return f"{name} was not measured"
     if n < threshold.min_n:
-        return f"{name} was measured on {n:g} items, at least {threshold.min_n} are needed"
-    value, judged = values[name], "value"
-    if n < small and name in intervals:
-        value = intervals[name][0 if threshold.at_least is not None else 1]
-        judged = f"95 % bound (n = {n:g})"
-    if threshold.at_least is not None and not value >= threshold.at_least:
-        return f"{name} {judged} {value:.6g} < {threshold.at_least:g} {threshold.unit}"
-    if threshold.at_most is not None and not value <= threshold.at_most:
-        return f"{name} {judged} {value:.6g} > {threshold.at_most:g} {threshold.unit}"
-    return ""
+        return f"{name} was measured on {n:,} {items}, at least {needed:,} are needed"
+    value, judged = found.values[name], "value"
+    if n < small and metric.is_rate:
+        value = found.intervals[name][0 if threshold.at_least is not None else 1]
+        judged = f"95 % bound (n = {n:,})"
+    if threshold.holds(value):
+        return ""
+    beyond = f"< {threshold.at_least:g}" if threshold.at_least is not None else f"> {threshold.at_most:g}"
+    reason = f"{name} {judged} {value:.6g} {beyond} {threshold.unit}"
+    if n < needed:
+        reason += f"; on {n:,} {items} not even perfect answers meet it, {needed:,} are needed"
+    return reason
 
 
 def judge(measured: Measurement, thresholds: Sequence[Threshold], small: int, floor: Sequence[str]) -> Verdict:
@@ -142,7 +188,7 @@ def judge(measured: Measurement, thresholds: Sequence[Threshold], small: int, fl
         floor: why its reference is broken, empty when it is sound.
     """
     reasons = [f"artifact differs from its manifest: {problem}" for problem in measured.altered]
-    reasons += list(floor)
+    reasons += [*floor, *measured.unsound]
     if measured.status == "not_measured":
         # What needs no runtime is known all the same, and may be enough to refuse it.
         reasons += _misses(measured, [item for item in thresholds if item.metric in measured.values], small)
@@ -157,15 +203,17 @@ def judge(measured: Measurement, thresholds: Sequence[Threshold], small: int, fl
         reasons.append(f"benchmark: {measured.timing}")
     if not measured.same_host:
         reasons.append("benchmark was taken on another host; run `dvc repro` here")
-    reasons += _misses(measured, thresholds, small)
+    # Said once: what is missing altogether is missed by its threshold too.
+    reasons += [reason for reason in _misses(measured, thresholds, small) if reason not in reasons]
     return Verdict("fail" if reasons else "pass", reasons)
 
 
 def _misses(measured: Measurement, thresholds: Sequence[Threshold], small: int) -> list[str]:
     """Return why thresholds are not met; of a lost weight or a changed operator, which one it is."""
     found = []
+    flat = Flat(measured.values, measured.intervals, measured.counts)
     for threshold in thresholds:
-        reason = judge_threshold(threshold, measured.values, measured.intervals, small)
+        reason = judge_threshold(threshold, flat, small)
         if reason and threshold.metric in measured.details:
             reason += f" ({measured.details[threshold.metric]})"
         found += [reason] if reason else []
@@ -173,7 +221,29 @@ def _misses(measured: Measurement, thresholds: Sequence[Threshold], small: int) 
 
 
 def judge_reference(gate: Gate, name: str, summary: Mapping[str, Any]) -> list[str]:
-    """Return why a reference is too broken to compare anything with, one line per threshold it misses."""
-    intervals = {"accuracy": summary["accuracy_interval"]}
-    found = (judge_threshold(bound, summary, intervals, gate.interval_below_n) for bound in gate.reference)
-    return [f"reference '{name}': {reason}" for reason in found if reason]
+    """Return why a reference is too broken to compare anything with, one line per threshold it misses.
+
+    Args:
+        gate: the thresholds.
+        name: of the compression.
+        summary: `summary.json` of the reference.
+    """
+    counts = {"accuracy": summary["n"], "non_finite_count": sum(summary["counts"].values())}
+    values = {metric: summary[metric] for metric in counts if metric in summary}
+    sound, unsound = sift(Flat(values, {"accuracy": summary["accuracy_interval"]}, counts))
+    found = (judge_threshold(bound, sound, gate.interval_below_n) for bound in gate.reference)
+    return [f"reference '{name}': {reason}" for reason in (*unsound, *found) if reason]
+
+
+def judge_score(name: str, evaluation: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    """Return why what something else scored, which tables show beside the variants, cannot be.
+
+    Args:
+        name: of what scored.
+        evaluation: metric → number, and `accuracy_interval`.
+        shown: metrics that must be there.
+    """
+    missing = [f"{metric} was not measured" for metric in shown if metric not in evaluation]
+    values = {metric: evaluation[metric] for metric in shown if metric in evaluation}
+    _, unsound = sift(Flat(values, {"accuracy": evaluation.get("accuracy_interval", [])}, {}))
+    return [f"{name}: {reason}" for reason in (*missing, *unsound)]

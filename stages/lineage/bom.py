@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -64,23 +64,41 @@ def write(bundle: Path, key: str, verdict: Mapping[str, Any], places: Mapping[st
         verdict: its entry in `verdicts.json`.
         places: role → stage output of everything behind it.
     """
-    manifests = {role: artifact.manifest(place) for role, place in places.items()}
-    facts = Facts(
+    paths = (path for path in sorted(bundle.rglob("*")) if path.is_file())
+    facts = gather(key, verdict, places, {path.relative_to(bundle).as_posix(): artifact.sha256(path) for path in paths})
+    licences = {tool: licence for tool in _tools(facts.manifests) if (licence := _stated_licence(tool))}
+    artifact.write_json(bundle / BOM, describe(replace(facts, licences=licences)))
+
+
+def gather(key: str, verdict: Mapping[str, Any], places: Mapping[str, Path], files: Mapping[str, str]) -> Facts:
+    """Read what a BOM is made of; the tools' licences, which only their installation states, are left out.
+
+    Args:
+        key: the variant.
+        verdict: its entry in `verdicts.json`.
+        places: role → stage output of everything behind it.
+        files: name → sha256 of what ships.
+    """
+    return Facts(
         key,
         verdict,
-        manifests,
+        {role: artifact.manifest(place) for role, place in places.items()},
         digests={role: artifact.digest(place) for role, place in places.items()},
-        files={
-            path.relative_to(bundle).as_posix(): artifact.sha256(path)
-            for path in sorted(bundle.rglob("*"))
-            if path.is_file()
-        },
+        files=files,
         counts=artifact.read_json(places["data"] / "summary.json")["counts"],
         architecture=artifact.read_json(places["compressed"] / "config.json")["architectures"][0],
         scores={role: artifact.read_json(places[role] / "evaluation.json") for role in ("student", "teacher")},
-        licences={tool: licence for tool in _tools(manifests) if (licence := _stated_licence(tool))},
+        licences={},
     )
-    artifact.write_json(bundle / BOM, describe(facts))
+
+
+def without_tools_licences(bom: Json) -> Json:
+    """Return a BOM without what depends on where it was written, for comparison with another."""
+    kept = [
+        {name: value for name, value in part.items() if name != "licenses" or part["type"] != "library"}
+        for part in bom["components"]
+    ]
+    return {name: value for name, value in bom.items() if name != "serialNumber"} | {"components": kept}
 
 
 def describe(facts: Facts) -> Json:
@@ -120,6 +138,7 @@ def _model(facts: Facts) -> Json:
                 "manifest.sha256": facts.digests["artifact"],
                 "verdict": verdict["verdict"],
                 "verdict.runtime": verdict["runtime"] or "none",
+                **{f"verdict.runtime.{name}": version for name, version in verdict.get("runtime_versions", {}).items()},
             }
         ),
     }

@@ -46,7 +46,7 @@ def carry(out: Path, build: Path, places: Mapping[str, Path], signer: Any | None
         signer: what signs the statements, None to leave them unsigned.
 
     Raises:
-        ArtifactError: a statement is about other bytes than those that lie there.
+        ArtifactError: a statement is missing, or about other bytes than those that lie there.
     """
     for role, place in places.items():
         (out / role).mkdir(parents=True)
@@ -54,7 +54,9 @@ def carry(out: Path, build: Path, places: Mapping[str, Path], signer: Any | None
             shutil.copy2(place / artifact.MANIFEST, out / role / artifact.MANIFEST)
         path = statement_path(build, place)
         if not path.is_file():
-            continue
+            raise ArtifactError(
+                f"no statement says which code made '{place}': there is no '{path}'", next_step="run `dvc repro`"
+            )
         statement = artifact.read_json(path)
         named = place / artifact.MANIFEST if place.is_dir() else place
         if artifact.sha256(named) not in subjects(statement).values():
@@ -104,7 +106,8 @@ def subjects(statement: Mapping[str, Any]) -> dict[str, str]:
 
 def files(directory: Path) -> list[str]:
     """Return the names of all files below a directory, links and whatever else is no directory included."""
-    return sorted(item.relative_to(directory).as_posix() for item in directory.rglob("*") if not item.is_dir())
+    found = (item for item in directory.rglob("*") if item.is_symlink() or not item.is_dir())
+    return sorted(item.relative_to(directory).as_posix() for item in found)
 
 
 def sums(digests: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from stages.core import artifact
 from stages.lineage import lock, signing
 from stages.lineage.bundle import ATTESTATION, LINEAGE, files, statement_path, subjects
-from stages.lineage.findings import SHORT, Finding, Link
+from stages.lineage.findings import NOTHING, SHORT, Finding, Link, additions, content
 from stages.lineage.revision import Repository
 from stages.lineage.sealed import signature
 
@@ -128,7 +128,9 @@ def walk(ground: Ground, role: str, digest: str) -> Link:
         if place.directory:
             link.directory = place.directory
             link.findings += rehash(place.directory, manifest)
-            link.findings += _unlocked(ground, place.directory, place.statement)
+            link.findings += unlocked(ground, place.directory, place.statement)
+            if ground.locked and place.directory.as_posix() not in ground.locked:
+                link.unfollowed.append(f"{lock.LOCK} does not know {place.directory}")
     _attested(ground, link, places, manifest)
     link.below = descend(ground, manifest["parents"])
     return link
@@ -142,12 +144,15 @@ def descend(ground: Ground, parents: Mapping[str, str]) -> list[Link]:
 def rehash(directory: Path, manifest: Mapping[str, Any]) -> list[Finding]:
     """Compare a directory with its manifest, byte for byte."""
     recorded = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    present = {name: artifact.sha256(directory / name) for name in files(directory) if name != artifact.MANIFEST}
-    return [
-        Finding(str(directory / name), recorded.get(name, "nothing"), present.get(name, "nothing"))
-        for name in sorted(recorded.keys() | present.keys())
-        if recorded.get(name) != present.get(name)
+    present = {name: content(directory / name) for name in files(directory) if name != artifact.MANIFEST}
+    found = [
+        Finding(str(directory / name), sha, present.get(name, NOTHING))
+        for name, sha in sorted(recorded.items())
+        if sha != present.get(name)
     ]
+    if artifact.is_link(directory):
+        found.append(Finding(str(directory), "a directory", content(directory)))
+    return found + additions(directory, {name: sha for name, sha in present.items() if name not in recorded}, recorded)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -179,7 +184,7 @@ def _missing(ground: Ground, link: Link, role: str) -> None:
         link.unfollowed.append("neither it nor its manifest is here")
 
 
-def _unlocked(ground: Ground, directory: Path, statement: Path) -> list[Finding]:
+def unlocked(ground: Ground, directory: Path, statement: Path) -> list[Finding]:
     """Hold an output and its statement to dvc.lock."""
     if directory.as_posix() not in ground.locked:
         return []
@@ -193,7 +198,13 @@ def _unlocked(ground: Ground, directory: Path, statement: Path) -> list[Finding]
 def _attested(ground: Ground, link: Link, places: list[Place], manifest: Mapping[str, Any]) -> None:
     """Check every statement about a link; the runs they describe may differ, the bytes may not."""
     present = [place for place in places if place.statement.is_file()]
-    if not present:
+    # A release carries every statement of its chain: in a bundle none is missing by chance.
+    link.findings += [
+        Finding(str(place.statement), "the statement of the run that made it", "nothing")
+        for place in places
+        if not place.directory and place not in present
+    ]
+    if not present and not link.findings:
         link.unfollowed.append("no statement says which code made it, where and when")
     for place in present:
         unknown: list[str] = []
@@ -202,7 +213,7 @@ def _attested(ground: Ground, link: Link, places: list[Place], manifest: Mapping
             wrong = wrong + _disagreements(link.digest, manifest, statement, str(place.statement))
             definition = statement["predicate"]["buildDefinition"]
             depends = {entry["name"]: entry for entry in definition["resolvedDependencies"]}
-            notes = [_made(statement["predicate"], depends["revision"])]
+            notes = [made(statement["predicate"], depends["revision"])]
             if ground.repository and not wrong:
                 agreed, wrong, unknown = ground.repository.compare(depends["code"], depends["revision"])
                 notes.append(agreed)
@@ -214,7 +225,7 @@ def _attested(ground: Ground, link: Link, places: list[Place], manifest: Mapping
         link.notes += [text for text in notes if text and text not in link.notes]
 
 
-def _made(predicate: Mapping[str, Any], revision: Mapping[str, Any]) -> str:
+def made(predicate: Mapping[str, Any], revision: Mapping[str, Any]) -> str:
     """Say when, on what and from which revision."""
     host = predicate["buildDefinition"]["internalParameters"]["host"]
     dirty, stated = ", ".join(revision["annotations"]["dirty"]), revision["annotations"].get("stated")

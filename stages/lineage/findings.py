@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stages.core import artifact
+
 SHORT = 12
+NOTHING = "nothing"
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,11 @@ class Finding:
     file: str
     expected: str
     found: str
+
+    @property
+    def added(self) -> bool:
+        """Whether it is something beside what was recorded, all of which may be as it was."""
+        return self.expected == NOTHING
 
     def __str__(self) -> str:
         return f"{self.file}: expected {self.expected}, found {self.found}"
@@ -55,9 +65,9 @@ class Link:
 
     @property
     def verdict(self) -> str:
-        """`CHANGED`; `intact`: the bytes were read; `recorded`: the digests agree and the bytes are elsewhere."""
+        """`CHANGED`, `ADDED TO`; `intact`: the bytes were read; `recorded`: digests agree, the bytes are elsewhere."""
         if self.findings:
-            return "CHANGED"
+            return "ADDED TO" if all(finding.added for finding in self.findings) else "CHANGED"
         if self.directory:
             return "intact"
         return "recorded" if self.digest else "not followed" if self.unfollowed else "agrees"
@@ -79,6 +89,34 @@ class Link:
             "unfollowed": self.unfollowed,
             "verdict": self.verdict,
         }
+
+
+def content(path: Path) -> str:
+    """Return a file's sha256, or what stands in a file's place."""
+    if artifact.is_link(path):
+        return "a link"
+    return artifact.sha256(path) if path.is_file() else "something else"
+
+
+def additions(directory: Path, added: Mapping[str, str], recorded: Iterable[str]) -> list[Finding]:
+    """Report what nothing lists, a directory that holds nothing else once: one `npm install` is one addition.
+
+    Args:
+        directory: where it lies.
+        added: name → sha256, or what it is.
+        recorded: names of what belongs there.
+    """
+    known = {parent for name in recorded for parent in PurePosixPath(name).parents} | {PurePosixPath()}
+    counted = Counter[PurePosixPath]()
+    for name in added:
+        whole = (*reversed(PurePosixPath(name).parents), PurePosixPath(name))
+        counted[next((part for part in whole if part not in known), whole[-1])] += 1
+    return [
+        Finding(str(directory / name), NOTHING if DIGEST.fullmatch(added[name]) else "a plain file", added[name])
+        if name in added
+        else Finding(f"{directory / name}/", NOTHING, f"{counted[PurePosixPath(name)]} file(s) that nothing lists")
+        for name in sorted(part.as_posix() for part in counted)
+    ]
 
 
 def findings(root: Link) -> list[Finding]:

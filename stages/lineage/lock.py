@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from stages.core import artifact
 from stages.core.errors import ArtifactError
 
 LOCK = Path("dvc.lock")
@@ -42,12 +44,30 @@ def inputs(lock: Path = LOCK) -> list[str]:
     return sorted(path for path in paths if path.split("/")[0] not in ("build", "conf", "stages"))
 
 
+def settings(stage: str, lock: Path = LOCK) -> dict[str, Any]:
+    """Return key → value of the parameters that a stage ran with; nothing of a stage that the lock does not have."""
+    with _damage(lock):
+        files = _stages(lock).get(stage, {}).get("params", {})
+        return {key: value for values in files.values() for key, value in values.items()}
+
+
 def _entries(lock: Path, kind: str) -> list[dict[str, Any]]:
-    try:
-        tree = yaml.load(lock.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
-        found = [entry for stage in tree["stages"].values() for entry in stage.get(kind, [])]
+    with _damage(lock):
+        found = [entry for stage in _stages(lock).values() for entry in stage.get(kind, [])]
         return [entry for entry in found if entry["path"]]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+
+
+def _stages(lock: Path) -> dict[str, Any]:
+    tree = yaml.load(lock.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    return dict(tree["stages"])
+
+
+@contextmanager
+def _damage(lock: Path) -> Iterator[None]:
+    """Turn whatever a damaged lock raises into one error."""
+    try:
+        yield
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ArtifactError(f"cannot read '{lock}': {error}", next_step="run `dvc repro`") from error
 
 
@@ -66,10 +86,11 @@ def listing_md5(entries: Iterable[Mapping[str, str]]) -> str:
 
 
 def differences(recorded: Mapping[str, Mapping[str, Any]], paths: Iterable[Path]) -> Iterator[tuple[Path, str, str]]:
-    """Yield path, expected and found md5 of every output that is not what the lock says."""
+    """Yield path, expected and found md5 of every output that is not what the lock says; a symbolic link never is."""
     for path in paths:
         expected = recorded.get(path.as_posix(), {}).get("md5", "no entry")
-        found = md5(path)
+        linked = artifact.links(path)
+        found = f"{md5(path)} with a symbolic link in it ('{linked[0]}')" if linked else md5(path)
         if found != expected:
             yield path, expected, found
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
+from stages.lineage import judged
 from stages.lineage.bundle import LINEAGE
 from stages.lineage.chain import Ground, descend, read_manifest
 from stages.lineage.findings import Finding, Link
@@ -19,7 +19,7 @@ NEAREST = ("artifact", "parity", "benchmark")
 def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> list[Link]:
     """Return the links below a bundle: its verdict, then everything it was made from."""
     parents: dict[str, str] = manifest["parents"]
-    below = [_verdict(bundle, manifest, ground)]
+    below = [judged.link(bundle, manifest, ground)]
     below += descend(ground, {role: sha for role, sha in parents.items() if role in NEAREST})
     for stray in descend(ground, {role: sha for role, sha in parents.items() if role not in NEAREST}):
         if not stray.again:
@@ -48,31 +48,3 @@ def _files(bundle: Path, role: str) -> dict[str, str]:
     path = bundle / LINEAGE / role / artifact.MANIFEST
     found = read_manifest(path).get("files", {}) if path.is_file() else {}
     return {name: entry["sha256"] for name, entry in found.items()}
-
-
-def _verdict(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> Link:
-    """Tie the verdict to the measurements it judged, and in a workspace to the gate's own."""
-    path = bundle / "verdict.json"
-    found = Link("verdict")
-    try:
-        verdict = json.loads(path.read_bytes())
-        measured, said = verdict["measured"], verdict["verdict"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        found.findings.append(Finding(str(path), "a verdict", repr(error)))
-        return found
-    found.notes.append(f"{said}, executed by {verdict['runtime'] or 'nothing'}")
-    found.findings += [
-        Finding(str(path), f"{role} {manifest['parents'].get(role)}", f"{role} {sha}")
-        for role, sha in sorted(measured.items())
-        if manifest["parents"].get(role) != sha
-    ]
-    gate = ground.build / "verdicts.json" if ground.build else None
-    if gate is None or not gate.is_file():
-        found.unfollowed.append("the gate's verdicts.json is not here")
-        return found
-    judged = artifact.read_json(gate)["variants"].get(bundle.name)
-    if judged is None or judged["measured"] != measured:
-        found.unfollowed.append(f"{gate} judged another build")
-    elif judged != {key: value for key, value in verdict.items() if key != "WARNING"}:
-        found.findings.append(Finding(str(path), f"the entry in {gate}", "another verdict"))
-    return found

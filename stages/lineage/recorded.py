@@ -1,30 +1,24 @@
-"""MLflow's record of a build: taken when it is tracked, compared when it is audited.
-
-MLflow keeps digests and verifies none, and anybody who can write its database can rewrite a verdict. `track` therefore
-reads back what it published (`build/tracked.json`), and an audit reads it again. Aliases are left out: they move.
-"""
+"""MLflow's record of a build, audited: held to what tracking read back, and to the build that lies here."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from stages.core import artifact
-from stages.core.errors import ArtifactError
-from stages.lineage.bundle import files
+from stages.core import artifact, params
+from stages.core.errors import ArtifactError, TinsmithError
+from stages.core.params import PARAMS_FILE
 from stages.lineage.findings import SHORT, Finding, Link
+from stages.tracking import moved, store
 from stages.tracking import place as tracking
-from stages.tracking.errors import TrackingRefused, without_password
+from stages.tracking import record as tracking_record
+from stages.tracking.errors import TrackingRefused, refusals, without_password
+from stages.tracking.tracked import TRACKED, client_of, database, fields_of, left, name_of
 
-TRACKED = "tracked.json"
-PROMOTED = "promoted.json"
 SCHEMES = ("models:/", "runs:/")
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
 def is_uri(subject: str) -> bool:
@@ -32,63 +26,27 @@ def is_uri(subject: str) -> bool:
     return subject.startswith(SCHEMES)
 
 
-def take(where: tracking.Place, fingerprint: str, fingerprints: Iterable[str]) -> dict[str, Any]:
-    """Read back everything that MLflow has of a build.
-
-    Args:
-        where: the server or database.
-        fingerprint: the build's.
-        fingerprints: those of all its records.
-
-    Returns:
-        `fields`: what → text, `run onnx-cpu-fp32 (pass): tag verdict` → `pass`, files with their sha256.
-    """
-    return {
-        "database": {"path": str(where.database), "sha256": artifact.sha256(where.database)}
-        if where.database
-        else None,
-        "experiment": where.experiment,
-        "fields": _fields(where, fingerprints),
-        "fingerprint": fingerprint,
-        "fingerprints": sorted(fingerprints),
-        "uri": without_password(where.uri),
-    }
-
-
-def knows(path: Path, where: tracking.Place, fingerprint: str) -> bool:
-    """Whether a record was taken of this build, there."""
-    if not path.is_file():
-        return False
-    record = artifact.read_json(path)
-    there = {"experiment": where.experiment, "fingerprint": fingerprint, "uri": without_password(where.uri)}
-    return all(record.get(key) == value for key, value in there.items())
-
-
-def database(build: Path) -> Path | None:
-    """Return the local database that a build was tracked in, None for a server or an untracked build."""
-    path = build / TRACKED
-    entry = artifact.read_json(path)["database"] if path.is_file() else None
-    return Path(entry["path"]) if entry else None
-
-
 def compare_build(build: Path) -> list[Link]:
-    """Hold MLflow to what it was told about the build in `build`; nothing where none was tracked."""
+    """Hold MLflow to the build in `build` and to what it was told; nothing where none was tracked."""
     path = build / TRACKED
-    if not path.is_file():
-        return []
-    record = artifact.read_json(path)
+    record = artifact.read_json(path) if path.is_file() else {}
+    if not record or not {"found", "pending"} & record.keys():
+        return _unrecorded(build)
     link = Link(f"MLflow, {record['uri']}, experiment {record['experiment']}")
+    if "pending" in record:
+        link.unfollowed.append(f"not tracked yet: {record['pending']}; `dvc repro track promote` writes it")
+        return [link]
     local = database(build)
-    where = tracking.Place(record["uri"], record["experiment"], local)
+    where = tracking.Place(record["experiment"], local, record["uri"] if local is None else "", record.get("job", ""))
     if local and not local.is_file():
         link.unfollowed.append(f"'{local}' is gone; `dvc repro` fills it again")
         return [link]
     if local:
-        _check_database(local, _left(build, record["database"]["sha256"]), link)
-    if link.findings:
+        _check_database(local, left(build, record["database"]["sha256"]), link, found=record.get("found", False))
+    if link.findings or _is_elsewhere(where, link):
         return [link]
     try:
-        found = _fields(where, record["fingerprints"])
+        found, _ = fields_of(where, record["fingerprints"])
     except (TrackingRefused, ArtifactError) as error:
         link.unfollowed.append(str(error))
         return [link]
@@ -99,7 +57,59 @@ def compare_build(build: Path) -> list[Link]:
         if found.get(name) != value
     ]
     link.notes.append(f"{len(recorded)} fields and files of {len(record['fingerprints'])} runs were compared")
+    _compare_content(build, where, link, record["fingerprint"])
     return [link]
+
+
+def _unrecorded(build: Path) -> list[Link]:
+    """Compare a build that MLflow may have with nothing but itself: its record is missing, or of an earlier version."""
+    where = tracking.choose(os.environ)
+    if where.database and not where.database.is_file():
+        return []
+    link = Link(f"MLflow, {name_of(build, where)}, experiment {where.experiment}")
+    said = "is of an earlier version" if (build / TRACKED).is_file() else "is missing"
+    link.unfollowed.append(f"'{build / TRACKED}' {said}: what was told is not known; `dvc repro track` records it")
+    if not _is_elsewhere(where, link):
+        _compare_content(build, where, link, None)
+    return [link]
+
+
+def _is_elsewhere(where: tracking.Place, link: Link) -> bool:
+    """Whether a database still names the files of the workspace that it was moved or copied from."""
+    try:
+        old = moved.elsewhere(where.database, where.experiment) if where.database else None
+    except sqlite3.Error as error:
+        link.unfollowed.append(f"'{where.database}': {error}")
+        return True
+    if old:
+        link.unfollowed.append(f"its files are recorded in '{old}': it was moved; `dvc repro track` finds them")
+    return old is not None
+
+
+def _compare_content(build: Path, where: tracking.Place, link: Link, fingerprint: str | None) -> None:
+    """Compare MLflow with what the build that lies here would write; its own record could have been edited too."""
+    try:
+        found = collected(build)
+        if fingerprint and found.fingerprint != fingerprint:
+            link.unfollowed.append("the build that lies here is not the one that was tracked; `dvc repro` tracks it")
+            return
+        faults = store.compare(where, found)
+    except TinsmithError as error:
+        link.unfollowed.append(str(error))
+        return
+    link.findings += [Finding(f"MLflow: {name}: {fault.what}", fault.expected, fault.found) for name, fault in faults]
+    link.notes.append(f"{len(found.variants) + 1} records were compared with what this build would write")
+
+
+def collected(build: Path) -> tracking_record.Build:
+    """Read the build that lies here as `track` does.
+
+    Raises:
+        ArtifactError: a stage output is missing.
+    """
+    return tracking_record.collect(
+        build, build / "verdicts.json", build / "report", PARAMS_FILE, params.read(PARAMS_FILE)
+    )
 
 
 def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
@@ -111,22 +121,17 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
 
     Raises:
         ArtifactError: MLflow has no such model, or it is none of Tinsmith's.
+        TrackingRefused: the server or database cannot be used.
     """
     where = tracking.choose(os.environ)
-    client = _client(where)
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    try:
-        model = _model(client, uri)
-        directory = Path(download_artifacts(f"models:/{model.model_id}", dst_path=str(scratch / "model")))
-    except MlflowException as error:
-        raise ArtifactError(f"cannot fetch '{uri}' from '{without_password(where.uri)}': {error.message}") from error
+    if where.database and not where.database.is_file():
+        raise ArtifactError(f"cannot fetch '{uri}': there is no '{where.database}'", next_step="run `dvc repro track`")
+    with refusals(where.name):
+        model, run, directory = _download(where, uri, scratch)
     link = Link(f"MLflow's record of {model.name}")
     digest = artifact.digest(directory)
     if model.tags.get("artifact") != digest[:SHORT]:
         link.findings.append(Finding(f"{uri}: tag artifact", digest[:SHORT], str(model.tags.get("artifact"))))
-    run = client.get_run(model.source_run_id)
     for key in sorted(set(model.tags) & set(run.data.tags)):
         if model.tags[key] != run.data.tags[key]:
             link.findings.append(Finding(f"{uri}: tag {key}", f"{run.data.tags[key]} (its run)", model.tags[key]))
@@ -134,17 +139,36 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
     return directory, link
 
 
-def _left(build: Path, tracked: str) -> str:
-    """Return the sha256 that the build left: by tracking, or by moving the alias `released` right after it."""
-    path = build / PROMOTED
-    moved = artifact.read_json(path)["database"] if path.is_file() else None
-    return str(moved["after"]) if moved and moved["before"] == tracked else tracked
+def _download(where: tracking.Place, uri: str, scratch: Path) -> tuple[Any, Any, Path]:
+    """Return a logged model, its run, and where its files lie now."""
+    client = client_of(where)
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = _model(client, uri)
+        directory = Path(download_artifacts(f"models:/{model.model_id}", dst_path=str(scratch / "model")))
+        return model, client.get_run(model.source_run_id), directory
+    except MlflowException as error:
+        raise ArtifactError(f"cannot fetch '{uri}' from '{without_password(where.name)}': {error.message}") from error
 
 
-def _check_database(local: Path, recorded: str, link: Link) -> None:
-    """Say whether a local database is, byte for byte, what tracking left; a damaged one is a finding."""
-    found = artifact.sha256(local)
-    if found == recorded:
+def _check_database(local: Path, recorded: str, link: Link, *, found: bool) -> None:
+    """Say whether a local database is, byte for byte, what tracking left; a damaged one is a finding.
+
+    Args:
+        local: the database.
+        recorded: sha256 that tracking left.
+        link: where to say it.
+        found: whether the record was taken of a database that had the build already.
+    """
+    sha = artifact.sha256(local)
+    if sha == recorded and found:
+        link.notes.append(
+            "its database had this build when the record was taken: revision and times are as they were found"
+        )
+        return
+    if sha == recorded:
         link.notes.append("its database is, byte for byte, the one that tracking left")
         return
     try:
@@ -153,66 +177,8 @@ def _check_database(local: Path, recorded: str, link: Link) -> None:
     except sqlite3.Error as error:
         said = str(error)
     if said != "ok":
-        link.findings.append(Finding(str(local), f"{recorded}, a sound SQLite database", f"{found}, {said}"))
-    link.notes.append(f"{local}: sha256 was {recorded} when it was tracked and is {found}: it has been written since")
-
-
-def _fields(where: tracking.Place, fingerprints: Iterable[str]) -> dict[str, str]:
-    from mlflow.exceptions import MlflowException
-
-    client = _client(where)
-    fields: dict[str, str] = {}
-    try:
-        experiment = client.get_experiment_by_name(where.experiment)
-        if experiment is None:
-            return {}
-        about = {"artifact_location": experiment.artifact_location, "tags": experiment.tags}
-        fields = _flat(f"experiment {experiment.name}", about)
-        for fingerprint in fingerprints:
-            for run in client.search_runs([experiment.experiment_id], f"tags.fingerprint = '{fingerprint}'"):
-                if run.info.status == "FINISHED":
-                    fields |= _run(client, experiment.experiment_id, run)
-    except MlflowException as error:
-        raise TrackingRefused(where.uri, error.message) from error
-    return dict(sorted(fields.items()))
-
-
-def _run(client: Any, experiment: str, run: Any) -> dict[str, str]:
-    """Flatten a run, its model and the versions of that."""
-    name = f"run {run.info.run_name} {run.info.run_id[:8]}"
-    parts: dict[str, Any] = {"data": run.data.to_dictionary(), "info": dict(run.info)}
-    fields = _flat(name, parts | {"inputs": run.inputs.to_dictionary()})
-    fields |= _files(name, f"runs:/{run.info.run_id}/")
-    models = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run.info.run_id}'")
-    for model in models:
-        of_model = f"model {model.name} {model.model_id[:8]}"
-        metrics = {each.key: [each.value, each.timestamp, each.dataset_digest] for each in model.metrics or []}
-        parts = {"metrics": metrics, "params": model.params, "run": model.source_run_id, "tags": model.tags}
-        fields |= _flat(of_model, parts)
-        fields |= _files(of_model, f"models:/{model.model_id}")
-    for version in client.search_model_versions(f"run_id = '{run.info.run_id}'"):
-        fields |= _flat(
-            f"version {version.name} {version.version}",
-            {"description": version.description, "source": version.source, "tags": version.tags},
-        )
-        fields[f"model {version.name}: description"] = str(client.get_registered_model(version.name).description)
-    return fields
-
-
-def _flat(prefix: str, value: Any) -> dict[str, str]:
-    if isinstance(value, Mapping):
-        return {key: text for name, item in value.items() for key, text in _flat(f"{prefix}: {name}", item).items()}
-    if isinstance(value, list | tuple):
-        return {key: text for i, item in enumerate(value) for key, text in _flat(f"{prefix}: {i}", item).items()}
-    return {prefix: str(value)}
-
-
-def _files(prefix: str, uri: str) -> dict[str, str]:
-    from mlflow.artifacts import download_artifacts
-
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(download_artifacts(uri, dst_path=scratch))
-        return {f"{prefix}: file {name}": artifact.sha256(directory / name) for name in files(directory)}
+        link.findings.append(Finding(str(local), f"{recorded}, a sound SQLite database", f"{sha}, {said}"))
+    link.notes.append(f"{local}: sha256 was {recorded} when it was tracked and is {sha}: it has been written since")
 
 
 def _model(client: Any, uri: str) -> Any:
@@ -231,13 +197,3 @@ def _model(client: Any, uri: str) -> Any:
         version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, rest)
         name = version.source.removeprefix("models:/")
     return client.get_logged_model(name)
-
-
-def _client(where: tracking.Place) -> Any:
-    import mlflow
-
-    for name, value in (tracking.PATIENCE | QUIET).items():
-        os.environ.setdefault(name, value)
-    mlflow.set_tracking_uri(where.uri)
-    mlflow.set_registry_uri(where.uri)
-    return mlflow.MlflowClient(where.uri)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from stages.core import artifact, splits
+from stages.measure.settings import foreign_labels, foreign_settings
+from stages.measure.tokens import TOKENIZER, foreign_tokenizer, renumbering
 
-SIGNATURE = "signature.json"
-TOKENIZER = "tokenizer.json"
+CONFIG, SIGNATURE = "config.json", "signature.json"
 
 
 def broken_chain(artifact_dir: Path, converted: Path, checkpoint: Path) -> list[str]:
@@ -31,38 +27,28 @@ def broken_chain(artifact_dir: Path, converted: Path, checkpoint: Path) -> list[
     return found
 
 
-def foreign_interface(checkpoint: Path, data: Path, probe: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Say where labels or tokenizer, which ship beside the artifact, are not those it was measured with.
+def foreign_interface(checkpoint: Path, teacher: Path, converted: Path, reference: Path, data: Path) -> list[str]:
+    """Say where labels, settings or tokenizer, which ship beside the artifact, are not those it was measured with.
 
     Args:
-        checkpoint: output of `compress`: `config.json` and `tokenizer.json`.
-        data: output of `prepare`: `labels.json` and `probe.jsonl`.
-        probe: the reference's probe inputs, int32 [n, max_length], right-padded.
+        checkpoint: output of `compress`: `config.json` and tokenizer files.
+        teacher: output of `teacher`, whose settings and tokenizer they must still be.
+        converted: output of `convert`: what it pads with.
+        reference: output of `reference`: the ids of its splits.
+        data: output of `prepare`: `labels.json` and texts.
     """
-    found = []
-    named = artifact.read_json(checkpoint / "config.json").get("id2label", {})
-    expected = splits.read_labels(data)
-    actual = [str(named.get(str(index))) for index in range(len(named))]
-    if actual != expected:
-        first = next((i for i, pair in enumerate(zip(actual, expected, strict=False)) if pair[0] != pair[1]), None)
-        place = f"{len(actual)} labels" if first is None else f"'{actual[first]}' for class {first}"
-        wanted = f"{len(expected)}" if first is None else f"'{expected[first]}'"
-        found.append(f"config.json has {place}, labels.json {wanted}")
-    wrong = _retokenised(checkpoint / TOKENIZER, splits.read_split(data, "probe").texts, probe)
-    if wrong:
-        found.append(f"{TOKENIZER} gives other ids for {wrong} of {len(probe['input_ids'])} probe texts")
-    return found
+    config, tokens = artifact.read_json(checkpoint / CONFIG), artifact.read_json(checkpoint / TOKENIZER)
+    known = renumbering(artifact.read_json(teacher / TOKENIZER), tokens)
+    padding = artifact.read_json(converted / SIGNATURE)["pad_token_id"]
+    found = foreign_labels(config, splits.read_labels(data))
+    found += foreign_settings(config, artifact.read_json(teacher / CONFIG), _shapes(checkpoint), known)
+    if config.get("pad_token_id") != padding:
+        found.append(f"config.json has pad_token_id {config.get('pad_token_id')}, {SIGNATURE} {padding}")
+    return found + foreign_tokenizer(checkpoint, teacher, reference, data)
 
 
-def _retokenised(path: Path, texts: list[str], probe: Mapping[str, NDArray[Any]]) -> int:
-    """Count the texts whose ids are not those of the reference."""
-    from tokenizers import Tokenizer
+def _shapes(checkpoint: Path) -> dict[str, list[int]]:
+    from safetensors import safe_open
 
-    tokenizer = Tokenizer.from_file(str(path))
-    width = probe["input_ids"].shape[1]
-    # As an app does that reads the file: a limit of its own, where the file has one, is part of the interface.
-    if tokenizer.truncation is None or tokenizer.truncation["max_length"] > width:
-        tokenizer.enable_truncation(width)
-    tokenizer.no_padding()
-    wanted = (row[mask == 1] for row, mask in zip(probe["input_ids"], probe["attention_mask"], strict=True))
-    return sum(not np.array_equal(tokenizer.encode(text).ids, ids) for text, ids in zip(texts, wanted, strict=True))
+    with safe_open(checkpoint / "model.safetensors", framework="numpy") as tensors:
+        return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118

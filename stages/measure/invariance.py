@@ -20,6 +20,13 @@ UTTERANCES = 16
 """Of the probe split, spread evenly over its lengths."""
 
 
+def spread_over_lengths(probe: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the rows of the probe split that are asked in other forms, shortest first, each once."""
+    sizes = probe["attention_mask"].sum(axis=1)
+    places = np.unique(np.linspace(0, len(sizes) - 1, UTTERANCES).astype(int))
+    return np.asarray(np.argsort(sizes, kind="stable")[places])
+
+
 def measure(
     run: Run,
     probe: Mapping[str, NDArray[Any]],
@@ -50,7 +57,7 @@ def measure(
     generator = np.random.default_rng(seed)
     spread = max(float(probe["logits"].std()), float(np.finfo(np.float32).tiny))
     sizes = probe["attention_mask"].sum(axis=1)
-    chosen = np.argsort(sizes, kind="stable")[np.linspace(0, len(sizes) - 1, UTTERANCES).astype(int)]
+    chosen = spread_over_lengths(probe)
     changes: dict[str, list[float]] = {"padded": [0.0], "disturbed": [0.0]} | ({"batched": [0.0]} if batches else {})
     alone = []
     for row in chosen:

@@ -45,12 +45,23 @@ def paired_difference(first: BoolArray, second: BoolArray, confidence: float = 0
     """
     if first.shape != second.shape or first.size == 0:
         raise ValueError(f"paired items expected, not {first.shape} against {second.shape}")
-    n = first.size
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    return (only_first - only_second) / first.size, difference_interval(only_first, only_second, first.size, confidence)
+
+
+def difference_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> Interval:
+    """Interval of a paired difference of accuracies (see `paired_difference`) from the items on which they differ.
+
+    Args:
+        only_first: items that the first model alone has right.
+        only_second: items that the second model alone has right.
+        n: all items.
+        confidence: coverage of the interval.
+    """
     b, c, total = only_first + 0.5, only_second + 0.5, n + 2
     centre = (b - c) / total
     half = NormalDist().inv_cdf((1 + confidence) / 2) * sqrt(b + c - (b - c) ** 2 / total) / total
-    return (only_first - only_second) / n, (centre - half, centre + half)
+    return centre - half, centre + half
 
 
 def bootstrap_quantile(

@@ -7,7 +7,7 @@ operator, attribute and integer must be the same, and every weight as close as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,21 +122,27 @@ class Rounded:
         low: smallest number that the integers can express.
         high: largest.
         step: distance between two of them.
+        borrowed: the grid is that of what the value was made of, or fixed by its function, and may be used in part.
     """
 
     value: Value
     low: float
     high: float
     step: float
+    borrowed: bool = False
 
     @classmethod
-    def on_grid(cls, value: Value, scale: float, zero: float, lowest: int, highest: int) -> Rounded:
+    def on_grid(
+        cls, value: Value, scale: float, zero: float, lowest: int, highest: int, *, borrowed: bool = False
+    ) -> Rounded:
         """Describe the grid by its scale, zero point and outermost integers."""
-        return cls(value, (lowest - zero) * scale, (highest - zero) * scale, scale)
+        return cls(value, (lowest - zero) * scale, (highest - zero) * scale, scale, borrowed)
 
 
 Value = Constant | Input | Node | Rounded
 Ranges = Mapping[str, tuple[float, float]]
+Grids = Mapping[str, Sequence[Rounded]]
+"""Tensor → how it is rounded, in each place."""
 Graph = Mapping[str, Value]
 """Output → value; where a file holds several signatures, their names come first."""
 
@@ -167,12 +173,14 @@ class Comparison:
     Attributes:
         differences: one line per operator, attribute or integer that is not the source's.
         weights: float constants, in the order they were met.
-        grids: tensor of the source → how the made model rounds it, for static precisions.
+        operators: how many were compared.
+        grids: tensor of the source → how the made model rounds it, in each place, for static precisions.
     """
 
     differences: list[str] = field(default_factory=list)
     weights: list[WeightError] = field(default_factory=list)
-    grids: dict[str, Rounded] = field(default_factory=dict)
+    operators: int = 0
+    grids: dict[str, list[Rounded]] = field(default_factory=dict)
 
     @property
     def beyond(self) -> int:
@@ -203,11 +211,14 @@ def compare(source: Graph, made: Graph) -> Comparison:
             expected = expected.value
         while isinstance(actual, Rounded):
             if isinstance(expected, Node):
-                found.grids[expected.name] = actual
+                found.grids.setdefault(expected.name, []).append(actual)
+            else:
+                found.differences.append(f"{place} ({_phrase(expected)}) is rounded, which nothing measures")
             actual = actual.value
         if isinstance(expected, Constant) and isinstance(actual, Constant):
             _compare_constants(expected, actual, place, found)
         elif isinstance(expected, Node) and isinstance(actual, Node):
+            found.operators += 1
             difference = _node_difference(expected, actual)
             if difference:
                 found.differences.append(f"'{expected.name}' {difference}")
@@ -221,30 +232,38 @@ def compare(source: Graph, made: Graph) -> Comparison:
     return found
 
 
-def misfits(grids: Mapping[str, Rounded], seen: Ranges, possible: Ranges, shared: Collection[str]) -> list[str]:
+def misfits(grids: Grids, seen: Ranges, possible: Ranges) -> list[str]:
     """Name the activations whose integers do not fit what was seen in calibration.
 
     Args:
-        grids: tensor → how it is rounded.
+        grids: tensor → how it is rounded, in each place.
         seen: tensor → smallest and largest value over the calibration split, as the artifact was calibrated at least.
         possible: the same over every form that it may have been calibrated in.
-        shared: tensors whose grid is another's, or fixed by their function: they may use part of it only.
 
     Returns:
-        One line per activation that would be cut off by more than `CUT_STEPS`, or whose integers reach more than
-        `TOO_WIDE` times as far as anything possible.
+        One line per activation that was never seen, that would be cut off by more than `CUT_STEPS`, or whose integers,
+        where they are its own, reach more than `TOO_WIDE` times as far as anything possible.
     """
-    found = []
-    for name in sorted(set(grids) & set(seen)):
-        grid, (low, high), (lowest, highest) = grids[name], seen[name], possible[name]
-        cut = max(grid.low - low, high - grid.high) / grid.step if grid.step > 0 else np.inf
-        span = max(highest, 0) - min(lowest, 0)
-        if abs(grid.low + grid.high) <= grid.step:  # symmetric by choice, whatever it holds
-            span = 2 * max(abs(lowest), abs(highest))
-        wide = (grid.high - grid.low) / max(span, 256 * float(SMALLEST_STEP))
-        if not (cut <= CUT_STEPS and (wide <= TOO_WIDE or name in shared)):
-            found.append(f"'{name}' spans {low:.4g} to {high:.4g}, its integers {grid.low:.4g} to {grid.high:.4g}")
+    found = [f"'{name}' is rounded, and calibration never computes it" for name in sorted(set(grids) - set(possible))]
+    for name in sorted(set(grids) & set(possible)):
+        # A signature too long for every utterance is calibrated on padded ones.
+        low, high = seen.get(name, possible[name])
+        found += [
+            f"'{name}' spans {low:.4g} to {high:.4g}, its integers {grid.low:.4g} to {grid.high:.4g}"
+            for grid in grids[name]
+            if not _fits(grid, (low, high), possible[name])
+        ]
     return found
+
+
+def _fits(grid: Rounded, seen: tuple[float, float], possible: tuple[float, float]) -> bool:
+    cut = max(grid.low - seen[0], seen[1] - grid.high) / grid.step if grid.step > 0 else np.inf
+    lowest, highest = possible
+    span = max(highest, 0) - min(lowest, 0)
+    if abs(grid.low + grid.high) <= grid.step:  # symmetric by choice, whatever it holds
+        span = 2 * max(abs(lowest), abs(highest))
+    wide = (grid.high - grid.low) / max(span, 256 * float(SMALLEST_STEP))
+    return bool(cut <= CUT_STEPS and (wide <= TOO_WIDE or grid.borrowed))
 
 
 def _node_difference(expected: Node, actual: Node) -> str:

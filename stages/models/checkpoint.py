@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model as fill
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers import logging as transformers_logging
 from transformers.utils import is_torchao_available
@@ -15,6 +17,7 @@ from stages.core.errors import InputError, Unsupported, first_line
 from stages.core.process import hidden
 from stages.models.blocks import pruned_heads, remove_heads
 from stages.models.reshape import low_rank, lower_rank, share_layers, shared_layers
+from stages.models.tensors import match
 
 # Every model would import it, for weights of 8 bits, and it warns each time about CUDA kernels that a CPU cannot load.
 with hidden(("torchao",)):
@@ -22,6 +25,7 @@ with hidden(("torchao",)):
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
+WEIGHTS = "model.safetensors"
 LOAD_OPTIONS = ("is_local", "local_files_only")
 
 
@@ -33,15 +37,15 @@ def load_model(directory: Path) -> Any:
         understands, and the one the reference is computed with.
 
     Raises:
-        InputError: no safetensors weights, a checkpoint `transformers` cannot load, or one that lacks weights
-            (a bare encoder: its classification head would be random).
+        InputError: no safetensors weights, a checkpoint `transformers` cannot load, or one whose tensors are not
+            exactly the model's weights (of a bare encoder the classification head would be random).
     """
-    if not (directory / "model.safetensors").is_file():
-        raise InputError(f"'{directory}' has no model.safetensors", expected="a Hugging Face directory")
+    if not (directory / WEIGHTS).is_file():
+        raise InputError(f"'{directory}' has no {WEIGHTS}", expected="a Hugging Face directory")
     try:
         config = load_config(directory)
         stock = not (pruned_heads(config) or low_rank(config) or shared_layers(config))
-        model = _load_stock(directory) if stock else _load_reshaped(directory, config)
+        model = _load_stock(directory, config) if stock else _load_reshaped(directory, config)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Unsupported) as error:
         raise InputError(f"cannot load checkpoint '{directory}': {first_line(error)}") from error
     return model.eval()
@@ -65,16 +69,38 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def save(model: Any, tokenizer: Any, directory: Path) -> None:
-    """Write model and tokenizer into an existing directory; a weight with several names is written once."""
+    """Write model and tokenizer into an existing directory.
+
+    A weight with several names is written once, and every weight under the name it has in the model: left alone,
+    transformers writes the names of the file it was loaded from, which a reshaped model could not be loaded by.
+    """
     once = {tensor.data_ptr(): name for name, tensor in reversed(model.state_dict().items())}
     kept = {name: tensor for name, tensor in model.state_dict().items() if once[tensor.data_ptr()] == name}
-    model.save_pretrained(directory, state_dict=kept, safe_serialization=True)
+    model.save_pretrained(directory, state_dict=kept, save_original_format=False)
+    _spell_labels(model.config, directory / "config.json")
+    save_tokenizer(tokenizer, directory)
+
+
+def save_tokenizer(tokenizer: Any, directory: Path) -> None:
+    """Write a tokenizer's files into an existing directory."""
     for option in LOAD_OPTIONS:  # how it was loaded here is no property of the tokenizer
         tokenizer.init_kwargs.pop(option, None)
     tokenizer.save_pretrained(directory)
 
 
-def _load_stock(directory: Path) -> Any:
+def _spell_labels(config: Any, path: Path) -> None:
+    """Name the labels where transformers does not: two that are called `LABEL_0` and `LABEL_1` are its default."""
+    written = json.loads(path.read_text(encoding="utf-8"))
+    if {"id2label", "label2id"} <= written.keys():
+        return
+    written |= {"id2label": {str(index): name for index, name in config.id2label.items()}, "label2id": config.label2id}
+    path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _load_stock(directory: Path, config: Any) -> Any:
+    with torch.device("meta"):  # shapes and no memory
+        described = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    match(directory / WEIGHTS, described)
     model, info = AutoModelForSequenceClassification.from_pretrained(
         directory,
         attn_implementation="eager",
@@ -85,10 +111,7 @@ def _load_stock(directory: Path) -> Any:
         output_loading_info=True,
     )
     if info["missing_keys"]:
-        raise InputError(
-            f"checkpoint '{directory}' lacks weights '{min(info['missing_keys'])}'",
-            expected="a classifier with a trained head",
-        )
+        raise InputError(f"transformers finds no '{min(info['missing_keys'])}' in '{directory}'")
     return model
 
 
@@ -96,7 +119,7 @@ def _load_reshaped(directory: Path, config: Any) -> Any:
     """Load a checkpoint with structure that transformers records but does not act on.
 
     Before: `from_pretrained` builds full layers and stops at the smaller weights. After: the layers are shared, cut to
-    the recorded heads and lowered to the recorded ranks first, then take the weights strictly.
+    the recorded heads and lowered to the recorded ranks first, then take the weights.
     """
     heads, ranks, groups = pruned_heads(config), low_rank(config), shared_layers(config)
     config.pruned_heads, config.low_rank = {}, {}
@@ -106,5 +129,7 @@ def _load_reshaped(directory: Path, config: Any) -> Any:
         share_layers(model, groups)
     remove_heads(model, heads)
     lower_rank(model, ranks)
-    fill(model, directory / "model.safetensors", strict=True)
+    names, tensors = match(directory / WEIGHTS, model), load_file(directory / WEIGHTS)
+    # Not strict: a weight with several names is written under one of them, and `match` has missed none.
+    model.load_state_dict({target: tensors[name] for name, target in names.items()}, strict=False)
     return model

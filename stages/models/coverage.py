@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import cycle, islice
 from typing import Any
 
@@ -32,22 +32,22 @@ EDGES = (
 text, more than any maximum length."""
 
 
-def encode_coverage(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
+def encode_coverage(tokenizer: Any, normal: Iterable[Encoded], max_length: int) -> Encoded:
     """Build the inputs that, together with an ordinary text, let no row of a table that normal text uses go unread.
 
     Args:
         tokenizer: fast, with a padding token.
-        texts: what normal text is: all utterances of the data set.
+        normal: what normal text is: all utterances of the data set.
         max_length: width of the arrays.
 
     Returns:
-        `EDGES`, in order; then one input per length from 1 to `max_length`; then every id that `texts` use and the
+        `EDGES`, in order; then one input per length from 1 to `max_length`; then every id that `normal` uses and the
         rows before do not, as many to an input as fit.
     """
-    edges, normal = encode(tokenizer, EDGES, max_length), encode(tokenizer, texts, max_length)
+    edges = encode(tokenizer, EDGES, max_length)
     special = edges.input_ids[0, : edges.lengths[0]].tolist()  # what the tokenizer puts around no text at all
     head, tail = special[:1], special[1:]
-    used = np.unique(normal.input_ids[normal.attention_mask == 1])
+    used = np.unique(np.concatenate([np.unique(one.input_ids[one.attention_mask == 1]) for one in normal]))
     plain = [int(i) for i in used if i not in special]
     lengths = [
         _wrapped(islice(cycle(plain), max(n - len(special), 0)), head, tail)[:n] for n in range(1, max_length + 1)

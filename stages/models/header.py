@@ -60,13 +60,19 @@ def check_header(path: Path, limits: ImportLimits) -> None:
         raise _refuse(path, f"holds {size - LENGTH_BYTES - length - end} bytes that belong to no tensor")
 
 
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = dict(pairs)
-        if len(names) != len(pairs):  # two readers may disagree which of two twins counts
-            raise ValueError("a name occurs twice")
-        return names
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a mapping of JSON's pairs.
 
+    Raises:
+        ValueError: a name occurs twice.
+    """
+    names = dict(pairs)
+    if len(names) != len(pairs):  # two readers may disagree which of two twins counts
+        raise ValueError("a name occurs twice")
+    return names
+
+
+def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         found = json.loads(raw, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:

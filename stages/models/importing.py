@@ -10,9 +10,13 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from stages.core.errors import ConfigError, InputError, first_line
-from stages.models.checkpoint import load_config, load_model, load_tokenizer
+from stages.models.checkpoint import load_config, load_model
+from stages.models.contents import ADAPTERS, CONFIG
 from stages.models.families import FAMILIES, family_of
 from stages.models.quarantine import LOADED, checked
+from stages.models.settings import adopt, check_tokenizer_class
+from stages.models.tensors import require_finite
+from stages.models.tokenizing import take_in
 from stages.schema.model import ImportLimits
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -63,6 +67,8 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
             than it may, is of another family, or does not agree with its tokenizer, the labels or the length.
     """
     with checked(directory, limits) as private:
+        adopt(private / CONFIG)
+        check_tokenizer_class(private)
         config = _config(private)
         _check_shape(private, config, limits)
         if config.max_position_embeddings < max_length:
@@ -70,8 +76,10 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
                 f"'{private}' has {config.max_position_embeddings} positions and the task's max_length is {max_length}",
                 next_step="lower task.max_length",
             )
-        tokenizer, model = load_tokenizer(private), load_model(private)
-        _check_tokenizer(private, tokenizer, model)
+        model = load_model(private)
+        require_finite(private, model)
+        tokenizer = take_in(private, model, max_length)
+    model.config.pad_token_id = tokenizer.pad_token_id  # what pads here, and hence in apps
     adopt_labels(model, labels)
     return model, tokenizer
 
@@ -103,7 +111,7 @@ def _download(path: str, revision: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=list(LOADED)))
+        return Path(snapshot_download(path, revision=revision, allow_patterns=[*LOADED, *ADAPTERS]))
     except (OSError, HFValidationError) as error:  # the hub's own errors derive from OSError
         raise InputError(
             f"cannot download '{path}' at {revision[:12]}: {first_line(error)}",
@@ -139,19 +147,6 @@ def _check_shape(directory: Path, config: Any, limits: ImportLimits) -> None:
             f"'{directory / 'config.json'}' describes a model of {parameters} parameters",
             expected=f"at most {limits.parameters} (teacher.limits.parameters)",
         )
-
-
-def _check_tokenizer(directory: Path, tokenizer: Any, model: Any) -> None:
-    if not tokenizer.is_fast:
-        raise InputError(f"the tokenizer of '{directory}' is not a fast one", expected="a tokenizer.json")
-    rows, largest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
-    if largest >= rows:
-        raise InputError(
-            f"the tokenizer of '{directory}' does not belong to its weights: it gives ids up to {largest}",
-            expected=f"ids below the {rows} rows of the word embeddings",
-        )
-    if tokenizer.pad_token_id is None:
-        raise InputError(f"the tokenizer of '{directory}' has no padding token", next_step="set its pad_token")
 
 
 def _listed(word: str, names: list[str]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import stat
 from collections.abc import Iterator
@@ -19,15 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from stages.core.errors import InputError
-from stages.models import confined, trial
-from stages.models.header import check_header
+from stages.models import confined, contents, trial
+from stages.models.contents import CONFIG, TOKENIZERS, WEIGHTS
+from stages.models.header import check_header, once
 from stages.schema.model import ImportLimits
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "spiece.model")
 LOADED = (CONFIG, WEIGHTS, "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json", *TOKENIZERS)
-PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
-ARCHIVES = (".7z", ".bz2", ".gz", ".tar", ".tgz", ".xz", ".zip", ".zst")
 
 
 @contextmanager
@@ -41,7 +37,7 @@ def checked(directory: Path, limits: ImportLimits) -> Iterator[Path]:
     Raises:
         InputError: names the file and what is wrong with it, here and in the block, under the directory's own name.
     """
-    _require_files(directory)
+    contents.require(directory)
     with TemporaryDirectory(prefix="tinsmith-import-") as temporary:
         private = Path(temporary)
         try:
@@ -72,38 +68,6 @@ def copy(directory: Path, name: str, private: Path, limits: ImportLimits) -> Non
             raise InputError(f"'{path}' has {size} bytes", expected=f"at most {most} (teacher.limits)")
         with (private / name).open("wb") as target:
             shutil.copyfileobj(source, target)
-
-
-def pickles(directory: Path) -> list[Path]:
-    """Return files that only unpickling would read."""
-    return sorted(path for path in directory.iterdir() if path.suffix in PICKLES)
-
-
-def conversion(directory: Path) -> str:
-    """Return the command that turns pickled weights into safetensors."""
-    given, out = shlex.quote(str(directory)), shlex.quote(f"{str(directory).rstrip('/')}-safetensors")
-    return f"`python -m stages.convert_pickle --checkpoint {given} --out {out}`"
-
-
-def _require_files(directory: Path) -> None:
-    if not (directory / CONFIG).is_file():
-        raise InputError(f"'{directory}' has no {CONFIG}", expected="a Hugging Face directory")
-    if not (directory / WEIGHTS).is_file():
-        pickled = pickles(directory)
-        if pickled:
-            raise InputError(
-                f"'{directory}' has only pickled weights ('{pickled[0].name}'), which can run code when they are read",
-                expected=WEIGHTS,
-                next_step=f"if you trust where they come from: {conversion(directory)}, and import that directory",
-            )
-        for path in sorted(directory.iterdir()):
-            if path.suffix in ARCHIVES or path.name.endswith(".safetensors.index.json"):
-                what = "in an archive, and nothing is decompressed here" if path.suffix in ARCHIVES else "in shards"
-                raise InputError(f"'{directory}' has its weights {what} ('{path.name}')", expected=f"one {WEIGHTS}")
-        raise InputError(f"'{directory}' has no {WEIGHTS}", expected="weights in one safetensors file")
-    if not any((directory / name).is_file() for name in TOKENIZERS):
-        # transformers would make up an empty vocabulary
-        raise InputError(f"'{directory}' has no tokenizer", expected=f"one of: {', '.join(TOKENIZERS)}")
 
 
 def _open(directory: Path, path: Path) -> BinaryIO:
@@ -147,7 +111,7 @@ def _check_json(private: Path, limits: ImportLimits) -> None:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read '{path}': {error}") from error
     if not isinstance(found, dict):

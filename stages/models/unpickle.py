@@ -1,6 +1,7 @@
 """Read a pickled checkpoint with torch's restricted unpickler and write it as safetensors.
 
-`confined.run` runs this file in a child under limits: a tensor of zero stride in a small file can stand for any size.
+`confined.run` runs this file in a child under limits: a tensor of zero stride in a small file can stand for any size,
+and is refused before it is written out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ def convert(pickled: Path, out: Path) -> str | None:
     tensors = torch.load(pickled, map_location="cpu", weights_only=True)
     if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         return "it is no dict of tensors by name"
+    for name, tensor in tensors.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            return f"'{name}' has {tensor.numel()} elements and the file holds fewer"
     # transformers wants to read there who wrote the file; tied weights may not share memory in safetensors.
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, out, {"format": "pt"})
     return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
+from stages.measure import truncation
 from stages.reporting.agreement import Model, read_agreement
 from stages.reporting.clients import Asked, demo, read_clients
 from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
@@ -38,6 +39,7 @@ class Line:
         dominated: why its parent is the better choice on this host, or empty.
         notes: where the measured numbers are not the device's.
         required: whether the release is refused without its pass.
+        versions: distribution → version of what executed it, as it said itself.
     """
 
     key: str
@@ -53,6 +55,7 @@ class Line:
     dominated: str
     notes: list[str]
     required: bool
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -99,7 +102,8 @@ class Evidence:
 
     Attributes:
         lines: the variants, by platform.
-        data: number of `labels`, `params` and `summary` of the data set.
+        data: number of `labels`, `params` and `summary` of the data set; `max_length`, and what of each split was `cut`
+            there.
         teacher: what came in.
         student: what was compressed.
         distilled: whether the student learned from the teacher, or is the teacher passed through.
@@ -144,10 +148,13 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
     for line in lines:
         _check_judged(line, build / "parity" / line.key)
     data = build / "data"
+    reference = build / "reference" / lines[0].compression
     return Evidence(
         lines=lines,
         data={
             "labels": len(artifact.read_json(data / "labels.json")),
+            "cut": truncation.read(reference),
+            "max_length": artifact.read_json(reference / "summary.json")["max_length"],
             "params": artifact.manifest(data)["params"]["data"],
             "summary": artifact.read_json(data / "summary.json"),
         },
@@ -194,6 +201,7 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
                 dominated=entry["dominated"],
                 notes=entry["notes"],
                 required=variant.required,
+                versions=entry["runtime_versions"],
             )
         )
     return lines

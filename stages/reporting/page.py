@@ -200,6 +200,9 @@ def _runtimes(lines: Sequence[Line]) -> list[dict[str, Any]]:
             "label": label,
             "meaning": wording.runtime_meaning(label),
             "variants": [line.key for line in lines if line.runtime == label],
+            "versions": sorted(
+                {" ".join(pair) for line in lines if line.runtime == label for pair in line.versions.items()}
+            ),
         }
         for label in labels
     ]

@@ -10,10 +10,11 @@ from pydantic import Field
 from stages.core.errors import ConfigError, Unsupported
 from stages.core.names import KEY, module_name
 from stages.core.params import Section
+from stages.measure.registry import Split
 from stages.schema.clients import Clients
 from stages.schema.compression import Compression
-from stages.schema.data import Data
-from stages.schema.gate import Benchmark, Gate
+from stages.schema.data import Data, Embedded
+from stages.schema.gate import Benchmark, Gate, shortages
 from stages.schema.model import Distill, Student, Teacher
 from stages.schema.release import Release
 from stages.schema.signing import Signing
@@ -51,7 +52,8 @@ def check(config: Config) -> None:
     """Refuse a configuration whose groups do not fit together.
 
     Raises:
-        ConfigError: a key DVC cannot handle, a name that no group defines, a twin, no thresholds.
+        ConfigError: a key DVC cannot handle, a name that no group defines, a twin, no thresholds, or so few texts that
+            nothing can meet those of a required variant.
         Unsupported: a precision the target cannot be lowered to; the message lists what it supports.
     """
     for key in (*config.compressions, *config.precisions, *config.variants):
@@ -86,3 +88,15 @@ def _check_variant(config: Config, key: str, variant: Variant) -> None:
         )
     if variant.precision not in config.gate.precisions:
         raise ConfigError(f"conf/gate has no thresholds for precision '{variant.precision}' of variant '{key}'")
+    short = shortages(config.gate, [variant.precision], _known_sizes(config.data))
+    if short and variant.required:
+        raise ConfigError(
+            f"variant '{key}' is required and can never pass: {short[0]}",
+            next_step="raise that size in conf/data, or change the threshold in conf/gate",
+        )
+
+
+def _known_sizes(data: Data) -> dict[Split, int]:
+    """Count the texts of the splits whose size stands in conf/ itself; how many a file holds, `prepare` has to say."""
+    sizes: dict[Split, int] = {"calibration": data.calibration_size, "probe": data.probe_size}
+    return sizes | ({"test": data.test_size} if isinstance(data, Embedded) else {})

@@ -10,14 +10,15 @@ from stages.core.params import Section
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Data(Section):
     seed: Seed
     calibration_size: Count
-    """Utterances taken out of train for activation ranges; never seen in training or test."""
+    """Utterances taken out of train for activation ranges, fewer of a small one; never seen in training or test."""
     probe_size: Count
-    """Utterances taken out of validation for parity; never seen in training or test."""
+    """Utterances taken out of validation (of train where that is small) for parity; never seen in training or test."""
     probe: Literal["validation", "synthetic"]
     """What they are: those utterances, or texts made up in their place. Bundles carry their token ids."""
     licence: str
@@ -41,15 +42,32 @@ class Clinc150(_Data):
     path: str
 
 
-class Files(_Data):
-    """One JSON Lines or CSV file per split; calibration and probe are carved out."""
+class _Files(_Data):
+    """One file per split; calibration and probe are carved out."""
 
-    kind: Literal["jsonl", "csv"]
     train: str
-    validation: str
+    validation: str | None
+    """None: `validation_share` of train."""
+    validation_share: Share
     test: str
     text_column: str
     label_column: str
+
+
+class JsonLines(_Files):
+    """One JSON object per line."""
+
+    kind: Literal["jsonl"]
+
+
+class Csv(_Files):
+    """RFC 4180, the first row names the columns."""
+
+    kind: Literal["csv"]
+    delimiter: Literal["comma", "semicolon", "tab", "pipe"]
+
+
+Files = JsonLines | Csv
 
 
 class Hub(_Data):
@@ -59,11 +77,13 @@ class Hub(_Data):
     path: str
     revision: str | None
     train: str
-    validation: str
+    validation: str | None
+    """None: `validation_share` of train."""
+    validation_share: Share
     test: str
     """Split names, slices allowed (`train[:90%]`)."""
     text_column: str
     label_column: str
 
 
-Data = Annotated[Embedded | Clinc150 | Files | Hub, Field(discriminator="kind")]
+Data = Annotated[Embedded | Clinc150 | JsonLines | Csv | Hub, Field(discriminator="kind")]

@@ -137,7 +137,7 @@ def _sources(data: Tree) -> dict[str, str]:
     """
     module = DATA_MODULES.get(data["kind"], str(data["kind"]))
     if data["kind"] in ("jsonl", "csv"):
-        paths = [str(data[split]) for split in SPLITS]
+        paths = [str(data[split] or "stages/data/splits.py") for split in SPLITS]
     else:
         local = data["kind"] == "clinc150" or (data["kind"] == "hub" and data.get("revision") is None)
         first = str(data["path"]) if local else f"stages/data/{module}.py"

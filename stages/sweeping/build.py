@@ -16,6 +16,7 @@ from stages.sweeping import alone, flight
 from stages.sweeping.ledger import Ledger
 from stages.sweeping.pipeline import Pipeline
 from stages.sweeping.remote import Remote
+from stages.tracking import place
 
 BENCHMARK = "benchmark"
 SAID = 300
@@ -152,10 +153,19 @@ class Builder:
         return words[:SAID] if status > 0 else f"killed by signal {-status}"
 
 
-def environment_of(root: Path) -> dict[str, str]:
-    """Return the environment of a job's commands: this Python first, and the repository's own MLflow database."""
+def environment_of(root: Path, sweep: str) -> dict[str, str]:
+    """Return the environment of a job's commands.
+
+    Args:
+        root: the repository.
+        sweep: the sweep's name, so that jobs are tracked as its and move no alias of the repository's own build.
+
+    Returns:
+        This process's, with this Python first, and MLflow's place as it is chosen from the repository.
+    """
     environment = dict(os.environ)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
     environment.setdefault("OMP_NUM_THREADS", "1")
-    environment.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlruns/mlflow.db'}")
+    environment["MLFLOW_TRACKING_URI"] = place.choose(environment, root).uri
+    environment[place.SWEEP] = sweep
     return environment

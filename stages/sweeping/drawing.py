@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from stages.measure import metrics
+from stages.measure.registry import REGISTRY
 from stages.reporting.evidence import TARGETS
 from stages.reporting.svg import Linear, Log, around, canvas, element, mark
 from stages.sweeping.pareto import Point
@@ -33,7 +33,7 @@ def scatter(points: Sequence[Point], front: Sequence[Point], cost: str) -> Marku
     shown = [point for point in points if cost in point.values and QUALITY in point.values]
     if not shown:
         return Markup('<p class="absent">Nothing to plot: no variant has both figures.</p>')
-    unit, scale = UNITS.get(cost, (metrics.REGISTRY[cost].meaning, 1.0))
+    unit, scale = UNITS.get(cost, (REGISTRY[cost].meaning, 1.0))
     x, y = _scales(shown, cost, scale)
     numbers = {point.label: number for number, point in enumerate(front, 1)}
     parts = _axes(x, y, f"{unit} (log scale)", "accuracy, %")

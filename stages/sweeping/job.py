@@ -110,7 +110,7 @@ def _build(
         ledger,
         workspace.cache_directory(ROOT) / "flights",
         Remote(settings.remote),
-        environment_of(ROOT),
+        environment_of(ROOT, settings.name),
         place / "log.txt",
     )
     with contextlib.chdir(here.path):  # DVC resolves paths of stages against it

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from stages import reporting
-from stages.measure import metrics
+from stages.measure.registry import REGISTRY
 from stages.reporting import templates, wording
 from stages.sweeping import drawing
 from stages.sweeping.alone import CONTENDED
@@ -35,7 +35,7 @@ def render(settings: Sweep, found: Findings) -> str:
 
 def _figure(value: float, name: str) -> str:
     """Write a metric as the page's columns have it: fractions in percent, bytes in MB."""
-    unit = metrics.REGISTRY[name].unit
+    unit = REGISTRY[name].unit
     if unit == "fraction":
         return wording.percent(value)
     return wording.magnitude(value * 1e-6 if unit == "byte" else value)
@@ -43,7 +43,7 @@ def _figure(value: float, name: str) -> str:
 
 def _unit(name: str) -> str:
     """Return the unit that `_figure` writes a metric in."""
-    unit = metrics.REGISTRY[name].unit
+    unit = REGISTRY[name].unit
     return {"fraction": "%", "byte": "MB"}.get(unit, unit)
 
 
@@ -69,7 +69,7 @@ def _context(settings: Sweep, found: Findings) -> dict[str, Any]:
         "platforms": [_platform(platform) for platform in found.platforms],
         "policy": f"default-src 'none'; style-src 'sha256-{digest}'",
         "recommendations": found.recommendations,
-        "registry": metrics.REGISTRY,
+        "registry": REGISTRY,
         "sharing": found.sharing,
         "style": Markup(style),  # noqa: S704 (ours, and the policy's hash covers exactly these bytes)
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.measure import metrics
+from stages.measure.registry import REGISTRY
 
 Vector = tuple[float, ...]
 
@@ -55,7 +55,7 @@ def eligible(points: Sequence[Point], goals: Sequence[str]) -> list[Point]:
 
 def costs(point: Point, goals: Sequence[str]) -> Vector:
     """Return a variant's goals, each turned so that lower is better."""
-    return tuple(point.values[goal] * (1 if metrics.REGISTRY[goal].better == "lower" else -1) for goal in goals)
+    return tuple(point.values[goal] * (1 if REGISTRY[goal].better == "lower" else -1) for goal in goals)
 
 
 def dominates(one: Vector, other: Vector) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.measure import metrics
+from stages.measure.registry import REGISTRY
 from stages.sweeping.pareto import Point
 from stages.sweeping.settings import Profile
 
@@ -57,7 +57,7 @@ def recommend(name: str, profile: Profile, points: Sequence[Point]) -> Recommend
         return Recommendation(name, profile.target, None, why, refused)
     best = max(point.values[QUALITY] for point in fits)
     good = [point for point in fits if point.values[QUALITY] >= best - profile.tolerance]
-    metric = metrics.REGISTRY[profile.prefer]
+    metric = REGISTRY[profile.prefer]
     sign = 1 if metric.better == "lower" else -1
     chosen = min(good, key=lambda point: (sign * point.values[metric.name], -point.values[QUALITY], point.label))
     word = "lowest" if sign == 1 else "highest"

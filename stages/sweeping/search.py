@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import ConfigError
-from stages.measure import metrics
+from stages.measure.registry import REGISTRY
 from stages.sweeping import flight
 from stages.sweeping.settings import Search, Sweep
 
@@ -79,7 +79,7 @@ def open_study(journal: Path, settings: Sweep) -> optuna.Study:
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
         study_name=settings.name,
-        directions=["minimize" if metrics.REGISTRY[goal].better == "lower" else "maximize" for goal in settings.goals],
+        directions=["minimize" if REGISTRY[goal].better == "lower" else "maximize" for goal in settings.goals],
         load_if_exists=True,
     )
     study.sampler = _sampler(settings.search, len(study.trials))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from stages.core.params import Section, parse
-from stages.measure import metrics
+from stages.measure.registry import REGISTRY
 from stages.schema.variant import TargetName
 
 # Becomes a directory and part of a git ref.
@@ -25,11 +25,11 @@ class Budget(Section):
 
     @model_validator(mode="after")
     def _agrees_with_metric(self) -> Budget:
-        if self.metric not in metrics.REGISTRY:
-            raise ValueError(f"'{self.metric}' is no metric; one of: {', '.join(sorted(metrics.REGISTRY))}")
+        if self.metric not in REGISTRY:
+            raise ValueError(f"'{self.metric}' is no metric; one of: {', '.join(sorted(REGISTRY))}")
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"the budget on '{self.metric}' needs either at_least or at_most")
-        metric = metrics.REGISTRY[self.metric]
+        metric = REGISTRY[self.metric]
         # Enough items is the gate's business: only what passed it is ever recommended.
         metric.check_threshold(self.unit, at_least=self.at_least, at_most=self.at_most, min_n=metric.min_n)
         return self
@@ -59,8 +59,8 @@ class Profile(Section):
     @field_validator("prefer")
     @classmethod
     def _is_a_metric(cls, name: str) -> str:
-        if name not in metrics.REGISTRY:
-            raise ValueError(f"'{name}' is no metric; one of: {', '.join(sorted(metrics.REGISTRY))}")
+        if name not in REGISTRY:
+            raise ValueError(f"'{name}' is no metric; one of: {', '.join(sorted(REGISTRY))}")
         return name
 
 
@@ -93,9 +93,9 @@ class Sweep(Section):
     @field_validator("goals")
     @classmethod
     def _are_metrics(cls, names: list[str]) -> list[str]:
-        unknown = [name for name in names if name not in metrics.REGISTRY]
+        unknown = [name for name in names if name not in REGISTRY]
         if unknown:
-            raise ValueError(f"no such metric: {', '.join(unknown)}; choose from {', '.join(sorted(metrics.REGISTRY))}")
+            raise ValueError(f"no such metric: {', '.join(unknown)}; choose from {', '.join(sorted(REGISTRY))}")
         return names
 
 

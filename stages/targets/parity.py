@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,17 @@ from tqdm import tqdm
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
+from stages.core.splits import UNKNOWN
 from stages.measure import identity, invariance, metrics
 from stages.measure.audit import match
-from stages.measure.structure import Rounded, compare, misfits
-from stages.targets import registry
-from stages.targets.base import INPUTS, Runtime, read_signature, utterances
+from stages.measure.structure import Grids, compare, misfits
+from stages.targets import conversion, registry
+from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
 
 Arrays = Mapping[str, NDArray[Any]]
+QUANTIZATION = "quantization.json"
 WORST = 5
 """Weights and differences listed by name."""
-SHARED_GRIDS = {"GATHER", "LOGISTIC", "RESHAPE", "SIGMOID", "SLICE", "SLICE_BY_INDEX", "SOFTMAX", "TANH", "TRANSPOSE"}
-"""Operators whose result has the grid of their input, or one that their function fixes."""
 SPLITS = ("probe", "test", "coverage")
 
 
@@ -88,13 +89,14 @@ def measure(splits: Mapping[str, Arrays], teacher: NDArray[np.float32], outputs:
         outputs: the artifact's logits by split.
 
     Returns:
-        By split `values` and 95 % `intervals`. Quality is left out when an output is not finite, so a gate that asks
-        for it fails on the missing metric.
+        By split `values`, 95 % `intervals`, and `counts`, the texts behind each. Quality is left out when an output is
+        not finite, so a gate that asks for it fails on the missing metric.
     """
     measured: dict[str, Any] = {}
     for name, split in splits.items():
         values, intervals = metrics.measure_parity(reference=split["logits"], outputs=outputs[name])
-        measured[name] = {"values": values, "intervals": intervals}
+        counts = dict.fromkeys(values.keys() - {"n"}, len(split["logits"]))
+        measured[name] = {"values": values, "intervals": intervals, "counts": counts}
     test = splits["test"]
     if measured["test"]["values"]["non_finite_count"] == 0:
         values, intervals = metrics.measure_quality(
@@ -102,6 +104,7 @@ def measure(splits: Mapping[str, Arrays], teacher: NDArray[np.float32], outputs:
         )
         measured["test"]["values"].update(values)
         measured["test"]["intervals"].update(intervals)
+        measured["test"]["counts"].update(dict.fromkeys(values, int((test["labels"] != UNKNOWN).sum())))
     return measured
 
 
@@ -115,61 +118,95 @@ def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int)
         positions: tokens of the longest input.
 
     Returns:
-        `values`; `weights`: cosine of the worst matrices by name; `converted`: the matrix that conversion changed most.
+        `values`; `counts`, the matrices that were compared; `weights`: cosine of the worst ones by name; `converted`:
+        the matrix that conversion changed most.
     """
     errors = {name: found.error for name, found in match(checkpoint, converted, positions=positions).items()}
     cosines = {name: found.cosine for name, found in match(checkpoint, stored, positions=positions).items()}
     worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
     return {
         "converted": max(sorted(errors), key=lambda name: errors[name]),
+        "counts": {"conversion_weight_error_max": len(errors), "weight_cosine_min": len(cosines)},
         "values": {"conversion_weight_error_max": max(errors.values()), "weight_cosine_min": cosines[worst[0]]},
         "weights": {name: cosines[name] for name in worst},
     }
 
 
-def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Mapping[str, Rounded]]:
-    """Hold the artifact to the converted model, operator by operator and weight by weight.
+def _check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: dict[str, Any]) -> None:
+    """Count what the converted model looks up for every id as a weight: conversion may change none of them."""
+    name = conversion.words_of(checkpoint)
+    rows = registry.load(target, "lookup").looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
+    error, values = conversion.vocabulary_error(checkpoint, rows), audited["values"]
+    if error > values["conversion_weight_error_max"]:
+        audited["converted"], values["conversion_weight_error_max"] = name, error
+
+
+def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Grids]:
+    """Hold the artifact to the converted model, operator by operator and weight by weight, and nothing beside them.
 
     Returns:
-        `values`, the first `differences`, and `beyond`: weights with elements that rounding cannot explain; and the
-        grids that activations are rounded to.
+        `values` and `counts`, the first `differences`, what nobody reads among them, `beyond`: weights with elements
+        that rounding cannot explain; and the grids that activations are rounded to.
     """
-    reader = registry.load(target, "structure")
+    reader, whole = registry.load(target, "structure"), registry.load(target, "whole")
     found = compare(reader.read(converted), reader.read(artifact_dir))
+    strays = unaccounted(whole, converted, artifact_dir)
     broken = [weight for weight in found.weights if weight.beyond]
+    elements = sum(weight.size for weight in found.weights)
     return {
+        "counts": {"structure_difference_count": found.operators, "weights_beyond_count": elements},
         "beyond": [
             f"{weight.beyond} of {weight.size} elements of '{weight.name}', worst at [{weight.channel}]"
             for weight in sorted(broken, key=lambda weight: -weight.beyond)[:WORST]
         ],
-        "differences": found.differences[:WORST],
-        "values": {"structure_difference_count": len(found.differences), "weights_beyond_count": found.beyond},
+        "differences": [*found.differences[:WORST], *strays[:WORST]],
+        "values": {
+            "structure_difference_count": len(found.differences) + len(strays),
+            "weights_beyond_count": found.beyond,
+        },
     }, found.grids
 
 
-def check_grids(target: str, converted: Path, reference: Path, grids: Mapping[str, Rounded]) -> dict[str, Any]:
+def unaccounted(whole: Any, converted: Path, artifact_dir: Path) -> list[str]:
+    """Name what lies in the files of two models, or beside them, and no comparison accounts for: a bundle carries it.
+
+    Raises:
+        ArtifactError: a file contradicts itself.
+    """
+    places = (("converted model", converted, whole.CONVERTED), ("artifact", artifact_dir, {QUANTIZATION, *whole.FILES}))
+    found = [
+        f"'{item.name}' lies beside the {name}"
+        for name, directory, own in places
+        for item in sorted(directory.iterdir())
+        if item.name not in {artifact.MANIFEST, SIGNATURE, *own}
+    ]
+    try:
+        return [*whole.strays(converted, artifact_dir), *found]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+        raise ArtifactError(f"'{artifact_dir}' contradicts itself: {error!r}", next_step="run `dvc repro`") from error
+
+
+def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> dict[str, Any]:
     """Compare the integers of activations with what the converted model computes over the calibration split.
 
     Returns:
-        `values`, and the first activations that their integers do not fit.
+        `values` and `counts`, and the first activations that their integers do not fit.
     """
     calibration, signature = artifact.read_arrays(reference / "calibration.npz"), read_signature(converted)
     module = registry.load(target, "intermediates")
     seen, possible = dict[str, tuple[float, float]](), dict[str, tuple[float, float]]()
-    shared = set()
     for row, size in enumerate(calibration["attention_mask"].sum(axis=1)):
         lengths = [size] if signature.dynamic else [one for one in signature.sequence_lengths if one >= size]
         for length in lengths:
             inputs = {name: np.ascontiguousarray(calibration[name][row : row + 1, :length]) for name in INPUTS}
-            for operator, name, value in module.intermediates(converted, inputs):
+            for _, name, value in module.intermediates(converted, inputs):
                 if name in grids:
                     _widen(possible, name, value)
                     if length == lengths[0]:
                         _widen(seen, name, value)
-                    if operator.upper() in SHARED_GRIDS:
-                        shared.add(name)
-    found = misfits(grids, seen, possible, shared)
-    return {"misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
+    found = misfits(grids, seen, possible)
+    counts = {"activations_beyond_count": len(possible)}
+    return {"counts": counts, "misfits": found[:WORST], "values": {"activations_beyond_count": len(found)}}
 
 
 def _widen(ranges: dict[str, tuple[float, float]], name: str, value: NDArray[np.float32]) -> None:
@@ -177,20 +214,23 @@ def _widen(ranges: dict[str, tuple[float, float]], name: str, value: NDArray[np.
     ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
 
 
-def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inputs) -> dict[str, float]:
+def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inputs) -> dict[str, Any]:
     """Compare the converted model, which nothing has rounded yet, with the reference, and with itself in other forms.
 
     What quantisation hides in its own noise (an epsilon, a position, an activation function of another model) is in
     plain sight here.
     """
+    shown = {name: split for name, split in splits.items() if name != "test"}
     errors = [
         metrics.measure_parity(reference=split["logits"], outputs=evaluate(runtime, split, f"converted {name}"))[0]
-        for name, split in splits.items()
-        if name != "test"
+        for name, split in shown.items()
     ]
     forms = check_forms(runtime, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
     worst = [one.get("relative_max_error", np.inf) for one in errors] + [forms.get("form_relative_error", np.inf)]
-    return _finite({"conversion_relative_max_error": max(worst)})
+    if runtime.batches:
+        worst.append(conversion.batch_error(runtime, splits["probe"], read_signature(inputs.converted).pad_token_id))
+    counts = {"conversion_relative_max_error": sum(len(split["logits"]) for split in shown.values())}
+    return {"counts": counts, "values": _finite({"conversion_relative_max_error": max(worst)})}
 
 
 def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> dict[str, Any]:
@@ -206,17 +246,21 @@ def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint:
         reach=int(bool(config.get("trigram_input"))),
         batches=runtime.batches,
     )
-    return {"forms": _finite(found), "values": _finite({"form_relative_error": max(found.values())})}
+    return {
+        "counts": {"form_relative_error": len(invariance.spread_over_lengths(probe))},
+        "forms": _finite(found),
+        "values": _finite({"form_relative_error": max(found.values())}),
+    }
 
 
 def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, Arrays]) -> dict[str, Any]:
     """Say what an artifact was calibrated on, how much hangs on it, and whether it was also judged on it.
 
     Returns:
-        Empty for precisions without calibration; else `sha256` and `utterances` of the calibration inputs, `values`,
-        and `foreign` where they are not those that lie in `reference` now.
+        Empty for precisions without calibration; else `sha256` and `utterances` of the calibration inputs, `values` and
+        `counts`, and `foreign` where they are not those that lie in `reference` now.
     """
-    found = artifact.read_json(artifact_dir / "quantization.json").get("calibration")
+    found = artifact.read_json(artifact_dir / QUANTIZATION).get("calibration")
     if found is None:
         return {}
     path = reference / "calibration.npz"
@@ -226,6 +270,7 @@ def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, 
     if "calibration_agreement" in found:
         values["calibration_agreement"] = found["calibration_agreement"]
     return {
+        "counts": {"calibration_agreement": found["utterances"], "calibration_overlap": len(judged)},
         "foreign": found["sha256"] != artifact.sha256(path),
         "sha256": found["sha256"],
         "utterances": found["utterances"],
@@ -259,29 +304,30 @@ def measure_artifact(
     outputs: dict[str, NDArray[np.float32]] = {}
     reason = module.available()
     try:
-        result["altered"] += identity.foreign_interface(inputs.checkpoint, inputs.data, splits["probe"])
+        result["altered"] += identity.foreign_interface(
+            inputs.checkpoint, inputs.teacher, inputs.converted, inputs.reference, inputs.data
+        )
+        tensors = load_file(inputs.checkpoint / "model.safetensors")
         result["audit"] = audit(
-            load_file(inputs.checkpoint / "model.safetensors"),
+            tensors,
             weights.weights(inputs.converted),
             weights.weights(artifact_dir),
             splits["test"]["input_ids"].shape[1],
         )
-        result["audit"]["values"]["n"] = len(splits["test"]["labels"])
         result["calibration"] = check_calibration(artifact_dir, inputs.reference, splits)
         if result["calibration"].get("foreign"):
             result["altered"].append(f"it was calibrated on other utterances than lie in '{inputs.reference}'")
         result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
-            result["conversion"] = {
-                "values": check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
-            }
+            _check_vocabulary(target, inputs.converted, tensors, result["audit"])
+            result["conversion"] = check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
             if grids:
                 result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)
             runtime = module.open_runtime(artifact_dir, threads=1)
             outputs = {name: evaluate(runtime, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
             result["form"] = check_forms(runtime, splits["probe"], artifact_dir, inputs.checkpoint)
             result |= measure(splits, np.load(inputs.teacher / "test_logits.npy"), outputs)
-            result |= {"runtime": runtime.label, "status": "measured"}
+            result |= {"runtime": runtime.label, "runtime_versions": module.versions(), "status": "measured"}
         else:
             result |= {"reason": reason, "status": "not_measured"}
     except (ArtifactError, InputError) as error:

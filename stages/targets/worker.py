@@ -122,7 +122,7 @@ def measure(
         count: probe utterances to take turns with.
 
     Returns:
-        `samples_ms`, `load_time_ms`, `peak_rss_bytes`, `runtime`, `threads`, `utterances`.
+        `samples_ms`, `load_time_ms`, `peak_rss_bytes`, `runtime`, `runtime_versions`, `threads`, `utterances`.
     """
     rows = utterances(inputs, count)
     module = registry.load(target, "runtime")
@@ -135,6 +135,7 @@ def measure(
         "load_time_ms": load_time_ms,
         "peak_rss_bytes": peak_rss_bytes(),
         "runtime": runtime.label,
+        "runtime_versions": module.versions(),
         "samples_ms": samples,
         "threads": threads,
         "utterances": len(rows),

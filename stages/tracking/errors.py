@@ -8,25 +8,51 @@ TinsmithError
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stages.core.errors import TinsmithError
+
+REASON_LIMIT = 300
+LATER = "TINSMITH_TRACKING"
+EXPECTED = "a tracking server that answers (http://, https://) or a database (sqlite:///, postgresql://, …)"
+CORRECT = "start it or correct MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
+# What a database or server says of itself → what helps. The first that fits counts.
+ADVICE = {
+    r"\b401\b|unauthori[sz]ed|not authenticated|authentication failed": (
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    ),
+    r"\b403\b|forbidden": "ask its owner for the right to write to this experiment",
+    r"\b404\b|not implemented|\b501\b": "name the root of a server of MLflow 3: this one lacks the request",
+    r"\b5\d\d\b": "look into the server's own log",
+    r"disk is full|no space left|quota": "make room where it lies",
+    r"database( table)? is locked": "end what holds it (another MLflow process, or a copy under way)",
+    r"readonly|read-only|permission denied": "make the file and its directory writable",
+    r"out-of-date database schema|can't locate revision": (
+        "its tables are of another MLflow: back it up, then `mlflow db upgrade` with the newer of the two versions"
+    ),
+    r"not a database|malformed|disk i/o error": "move the damaged file away: the build is written again to a new one",
+}
 
 
 class TrackingRefused(TinsmithError):
     """The server or database that MLFLOW_TRACKING_URI names cannot be used."""
 
-    def __init__(self, uri: str, reason: str) -> None:
+    def __init__(self, uri: str, reason: str, advice: str = "") -> None:
         """Name the place without its password.
 
         Args:
             uri: tracking URI.
             reason: why it cannot be used; its first line is kept.
+            advice: what helps; by default what fits the reason.
         """
         first = next((line for line in reason.splitlines() if line.strip()), "no reason given")
+        self.reason = without_password(without_driver(first))[:REASON_LIMIT]
+        known = advice or next((said for form, said in ADVICE.items() if re.search(form, first, re.I)), "")
         super().__init__(
-            f"cannot track in '{without_password(uri)}': {without_password(first)[:REASON_LIMIT]}",
-            expected="a tracking server that answers (http://, https://) or a database (sqlite:///, postgresql://, …)",
-            next_step="start it or correct MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db), then `dvc repro track`",
+            f"cannot track in '{without_password(uri)}': {self.reason}",
+            expected="" if known else EXPECTED,
+            next_step=f"{known or CORRECT}, then `dvc repro track` ({LATER}=later releases before it is mended)",
         )
 
 
@@ -41,9 +67,33 @@ class TurnLost(TinsmithError):
         )
 
 
-REASON_LIMIT = 300
+@contextmanager
+def refusals(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises about a place into one line.
+
+    Raises:
+        TrackingRefused: the server or database cannot be used.
+    """
+    from alembic.util.exc import CommandError
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingRefused(uri, error.message) from error
+    except (CommandError, RequestException, SQLAlchemyError) as error:
+        raise TrackingRefused(uri, str(error)) from error
+    except ModuleNotFoundError as error:
+        raise TrackingRefused(uri, f"its database driver is not installed ({error})", "install it") from error
 
 
 def without_password(text: str) -> str:
     """Remove `user:password@` from every URL in a text."""
     return re.sub(r"://[^/\s@]*@", "://", text)
+
+
+def without_driver(text: str) -> str:
+    """Remove the classes that a driver's error begins with: `(sqlite3.OperationalError) database is locked`."""
+    return re.sub(r"^(?:\([\w.]+\) )+", "", text)

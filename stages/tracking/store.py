@@ -1,8 +1,9 @@
-"""Write a record to an MLflow tracking server, once.
+"""Write a record to an MLflow tracking server, once, and put right what it has otherwise.
 
-Every run carries its record's fingerprint and is `FINISHED` only when whole; what a killed attempt left behind (run,
-logged model, registered version) is deleted and written again. Whoever writes is alone: a local database is locked as
-a file (`place.opened`), a server by `turn`.
+Every run carries its record's fingerprint and is `FINISHED` only when whole; what a killed attempt left behind (run and
+logged model) is deleted and written again. Nothing finished is deleted: a finished run that cannot be put right is
+marked, and the record is written again beside it. Whoever writes is alone: a local database is locked as a file
+(`place.opened`), a server by `turn`.
 """
 
 from __future__ import annotations
@@ -10,42 +11,70 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stages.core.artifact import write_json
 from stages.tracking import wording
-from stages.tracking.errors import TrackingRefused
-from stages.tracking.place import Place, registered
-from stages.tracking.record import SHORT, Build, Split, Variant
+from stages.tracking.check import COMMIT, SUPERSEDED, Checker, Fault
+from stages.tracking.content import Content, files_of, files_of_variant, of_build, of_variant, tags_of
+from stages.tracking.errors import TrackingRefused, refusals
+from stages.tracking.place import Place, plain
+from stages.tracking.record import SHORT, Build, Variant
+from stages.tracking.registry import NOTE, Registry
 from stages.tracking.turn import turn
 
-# A longer value is no parameter but a document: params.yaml, which is attached whole, has it.
-PARAM_LIMIT = 500
 BATCH = 100
-CANDIDATE, RELEASED = "candidate", "released"
-MEASURED_ON = ("calibration", "probe", "test")
+PARENT = "mlflow.parentRunId"
+RESTORE = (
+    "restore it (`mlflow experiments restore --experiment-id {}`, with MLFLOW_TRACKING_URI set to this place) "
+    "or choose another MLFLOW_EXPERIMENT_NAME"
+)
 
 
-def publish(place: Place, build: Build) -> list[str]:
-    """Write what is not there yet.
+def publish(place: Place, build: Build, *, deep: bool = True) -> list[str]:
+    """Write what is not there yet, or not as it should be.
+
+    Args:
+        place: the server or database.
+        build: what it should have.
+        deep: read a server's files too; else their names and sizes are compared.
 
     Returns:
-        Names of what was written; empty when everything was there.
+        Names of what was written, with what was put right of it; empty when everything was there.
 
     Raises:
         TrackingRefused: the server or database cannot be used.
     """
-    from mlflow.exceptions import MlflowException
+    with refusals(place.name):
+        return Store(place).publish(build, deep=deep)
 
-    try:
-        return Store(place).publish(build)
-    except MlflowException as error:
-        raise TrackingRefused(place.uri, error.message) from error
-    except ModuleNotFoundError as error:
-        raise TrackingRefused(place.uri, f"its database driver is not installed ({error})") from error
+
+def compare(place: Place, build: Build) -> list[tuple[str, Fault]]:
+    """Hold what is there to a build, bytes included, and write nothing.
+
+    Returns:
+        Faults, each with the record that has it.
+
+    Raises:
+        TrackingRefused: the server or database cannot be used.
+    """
+    with refusals(place.name):
+        client = connect(place)
+        experiment = client.get_experiment_by_name(place.experiment)
+        if experiment is None:
+            return [("build", Fault(f"experiment {place.experiment}", "to be there", "nothing"))]
+        checker = Checker(client, place, experiment.experiment_id, build, deep=True)
+        found, links = [], {}
+        for variant in build.variants:
+            rated = [(run, checker.variant(run, variant)) for run in checker.finished(variant.fingerprint)]
+            found += [(variant.key, fault) for _, faults in rated for fault in faults] or _missing(variant.key, rated)
+            best = min(rated, key=lambda each: len(each[1]), default=None)
+            links[variant.key] = _link(variant, experiment.experiment_id, best[0].info.run_id if best else "")
+        builds = [(run, checker.build(run, links)) for run in checker.finished(build.fingerprint)]
+        return found + ([("build", fault) for _, faults in builds for fault in faults] or _missing("build", builds))
 
 
 def promote(place: Place, bundles: Mapping[str, Mapping[str, str]], tags: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -62,73 +91,143 @@ def promote(place: Place, bundles: Mapping[str, Mapping[str, str]], tags: Mappin
     Raises:
         TrackingRefused: the server or database cannot be used.
     """
-    from mlflow.exceptions import MlflowException
+    with refusals(place.name):
+        registry = Registry(connect(place), place)
+        return [key for key, chain in bundles.items() if registry.release(key, chain, tags.get(key, {}))]
 
-    try:
-        store = Store(place)
-        return [key for key, chain in bundles.items() if store.release(key, chain, tags.get(key, {}))]
-    except MlflowException as error:
-        raise TrackingRefused(place.uri, error.message) from error
+
+def connect(place: Place) -> Any:
+    """Return MLflow's client of a place."""
+    import mlflow
+
+    mlflow.set_tracking_uri(place.uri)
+    mlflow.set_registry_uri(place.uri)
+    return mlflow.MlflowClient(place.uri)
 
 
 class Store:
     """An experiment on a tracking server."""
 
     def __init__(self, place: Place) -> None:
-        """Open or create the experiment."""
-        import mlflow
+        """Open or create the experiment.
 
-        mlflow.set_tracking_uri(place.uri)
-        mlflow.set_registry_uri(place.uri)
-        self.client = mlflow.MlflowClient(place.uri)
-        self.name = place.experiment
-        self.shared = place.database is None
-        if self.client.get_experiment_by_name(self.name) is None:
+        Raises:
+            TrackingRefused: somebody deleted the experiment; MLflow keeps it, and its name, until `mlflow gc`.
+        """
+        self.client, self.place = connect(place), place
+        if self.client.get_experiment_by_name(place.experiment) is None:
             self._create_experiment(place.artifacts)
-        self.experiment = self.client.get_experiment_by_name(self.name).experiment_id
+        found = self.client.get_experiment_by_name(place.experiment)
+        self.experiment = found.experiment_id
+        if found.lifecycle_stage == "deleted":
+            said = f"its experiment '{place.experiment}' was deleted"
+            raise TrackingRefused(place.name, said, RESTORE.format(self.experiment))
+        if not self.experiment:
+            raise TrackingRefused(place.name, "what it answers is no experiment", "name the root of an MLflow server")
 
-    def publish(self, build: Build) -> list[str]:
+    def publish(self, build: Build, *, deep: bool) -> list[str]:
         """Write what is not there yet; the names of what was written come back."""
-        fingerprints = [build.fingerprint, *(variant.fingerprint for variant in build.variants)]
-        if all(self._finished(fingerprint) for fingerprint in fingerprints):
+        checker = Checker(self.client, self.place, self.experiment, build, deep=deep)
+        if self.place.database is None and self._is_whole(checker, build):
             return []
-        with turn(self.client, self.name) if self.shared else nullcontext() as held:
-            return self._publish(build, held.renew if held else lambda: None)
+        shared = self.place.database is None
+        with turn(self.client, plain(self.place.experiment)) if shared else nullcontext() as held:
+            return self._publish(build, checker, held.renew if held else lambda: None)
 
     def _create_experiment(self, artifacts: str | None) -> None:
         from mlflow.exceptions import MlflowException
 
-        tags = {"mlflow.note.content": wording.ABOUT_EXPERIMENT}
+        tags = {NOTE: wording.ABOUT_EXPERIMENT}
         try:
-            self.client.create_experiment(self.name, artifact_location=artifacts, tags=tags)
+            self.client.create_experiment(self.place.experiment, artifact_location=artifacts, tags=tags)
         except MlflowException as error:  # another build was quicker
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _publish(self, build: Build, alive: Callable[[], None]) -> list[str]:
+    def _is_whole(self, checker: Checker, build: Build) -> bool:
+        """Whether everything is there: a look that needs no turn."""
+        links = {}
+        for variant in build.variants:
+            sound = [run for run in checker.finished(variant.fingerprint) if not checker.variant(run, variant)]
+            if not sound:
+                return False
+            links[variant.key] = _link(variant, self.experiment, sound[0].info.run_id)
+        return any(not checker.build(run, links) for run in checker.finished(build.fingerprint))
+
+    def _publish(self, build: Build, checker: Checker, alive: Callable[[], None]) -> list[str]:
         for fingerprint in (build.fingerprint, *(variant.fingerprint for variant in build.variants)):
-            self._discard_unfinished(fingerprint)
-        written = []
-        parent = self._finished(build.fingerprint)
-        fresh = parent is None
-        if parent is None:
-            parent = self._start(wording.build_name(build), build.fingerprint, "build", build)
+            self._discard_unfinished(checker, fingerprint)
+        # What links of a build's description lead to is known in the end only.
+        lasting = {run.info.run_id: checker.lasting(run) for run in checker.finished(build.fingerprint)}
+        kept = [run for run, faults in lasting.items() if not faults]
+        parent = kept[0] if kept else self._start(of_build(build), build)
+        if not kept:
             self._fill_build(parent, build)
-            written.append("build")
-        runs = {}
+        written, links = [], {}
         for variant in build.variants:
             alive()
-            found = self._finished(variant.fingerprint)
-            if found is None:
-                found = self._publish_variant(parent, build, variant)
-                written.append(variant.key)
-            runs[variant.key] = found
-        if fresh:
+            run, said = self._settle(parent, checker, variant)
+            written += said
+            links[variant.key] = _link(variant, self.experiment, run)
+        if not kept:
             before = self._before(parent, "tags.kind = 'build'")
-            links = {key: wording.run_link(key, self.experiment, run) for key, run in runs.items()}
-            self.client.set_tag(parent, "mlflow.note.content", wording.describe_build(build, links, before))
+            self.client.set_tag(parent, NOTE, wording.describe_build(build, links, before))
             self.client.set_terminated(parent)
-        return written
+        self._supersede(set(lasting) - {*kept}, parent)
+        wrong = [fault for faults in lasting.values() for fault in faults]
+        for run in kept or [parent]:
+            wrong += self._mend_build(run, checker, links)
+        return written if kept and not wrong else [_named("build", wrong), *written]
+
+    def _settle(self, parent: str, checker: Checker, variant: Variant) -> tuple[str, list[str]]:
+        """Have a variant's run as it should be: as it is, put right, or written; its id and what was done."""
+        rated = {run.info.run_id: checker.variant(run, variant) for run in checker.finished(variant.fingerprint)}
+        lost = [run for run, faults in rated.items() if any(fault.mend is None for fault in faults)]
+        kept = [run for run in rated if run not in lost]
+        for run in kept:
+            self._mend(rated[run], partial(self._left, checker, run, variant))
+            self._adopt(run, parent)
+        wrong = [fault for faults in rated.values() for fault in faults]
+        run = kept[0] if kept else self._publish_variant(parent, checker, variant)
+        self._supersede(lost, run)
+        return run, [_named(variant.key, wrong)] if wrong or not kept else []
+
+    def _mend(self, faults: list[Fault], again: Callable[[], list[Fault]]) -> list[Fault]:
+        """Put faults right, then look again.
+
+        Raises:
+            TrackingRefused: something is not kept as it was written.
+        """
+        for mend in dict.fromkeys(fault.mend for fault in faults if fault.mend):
+            mend()
+        left = again() if faults else []
+        if left:
+            said = f"it does not keep what it is told: {left[0].what} is '{left[0].found}', not '{left[0].expected}'"
+            raise TrackingRefused(self.place.name, said, "choose another MLFLOW_EXPERIMENT_NAME")
+        return faults
+
+    def _mend_build(self, run: str, checker: Checker, links: Mapping[str, str]) -> list[Fault]:
+        faults = checker.build(self.client.get_run(run), links)
+        return self._mend(faults, lambda: checker.build(self.client.get_run(run), links))
+
+    def _supersede(self, runs: Iterable[str], by: str) -> None:
+        for run in runs:
+            self.client.set_tag(run, SUPERSEDED, by)
+
+    def _adopt(self, run: str, parent: str) -> None:
+        """Make a run the child of a build that is there: its own may have been deleted, or never finished."""
+        from mlflow.exceptions import MlflowException
+
+        own = self.client.get_run(run).data.tags.get(PARENT, parent)
+        try:
+            build = self.client.get_run(own)
+            is_there = build.info.lifecycle_stage == "active" and SUPERSEDED not in build.data.tags
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            is_there = False
+        if not is_there:
+            self.client.set_tag(run, PARENT, parent)
 
     def _before(self, run: str, like: str) -> str:
         """Say which finished run of its kind came before a run; empty where none did."""
@@ -138,17 +237,13 @@ class Store:
         earlier = [(one.info.run_name, one.info.run_id) for one in found]
         return wording.before(self.experiment, run, *earlier[0]) if earlier else ""
 
-    def _runs(self, fingerprint: str) -> list[Any]:
-        return list(self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'"))
+    def _discard_unfinished(self, checker: Checker, fingerprint: str) -> None:
+        """Delete attempts at a record that were killed; only who writes alone can tell them from one under way.
 
-    def _finished(self, fingerprint: str) -> str | None:
-        """Return the id of the finished run of a record."""
-        return next((run.info.run_id for run in self._runs(fingerprint) if run.info.status == "FINISHED"), None)
-
-    def _discard_unfinished(self, fingerprint: str) -> None:
-        """Delete attempts at a record that were killed; only who writes alone can tell them from one under way."""
-        for run in self._runs(fingerprint):
-            if run.info.status != "FINISHED":
+        One that a registered version was made of had been finished.
+        """
+        for run in self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'"):
+            if run.info.status != "FINISHED" and not checker.is_registered(run.info.run_id):
                 self._discard(run.info.run_id)
 
     def _discard(self, run: str) -> None:
@@ -157,170 +252,104 @@ class Store:
             self.client.delete_logged_model(model.model_id)
         self.client.delete_run(run)
 
-    def _start(self, name: str, fingerprint: str, kind: str, build: Build, **tags: str) -> str:
-        run = self.client.create_run(
-            self.experiment,
-            run_name=name,
-            # In MLflow's pages tags stand in this order.
-            tags={
-                **tags,
-                "rev": build.git["rev"][:SHORT],
-                "dirty": build.git["dirty"],
-                "kind": kind,
-                "fingerprint": fingerprint,
-                **_source(build),
-            },
-        )
+    def _start(self, content: Content, build: Build, **tags: str) -> str:
+        own = {"rev": build.git["rev"][:SHORT], "dirty": build.git["dirty"], COMMIT: build.git["rev"], **tags}
+        if self.place.job:
+            own["job"] = self.place.job
+        run = self.client.create_run(self.experiment, run_name=content.name, tags={**content.tags, **own})
         return str(run.info.run_id)
 
     def _fill_build(self, run: str, build: Build) -> None:
-        from mlflow.entities import Metric, Param
-
-        now = int(time.time() * 1000)
-        self.client.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in build.metrics.items()])
-        params = [Param(key, value) for key, value in build.params.items() if len(value) <= PARAM_LIMIT]
-        for start in range(0, len(params), BATCH):
-            self.client.log_batch(run, params=params[start : start + BATCH])
-        self._log_inputs(run, build, build.splits)
-        for path in build.files:
+        content = of_build(build)
+        self._log(run, content, build, _metrics(content))
+        for path in files_of(build).values():
             self.client.log_artifact(run, str(path))
 
-    def _publish_variant(self, parent: str, build: Build, variant: Variant) -> str:
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Param
+    def _log(self, run: str, content: Content, build: Build, metrics: list[Any]) -> None:
+        from mlflow.entities import Param
 
-        params = {key: value for key, value in variant.params.items() if len(value) <= PARAM_LIMIT}
-        tags = _tags(variant)
-        run = self._start(
-            wording.run_name(variant),
-            variant.fingerprint,
-            "variant",
-            build,
-            **tags,
-            **{"variant": variant.key, "mlflow.parentRunId": parent},
-        )
+        self.client.log_batch(run, metrics=metrics)
+        params = [Param(key, value) for key, value in content.params.items()]
+        for start in range(0, len(params), BATCH):
+            self.client.log_batch(run, params=params[start : start + BATCH])
+        self.client.log_inputs(run, datasets=_datasets(content, build))
+
+    def _publish_variant(self, parent: str, checker: Checker, variant: Variant) -> str:
+        """Write a variant's run and model, then the version: what a version names is finished, whatever is killed."""
+        build = checker.source
+        content = of_variant(build, variant)
+        run = self._start(content, build, **{PARENT: parent})
+        model = self._create_model(run, variant, content, build)
+        before = self._before(run, f"tags.variant = '{variant.key}'")
+        description = wording.describe(variant, build, f"models:/{model}", before)
+        self.client.set_tag(run, NOTE, description)
+        self.client.set_logged_model_tags(model, {NOTE: description})
+        self._log(run, content, build, _metrics(content, build, run, model))
+        self._attach(run, model, variant)
+        self.client.set_terminated(run)
+        self._mend(checker.variant(self.client.get_run(run), variant), partial(self._left, checker, run, variant))
+        return run
+
+    def _left(self, checker: Checker, run: str, variant: Variant) -> list[Fault]:
+        return checker.variant(self.client.get_run(run), variant)
+
+    def _create_model(self, run: str, variant: Variant, content: Content, build: Build) -> str:
         model = self.client.create_logged_model(
             self.experiment,
             name=variant.key,
             source_run_id=run,
-            tags={**tags, **_source(build)},
-            params=params,
+            tags={**tags_of(variant), COMMIT: build.git["rev"]},
+            params=dict(content.params),
             model_type=variant.verdict["target"],
-        ).model_id
-        before = self._before(run, f"tags.variant = '{variant.key}'")
-        description = wording.describe(variant, build, f"models:/{model}", before)
-        self.client.set_tag(run, "mlflow.note.content", description)
-        self.client.set_logged_model_tags(model, {"mlflow.note.content": description})
-        self.client.log_batch(
-            run,
-            metrics=_metrics(variant, build, run, model),
-            params=[Param(key, value) for key, value in params.items()],
         )
-        self._log_inputs(run, build, [split for split in build.splits if split.role in MEASURED_ON])
+        return str(model.model_id)
+
+    def _attach(self, run: str, model: str, variant: Variant) -> None:
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
         self.client.log_outputs(run, [LoggedModelOutput(model, 0)])
         self.client.log_model_artifacts(model, str(variant.artifact))
         with tempfile.TemporaryDirectory() as scratch:
-            write_json(Path(scratch) / "lineage.json", {"chain": dict(variant.chain), "verdict": dict(variant.verdict)})
-            self.client.log_artifacts(run, scratch)
+            for path in files_of_variant(variant, Path(scratch)).values():
+                self.client.log_artifact(run, str(path))
         self.client.finalize_logged_model(model, LoggedModelStatus.READY)
-        if variant.verdict["verdict"] == "pass":
-            self._register(variant, run, model, description)
-        self.client.set_terminated(run)
-        return run
-
-    def release(self, key: str, chain: Mapping[str, str], tags: Mapping[str, str]) -> bool:
-        """Point `released` at a variant's newest version of exactly this chain, and tag it; whether it moved."""
-        name = registered(self.name, key)
-        versions = self.client.search_model_versions(f"name = '{name}'")
-        same = [version for version in versions if chain.items() <= version.tags.items()]
-        if not same:
-            return False
-        newest = max(same, key=lambda version: int(version.version))
-        for tag, value in tags.items():
-            if newest.tags.get(tag) != value:
-                self.client.set_model_version_tag(name, newest.version, tag, value)
-        if RELEASED in newest.aliases:
-            return False
-        self.client.set_registered_model_alias(name, RELEASED, newest.version)
-        return True
-
-    def _register(self, variant: Variant, run: str, model: str, description: str) -> None:
-        """Register a passing variant and move its alias; a version that a killed attempt left is replaced."""
-        from mlflow.exceptions import MlflowException
-
-        name = registered(self.name, variant.key)
-        try:
-            self.client.create_registered_model(name, description=wording.describe_registered(variant))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        for version in self.client.search_model_versions(f"name = '{name}'"):
-            if version.tags.get("fingerprint") == variant.fingerprint:
-                self.client.delete_model_version(name, version.version)
-        version = self.client.create_model_version(
-            name,
-            source=f"models:/{model}",
-            run_id=run,
-            model_id=model,
-            tags={"fingerprint": variant.fingerprint, **_tags(variant)},
-            description=description,
-        )
-        # Without this tag the model's page says "Not registered" (create_model_version alone does not link back).
-        link = json.dumps([{"name": name, "version": int(version.version)}])
-        self.client.set_logged_model_tags(model, {"mlflow.modelVersions": link})
-        self.client.set_registered_model_alias(name, CANDIDATE, version.version)
-
-    def _log_inputs(self, run: str, build: Build, splits: list[Split]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        def entry(name: str, role: str, digest: str, path: str, count: int | None) -> Any:
-            source = json.dumps({"path": path, "sha256": digest, "git_rev": build.git["rev"]})
-            profile = None if count is None else json.dumps({"num_rows": count})
-            return DatasetInput(
-                Dataset(name, digest[:SHORT], "dvc", source, profile=profile), [InputTag("mlflow.data.context", role)]
-            )
-
-        inputs = [
-            entry(split.name, split.role, split.digest, f"build/data/{split.role}.jsonl", split.count)
-            for split in reversed(splits)
-        ]
-        inputs.append(entry("teacher", "teacher", build.teacher, "build/teacher/manifest.json", None))
-        self.client.log_inputs(run, datasets=inputs)
 
 
-def _tags(variant: Variant) -> dict[str, str]:
-    """Short keys, the verdict first: MLflow cuts tags at a line's end and keys at about twelve characters."""
-    verdict = variant.verdict
-    return {
-        "verdict": verdict["verdict"],
-        "runtime": verdict["runtime"] or "none",
-        **{key: text[:PARAM_LIMIT] for key, text in {
-            "reasons": "; ".join(verdict["reasons"]),
-            "dominated": verdict["dominated"],
-            "notes": "; ".join(verdict["notes"]),
-            "no_latency": "" if "latency_p50_ms" in verdict["metrics"] else verdict["timing"],
-            "host": variant.host,
-            "tools": variant.tools,
-        }.items() if text},
-        **{stage: sha[:SHORT] for stage, sha in variant.chain.items()},
-    }  # fmt: skip
+def _named(name: str, faults: list[Fault]) -> str:
+    """Name what was written, and what had been wrong with what was there."""
+    wrong = sorted({fault.what for fault in faults})
+    return f"{name} ({', '.join(wrong)})" if wrong else name
 
 
-def _source(build: Build) -> dict[str, str]:
-    return {
-        "mlflow.source.git.commit": build.git["rev"],
-        "mlflow.source.name": "dvc repro",
-        "mlflow.source.type": "PROJECT",
-    }
+def _missing(name: str, rated: list[Any]) -> list[tuple[str, Fault]]:
+    return [] if rated else [(name, Fault("its run", "a finished run", "none"))]
 
 
-def _metrics(variant: Variant, build: Build, run: str, model: str) -> list[Any]:
+def _link(variant: Variant, experiment: str, run: str) -> str:
+    return wording.run_link(variant.key, experiment, run)
+
+
+def _datasets(content: Content, build: Build) -> list[Any]:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    found = []
+    for each in content.inputs:
+        source = json.dumps({"path": each.path, "sha256": each.sha256, "git_rev": build.git["rev"]})
+        data = Dataset(each.name, each.sha256[:SHORT], "dvc", source, profile=each.profile)
+        found.append(DatasetInput(data, [InputTag("mlflow.data.context", each.role)]))
+    return found
+
+
+def _metrics(content: Content, build: Build | None = None, run: str = "", model: str = "") -> list[Any]:
     """Quality belongs to the test split; parity's extremes are taken over test and probe, so they name neither."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
+    if build is None:
+        return [Metric(key, value, now, 0) for key, value in content.metrics.items()]
     test = next(split for split in build.splits if split.role == "test")
     on_test = {"dataset_name": test.name, "dataset_digest": test.digest[:SHORT]}
     return [
         Metric(key, value, now, 0, model_id=model, run_id=run, **(on_test if key.startswith("quality/") else {}))
-        for key, value in variant.metrics.items()
+        for key, value in content.metrics.items()
     ]

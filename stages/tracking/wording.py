@@ -5,10 +5,14 @@ MLflow folds a description after about three lines, so what must not be missed s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from stages.tracking.record import CHAIN, SHORT, Build, Variant
 
+# MLflow cuts a run's tag at 8,000 characters without a word; PostgreSQL refuses a version's description above 5,000.
+ROWS_LIMIT, LINES_LIMIT = 5000, 2000
+BEFORE = r"Before this: \[.*?\]\(#/experiments/\w+/runs/\w+\) \(\[compare the two\]\(#/compare-runs\?[^)]*\)\)\."
 INTERPRETED = "reference-interpreted"
 PLAIN = {"fail": "fail", "not_measured": "not measured", "pass": "pass"}
 MEANING = {
@@ -49,7 +53,7 @@ def headline(variant: Variant) -> str:
         said += f" Executed by `{runtime}`." if runtime else " Nothing executed it."
     beside = [f"dominated: {variant.verdict['dominated']}"] if variant.verdict["dominated"] else []
     lines = [*variant.verdict["reasons"], *beside, *variant.verdict["notes"]]
-    return said + "".join(f"\n- {line}" for line in lines)
+    return said + _fitting([f"\n- {line}" for line in lines], LINES_LIMIT, "\n- … {} more in verdicts.json")
 
 
 def measured(variant: Variant) -> str:
@@ -77,6 +81,11 @@ def before(experiment: str, run: str, earlier_name: str, earlier: str) -> str:
     """Link to the run before this one, and to MLflow's page that compares the two."""
     both = f"runs=%5B%22{earlier}%22,%22{run}%22%5D&experiments=%5B%22{experiment}%22%5D"
     return f"Before this: {run_link(earlier_name, experiment, earlier)} ([compare the two](#/compare-runs?{both}))."
+
+
+def without_before(text: str) -> str:
+    """Remove what `before` wrote: which run came earlier depends on where a record is tracked."""
+    return re.sub(BEFORE, "", text)
 
 
 def describe(variant: Variant, build: Build, source: str, previous: str) -> str:
@@ -109,16 +118,17 @@ def describe_build(build: Build, links: Mapping[str, str], previous: str) -> str
         links: variant → link to its run, in another build where nothing about it changed.
         previous: what came before it (`before`), empty for the first.
     """
-    rows = "\n".join(
+    rows = [
         f"| {links[variant.key]} | {PLAIN[variant.verdict['verdict']]} | {variant.verdict['runtime'] or 'nothing'} "
-        f"| {'; '.join(variant.verdict['reasons']).replace('|', '/')} |"
+        f"| {'; '.join(variant.verdict['reasons']).replace('|', '/')} |\n"
         for variant in build.variants
-    )
+    ]
+    table = _fitting(rows, ROWS_LIMIT, "| … | | | {} more in verdicts.json |\n")
     counts = ", ".join(f"{count} {PLAIN[name]}" for name, count in build.verdicts.items())
     return (
         f"**{counts}** of {len(build.variants)} variants. To have this build again: {_checkout(build)}, "
         f"then `dvc repro`. {previous}\n\n"
-        f"| variant | verdict | executed by | reasons |\n|---|---|---|---|\n{rows}\n\n"
+        f"| variant | verdict | executed by | reasons |\n|---|---|---|---|\n{table}\n"
         "A variant that did not change is a child of the build that made it. The parameters beside are params.yaml; "
         "it, the verdicts and the report (`index.html`) are under Artifacts.\n"
     )
@@ -131,6 +141,14 @@ def describe_registered(variant: Variant) -> str:
         "`released` the newest that was bundled. Each version names its chain of digests and the commands that check "
         "it."
     )
+
+
+def _fitting(lines: Sequence[str], limit: int, rest: str) -> str:
+    """Join lines as far as they fit, and say how many did not."""
+    kept, length = 0, 0
+    while kept < len(lines) and (length := length + len(lines[kept])) <= limit:
+        kept += 1
+    return "".join(lines[:kept]) + (rest.format(len(lines) - kept) if kept < len(lines) else "")
 
 
 def _checkout(build: Build) -> str:

@@ -9,6 +9,7 @@ import pytest
 from toy_build import flip
 
 from stages import audit
+from stages.core import artifact
 from stages.lineage import cache, findings, lock
 
 DVC_YAML = """
@@ -80,3 +81,33 @@ def test_a_sound_cache_is_intact_and_a_damaged_one_is_repaired(repository, capsy
     assert "Running stage 'make'" in dvc("repro")
     assert findings.findings(cache.audit(discard=False)) == []
     assert audit.main(["--cache", "--json"]) == 0
+
+
+MAKE = """
+from pathlib import Path
+from stages.core import artifact
+with artifact.writing(Path("build/made"), stage="make", parents={}) as out:
+    (out / "sub").mkdir()
+    (out / "sub/model").write_text("weights", encoding="utf-8")
+"""
+
+
+@pytest.mark.parametrize("kind", ["copy", "hardlink", "symlink"])
+def test_outputs_are_whole_whatever_dvc_links_them_by(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(audit.__file__).parents[1]))
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    dvc("init", "--quiet")
+    dvc("config", "cache.type", kind)
+    Path("make.py").write_text(MAKE, encoding="utf-8")
+    Path("dvc.yaml").write_text("stages: {make: {cmd: python make.py, outs: [build/made]}}\n", encoding="utf-8")
+    dvc("repro", "--quiet")
+    made = Path("build/made")
+    assert (made / "sub/model").is_symlink() == (kind == "symlink")
+    assert artifact.problems(made) == []
+    assert list(lock.differences(lock.outputs(), [made])) == []
+    assert findings.findings(audit.audit("build/made", None, offline=False, again=False)) == []
+    (made / "linked").symlink_to(tmp_path)
+    assert artifact.problems(made) == ["'linked' is a symbolic link"]
+    ((_, _, found),) = lock.differences(lock.outputs(), [made])
+    assert found.endswith("with a symbolic link in it ('linked')")

@@ -11,6 +11,7 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.lineage import findings, recorded
 from stages.tracking import place
+from stages.tracking import tracked as readback
 
 TAGS = {"fingerprint": "f" * 64, "verdict": "pass", "rev": "abc"}
 
@@ -43,7 +44,8 @@ def tracked(template, tmp_path_factory):
         client.set_registered_model_alias("tinsmith.toy", "candidate", "1")
         client.set_terminated(run)
         where = place.choose({"MLFLOW_TRACKING_URI": uri})
-        artifact.write_json(root / "build/tracked.json", recorded.take(where, "f" * 64, [TAGS["fingerprint"]]))
+        record = readback.take(root / "build", where, "f" * 64, [TAGS["fingerprint"]], ["build"])
+        artifact.write_json(root / "build/tracked.json", record)
         yield root, run, model
 
 

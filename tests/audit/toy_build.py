@@ -42,12 +42,16 @@ SETTINGS = {
 COPY = f"""
 import argparse, pathlib
 from stages.core import artifact
+from stages.core.params import Section
+class Made(Section):
+    precision: dict
 parser = argparse.ArgumentParser()
 parser.add_argument("--role")
 parser.add_argument("--parent", type=pathlib.Path)
 parser.add_argument("--out", type=pathlib.Path)
 arguments = parser.parse_args()
-with artifact.writing(arguments.out, stage="copy", parents={{arguments.role: arguments.parent}}) as out:
+made = Made(precision={{"kind": "float", "bits": 32}})
+with artifact.writing(arguments.out, stage="copy", parents={{arguments.role: arguments.parent}}, params=made) as out:
     (out / "model.onnx").write_bytes(next(arguments.parent.glob("model.*")).read_bytes() + b"\x32\x07lowered")
     (out / "signature.json").write_bytes({toy.signature()})
 """
@@ -102,11 +106,16 @@ def write_build(after=None):
         source = {f"compressed-{after}": first}
     settings = Loose(compression={"kind": "toy", "after": after})
     write(compressed, {**checkpoint, "model.safetensors": toy.model()}, {"data": data, **source}, settings)
-    write(reference, {"calibration.npz": probe, "probe.npz": probe}, {"compressed": compressed, "data": data})
+    cut = json.dumps(toy.summary()).encode()
+    write(
+        reference,
+        {"calibration.npz": probe, "probe.npz": probe, "summary.json": cut},
+        {"compressed": compressed, "data": data},
+    )
     copy(converted, "compressed", compressed)
     copy(made, "converted", converted)
     measured = {"artifact": made, "reference": reference}
-    write(build / "parity" / KEY, {"outputs.npz": {"probe": np.zeros((2, 2), np.float32)}}, measured)
+    write(build / "parity" / KEY, {"outputs.npz": {"probe": np.eye(2, dtype=np.float32)}}, measured)
     write(build / "benchmark" / KEY, {"metrics.json": b"{}\n"}, measured)
     digests = {stage: artifact.digest(build / stage / KEY) for stage in ("parity", "benchmark")}
     entry = {
@@ -120,23 +129,34 @@ def write_build(after=None):
         "reasons": [],
         "runtime": "toy",
         "target": "onnx-cpu",
+        "thresholds": toy.thresholds(),
         "timing": "",
         "verdict": "pass",
     }
     artifact.write_json(build / "verdicts.json", {"variants": {KEY: entry}})
     state(build / "verdicts.json", ["python", "-m", "stages.toy"])
-    outputs = [path.parent for path in sorted(build.rglob("manifest.json"))]
-    outputs += sorted((build / "statements").rglob("*.json"))
-    outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in outputs]
-    Path("dvc.lock").write_text(
-        yaml.safe_dump({"stages": {"all": {"deps": [{"path": "raw.jsonl"}], "outs": outs}}}), encoding="utf-8"
-    )
+    write_lock()
+
+
+def write_lock():
+    """Record what lies there, as DVC does."""
+    build = Path("build")
+    outputs = {path.parent for pattern in ("*", "*/*") for path in build.glob(f"{pattern}/manifest.json")}
+    outputs = {path for path in outputs if path.parent.name != "release"} | {build / "verdicts.json"}
+    outputs |= set((build / "statements").rglob("*.json"))
+    outs = [{"path": path.as_posix(), "md5": lock.md5(path)} for path in sorted(outputs)]
+    gate = {"params": {"params.yaml": {"gate": toy.GATE}}}
+    stages = {"all": {"deps": [{"path": "raw.jsonl"}], "outs": outs}, "gate": gate}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
 
 
 def ship(public):
+    """Release, as `dvc repro` does: with a statement, and recorded."""
     chosen = {"variants": {KEY: VARIANT}, "signing": {"public_key": public}, **toy.SETTINGS}
     settings = params.parse(release.Params, chosen, "")
     release.run(settings, Path("build"), Path("build/verdicts.json"), Path("dvc.lock"), Path("build/release"))
+    state(Path("build/release"), ["python", "-m", "stages.release"])
+    write_lock()
 
 
 def flip(path, position=None, bit=0):

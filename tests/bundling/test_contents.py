@@ -14,7 +14,7 @@ from tests.bundling import toy
 VARIANT = Variant(compression="none", target="onnx-cpu", precision="fp32", required=True, release_not_measured=False)
 VERDICT = {
     "compression": "none", "dominated": "", "precision": "fp32", "reasons": [], "runtime": "onnxruntime-cpu",
-    "target": "onnx-cpu", "timing": "no timer", "verdict": "pass",
+    "target": "onnx-cpu", "thresholds": toy.thresholds(), "timing": "no timer", "verdict": "pass",
     "intervals": {"accuracy": [0.85, 0.92]}, "metrics": {"accuracy": 0.9, "n": 500, "size_bytes": 2_000_000},
     "notes": ["measured with care"],
 }  # fmt: skip
@@ -31,7 +31,7 @@ def places(tmp_path):
             "labels.json": json.dumps(toy.LABELS).encode(),
             "probe.jsonl": "".join(json.dumps({"text": text, "label": "no"}) + "\n" for text in UTTERANCES).encode(),
         },
-        "reference": {},
+        "reference": {"summary.json": json.dumps(toy.summary(train=1, test=2)).encode()},
         "teacher": {},
     }
     for role, files in outputs.items():
@@ -106,6 +106,7 @@ def test_the_card_shows_what_was_measured_and_what_was_not(bundle):
     card = (bundle("hf") / "README.md").read_text(encoding="utf-8")
     assert "| accuracy on the test split | 90 % | 85 to 92 |" in card
     assert "No latency is known: no timer." in card
+    assert "- Longer than 8 tokens, and read without their end: train 1 of 2, test 2 of 2." in card
     assert "measured with care" in card
     interpreted = bundle(name="other", verdict=VERDICT | {"runtime": "reference-interpreted"}) / "README.md"
     assert "**Not run by Core ML**" in interpreted.read_text(encoding="utf-8")

@@ -214,6 +214,7 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
     for path in (data, reference):
         with artifact.writing(path, stage="test", parents={}) as temporary:
             artifact.write_json(temporary / "labels.json", list(LABELS))
+            artifact.write_json(temporary / "summary.json", toy.summary())
             artifact.write_arrays(temporary / "probe.npz", toy.probe())
     for path in (tflite["static"] / "model.tflite", checkpoint / "tokenizer.json"):
         (out / ("tokenizer" if path.suffix == ".json" else "") / path.name).write_bytes(path.read_bytes())

@@ -113,6 +113,15 @@ def test_limits_name_the_oldest_runtime_that_was_seen_right(form, precision, old
     assert (found["client"], found["oldest_seen_right"]) == ("ONNX Runtime", oldest)
 
 
+def test_limits_claim_nothing_of_an_opset_that_was_not_tried(tmp_path):
+    source = make_source(tmp_path / "build", EIGHT)
+    model = graph.load(source.artifact / graph.MODEL)
+    model.opset_import[0].version = 21
+    (source.artifact / graph.MODEL).write_bytes(model.SerializeToString())
+    (found,) = limits.clients("onnx", source)
+    assert (found["oldest_seen_right"], found["established"]) == ("unknown", "opset 21; tried with opset 20 alone")
+
+
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.targets.onnx_cpu.convert import convert

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from stages.schema.gate import Gate
+
 WORDS = (
     "[PAD]",
     "[UNK]",
@@ -27,6 +29,25 @@ LABELS = ("no", "yes")
 LENGTH = 8
 SETTINGS = {"precisions": {"fp32": {"kind": "float", "bits": 32}}, "release": {"forms": ["hf"], "golden": "ids"}}
 """What a release of it reads of params.yaml beside variants and key."""
+
+
+def threshold(metric, unit, **bound):
+    return {"metric": metric, "unit": unit, "at_least": None, "at_most": None, "min_n": 10, **bound}
+
+
+GATE = {
+    "baseline": None,
+    "every": [threshold("non_finite_count", "count", at_most=0.0)],
+    "interval_below_n": 2,
+    "precisions": {"fp32": [threshold("accuracy", "fraction", at_least=0.75)]},
+    "reference": [threshold("accuracy", "fraction", at_least=0.5)],
+}
+"""conf/gate of a toy build."""
+
+
+def thresholds():
+    """What a verdict of the toy says it was judged by."""
+    return Gate.model_validate(GATE).applied("fp32")
 
 
 def tokenizer(**normaliser):
@@ -72,6 +93,12 @@ def checkpoint():
     return {name: json.dumps(content).encode() for name, content in files.items()}
 
 
+def summary(**ends):
+    """`summary.json` of its reference: how many texts of a split lost their end, none by default."""
+    splits = ("train", "validation", "test", "calibration", "probe")
+    return {"cut": {name: {"ends": ends.get(name, 0), "texts": 2} for name in splits}, "max_length": LENGTH}
+
+
 def signature():
     """`signature.json` of its ONNX artifact."""
     inputs = ["input_ids", "attention_mask"]
@@ -99,7 +126,7 @@ def model(seed=0):
     ]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, constants)
-    opset = [helper.make_opsetid("", 18)]
+    opset = [helper.make_opsetid("", 20)]
     return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString(deterministic=True)
 
 

@@ -47,13 +47,16 @@ def write(root, forms=("hf",)):
         row[: len(tokenizer.encode(text).ids)] = tokenizer.encode(text).ids
     inputs = {"attention_mask": (ids != 0).astype(np.int32), "input_ids": ids}
     (logits,) = InferenceSession(toy.model()).run(["logits"], inputs)
-    lines = "".join(json.dumps({"label": "no", "text": text}) + "\n" for text in UTTERANCES).encode()
+    lines = "".join(_line(text) for text in UTTERANCES).encode()
     outputs = {
         f"artifact/{KEY}": {"model.onnx": toy.model(), "signature.json": toy.signature()},
         "compressed/none": files,
         "data": {"labels.json": json.dumps(toy.LABELS).encode(), "probe.jsonl": lines, "test.jsonl": lines},
         f"parity/{KEY}": {"outputs.npz": {"probe": logits, "test": logits}},
-        "reference/none": {name: {**inputs, "logits": logits} for name in ("probe.npz", "test.npz")},
+        "reference/none": {
+            "summary.json": json.dumps(toy.summary()).encode(),
+            **{name: {**inputs, "logits": logits} for name in ("probe.npz", "test.npz")},
+        },
         "teacher": {},
     }
     for role, content in outputs.items():
@@ -82,3 +85,8 @@ def ask(build, *names, required=(), **changed):
     code = clients.main([*arguments, *(word for name in names for word in ("--client", name))])
     known = artifact.read_json(build / "clients.json")["bundles"] if (build / "clients.json").is_file() else {}
     return code, known.get(KEY, {"clients": {}})
+
+
+def _line(text):
+    # As `prepare` writes it: what JSON may hold unescaped stays as it is, U+2028 among it.
+    return json.dumps({"label": "no", "text": text}, ensure_ascii=False) + "\n"

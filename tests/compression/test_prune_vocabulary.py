@@ -56,6 +56,24 @@ def test_special_tokens_may_stand_anywhere(make_model, tokenizer):
     assert (model.config.pad_token_id, model.config.eos_token_id) == (5, None)
 
 
+def test_older_post_processors_and_added_tokens_are_renumbered_too(make_model, pieces, settings):
+    """Ids stand in them as pairs; a token that no text uses has its place in the tokenizer all the same."""
+    from tokenizers.processors import BertProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("cls", "mask", "pad", "sep", "unk")}
+    older = PreTrainedTokenizerFast(tokenizer_object=pieces.backend_tokenizer, **roles)
+    older.backend_tokenizer.post_processor = BertProcessing(("wake", pieces("wake").input_ids[1]), ("[CLS]", 2))
+    older.add_tokens(["<url>"])
+    model = make_model("bert", vocab_size=len(older))
+    train = utterances(older, ["early", "song"])
+    found = prune_vocabulary.apply(
+        model, older, {"train": train, "validation": train}, settings("small_vocabulary", min_count=1, recovery=None)
+    ).tokenizer
+    assert len(found) < len(older)
+    assert found.convert_ids_to_tokens(found("<url> early").input_ids) == ["[CLS]", "<url>", "early", "wake"]
+
+
 def test_a_word_that_loses_its_piece_is_spelled_with_what_is_left(make_model, pieces, settings):
     train = utterances(pieces, TEXTS)
     rare = utterances(pieces, [*TEXTS, "wakes"])

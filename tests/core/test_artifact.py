@@ -99,3 +99,57 @@ def test_size_counts_every_file_of_a_package(tmp_path):
 def test_json_is_canonical(tmp_path):
     artifact.write_json(tmp_path / "x.json", {"b": 1, "a": 2})
     assert (tmp_path / "x.json").read_text(encoding="utf-8") == json.dumps({"a": 2, "b": 1}, indent=2) + "\n"
+
+
+@pytest.mark.parametrize("linked", ["directory", "file", "inside", "dangling"])
+def test_a_symbolic_link_in_an_output_is_a_problem_by_name(tmp_path, linked):
+    make(tmp_path / "a")
+    make(tmp_path / "other")
+    target = {
+        "directory": tmp_path / "other",
+        "file": tmp_path / "other/sub/model.bin",
+        "inside": "model.bin",
+        "dangling": tmp_path / "nothing",
+    }[linked]
+    (tmp_path / "a/sub/linked").symlink_to(target)
+    assert artifact.problems(tmp_path / "a") == ["'sub/linked' is a symbolic link"]
+
+
+def test_a_recorded_file_or_a_whole_output_replaced_by_a_link_is_a_problem(tmp_path):
+    make(tmp_path / "a")
+    (tmp_path / "a/sub/model.bin").rename(tmp_path / "model.bin")
+    (tmp_path / "a/sub/model.bin").symlink_to(tmp_path / "model.bin")
+    with pytest.raises(ArtifactError, match="is not what its stage wrote: 'sub/model.bin' is a symbolic link"):
+        artifact.require(tmp_path / "a")
+    make(tmp_path / "b").rename(tmp_path / "moved")
+    (tmp_path / "b").symlink_to(tmp_path / "moved")
+    assert artifact.problems(tmp_path / "b") == ["'b' is a symbolic link"]
+
+
+def test_a_hard_link_is_a_file(tmp_path):
+    (make(tmp_path / "a") / "sub/model.bin").rename(tmp_path / "model.bin")
+    (tmp_path / "a/sub/model.bin").hardlink_to(tmp_path / "model.bin")
+    assert artifact.problems(tmp_path / "a") == []
+
+
+def test_no_stage_writes_an_output_with_a_link_in_it(tmp_path):
+    with (
+        pytest.raises(ArtifactError, match="would hold a symbolic link: 'linked'"),
+        artifact.writing(tmp_path / "a", stage="test", parents={}) as temporary,
+    ):
+        (temporary / "linked").symlink_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dvcs_links_to_its_cache_are_files_and_links_that_only_look_so_are_not(tmp_path):
+    make(tmp_path / "a")
+    cached = tmp_path / "cache/files/md5/8b/1a9953c4611296a827abf8c47804d7"
+    cached.parent.mkdir(parents=True)
+    (tmp_path / "a/sub/model.bin").rename(cached)
+    (tmp_path / "a/sub/model.bin").symlink_to(cached)
+    assert artifact.problems(tmp_path / "a") == []
+    cached.write_text("other weights", encoding="utf-8")
+    assert "'sub/model.bin' has sha256" in artifact.problems(tmp_path / "a")[0]
+    cached.unlink()
+    cached.mkdir()
+    assert "'sub/model.bin' is a symbolic link" in artifact.problems(tmp_path / "a")

@@ -208,11 +208,12 @@ def test_a_weight_file_outside_the_package_is_refused(tmp_path, name):
         open_program(b.save(tmp_path, y))
 
 
-def test_an_intermediate_too_large_for_any_transformer_is_refused_before_it_is_made(tmp_path):
+def test_an_intermediate_beyond_the_limit_is_refused_before_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.coreml.ops._limits.MAX_ELEMENTS", 32)
     b = Builder()
     b.input("x", dtypes.FP32, (1,))
-    shape = b.const(np.array([1 << 20, 1 << 20]))
-    y = b.op("fill", (1 << 20, 1 << 20), shape=shape, value=b.const(0.0))
+    shape = b.const(np.array([8, 8]))
+    y = b.op("fill", (8, 8), shape=shape, value=b.const(0.0))
     with pytest.raises(Mismatch, match="op 'fill'.*at most"):
         open_program(b.save(tmp_path, y)).run({"x": np.ones(1, np.float32)})
 

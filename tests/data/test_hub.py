@@ -15,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def load(path, **changes):
     settings = {
         "kind": "hub", "licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "revision": None,
-        "probe": "validation", "train": "train", "validation": "validation", "test": "test",
+        "probe": "validation", "train": "train", "validation": "validation", "test": "test", "validation_share": 0.1,
         "text_column": "text", "label_column": "label",
     }  # fmt: skip
     return hub.load(Hub(path=str(path), **(settings | changes)))
@@ -127,3 +127,16 @@ def test_a_hub_id_without_network_says_how_to_use_a_local_directory():
     ) as caught:
         load("nobody/nothing", revision=COMMIT)
     assert "\n" not in str(caught.value)
+
+
+def test_two_csv_columns_of_one_name_are_refused(tmp_path):
+    for split in RAW:
+        (tmp_path / f"{split}.csv").write_text("text,label,label\na,x,y\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"train has two columns 'label'; expected each column once"):
+        load(tmp_path)
+
+
+def test_a_missing_validation_split_is_left_to_be_carved(tmp_path):
+    write(tmp_path, "json")
+    (tmp_path / "validation.json").unlink()
+    assert set(load(tmp_path, validation=None).splits) == {"train", "test"}

@@ -3,7 +3,18 @@ from random import Random
 import pytest
 
 from stages.core.errors import ConfigError, InputError
-from stages.data.splits import RAW, SPLITS, Example, carve, carve_all, check, normalise, remove_duplicates
+from stages.data.splits import (
+    RAW,
+    SPLITS,
+    Carved,
+    Example,
+    carve,
+    carve_all,
+    check,
+    hold_out,
+    normalise,
+    remove_duplicates,
+)
 
 
 def examples(*texts: str, label: str = "a") -> list[Example]:
@@ -106,9 +117,10 @@ def test_carving_leaves_a_label_of_one_utterance_in_train():
 
 def test_calibration_comes_from_train_and_probe_from_validation():
     raw = three(numbered("a", 20) + numbered("b", 20), numbered("a", 20, "v"), numbered("a", 5, "t"))
-    splits = carve_all(raw, calibration_size=6, probe_size=4, seed=1)
+    splits, carved = carve_all(raw, calibration_size=6, probe_size=4, seed=1)
     assert list(splits) == list(SPLITS)
     assert [len(splits[name]) for name in SPLITS] == [34, 16, 5, 6, 4]
+    assert carved == {"calibration": Carved("train", 6, 6, 40), "probe": Carved("validation", 4, 4, 20)}
     assert set(splits["calibration"]) < set(raw["train"])
     assert set(splits["probe"]) < set(raw["validation"])
     texts = [e.text for name in SPLITS for e in splits[name]]
@@ -117,7 +129,7 @@ def test_calibration_comes_from_train_and_probe_from_validation():
 
 def test_another_seed_carves_other_utterances():
     raw = three(numbered("a", 50) + numbered("b", 50), numbered("a", 20, "v"), numbered("a", 5, "t"))
-    first, second = (carve_all(raw, calibration_size=9, probe_size=4, seed=seed) for seed in (1, 2))
+    first, second = (carve_all(raw, calibration_size=9, probe_size=4, seed=seed)[0] for seed in (1, 2))
     assert first["calibration"] != second["calibration"]
 
 
@@ -133,3 +145,35 @@ def test_a_calibration_that_takes_a_whole_label_is_refused():
     raw = three(numbered("a", 2) + numbered("b", 1), numbered("a", 6, "v"), numbered("a", 6, "t"))
     with pytest.raises(InputError, match="once calibration are taken out|once calibration"):
         carve_all(raw, calibration_size=2, probe_size=1, seed=0)
+
+
+def test_a_small_data_set_is_asked_for_less_and_validation_keeps_half():
+    raw = three(numbered("a", 160) + numbered("b", 160), numbered("a", 40, "v") + numbered("b", 40, "v"), examples("t"))
+    splits, carved = carve_all(raw, calibration_size=128, probe_size=64, seed=0)
+    assert carved == {"calibration": Carved("train", 80, 128, 320), "probe": Carved("train", 64, 64, 240)}
+    assert str(carved["calibration"]) == "80 of 320 train utterances, 128 were asked for"
+    assert [len(splits[name]) for name in SPLITS] == [176, 80, 1, 80, 64]
+    texts = [e.text for name in SPLITS for e in splits[name]]
+    assert len(texts) == len(set(texts))
+
+
+def test_no_size_is_lowered_below_what_gates_ask_for():
+    raw = three(numbered("a", 130) + numbered("b", 130), numbered("a", 130, "v"), examples("t"))
+    _, carved = carve_all(raw, calibration_size=100, probe_size=100, seed=0)
+    assert [one.taken for one in carved.values()] == [65, 64]
+
+
+def test_a_missing_validation_split_is_held_out_of_train_with_every_label():
+    train = numbered("a", 100) + numbered("b", 40) + numbered("a", 100)
+    splits = hold_out({"train": train, "test": examples("a 0")}, 0.2, seed=1)
+    validation = splits["validation"]
+    assert len(validation) == round(0.2 * 139)
+    assert {e.label for e in validation} == {"a", "b"}
+    assert {e.text for e in validation}.isdisjoint(e.text for e in [*splits["train"], *splits["test"]])
+    assert {e.text for e in [*validation, *splits["train"]]} == {e.text for e in train}
+    assert hold_out({"train": train, "test": examples("a 0")}, 0.2, seed=2)["validation"] != validation
+
+
+def test_a_validation_split_cannot_be_made_of_test_texts():
+    with pytest.raises(InputError, match="no train utterance is left for validation"):
+        hold_out({"train": examples("x"), "test": examples("X")}, 0.5, seed=0)

@@ -74,3 +74,9 @@ def test_more_accuracy_than_noise_is_enough_and_less_than_noise_is_not():
 def test_where_one_was_not_timed_the_other_axes_decide():
     assert "p50" not in dominated(entry(2e6), WORSE, "parent", PARENT, RIGHT)
     assert dominated(entry(2e6), WORSE, "parent", PARENT, RIGHT) != ""
+
+
+def test_nothing_is_compared_with_a_variant_whose_size_is_not_known():
+    unknown = {"metrics": {"latency_p50_ms": 0.1}, "intervals": {"latency_p50_ms": [0.1, 0.1]}}
+    assert dominated(BAD, WORSE, "onnx-cpu-fp32", unknown, RIGHT) == ""
+    assert dominated(unknown, WORSE, "onnx-cpu-fp32", PARENT, RIGHT) == ""

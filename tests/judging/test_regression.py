@@ -50,6 +50,11 @@ def test_growth_beyond_the_bound_is_named_with_both_sizes():
     ]
 
 
+def test_a_size_that_is_not_known_is_no_growth_and_no_traceback():
+    unknown = entry(metrics={"accuracy": 0.95, "top1_agreement": 0.99})
+    assert regressions(released(), unknown, BOUNDS, "same", answers(50), LABELS) == []
+
+
 def test_answers_are_paired_where_the_data_is_the_same():
     # 12 more wrong of 1,000 is within the noise of two independent rates, and not of the same utterances.
     (reason,) = compare(released(wrong=50), wrong=62)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stages.measure import metrics
+from stages.measure.registry import REGISTRY
 
 REFERENCE = np.float32([[2, 0, 0], [0, 3, 0], [0, 0, 1], [1, 0, 0]])
 
@@ -99,25 +100,46 @@ def test_a_zero_row_agrees_with_a_zero_row_only():
 def test_a_percent_threshold_on_a_fraction_is_refused():
     """The published fault: a 0-1 metric met a threshold of 10 percent and could never fire."""
     with pytest.raises(ValueError, match="is measured in 'fraction', its threshold in 'percent'"):
-        metrics.REGISTRY["accuracy_drop_to_reference"].check_threshold("percent", at_least=None, at_most=10, min_n=500)
+        REGISTRY["accuracy_drop_to_reference"].check_threshold("percent", at_least=None, at_most=10, min_n=500)
     with pytest.raises(ValueError, match="can never fire: its range is -1 to 1"):
-        metrics.REGISTRY["accuracy_drop_to_reference"].check_threshold("fraction", at_least=None, at_most=10, min_n=500)
+        REGISTRY["accuracy_drop_to_reference"].check_threshold("fraction", at_least=None, at_most=10, min_n=500)
 
 
 def test_a_rate_on_a_handful_of_items_is_refused():
     with pytest.raises(ValueError, match="'accuracy' says nothing on 9 items: min_n must be 10 or more"):
-        metrics.REGISTRY["accuracy"].check_threshold("fraction", at_least=0.9, at_most=None, min_n=9)
+        REGISTRY["accuracy"].check_threshold("fraction", at_least=0.9, at_most=None, min_n=9)
 
 
 def test_a_threshold_in_the_wrong_direction_is_refused():
     with pytest.raises(ValueError, match="'max_abs_error' is better lower: use at_most"):
-        metrics.REGISTRY["max_abs_error"].check_threshold("logit", at_least=0.1, at_most=None, min_n=64)
+        REGISTRY["max_abs_error"].check_threshold("logit", at_least=0.1, at_most=None, min_n=64)
 
 
 def test_every_metric_is_registered_under_its_own_name_and_has_a_range():
-    assert len(metrics.REGISTRY) >= 20
-    for name, metric in metrics.REGISTRY.items():
+    assert len(REGISTRY) >= 20
+    for name, metric in REGISTRY.items():
         assert metric.name == name
         assert metric.low < metric.high
         for unit in ("ms", "bytes"):
             assert not name.endswith(f"_{unit}") or metric.unit == unit.removesuffix("s") or metric.unit == unit
+
+
+@pytest.mark.parametrize("name", [name for name, metric in REGISTRY.items() if metric.unit in ("ms", "byte")])
+def test_nothing_takes_no_time_and_no_bytes(name):
+    assert REGISTRY[name].impossible(0)
+    assert REGISTRY[name].impossible(1) == ""
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_what_a_metric_cannot_be_is_refused_and_the_ends_of_its_range_are_not(name):
+    metric = REGISTRY[name]
+    for value in (np.nan, np.inf, -np.inf, None, "1", True, metric.low - 1, metric.high + 1):
+        assert metric.impossible(value).startswith(f"{name} is "), value
+    assert metric.impossible(metric.low) == "" or metric.positive
+    assert metric.impossible(min(metric.high, 7)) == ""
+
+
+def test_every_metric_says_what_it_is_measured_on():
+    for name, metric in REGISTRY.items():
+        assert metric.sample.items
+        assert metric.sample.when in ("always", "read", "executed", "timed", "calibrated"), name

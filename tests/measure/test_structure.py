@@ -108,7 +108,18 @@ def test_the_rounding_of_an_activation_is_no_difference_and_is_kept_beside_its_s
     found = compare(graph(), {"logits": Rounded.on_grid(other, 1, 0, 0, 9)})
     assert (found.differences, found.beyond) == ([], 0)
     assert set(found.grids) == {"norm", "active"}
-    assert (found.grids["active"].low, found.grids["active"].high) == pytest.approx((-2, 23.5))
+    assert [(grid.low, grid.high) for grid in found.grids["active"]] == [pytest.approx((-2, 23.5))]
+
+
+def test_an_activation_that_is_rounded_in_two_ways_is_measured_by_both():
+    twice = Rounded.on_grid(Rounded.on_grid(graph()["logits"], 0.1, 20, 0, 255), 7, 0, 0, 9)
+    assert len(compare(graph(), {"logits": twice}).grids["norm"]) == 2
+
+
+def test_what_nothing_measures_may_not_be_rounded():
+    source = {"logits": Input("ids")}
+    found = compare(source, {"logits": Rounded.on_grid(source["logits"], 1, 0, 0, 9)})
+    assert found.differences == ["logits (input 'ids') is rounded, which nothing measures"]
 
 
 @pytest.mark.parametrize(
@@ -124,14 +135,21 @@ def test_the_rounding_of_an_activation_is_no_difference_and_is_kept_beside_its_s
 )
 def test_integers_must_cover_what_calibration_saw_and_not_much_more(seen, fits):
     grid = Rounded.on_grid(Input("x"), 0.1, 20, 0, 255)
-    assert (misfits({"x": grid}, {"x": seen}, {"x": seen}, ()) == []) == fits
-    assert misfits({"x": Rounded(grid.value, 0, 0, 0)}, {"x": seen}, {"x": seen}, ())
+    assert (misfits({"x": [grid]}, {"x": seen}, {"x": seen}) == []) == fits
+    assert misfits({"x": [Rounded(grid.value, 0, 0, 0)]}, {"x": seen}, {"x": seen})
 
 
-def test_a_shared_or_symmetric_grid_may_be_used_in_part():
-    grid = Rounded.on_grid(Input("x"), 0.1, 20, 0, 255)
-    assert misfits({"x": grid}, {"x": (0, 1)}, {"x": (0, 1)}, ())
-    assert not misfits({"x": grid}, {"x": (0, 1)}, {"x": (0, 1)}, {"x"})
-    assert not misfits({"x": grid}, {"x": (0, 1)}, {"x": (-2, 23)}, ())
+def test_a_borrowed_or_symmetric_grid_may_be_used_in_part():
+    grid, borrowed = (Rounded.on_grid(Input("x"), 0.1, 20, 0, 255, borrowed=one) for one in (False, True))
+    assert misfits({"x": [grid]}, {"x": (0, 1)}, {"x": (0, 1)})
+    assert not misfits({"x": [borrowed]}, {"x": (0, 1)}, {"x": (0, 1)})
+    assert not misfits({"x": [grid]}, {"x": (0, 1)}, {"x": (-2, 23)})
+    assert len(misfits({"x": [borrowed, grid]}, {"x": (0, 1)}, {"x": (0, 1)})) == 1
     symmetric = Rounded.on_grid(Input("x"), 0.1, 0, -127, 127)
-    assert not misfits({"x": symmetric}, {"x": (0, 12.5)}, {"x": (0, 12.5)}, ())
+    assert not misfits({"x": [symmetric]}, {"x": (0, 12.5)}, {"x": (0, 12.5)})
+
+
+def test_a_grid_on_what_calibration_never_computes_fits_nothing():
+    grid = Rounded.on_grid(Input("x"), 0.1, 20, 0, 255)
+    assert misfits({"x": [grid]}, {}, {}) == ["'x' is rounded, and calibration never computes it"]
+    assert misfits({"x": [grid]}, {}, {"x": (-2, 23.5)}) == []

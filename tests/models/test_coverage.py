@@ -16,19 +16,25 @@ def texts(tokenizer):
 
 
 def test_edge_texts_come_first_as_the_tokenizer_gives_them(tokenizer, texts):
-    found, edges = encode_coverage(tokenizer, texts, LENGTH), encode(tokenizer, EDGES, LENGTH)
+    found, edges = (
+        encode_coverage(tokenizer, [encode(tokenizer, texts, LENGTH)], LENGTH),
+        encode(tokenizer, EDGES, LENGTH),
+    )
     assert (found.input_ids[: len(EDGES)] == edges.input_ids).all()
     assert found.truncated == edges.truncated > 0
 
 
 def test_every_length_occurs_from_one_token_to_no_padding(tokenizer, texts):
-    found = encode_coverage(tokenizer, texts, LENGTH)
+    found = encode_coverage(tokenizer, [encode(tokenizer, texts, LENGTH)], LENGTH)
     assert set(found.lengths) == set(range(1, LENGTH + 1))
     assert (np.diff(found.attention_mask, axis=1) <= 0).all()  # right-padded
 
 
 def test_every_id_of_normal_text_is_read(tokenizer, texts):
-    found, normal = encode_coverage(tokenizer, texts, LENGTH), encode(tokenizer, texts, LENGTH)
+    found, normal = (
+        encode_coverage(tokenizer, [encode(tokenizer, texts, LENGTH)], LENGTH),
+        encode(tokenizer, texts, LENGTH),
+    )
     read = set(found.input_ids[found.attention_mask == 1].tolist())
     assert set(normal.input_ids[normal.attention_mask == 1].tolist()) <= read
     unused = tokenizer.convert_tokens_to_ids("word9")

@@ -92,6 +92,9 @@ def test_a_truncated_file_is_one_line(directory, name, message):
 def test_a_bare_encoder_is_refused_rather_than_given_a_random_head(directory, make_model, tokenizer):
     make_model().bert.save_pretrained(directory)
     edit(directory / "config.json", id2label=dict(enumerate(LABELS)), label2id={n: i for i, n in enumerate(LABELS)})
+    with pytest.raises(InputError, match="is a bare encoder without a classifier"):
+        importing.read(directory, LABELS, 16, LIMITS)
+    edit(directory / "config.json", architectures=None)
     with pytest.raises(InputError, match="lacks weights 'classifier"):
         importing.read(directory, LABELS, 16, LIMITS)
 
@@ -117,8 +120,23 @@ def test_another_family_is_refused(directory):
 
 def test_an_unknown_family_is_one_line(directory):
     edit(directory / "config.json", model_type="nonsense")
-    with pytest.raises(InputError, match="cannot load '.*config.json'"):
+    with pytest.raises(InputError, match="family 'nonsense'; expected one of: bert"):
         importing.read(directory, LABELS, 16, LIMITS)
+
+
+def test_the_names_of_a_checkpoint_that_nobody_named_are_shown(directory):
+    edit(directory / "config.json", id2label=None, label2id=None, num_labels=4)
+    with pytest.raises(InputError, match=r"4 extra \('LABEL_0', .*next: set id2label in the checkpoint's config.json"):
+        importing.read(directory, LABELS, 16, LIMITS)
+
+
+def test_real_checkpoints_are_taken_in(real):
+    for name in ("clinc150_student", "minilm_clinc150"):
+        config = json.loads((real / name / "config.json").read_text(encoding="utf-8"))
+        labels = sorted(config["id2label"].values())
+        model, loaded = importing.read(real / name, labels, 64, LIMITS)
+        found = logits(model, encode(loaded, ["what is the weather like today"], 64))
+        assert labels[int(found.argmax())] == "weather", name
 
 
 def test_a_directory_is_located_and_has_no_revision(directory):

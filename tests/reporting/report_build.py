@@ -36,7 +36,21 @@ TABLE: dict[str, tuple[str, str, str, float, float, int]] = {
     "onnx-cpu-pruned": ("onnx-cpu", "dynamic_wi8_afp32", "pruned", np.nan, 0.33, 880_000),
 }
 RUNTIME_LABELS = {"tflite-nnapi": "litert-cpu-xnnpack", "onnx-cpu": "onnxruntime-cpu"}
+VERSIONS = {"tflite-nnapi": ("ai-edge-litert", "2.3.0"), "onnx-cpu": ("onnxruntime", "1.32.0")}
+UNTOUCHED = {"structure_difference_count": 0, "weights_beyond_count": 0, "conversion_weight_error_max": 0.0}
+UNMOVED = {"conversion_relative_max_error": 0.0, "form_relative_error": 0.0}
 HOST = {"cores": 2, "cpu_flags_sha256": "ab" * 32, "cpu_isa": "avx2", "cpu_model": "Example CPU", "machine": "x86_64"}
+
+CARVED = {
+    "calibration": {"source": "train", "taken": 90, "wanted": 128, "of": 360},
+    "probe": {"source": "validation", "taken": PROBE, "wanted": PROBE, "of": 80 + PROBE},
+}
+CUT = {
+    name: {"ends": ends, "texts": texts}
+    for name, ends, texts in (
+        ("train", 11, 270), ("validation", 0, 80), ("test", 7, TEST), ("calibration", 3, 90), ("probe", 0, PROBE)
+    )
+}  # fmt: skip
 
 BOUNDS = [
     {"metric": "non_finite_count", "unit": "count", "at_most": 0.0, "min_n": 30},
@@ -110,12 +124,17 @@ class Build:
 
     def judge(self, chosen: dict[str, Variant] | None = None) -> None:
         settings = gate.Params(benchmark=BENCHMARK, gate=GATE, precisions=PRECISIONS, variants=chosen or variants())
-        gate.run(settings, self.root, self.root / "verdicts.json", self.root / "metrics.json")
+        lock = self.root / "constraints.txt"
+        lock.write_text("".join(f"{name}=={version}\n" for name, version in VERSIONS.values()), encoding="utf-8")
+        gate.run(settings, self.root, lock, self.root / "verdicts.json", self.root / "metrics.json")
 
     def _checkpoints(self) -> None:
         baseline = {"accuracy": 0.71, "accuracy_interval": [0.66, 0.75], "method": "TF-IDF", "n": TEST}
         labels = [f"label{index}" for index in range(LABELS)]
-        files: dict[str, Any] = {"labels.json": labels, "summary.json": {"baseline": baseline}}
+        files: dict[str, Any] = {
+            "labels.json": labels,
+            "summary.json": {"baseline": baseline, "carved": CARVED},
+        }
         self.write("data", "prepare", files, Source(data={"kind": "embedded"}))
         parents: dict[str, Path] = {"data": self.root / "data"}
         for name, layers, weights in (("teacher", 6, 8_800_000), ("student", 2, 1_070_000)):
@@ -154,7 +173,8 @@ class Build:
         }
         right = int((logits["test"].argmax(1) == self.labels).sum())
         summary = {"accuracy": right / TEST, "accuracy_interval": proportion_interval(right, TEST), "n": TEST}
-        splits["summary.json"] = summary
+        counts = {"counts": {"test": TEST, "probe": PROBE}}
+        splits["summary.json"] = {**summary, **counts, "cut": CUT, "max_length": LENGTH}
         self.write(f"reference/{name}", "reference", splits, compressed=self.root / "compressed" / name)
 
     def _variant(self, key: str) -> None:
@@ -168,11 +188,12 @@ class Build:
         values: dict[str, float] = {"size_bytes": size, "parameters": 1_070_000, "macs": 9_000_000}
         measured: dict[str, Any] = {"host": HOST, "intervals": {}, "load_average": [0.4, 0.3, 0.2], "values": values}
         if p50:
-            for name, factor in (("latency_p50_ms", 1.0), ("latency_p90_ms", 1.2), ("latency_full_p50_ms", 2.1)):
-                values[name] = p50 * factor
-                measured["intervals"][name] = [p50 * factor * 0.97, p50 * factor * 1.04]
+            for percent, factor in ((50, 1.0), (90, 1.2), (99, 1.5)):
+                for name, longer in ((f"latency_p{percent}_ms", 1.0), (f"latency_full_p{percent}_ms", 2.1)):
+                    values[name] = p50 * factor * longer
+                    measured["intervals"][name] = [values[name] * 0.97, values[name] * 1.04]
             values |= {"load_time_ms": 12.0 + p50, "peak_rss_bytes": 61_000_000 + size}
-            measured["status"] = "measured"
+            measured |= {"status": "measured", "runtime_versions": dict([VERSIONS[target]])}
         else:
             measured |= {"status": "not_measured", "reason": f"{UNAVAILABLE}, so nothing was timed"}
         self.write(f"benchmark/{key}", "benchmark", {"metrics.json": measured}, artifact=self.root / "artifact" / key)
@@ -181,6 +202,7 @@ class Build:
         target, _, compression, *_ = TABLE[key]
         reference = self.root / "reference" / compression
         result: dict[str, Any] = {"altered": [], "runtime": None}
+        result["audit"] = {"values": UNTOUCHED | {"weight_cosine_min": 1.0}}
         outputs: dict[str, Any] = {}
         if target == "coreml-metal":
             result |= {"status": "not_measured", "reason": UNAVAILABLE}
@@ -192,7 +214,8 @@ class Build:
             if not np.isfinite(noise):
                 outputs["test"][:7] = np.nan
             result |= parity.measure(splits, self.test["teacher"].astype("f4"), outputs)
-            result |= {"runtime": RUNTIME_LABELS[target], "status": "measured"}
+            result |= {"runtime": RUNTIME_LABELS[target], "runtime_versions": dict([VERSIONS[target]])}
+            result |= {"form": {"values": UNMOVED}, "status": "measured"}
         files = {"metrics.json": result, "outputs.npz": outputs}
         self.write(f"parity/{key}", "parity", files, artifact=self.root / "artifact" / key, reference=reference)
 

@@ -209,3 +209,13 @@ def test_a_mixture_shows_what_was_measured_of_every_weight(build: Path) -> None:
     assert "32,768" in text
     assert text.count("weight only, 8 bits") == 2
     assert HOSTILE not in written(build)
+
+
+def test_the_splits_are_shown_with_their_size_their_source_and_what_was_cut(build: Path) -> None:
+    section = re.search(r'<section id="data">.*?</section>', written(build), re.DOTALL)
+    assert section
+    rows = re.findall(r"<tr><th scope=\"row\".*?</tr>", section[0], re.DOTALL)
+    said = [" ".join(re.sub(r"<[^>]*>", " ", row).split()) for row in rows]
+    assert said == ["train 270 11 4.1 %", "validation 80 0", "test 400 7 1.8 %",
+                    "calibration 90 train 128 were asked for 3 3.3 %", "probe 40 validation 0"]  # fmt: skip
+    assert "longer than 8 tokens" in section[0]

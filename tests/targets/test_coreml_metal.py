@@ -20,11 +20,12 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
 from stages.faults.catalogue import STORED, Subject
 from stages.faults.coreml_metal import CoremlEditor
+from stages.faults.hidden import UNKNOWN_FIELD
 from stages.measure.audit import match
 from stages.measure.structure import compare
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, Mixed, Palettized, Static, WeightOnly
-from stages.targets import coreml_metal
+from stages.targets import conversion, coreml_metal
 from stages.targets.base import Signature, read_signature
 from stages.targets.coreml_metal import (
     activations,
@@ -37,9 +38,11 @@ from stages.targets.coreml_metal import (
     toolchain,
 )
 from stages.targets.coreml_metal.convert import check_interface, convert
+from stages.targets.coreml_metal.lookup import looked_up
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, constants
 from stages.targets.coreml_metal.structure import read
 from stages.targets.coreml_metal.weights import weights
+from stages.targets.coreml_metal.whole import strays
 from tests.targets.faults_coreml import overwrite, zero_coreml_layer
 
 LENGTHS = [8, 16]
@@ -451,6 +454,7 @@ def test_every_family_converts_and_lowers(family, checkpoint, tmp_path):
     report = lowered(tmp_path / "converted", STATIC, tmp_path / "static")
     assert report["quantized"]["tensors"] >= 12
     assert report["activations"]["linear"]["quantized"] >= 12
+    assert strays(tmp_path / "converted", tmp_path / "static") == []
 
 
 @pytest.mark.target
@@ -473,6 +477,9 @@ def test_a_bert_at_one_length_converts_beside_numpy_2_4(checkpoint, tmp_path):
     lowered(tmp_path / "converted", STATIC, tmp_path / "static", IOS17)
     assert "constexpr_affine_dequantize" in {item.op for item in constants(tmp_path / "static" / PACKAGE)}
     lowered(tmp_path / "converted", PAL4, tmp_path / "pal4", IOS17)
+    assert [strays(tmp_path / "converted", tmp_path / name) for name in ("static", "pal4")] == [[], []]
+    ids = np.arange(49, dtype=np.int32)
+    assert looked_up(tmp_path / "converted", ids).shape == (49, 32)
     with pytest.raises(Unsupported, match="'weight_bits': 4.* at iOS17; expected minimum_deployment_target iOS18"):
         lowered(tmp_path / "converted", WI4, tmp_path / "wi4", IOS17)
     with pytest.raises(Unsupported, match="'static'.* at iOS16; expected minimum_deployment_target iOS17"):
@@ -554,6 +561,7 @@ def test_every_precision_is_its_conversion_rounded(builds, name):
     found = compare(read(builds.converted), read(builds.artifact / name))
     assert (found.differences, found.beyond) == ([], 0)
     assert len(found.weights) > 10
+    assert strays(builds.converted, builds.artifact / name) == []
 
 
 @pytest.mark.target
@@ -574,6 +582,153 @@ def test_an_artifact_opened_for_damage_and_saved_is_unchanged(builds, name, tmp_
     shutil.copytree(builds.artifact / name, tmp_path / name)
     CoremlEditor(tmp_path / name).save()
     assert tree(tmp_path / name) == tree(builds.artifact / name)
+
+
+def _block(model):
+    function = model.mlProgram.functions["main"]
+    return function.block_specializations[function.opset]
+
+
+def _repeat_operation(model):
+    added = _block(model).operations.add()
+    added.CopyFrom(_block(model).operations[-2])
+    added.outputs[0].name = "more"
+
+
+def _hide_setting(model):
+    layer = next(one for one in _block(model).operations if one.type == "linear")
+    layer.attributes["more"].CopyFrom(layer.attributes["name"])
+
+
+def _name_operation(model):
+    _block(model).operations[0].attributes["name"].immediateValue.tensor.strings.values[0] = "ask for more"
+
+
+HIDDEN = {
+    "inputs in another order": (
+        lambda model: model.description.input.reverse(),
+        "its description maps .* in this order",
+    ),
+    "arguments in another order": (
+        lambda model: model.mlProgram.functions["main"].inputs.reverse(),
+        "its program maps .* in this order",
+    ),
+    "an input of another type": (
+        lambda model: setattr(model.description.input[0].type.multiArrayType, "dataType", 65568),
+        "inputs is .*FLOAT32.* the converted model's",
+    ),
+    "an output of another type": (
+        lambda model: setattr(model.description.output[0].type.multiArrayType, "dataType", 65552),
+        "outputs is .*FLOAT16.* the converted model's",
+    ),
+    "other shapes": (
+        lambda model: model.description.input[0].type.multiArrayType.enumeratedShapes.shapes.add(shape=[1, 99]),
+        "inputs is .*99.* the converted model's",
+    ),
+    "a description": (
+        lambda model: setattr(model.description.input[0], "shortDescription", "more"),
+        "shortDescription",
+    ),
+    "an optional input": (lambda model: setattr(model.description.input[0].type, "isOptional", True), "isOptional is"),
+    "metadata": (lambda model: model.description.metadata.userDefined.update(a="more"), "metadata.userDefined is set"),
+    "an author": (lambda model: setattr(model.description.metadata, "author", "more"), "metadata.author is set"),
+    "training": (lambda model: setattr(model, "isUpdatable", True), "isUpdatable is set"),
+    "specification": (lambda model: setattr(model, "specificationVersion", 8), "specification version is 8"),
+    "a comment": (lambda model: setattr(model.mlProgram, "docString", "more"), "docString is set"),
+    "a second function": (
+        lambda model: model.mlProgram.functions["more"].CopyFrom(model.mlProgram.functions["main"]),
+        r"it has the functions .'main', 'more'.",
+    ),
+    "a second block": (
+        lambda model: model.mlProgram.functions["main"].block_specializations["CoreML5"].CopyFrom(_block(model)),
+        "in one form",
+    ),
+    "another default": (lambda model: setattr(model.description, "defaultFunctionName", "main"), "defaultFunctionName"),
+    "an unread operation": (_repeat_operation, "'more' .* is computed and not read"),
+    "a setting": (_hide_setting, "a linear has the setting 'more'"),
+    "a name": (_name_operation, "is called 'ask for more', expected an identifier"),
+}
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_nothing_hides_beside_the_computation(builds, kind, tmp_path):
+    damage, line = HIDDEN[kind]
+    shutil.copytree(builds.artifact / "wi8", tmp_path / "wi8")
+    model = package.read_program(tmp_path / "wi8" / PACKAGE)
+    damage(model)
+    (tmp_path / "wi8" / PACKAGE / PROGRAM).write_bytes(model.SerializeToString(deterministic=True))
+    assert re.search(line, "\n".join(strays(builds.converted, tmp_path / "wi8")))
+
+
+def _write_more(path):
+    path.write_text("more", encoding="utf-8")
+
+
+def _append(path, more):
+    path.write_bytes(path.read_bytes() + more)
+
+
+def _list_more(path):
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    tree["itemInfoEntries"]["more"] = {"path": "more"}
+    artifact.write_json(path, tree)
+
+
+def _use_reserved(path):
+    content = bytearray(path.read_bytes())
+    content[40:44] = b"more"
+    path.write_bytes(content)
+
+
+@pytest.mark.target
+@pytest.mark.parametrize(
+    ("place", "damage", "line"),
+    [
+        ("more.txt", _write_more, "file 'more.txt' is no part of it"),
+        ("Data/com.apple.CoreML/weights/more.bin", _write_more, "file '.*more.bin' is no part of it"),
+        ("Data/more", lambda path: path.mkdir(), "file 'Data/more' is no part of it"),
+        ("Manifest.json", _list_more, "is not that of one program and its weights"),
+        ("Manifest.json", lambda path: _append(path, b" "), "is not that of one program and its weights"),
+        (str(WEIGHTS), lambda path: _append(path, b"more"), "bytes in weight.bin not all belong to a blob"),
+        (str(WEIGHTS), lambda path: _append(path, bytes(64)), "bytes in weight.bin not all belong to a blob"),
+        (str(WEIGHTS), _use_reserved, "bytes in weight.bin not all belong to a blob"),
+        (str(PROGRAM), lambda path: _append(path, UNKNOWN_FIELD), "not all belong to a field that the format has"),
+    ],
+)
+def test_a_package_holds_one_program_its_weights_and_nothing_else(builds, place, damage, line, tmp_path):
+    shutil.copytree(builds.artifact / "pal4", tmp_path / "pal4")
+    damage(tmp_path / "pal4" / PACKAGE / place)
+    assert re.search(line, "\n".join(strays(builds.converted, tmp_path / "pal4")))
+
+
+@pytest.mark.target
+def test_a_blob_that_nothing_reads_is_seen(builds, tmp_path):
+    shutil.copytree(builds.artifact / "fp16", tmp_path / "fp16")
+    model = package.read_program(tmp_path / "fp16" / PACKAGE)
+    blob = next(one for one in _block(model).operations if list(package.blob_offsets(one)))
+    blob.attributes["val"].ClearField("blobFileValue")
+    (tmp_path / "fp16" / PACKAGE / PROGRAM).write_bytes(model.SerializeToString(deterministic=True))
+    assert any(
+        re.search(r"1 of \d+ blobs in weight.bin are not read", x) for x in strays(builds.converted, tmp_path / "fp16")
+    )
+
+
+@pytest.mark.target
+def test_a_conversion_looks_up_the_checkpoints_vector_for_every_id(builds):
+    ids = np.arange(len(builds.tensors[conversion.words_of(builds.tensors)]), dtype=np.int32)
+    assert conversion.vocabulary_error(builds.tensors, looked_up(builds.converted, ids)) == 0
+
+
+@pytest.mark.target
+def test_ids_that_something_else_reads_too_are_refused(builds, tmp_path):
+    shutil.copytree(builds.converted, tmp_path / "converted")
+    model = package.read_program(tmp_path / "converted" / PACKAGE)
+    cast = next(one for one in _block(model).operations if one.type == "cast")
+    cast.inputs["x"].arguments[0].name = "input_ids"
+    (tmp_path / "converted" / PACKAGE / PROGRAM).write_bytes(model.SerializeToString(deterministic=True))
+    with pytest.raises(ArtifactError, match="'input_ids' of .* is read by .*cast.*; expected one gather"):
+        looked_up(tmp_path / "converted", np.arange(49, dtype=np.int32))
 
 
 @pytest.mark.target

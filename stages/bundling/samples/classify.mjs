@@ -1,13 +1,16 @@
 // Classify text with a bundle's hf/ directory: Transformers.js in Node, no network.
 //
+// Beside the bundle and not in it, where what npm installs would be files that no seal knows:
+//
+//     mkdir app && cd app && cp BUNDLE/samples/classify.mjs .
 //     npm install --ignore-scripts @huggingface/transformers     (the scripts would download what a CPU does not need)
-//     node samples/classify.mjs "hello there"
+//     BUNDLE=/path/to/BUNDLE node classify.mjs "hello there"
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { env, pipeline } from '@huggingface/transformers';
 
-const bundle = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+const bundle = resolve(process.env.BUNDLE ?? `${dirname(fileURLToPath(import.meta.url))}/..`);
 const limits = JSON.parse(readFileSync(`${bundle}/limits.json`, 'utf8'));
 
 env.allowRemoteModels = false;

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-BUNDLE = Path(__file__).resolve().parent.parent
+BUNDLE = Path(__file__).absolute().parent.parent
 LIMITS = json.loads((BUNDLE / "limits.json").read_text(encoding="utf-8"))
 LABELS = (BUNDLE / "labels.txt").read_text(encoding="utf-8").splitlines()
 

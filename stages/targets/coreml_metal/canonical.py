@@ -7,11 +7,24 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact
-from stages.targets.coreml_metal.package import BLOB_HEADER, FILE_HEADER, PROGRAM, WEIGHTS, read_blobs, read_program
+from stages.targets.coreml_metal.package import (
+    BLOB_HEADER,
+    FILE_HEADER,
+    MANIFEST,
+    PROGRAM,
+    WEIGHTS,
+    read_blobs,
+    read_program,
+)
 
 STAMP = "com.github.apple.coremltools."
 """Prefix of the metadata coremltools adds: the date of the conversion, its own version and torch's."""
+AUTHOR = "com.apple.CoreML"
+ITEMS = {
+    f"{AUTHOR}/model.mlmodel": "CoreML Model Specification",
+    f"{AUTHOR}/weights": "CoreML Model Weights",
+}
+"""Path below `Data` → description of what a package lists, the program first."""
 
 
 def save(model: Any, package: Path) -> None:
@@ -39,7 +52,22 @@ def canonicalise(package: Path) -> None:
     (package / PROGRAM).write_bytes(model.SerializeToString(deterministic=True))
     (package / PROGRAM).chmod(0o644)
     _clear_reserved(package / WEIGHTS)
-    _name_items(package / "Manifest.json")
+    (package / MANIFEST).write_text(manifest(), encoding="utf-8")
+
+
+def manifest() -> str:
+    """Return the manifest of a package of one program and its weights, whose items are named by where they lie."""
+    items = {
+        _identifier(path): {"author": AUTHOR, "description": description, "name": path.rpartition("/")[2], "path": path}
+        for path, description in ITEMS.items()
+    }
+    root = _identifier(next(iter(ITEMS)))
+    found = {"fileFormatVersion": "1.0.0", "itemInfoEntries": items, "rootModelIdentifier": root}
+    return json.dumps(found, indent=2, sort_keys=True) + "\n"
+
+
+def _identifier(path: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, path)).upper()
 
 
 def _clear_reserved(path: Path) -> None:
@@ -49,14 +77,3 @@ def _clear_reserved(path: Path) -> None:
     for blob in blobs:
         BLOB_HEADER.pack_into(data, blob.header, *BLOB_HEADER.unpack_from(data, blob.header))
     path.write_bytes(data)
-
-
-def _name_items(path: Path) -> None:
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    names = {
-        key: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])).upper()
-        for key, item in manifest["itemInfoEntries"].items()
-    }
-    manifest["itemInfoEntries"] = {names[key]: item for key, item in manifest["itemInfoEntries"].items()}
-    manifest["rootModelIdentifier"] = names[manifest["rootModelIdentifier"]]
-    artifact.write_json(path, manifest)

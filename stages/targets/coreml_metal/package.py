@@ -15,6 +15,7 @@ from stages.core.errors import ArtifactError
 from stages.targets.coreml_metal import toolchain
 
 PACKAGE = "model.mlpackage"
+MANIFEST = "Manifest.json"
 PROGRAM = Path("Data/com.apple.CoreML/model.mlmodel")
 WEIGHTS = Path("Data/com.apple.CoreML/weights/weight.bin")
 
@@ -119,7 +120,7 @@ def constants(package: Path) -> list[Constant]:
         kind = operation.outputs[0].type.tensorType
         shape = tuple(int(dimension.constant.size) for dimension in kind.dimensions)
         parts = {name for name in _names(operation) if name in chained}
-        stored = [blobs[offset] for offset in _blob_offsets(operation)] + [
+        stored = [blobs[offset] for offset in blob_offsets(operation)] + [
             one for name in parts for one in chained[name]
         ]
         if operation in expanding and operation.outputs[-1].name in read:
@@ -168,7 +169,8 @@ def _names(operation: Any) -> list[str]:
     return [one.name for argument in operation.inputs.values() for one in argument.arguments if one.name]
 
 
-def _blob_offsets(operation: Any) -> Iterator[int]:
+def blob_offsets(operation: Any) -> Iterator[int]:
+    """Yield where in `weight.bin` the headers of an operation's constants begin."""
     # Up to iOS17 a constexpr op keeps its data in attributes, from iOS18 on in inputs.
     values = list(operation.attributes.values())
     for argument in operation.inputs.values():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stages.core.errors import ArtifactError, Unsupported
 from stages.coreml import LABEL, Program, open_program
 from stages.targets.base import OUTPUTS, Inputs, Signature, pad_to_signature, read_signature
+from stages.targets.executing import loaded
 
 PACKAGE = "model.mlpackage"
 ComputeUnits = Literal["ALL", "CPU_AND_GPU", "CPU_AND_NE", "CPU_ONLY"]
@@ -45,6 +46,13 @@ def coreml_unavailable() -> str | None:
 def timing_unavailable() -> str | None:
     """Return None where a latency measured here means something: the reference executor's says nothing of a phone."""
     return coreml_unavailable()
+
+
+def versions() -> dict[str, str]:
+    """Return what executes artifacts here, as it says of itself: distribution → version; Core ML is part of macOS."""
+    if coreml_unavailable():
+        return {"numpy": loaded("numpy", "numpy")}
+    return {"coremltools": loaded("coremltools", "coremltools"), "macOS": platform.mac_ver()[0]}
 
 
 class CoremlRuntime:

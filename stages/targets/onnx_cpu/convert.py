@@ -96,7 +96,7 @@ def _check_signature(model: Any, opset: int) -> None:
             f"the exported graph maps {inputs} to {outputs}", expected=f"{expected[0]} to {expected[1]}"
         )
     found = {item.domain: item.version for item in model.opset_import}
-    if found not in ({"": opset}, {"": opset, fuse.CONTRIB: 1}):
+    if found not in ({"": opset}, {"": opset, graph.CONTRIB: 1}):
         raise ConversionError(f"the exported graph uses opsets {found}", expected=f"opset {opset} only")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from stages.targets.onnx_cpu import graph, integers, storage
-from stages.targets.onnx_cpu.fuse import CONTRIB
+from stages.targets.onnx_cpu.graph import CONTRIB
 
 
 def quantize_tables(model: Any, tables: Collection[str], per_channel: bool) -> None:
@@ -57,7 +57,7 @@ def quantize_tables_4bit(model: Any, tables: Collection[str]) -> None:
 
     values = {item.name: item for item in model.graph.initializer}
     looked_up = {node.input[0] for node in model.graph.node if node.op_type == "Gather"} & set(tables)
-    settings = {"bits": 4, "block_size": integers.BLOCK, "gather_axis": 0, "quantize_axis": 1}
+    settings = graph.SETTINGS["GatherBlockQuantized"]
     nodes: list[Any] = []
     for node in model.graph.node:
         if node.op_type != "Gather" or node.input[0] not in looked_up:

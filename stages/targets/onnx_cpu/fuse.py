@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from stages.targets.onnx_cpu import affine, first_token, positions
-
-CONTRIB = "com.microsoft"
+from stages.targets.onnx_cpu.graph import CONTRIB
 
 
 def fuse(model: Any, *, layers: int, max_length: int) -> dict[str, int]:

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import ArtifactError
+from stages.targets.onnx_cpu import integers
 
 MODEL = "model.onnx"
+CONTRIB = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
 KINDS = ("lookup", "product")
 READERS = {"Gather": ("lookup", 0), "Gemm": ("product", 1), "MatMul": ("product", 1), "Slice": ("lookup", 0)}
 """Operator type → what it does with a weight, and the position of the input that may be one."""
@@ -20,6 +23,29 @@ INTEGER_PRODUCTS = {"DynamicQuantizeMatMul": (2, 3, 4), "MatMulIntegerToFloat": 
 scale, of their zero point, and of a bias."""
 PACKED = {"GatherBlockQuantized": 0, "MatMulNBits": 1}
 """Operators that read 4-bit integers, two a byte, and their position."""
+DOMAINS = dict.fromkeys((*INTEGER_PRODUCTS, *PACKED), CONTRIB)
+"""Operators of another domain than ONNX' own that are known by their plain name."""
+BLOCKS = {"bits": 4, "block_size": integers.BLOCK}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "Cast": {"to": 1},
+    "DynamicQuantizeMatMul": {},
+    "GatherBlockQuantized": {**BLOCKS, "gather_axis": 0, "quantize_axis": 1},
+    "MatMulIntegerToFloat": {},
+    # Level 1 is fp32. At the default, some hosts would round activations to int8 on the way.
+    "MatMulNBits": {**BLOCKS, "accuracy_level": 1},
+    "Mul": {},
+    "QuantizeLinear": {},
+}
+"""Operators that stand for a number format → the settings with which they are written, sizes aside."""
+OPERANDS = {
+    "DynamicQuantizeMatMul": {0, 1, 2, 3, 4},
+    "GatherBlockQuantized": {0, 1, 2},
+    "MatMulIntegerToFloat": {0, 1, 2, 3, 4, 5, 6},
+    "MatMulNBits": {0, 1, 2, 3, 5},
+}
+"""Positions of the inputs that are read when a format is taken away."""
+SIZES = {"K", "N"}
+"""Settings that say how large a packed weight is."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +68,22 @@ class Weight:
 
 
 def load(path: Path) -> Any:
-    """Read a `ModelProto`.
+    """Read a `ModelProto` that holds its weights itself.
 
     Raises:
-        ArtifactError: the file is missing or is not ONNX.
+        ArtifactError: the file is missing, is not ONNX, or has data elsewhere.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        return onnx.load(path, load_external_data=False)
+        model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError, ValueError) as error:
         raise ArtifactError(f"cannot read ONNX model '{path}': {error}", next_step="run `dvc repro`") from error
+    outside = [item.name for item in model.graph.initializer if item.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise ArtifactError(f"'{path}' keeps '{outside[0]}' in another file", expected="all weights in the model's")
+    return model
 
 
 def write(model: Any, path: Path) -> None:
@@ -83,6 +113,22 @@ def clean(model: Any) -> None:
     _name_nodes(model.graph)
 
 
+def operator(node: Any) -> str:
+    """Name an operator with its domain, which is part of what it is: `Sigmoid` of another domain computes anything."""
+    plain = node.domain == DOMAINS.get(node.op_type, "")
+    return str(node.op_type) if plain else f"{node.domain}::{node.op_type}"
+
+
+def changes_format(node: Any, op: str) -> bool:
+    """Whether an operator is the one that quantisation writes under this name, with no setting or input of another."""
+    if operator(node) != op:
+        return False
+    found = {key: value for key, value in attributes(node).items() if key not in SIZES}
+    read = OPERANDS.get(op)
+    unread = [name for position, name in enumerate(node.input) if read is not None and name and position not in read]
+    return found == SETTINGS[op] and not unread
+
+
 def weights(model: Any) -> list[Weight]:
     """List the float weights of matrix products and lookups, in graph order."""
     import onnx
@@ -95,9 +141,9 @@ def weights(model: Any) -> list[Weight]:
     }
     found: dict[str, list[str]] = {}
     for node in model.graph.node:
-        kind, position = READERS.get(node.op_type, ("", 0))
+        kind, position = READERS.get(operator(node), ("", 0))
         if kind and node.input[position] in floats:
-            found.setdefault(node.input[position], []).append(node.op_type)
+            found.setdefault(node.input[position], []).append(operator(node))
     return [
         Weight(name, READERS[ops[0]][0], len(ops), floats[name], sliced=ops[0] == "Slice")
         for name, ops in found.items()
@@ -110,15 +156,12 @@ def expansions(model: Any) -> dict[str, tuple[str, str]]:
     Returns:
         Value → the initialiser, and the scale, '' where there is none.
     """
-    import onnx
-
     stored = {item.name: item.data_type for item in model.graph.initializer}
     found: dict[str, tuple[str, str]] = {}
     for node in model.graph.node:
-        widens = node.op_type == "Cast" and attributes(node)["to"] == onnx.TensorProto.FLOAT
-        if widens and stored.get(node.input[0]) in _small_types():
+        if changes_format(node, "Cast") and stored.get(node.input[0]) in _small_types():
             found[node.output[0]] = node.input[0], ""
-        elif node.op_type == "Mul" and node.input[0] in found and node.input[1] in stored:
+        elif changes_format(node, "Mul") and node.input[0] in found and node.input[1] in stored:
             found[node.output[0]] = found[node.input[0]][0], node.input[1]
     return found
 
@@ -127,7 +170,7 @@ def float_matrices(model: Any, smallest: int) -> list[str]:
     """List fp32 initialisers of two dimensions and at least so many elements, whatever reads them; scales aside."""
     import onnx
 
-    scales = {node.input[2] for node in model.graph.node if node.op_type in PACKED}
+    scales = {node.input[2] for node in model.graph.node if operator(node) in PACKED}
     return [
         item.name
         for item in model.graph.initializer
@@ -146,10 +189,10 @@ def compressed_uses(model: Any) -> Counter[str]:
     expanded = {value: small[stored] for value, (stored, _) in expansions(model).items()}
     found: Counter[str] = Counter()
     for node in model.graph.node:
-        kind, position = READERS.get(node.op_type, ("", 0))
-        if node.op_type in PACKED or node.op_type in INTEGER_PRODUCTS:
-            kind, position = ("product", 1) if node.op_type in INTEGER_PRODUCTS else ("lookup", 0)
-            bits = 4 if node.op_type in PACKED else 8
+        kind, position = READERS.get(operator(node), ("", 0))
+        if operator(node) in PACKED or operator(node) in INTEGER_PRODUCTS:
+            kind, position = ("product", 1) if operator(node) in INTEGER_PRODUCTS else ("lookup", 0)
+            bits = 4 if operator(node) in PACKED else 8
             found[f"{kind} of {bits} bits"] += node.input[position] in small
         elif kind:
             read = node.input[position]
@@ -160,7 +203,7 @@ def compressed_uses(model: Any) -> Counter[str]:
 
 def integer_operands(node: Any) -> tuple[str, str, str]:
     """Names of the weight's scale, its zero point and the bias of an integer product, '' for those it has not."""
-    scale, zero, bias = (node.input[at] if at < len(node.input) else "" for at in INTEGER_PRODUCTS[node.op_type])
+    scale, zero, bias = (node.input[at] if at < len(node.input) else "" for at in INTEGER_PRODUCTS[operator(node)])
     return scale, zero, bias
 
 
@@ -171,7 +214,10 @@ def attributes(node: Any) -> dict[str, Any]:
     found = {}
     for item in node.attribute:
         value = helper.get_attribute_value(item)
-        found[item.name] = numpy_helper.to_array(value).tolist() if hasattr(value, "raw_data") else value
+        if hasattr(value, "raw_data"):
+            array = numpy_helper.to_array(value)
+            value = f"{array.dtype} {list(array.shape)} {array.tolist()}"
+        found[item.name] = value
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.targets.onnx_cpu import graph, integers, weights
-from stages.targets.onnx_cpu.fuse import CONTRIB
+from stages.targets.onnx_cpu.graph import CONTRIB
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -96,9 +96,8 @@ def block_4bit(linear: Linear, lowering: Lowering) -> Iterator[Any]:
         levels, scale = integers.blocks(lowering.factors[linear.weight].T)
         stored = integers.packed(levels).reshape(outputs, -1, integers.BLOCK // 2)
         lowering.values |= dict(zip(names, (stored, scale), strict=True))
-    settings = {"K": inputs, "N": outputs, "bits": 4, "block_size": integers.BLOCK}
-    # Level 1 is fp32. At the default, some hosts would round activations to int8 on the way.
-    yield _node("MatMulNBits", [linear.source, *names, "", "", linear.bias], linear, accuracy_level=1, **settings)
+    settings = {"K": inputs, "N": outputs, **graph.SETTINGS["MatMulNBits"]}
+    yield _node("MatMulNBits", [linear.source, *names, "", "", linear.bias], linear, **settings)
 
 
 def unsigned_grid(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

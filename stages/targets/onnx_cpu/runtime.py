@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, InputError, first_line
 from stages.targets.base import INPUTS, OUTPUTS, Inputs, read_signature
+from stages.targets.executing import loaded
 from stages.targets.onnx_cpu.graph import MODEL
 
 DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
@@ -24,6 +25,14 @@ def available() -> str | None:
 def timing_unavailable() -> str | None:
     """Return None where a latency measured here means something, else the reason it does not."""
     return available()
+
+
+def versions() -> dict[str, str]:
+    """Return what executes artifacts here, as it says of itself: distribution → version."""
+    import onnxruntime
+
+    # The native library's own answer: the package around it may be of another release.
+    return {"onnxruntime": loaded("onnxruntime", "onnxruntime", onnxruntime.get_version_string())}
 
 
 class OnnxRuntime:

@@ -70,7 +70,7 @@ class _Reader:
         lookup = self._compressed_lookup(node)
         if lookup is not None:
             return [source for source in lookup.input[1:] if source]
-        if node.op_type == "GatherBlockQuantized":
+        if self._is_block_lookup(node):
             return [node.input[1]]
         product = self._integer_product(node)
         return [source for source in node.input if source] if product is None else [product]
@@ -81,33 +81,39 @@ class _Reader:
         if name in self._stored:
             return self._constant(*self._stored[name])
         node = self._makers[name]
-        if node.op_type == "GatherBlockQuantized":
+        if self._is_block_lookup(node):
             table = self._block_constant(node.input[0], node.input[2], 2 * self._arrays[node.input[0]].shape[1])
             return Node("Gather", name, {"0": table, "1": self._values[node.input[1]]}, _gather_axis(node))
         lookup = self._compressed_lookup(node)
         if lookup is not None:
             table = self._constant(lookup.input[0], self._table_scale(node))
             rest = {str(index): self._values[source] for index, source in enumerate(lookup.input) if index}
-            return Node(lookup.op_type, name, {"0": table, **rest}, graph.attributes(lookup))
+            return Node(graph.operator(lookup), name, {"0": table, **rest}, graph.attributes(lookup))
         if self._integer_product(node) is not None:
             return self._multiplied(node, name)
-        if node.op_type == "Gemm":
+        if graph.operator(node) == "Gemm":
             return self._product(node, name)
         inputs = {str(index): self._values[source] for index, source in enumerate(node.input) if source}
-        return Node(node.op_type, name, inputs, graph.attributes(node), list(node.output).index(name))
+        return Node(graph.operator(node), name, inputs, graph.attributes(node), list(node.output).index(name))
+
+    def _is_block_lookup(self, node: Any) -> bool:
+        return graph.changes_format(node, "GatherBlockQuantized") and node.input[0] in self._arrays
 
     def _integer_product(self, node: Any) -> str | None:
         """Return the float activation that an operator multiplies by a constant's integers, or None.
 
         Its integers come from the operator itself, or from a QuantizeLinear with the very grid they are read by.
         """
-        if node.op_type not in graph.INTEGER_PRODUCTS or node.input[1] not in self._arrays:
+        op = graph.operator(node)
+        sound = op in graph.INTEGER_PRODUCTS and graph.changes_format(node, op) and node.input[1] in self._arrays
+        if not sound or (op == "MatMulNBits" and graph.attributes(node)["N"] != len(self._arrays[node.input[1]])):
             return None
-        if node.op_type in {"DynamicQuantizeMatMul", "MatMulNBits"}:
+        if op in {"DynamicQuantizeMatMul", "MatMulNBits"}:
             return str(node.input[0])
         maker = self._makers.get(node.input[0])
-        sound = maker is not None and maker.op_type == "QuantizeLinear" and list(maker.input[1:]) == node.input[2:5:2]
-        return str(maker.input[0]) if maker is not None and sound else None
+        if maker is None or not graph.changes_format(maker, "QuantizeLinear"):
+            return None
+        return str(maker.input[0]) if list(maker.input[1:]) == node.input[2:5:2] else None
 
     def _multiplied(self, node: Any, name: str) -> Node:
         """The product, and the sum with a bias, that an integer operator stands for."""
@@ -159,20 +165,21 @@ class _Reader:
 
         A Cast expands half precision; a Mul scales integers, by a constant or by what the same ids look up.
         """
-        cast = node if node.op_type == "Cast" else self._makers.get(node.input[0]) if node.op_type == "Mul" else None
-        lookup = None if cast is None or cast.op_type != "Cast" else self._makers.get(cast.input[0])
-        if lookup is None or lookup.op_type not in {"Gather", "Slice"} or lookup.input[0] not in self._arrays:
+        scaled = graph.changes_format(node, "Mul")
+        cast = self._makers.get(node.input[0]) if scaled else node
+        if cast is None or not graph.changes_format(cast, "Cast"):
             return None
-        if (self._arrays[lookup.input[0]].dtype == np.float16) == (node is not cast):
+        lookup = self._makers.get(cast.input[0])
+        if lookup is None or graph.operator(lookup) not in {"Gather", "Slice"} or lookup.input[0] not in self._arrays:
             return None
-        rows = self._makers.get(node.input[1]) if node is not cast else None
-        if rows is None or (rows.op_type == lookup.op_type and rows.input[1:] == lookup.input[1:]):
-            return lookup
-        return None
+        if (self._arrays[lookup.input[0]].dtype == np.float16) == scaled:
+            return None
+        rows = self._makers.get(node.input[1]) if scaled else None
+        return lookup if rows is None or _is_same_lookup(rows, lookup) else None
 
     def _table_scale(self, node: Any) -> str:
         """Name of a table's scales, '' where it has none."""
-        if node.op_type == "Cast":
+        if graph.operator(node) == "Cast":
             return ""
         rows = self._makers.get(node.input[1])
         return str(node.input[1] if rows is None else rows.input[0])
@@ -180,3 +187,9 @@ class _Reader:
 
 def _gather_axis(node: Any) -> dict[str, Any]:
     return {"axis": graph.attributes(node)["gather_axis"]}
+
+
+def _is_same_lookup(rows: Any, lookup: Any) -> bool:
+    """Whether two operators take the same rows, of their own tables."""
+    pairs = ((graph.operator(one), list(one.input[1:]), graph.attributes(one)) for one in (rows, lookup))
+    return next(pairs) == next(pairs)

@@ -38,7 +38,11 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
 
 def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
     sideways = turned(model)
-    packed = {node.input[graph.PACKED[node.op_type]] for node in model.graph.node if node.op_type in graph.PACKED}
+    packed = {
+        node.input[graph.PACKED[graph.operator(node)]]
+        for node in model.graph.node
+        if graph.operator(node) in graph.PACKED
+    }
     found = {}
     for name, value in values.items():
         if value.ndim < 2 or value.size * (2 if name in packed else 1) < 1024:
@@ -57,7 +61,9 @@ def turned(model: Any) -> set[str]:
     expanded = graph.expansions(model)
     found = set()
     for node in model.graph.node:
-        if node.op_type in PRODUCTS or (node.op_type == "Gemm" and not graph.gemm_settings(node)["transB"]):
+        if graph.operator(node) in PRODUCTS or (
+            graph.operator(node) == "Gemm" and not graph.gemm_settings(node)["transB"]
+        ):
             found.add(expanded.get(node.input[1], (node.input[1], ""))[0])
     return found
 
@@ -65,7 +71,7 @@ def turned(model: Any) -> set[str]:
 def unpacked(name: str, values: dict[str, Any], model: Any) -> Any:
     """Levels of an integer weight, in the shape of the matrix that they stand for."""
     for node in model.graph.node:
-        if node.op_type in graph.PACKED and node.input[graph.PACKED[node.op_type]] == name:
+        if graph.operator(node) in graph.PACKED and node.input[graph.PACKED[graph.operator(node)]] == name:
             width = graph.attributes(node).get("K", 2 * values[name].shape[-1])
             return integers.unpacked(values[name], width)
     return values[name]
@@ -85,9 +91,9 @@ def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, 
     if reader is None:
         raise ArtifactError(f"integer weight '{name}' is not used", next_step="run `dvc repro`")
     zero = ""
-    if reader.op_type in graph.INTEGER_PRODUCTS:
+    if graph.operator(reader) in graph.INTEGER_PRODUCTS:
         scale, zero, _ = graph.integer_operands(reader)
-    elif reader.op_type in graph.PACKED:
+    elif graph.operator(reader) in graph.PACKED:
         scale = reader.input[2]
     else:
         scale = _scale_of(reader, values, model)
@@ -108,11 +114,11 @@ def _scale_of(reader: Any, values: dict[str, Any], model: Any) -> str:
     """Follow integers → Cast → Mul; names do not lead there, since equal initialisers are merged."""
     makers = {output: node for node in model.graph.node for output in node.output}
     uses = {source: node for node in model.graph.node for source in node.input}
-    cast = reader if reader.op_type == "Cast" else uses.get(reader.output[0])
-    if cast is None or cast.op_type != "Cast":
+    cast = reader if graph.operator(reader) == "Cast" else uses.get(reader.output[0])
+    if cast is None or graph.operator(cast) != "Cast":
         return ""
     product = uses.get(cast.output[0])
-    if product is None or product.op_type != "Mul":
+    if product is None or graph.operator(product) != "Mul":
         return ""
     # One for all rows, or looked up for each.
     near = [source for source in product.input if source != cast.output[0]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core.errors import ConversionError
+from stages.core.errors import ConversionError, Unsupported
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
 from stages.targets.base import INPUTS, OUTPUTS, write_signature
@@ -14,6 +14,9 @@ from stages.targets.tflite_nnapi import flatbuffer, sharing
 
 MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2"}
 """What Hugging Face's own mask turns into; NNAPI has no kernels for them."""
+
+ACTIVATIONS_LEFT_OUT = ("mish", "sqrtsoftplus")
+"""Both hold a softplus, which becomes SELECT. The others that import takes were lowered, and answer as in torch."""
 
 
 def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> None:  # noqa: ARG001 (quantize's knobs)
@@ -29,18 +32,33 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
         out: directory to write into.
 
     Raises:
+        Unsupported: the checkpoint's activation is none that the format expresses for NNAPI.
         ConversionError: litert-torch cannot lower the checkpoint, or gave another graph than was asked for.
     """
     from stages.models.checkpoint import load_config
     from stages.models.export import load_export_module
 
+    _require_activation(checkpoint)
     model = flatbuffer.parse(_lower(load_export_module(checkpoint), task.sequence_lengths), flatbuffer.MODEL)
+    flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
     sharing.unfold(model)
     flatbuffer.write(model, out / flatbuffer.MODEL)
     _check(out / flatbuffer.MODEL, task.sequence_lengths)
     pad_token_id = load_config(checkpoint).pad_token_id or 0
     write_signature(out, sequence_lengths=task.sequence_lengths, dynamic=False, pad_token_id=pad_token_id)
+
+
+def _require_activation(checkpoint: Path) -> None:
+    from stages.models.checkpoint import load_config
+
+    config = load_config(checkpoint)
+    name = getattr(config, "hidden_act", None) or getattr(config, "activation", None)  # DistilBERT's word for it
+    if name in ACTIVATIONS_LEFT_OUT:
+        raise Unsupported(
+            f"tflite-nnapi cannot express the activation '{name}': it becomes SELECT, for which NNAPI has no kernel",
+            next_step="distil into a student with another activation (student.activation=gelu), or build for onnx-cpu",
+        )
 
 
 def _lower(module: Any, lengths: Sequence[int]) -> bytes:

@@ -95,10 +95,25 @@ def parse(content: bytes | bytearray, origin: str) -> Any:
 
 
 def write(model: Any, path: Path) -> None:
-    """Write a model, each distinct vector and string once; the same model gives the same bytes."""
+    """Write a model; the same model gives the same bytes."""
+    path.write_bytes(packed(model))
+
+
+def packed(model: Any) -> bytearray:
+    """Return the bytes of a file, each distinct vector and string once."""
     builder = _builder()
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-    path.write_bytes(builder.Output())
+    return builder.Output()  # type: ignore[no-any-return]
+
+
+def drop_metadata(model: Any) -> None:
+    """Remove in place what the converter notes beside the graph: the runtime that it believes a float model needs.
+
+    After quantisation that would be untrue, and no client reads it.
+    """
+    for entry in model.metadata or []:
+        model.buffers[entry.buffer].data = None
+    model.metadata = None
 
 
 def shorten_names(model: Any) -> None:

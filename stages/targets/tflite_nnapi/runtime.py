@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, first_line
 from stages.targets.base import OUTPUTS, Inputs, pad_to_signature, read_signature
+from stages.targets.executing import loaded
 from stages.targets.tflite_nnapi.flatbuffer import MODEL, signature_name
 
 
@@ -22,6 +23,11 @@ def available() -> str | None:
 def timing_unavailable() -> str | None:
     """Return None where a latency measured here means something, else the reason it does not."""
     return available()
+
+
+def versions() -> dict[str, str]:
+    """Return what executes artifacts here, as it says of itself: distribution → version."""
+    return {"ai-edge-litert": loaded("ai-edge-litert", "ai_edge_litert")}
 
 
 class LitertRuntime:

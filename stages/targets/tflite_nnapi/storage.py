@@ -93,14 +93,20 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
     return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
 
 
-def block_scales(model: Any, graph: Any, tensor: Any) -> Any | None:
-    """Return the buffer of a tensor's block scales, fp16 [channels, blocks]; None where it has none."""
+def scales_of(tensor: Any) -> int | None:
+    """Return the index of the tensor that holds the scales of another's blocks; None where it has none."""
     from ai_edge_litert import schema_py_generated as schema
 
     quantization = tensor.quantization
     if quantization is None or quantization.detailsType != schema.QuantizationDetails.BlockwiseQuantization:
         return None
-    return model.buffers[graph.tensors[quantization.details.scales].buffer]
+    return int(quantization.details.scales)
+
+
+def block_scales(model: Any, graph: Any, tensor: Any) -> Any | None:
+    """Return the buffer of a tensor's block scales, fp16 [channels, blocks]; None where it has none."""
+    index = scales_of(tensor)
+    return None if index is None else model.buffers[graph.tensors[index].buffer]
 
 
 def grid(model: Any, graph: Any, tensor: Any) -> Grid | None:

@@ -14,7 +14,15 @@ from stages.targets.tflite_nnapi import flatbuffer, storage
 
 ROUNDING = {"QUANTIZE", "DEQUANTIZE"}
 PASSING = {"RESHAPE", "SLICE", "TRANSPOSE"}
-"""Operators that move numbers and compute none."""
+"""Operators that move numbers and compute none: their result has the grid of their first input."""
+FIXED = {
+    "LOGISTIC": {"INT8": (2.0**-8, -128), "INT16": (2.0**-15, 0)},
+    "SOFTMAX": {"INT8": (2.0**-8, -128), "INT16": (2.0**-15, 0)},
+    "TANH": {"INT8": (2.0**-7, 0), "INT16": (2.0**-15, 0)},
+}
+"""Operator → scale and zero point of its result, which LiteRT fixes by what the function can give."""
+ZERO_IS_ZERO = {"EMBEDDING_LOOKUP", "FULLY_CONNECTED"}
+"""Operators whose kernels take the integer 0 of a weight for the number, most of them whatever the file says."""
 GRIDS = {"INT8", "INT16", "UINT8"}
 FORMAT_OPTIONS = {"asymmetricQuantizeInputs", "quantizedBiasType"}
 """Options that choose a number format, not a computation."""
@@ -62,37 +70,44 @@ def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
             tensor = graph.tensors[index]
             options = _options(operator) | _broken_grids(graph, name, operator)
             made = Node(name, tensor.name.decode(), sources, options, number)
-            values[index] = _rounded(tensor, sources["0"] if name in ROUNDING else made)
+            values[index] = _rounded(tensor, sources["0"] if name in ROUNDING else made, name)
     return [(item, values[int(item.tensorIndex)]) for item in signature.outputs]
 
 
-def _rounded(tensor: Any, value: Value) -> Value:
-    dtype, quantization = flatbuffer.tensor_types()[tensor.type], tensor.quantization
-    if dtype not in GRIDS or quantization is None or quantization.scale is None:
+def _rounded(tensor: Any, value: Value, maker: str) -> Value:
+    dtype, found = flatbuffer.tensor_types()[tensor.type], _grid(tensor)
+    if dtype not in GRIDS or found is None:
         return value
     limits = np.iinfo(storage.DTYPES[dtype])
-    return Rounded.on_grid(
-        value, float(quantization.scale[0]), float(quantization.zeroPoint[0]), int(limits.min), int(limits.max)
-    )
+    scale, zero = (float(numbers[0]) for numbers in found)
+    # A grid that is not its input's, where it must be, is a difference of its own (`_broken_grids`).
+    borrowed = maker in PASSING or FIXED.get(maker, {}).get(dtype) == (scale, zero)
+    return Rounded.on_grid(value, scale, zero, int(limits.min), int(limits.max), borrowed=borrowed)
 
 
 def _broken_grids(graph: Any, name: str, operator: Any) -> dict[str, str]:
     """Say where an operator's grids contradict each other in a way that kernels ignore, each in its own manner."""
-    scales = [scale for index in operator.inputs if index >= 0 and (scale := _scale(graph.tensors[index])) is not None]
-    result = _scale(graph.tensors[operator.outputs[0]])
-    if name in PASSING and scales and result is not None and not np.array_equal(scales[0], result):
+    inputs = [_grid(graph.tensors[index]) for index in operator.inputs if index >= 0]
+    result = _grid(graph.tensors[operator.outputs[0]])
+    if name in PASSING and inputs[0] is not None and not np.array_equal(inputs[0], result or ()):
         return {"grid": "not that of its input"}
-    if name == "FULLY_CONNECTED" and len(scales) == 3:
-        first, second, bias = scales
-        if not np.allclose(bias, first * second, rtol=1e-5, atol=0):
+    if name in ZERO_IS_ZERO and inputs[1] is not None and inputs[1][1].any():
+        return {"zero point": "not 0 in a weight"}
+    if name == "FULLY_CONNECTED" and len(inputs) == 3 and all(one is not None for one in inputs):
+        (first, _), (second, _), (bias, zero) = (one for one in inputs if one is not None)
+        if zero.any() or not np.allclose(bias, first * second, rtol=1e-5, atol=0):
             return {"bias scale": "not that of the product"}
     return {}
 
 
-def _scale(tensor: Any) -> NDArray[np.float32] | None:
+def _grid(tensor: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Return scales and zero points of a tensor, equally many."""
     quantization = tensor.quantization
-    empty = quantization is None or quantization.scale is None or len(quantization.scale) == 0
-    return None if empty else np.asarray(quantization.scale, np.float32)
+    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
+        return None
+    scale = np.asarray(quantization.scale, np.float32)
+    points = [0] if quantization.zeroPoint is None else quantization.zeroPoint
+    return scale, np.broadcast_to(np.asarray(points, np.float32), scale.shape)
 
 
 def _options(operator: Any) -> dict[str, Any]:
@@ -107,7 +122,7 @@ def _constant(model: Any, graph: Any, tensor: Any) -> Constant:
     if data is None:
         raise ValueError(f"tensor '{name}' is neither computed nor stored")
     stored, found = storage.unpack(dtype, storage.shape_of(tensor), data), storage.grid(model, graph, tensor)
-    if found is None:
+    if found is None or dtype in storage.FLOATS:
         return Constant(name, stored, half if dtype == "FLOAT16" else None)
     return Constant(name, found.expand(stored), _allowed(found, stored, storage.bits(dtype)))
 

@@ -15,6 +15,7 @@ from stages.measure.structure import compare
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.structure import read
 from stages.targets.onnx_cpu.weights import weights
+from stages.targets.onnx_cpu.whole import strays
 from tests.targets.onnx_models import FAMILIES, SMALLER, TASK, lowered
 
 pytestmark = pytest.mark.target
@@ -40,6 +41,7 @@ def test_every_precision_is_its_conversion_rounded(
     found = compare(read(converted[family]), read(made))
     assert (found.differences, found.beyond) == ([], 0)
     assert len(found.weights) > 10
+    assert strays(converted[family], made) == []
 
 
 def test_another_models_artifact_is_not(converted: dict[str, Path], artifacts: dict[str, Path]) -> None:

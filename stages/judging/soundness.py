@@ -1,0 +1,85 @@
+"""Sift what was measured: what its metric cannot be is no measurement, and what must be there is missed.
+
+A benchmark that timed nothing, a latency of 0 ms or an accuracy of 1.7 is written down by something that broke. No
+threshold need name the metric: whoever reads a table or a card trusts every number in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from stages.measure.registry import REGISTRY
+
+N = "n"
+"""Size of the test split, which stands among the metrics and is none."""
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Metrics by name, as numbers, 95 % intervals and the number of items behind each."""
+
+    values: dict[str, Any]
+    intervals: dict[str, Any]
+    counts: dict[str, int]
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        """Take over `values`, `intervals` and `counts` of one part of a `metrics.json`."""
+        for name in ("values", "intervals", "counts"):
+            getattr(self, name).update(part.get(name, {}))
+
+
+def sift(found: Flat) -> tuple[Flat, list[str]]:
+    """Separate numbers that their metric can have from what is none.
+
+    Returns:
+        What is sound, and one line for each that is not. A rate without its interval is not: it would stand beside
+        its sample size as if it were exact.
+    """
+    kept, unsound = Flat({}, {}, dict(found.counts)), []
+    for name, value in sorted(found.values.items()):
+        metric = REGISTRY.get(name)
+        if name == N:
+            counted = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            reason = "" if counted else f"the test split has {value!r} texts"
+        elif metric is None:
+            reason = f"{name} is no registered metric"
+        else:
+            reason = metric.impossible(value) or (_broken_interval(name, found) if metric.interval else "")
+        if reason:
+            unsound.append(reason)
+            continue
+        kept.values[name] = value
+        if name in found.intervals:
+            kept.intervals[name] = found.intervals[name]
+    return kept, unsound
+
+
+def absent(values: Mapping[str, Any], *, read: bool, executed: bool, timed: bool) -> list[str]:
+    """Name every registered metric that must have been measured and was not.
+
+    Args:
+        values: all that was found, sound or not.
+        read: whether the artifact could be read and did not break, which would be why nothing else is there.
+        executed: whether a runtime ran the artifact. Where it answered NaN nothing more is asked for: that is why.
+        timed: whether a benchmark was taken.
+    """
+    answered = executed and not values.get("non_finite_count")
+    happened = {"always": True, "read": read, "executed": answered, "timed": timed, "calibrated": False}
+    return [
+        f"{name} was not measured"
+        for name, metric in REGISTRY.items()
+        if happened[metric.sample.when] and name not in values
+    ]
+
+
+def _broken_interval(name: str, found: Flat) -> str:
+    ends = found.intervals.get(name, ())
+    if len(ends) != 2:
+        return f"{name} has no interval"
+    numbers = all(isinstance(end, int | float) and isfinite(end) for end in ends)
+    if not numbers or ends[0] > ends[1]:
+        return f"{name} has an interval of {list(ends)}"
+    return ""

@@ -1,0 +1,160 @@
+"""What each setting of config.json may say: the fields that models are built with, and those that change no answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers.activations import ACT2FN
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a setting may be.
+
+    Attributes:
+        fits: tells whether a value is taken.
+        expected: the same in words.
+        next_step: what to do about any other value.
+    """
+
+    fits: Callable[[Any], bool]
+    expected: str
+    next_step: str = ""
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def one_of(*values: Any, next_step: str = "") -> Rule:
+    """Take these values, of these types, alone."""
+    taken = [(type(value), value) for value in values]
+    shown = " or ".join("null" if value is None else str(value).lower() for value in values)
+    return Rule(lambda value: (type(value), value) in taken, shown, next_step)
+
+
+def or_null(rule: Rule) -> Rule:
+    """Take null as well."""
+    return replace(rule, fits=lambda value: value is None or rule.fits(value), expected=f"{rule.expected}, or null")
+
+
+COUNT = Rule(lambda value: type(value) is int and value >= 1, "a whole number from 1 up")
+INDEX = Rule(lambda value: type(value) is int and value >= 0, "a whole number from 0 up")
+SHARE = Rule(lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
+SPREAD = Rule(lambda value: _number(value) and value >= 0, "a finite number from 0 up")
+FLAG = Rule(lambda value: type(value) is bool, "true or false")
+NAME = Rule(lambda value: isinstance(value, str), "a name")
+# xIELU alone is computed in bfloat16, which neither TFLite nor Core ML has.
+ACTIVATIONS = ACT2FN.keys() - {"xielu"}
+ACTIVATION = Rule(
+    lambda value: isinstance(value, str) and value in ACTIVATIONS, "an activation that transformers computes in fp32"
+)
+MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
+ANY = Rule(lambda _value: True, "anything")
+ENCODER = "only encoders that see the whole text are built: take the encoder it was made from, without this setting"
+
+# Fields of the four families' config classes, under the names that the classes give them.
+FIELDS: dict[str, Rule] = {
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "type_vocab_size"), COUNT),
+    **dict.fromkeys(("hidden_size", "dim", "embedding_size", "intra_bottleneck_size"), COUNT),
+    **dict.fromkeys(("num_hidden_layers", "n_layers", "num_hidden_groups", "inner_group_num"), COUNT),
+    **dict.fromkeys(("num_attention_heads", "n_heads"), COUNT),
+    **dict.fromkeys(("intermediate_size", "hidden_dim", "num_feedforward_networks"), COUNT),
+    **dict.fromkeys(("hidden_act", "activation"), ACTIVATION),
+    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"), SHARE),
+    **dict.fromkeys(("qa_dropout", "seq_classif_dropout", "classifier_dropout_prob"), SHARE),
+    "classifier_dropout": or_null(SHARE),
+    "initializer_range": SPREAD,
+    "layer_norm_eps": SPREAD,
+    "normalization_type": one_of("no_norm", "layer_norm"),
+    "pad_token_id": or_null(INDEX),
+    **dict.fromkeys(("trigram_input", "use_bottleneck", "use_bottleneck_attention"), FLAG),
+    **dict.fromkeys(("key_query_shared_bottleneck", "classifier_activation", "sinusoidal_pos_embds"), FLAG),
+}
+
+TASKS = ("sentiment-analysis", "text-classification")  # one pipeline of transformers under two names
+LABELS_EXCLUDE = "the labels must exclude each other: sigmoids are for several labels per text"
+
+
+def _raw_logits(value: Any) -> bool:
+    """Whether sentence-transformers leaves logits as they are (it names the class of an activation)."""
+    return isinstance(value, str) and value.rpartition(".")[2] in ("Identity", "Softmax")
+
+
+# What Tinsmith itself records of a checkpoint it reshaped, and transformers up to version 4 of pruned heads.
+STRUCTURE: dict[str, Rule] = {"low_rank": or_null(MAPPING), "pruned_heads": or_null(MAPPING), "shared_layers": ANY}
+
+# Settings that some version of transformers acts on, at the values that ask for nothing.
+SILENT: dict[str, Rule] = {
+    **dict.fromkeys(("is_decoder", "is_encoder_decoder", "add_cross_attention"), one_of(False, next_step=ENCODER)),
+    "tie_encoder_decoder": or_null(one_of(False, next_step=ENCODER)),
+    "position_embedding_type": or_null(
+        one_of(
+            "absolute",
+            next_step="transformers 5 leaves relative positions (distance_embedding) out, and the model would answer "
+            "otherwise: train one with absolute positions",
+        )
+    ),
+    "problem_type": or_null(
+        one_of(
+            "single_label_classification",
+            next_step="a label per text, the labels excluding each other, is the one task here: for several labels per "
+            "text train a classifier of two labels for each, for a score a classifier of its ranges",
+        )
+    ),
+    "function_to_apply": or_null(one_of("softmax", "none", next_step=LABELS_EXCLUDE)),
+    "sbert_ce_default_activation_function": or_null(Rule(_raw_logits, "an Identity", LABELS_EXCLUDE)),
+    "sentence_transformers": or_null(
+        Rule(
+            lambda value: (
+                isinstance(value, dict) and ("activation_fn" not in value or _raw_logits(value["activation_fn"]))
+            ),
+            "an Identity as activation_fn",
+            LABELS_EXCLUDE,
+        )
+    ),
+    "adapters": or_null(
+        Rule(
+            lambda value: isinstance(value, dict) and not value.get("adapters"),
+            "no adapters",
+            "merge them into the weights and save the model without",
+        )
+    ),
+    "pooler_type": or_null(one_of("first_token_transform")),
+    "net_structure_type": or_null(one_of(0)),
+    "num_memory_blocks": or_null(one_of(0)),
+    "gap_size": or_null(one_of(0)),
+    "down_scale_factor": or_null(one_of(1)),
+    "task_specific_params": or_null(
+        Rule(lambda value: isinstance(value, dict) and not set(TASKS) & set(value), f"none for {' or '.join(TASKS)}")
+    ),
+}
+
+FLOATS = ("float16", "float32", "float64", "bfloat16", None)
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", None)
+TOKENS = dict.fromkeys(
+    ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id"),
+    Rule(lambda value: value is None or type(value) in (int, list), "a token id"),
+)
+
+# How answers are computed, delivered or were trained, and notes: none of it changes an answer. It is left behind, so
+# that the model is built, and saved, as every other one.
+LEFT_BEHIND: dict[str, Rule] = {
+    **dict.fromkeys(("return_dict", "use_return_dict", "output_hidden_states", "output_attentions"), or_null(FLAG)),
+    **dict.fromkeys(("torchscript", "use_cache", "gradient_checkpointing", "use_bfloat16"), or_null(FLAG)),
+    **dict.fromkeys(("tie_word_embeddings", "tie_weights_", "output_past", "is_composition"), or_null(FLAG)),
+    **dict.fromkeys(("_attn_implementation_autoset", "xla_device", "tf_legacy_loss"), or_null(FLAG)),
+    **dict.fromkeys(("attn_implementation", "_attn_implementation"), one_of(*ATTENTIONS)),
+    **dict.fromkeys(("dtype", "torch_dtype"), one_of(*FLOATS)),
+    "chunk_size_feed_forward": or_null(INDEX),
+    "decoder_start_token_id": ANY,
+    **dict.fromkeys(("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "finetuning_task"), ANY),
+    **dict.fromkeys(("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"), ANY),
+    **dict.fromkeys(
+        ("pooler_size_per_head", "padding", "prefix", "language", "license", "transformers.js_config"), ANY
+    ),
+    "keys_to_ignore_at_inference": ANY,
+}

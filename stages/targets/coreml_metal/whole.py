@@ -1,0 +1,178 @@
+"""Hold the package of a Core ML artifact to what `structure` reads of it: the rest would ship unseen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.coreml import dtypes, proto
+from stages.targets import messages
+from stages.targets.base import INPUTS, OUTPUTS
+from stages.targets.coreml_metal import canonical
+from stages.targets.coreml_metal.package import (
+    BLOB_HEADER,
+    FILE_HEADER,
+    MANIFEST,
+    PACKAGE,
+    PROGRAM,
+    SENTINEL,
+    WEIGHTS,
+    blob_offsets,
+    read_blobs,
+)
+
+FILES = {PACKAGE}
+"""What `quantize` writes for this target."""
+CONVERTED = FILES
+"""What `convert` writes."""
+FIELDS: messages.Fields = {
+    "Model": {"specificationVersion", "description", "mlProgram"},
+    "ModelDescription": {"input", "output", "metadata"},
+    "FeatureDescription": {"name", "type"},
+    "FeatureType": {"multiArrayType"},
+    "ArrayFeatureType": {"shape", "dataType", "enumeratedShapes"},
+    "EnumeratedShapes": {"shapes"},
+    "Shape": {"shape"},
+    "Program": {"version", "functions"},
+    "Function": {"inputs", "opset", "block_specializations"},
+    "Block": {"operations", "outputs"},
+    "Operation": {"type", "inputs", "outputs", "attributes"},
+    "Argument": {"arguments"},
+    "Binding": {"name", "value"},
+    "NamedValueType": {"name", "type"},
+    "ValueType": {"tensorType"},
+    "TensorType": {"dataType", "rank", "dimensions"},
+    "Dimension": {"constant", "unknown"},
+    "ConstantDimension": {"size"},
+    "Value": {"type", "immediateValue", "blobFileValue"},
+    "ImmediateValue": {"tensor"},
+    "BlobFileValue": {"fileName", "offset"},
+    "TensorValue": {"floats", "ints", "bools", "strings", "longInts", "doubles", "bytes"},
+} | {f"Repeated{kind}": {"values"} for kind in ("Floats", "Ints", "Bools", "Strings", "LongInts", "Doubles", "Bytes")}
+"""No metadata, descriptions, states, nested blocks, default values, updatable parameters, features of functions."""
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z")
+
+
+def strays(converted: Path, artifact: Path) -> list[str]:
+    """Name what a package holds that comparing programs does not account for.
+
+    Args:
+        converted: output of `convert`, whose declarations the artifact must repeat.
+        artifact: output of `quantize`.
+
+    Returns:
+        One line for each: files, fields, functions, blobs and operations that lead nowhere, declarations that differ.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    first, second = (proto.read_model(directory / PACKAGE / PROGRAM) for directory in (converted, artifact))
+    before, after = _declared(first), _declared(second)
+    found = [f"the converted model: {line}" for line in _strays(first, converted / PACKAGE)]
+    found += _strays(second, artifact / PACKAGE)
+    return found + [
+        f"{key} is {after[key]}, the converted model's {before[key]}" for key in before if before[key] != after[key]
+    ]
+
+
+def _strays(model: Any, package: Path) -> Iterator[str]:
+    yield from (f"file '{name}' is no part of it" for name in sorted(_foreign(package)))
+    if (package / MANIFEST).read_text(encoding="utf-8") != canonical.manifest():
+        yield f"its {MANIFEST} is not that of one program and its weights"
+    yield from _functions(model)
+    offsets = {offset for operation in _operations(model) for offset in blob_offsets(operation)}
+    yield from _weights(package / WEIGHTS, offsets)
+    # Last: it drops what it does not know.
+    yield from messages.strays(model, (package / PROGRAM).read_bytes(), FIELDS)
+
+
+def _foreign(package: Path) -> set[str]:
+    ours = {Path(MANIFEST), PROGRAM, WEIGHTS, *PROGRAM.parents, *WEIGHTS.parents}
+    return {path.as_posix() for path in (item.relative_to(package) for item in package.rglob("*")) if path not in ours}
+
+
+def _functions(model: Any) -> Iterator[str]:
+    program = model.mlProgram
+    if set(program.functions) != {"main"} or any(
+        len(one.block_specializations) != 1 for one in program.functions.values()
+    ):
+        yield f"it has the functions {sorted(program.functions)}, expected 'main', in one form"
+        return
+    function, described = program.functions["main"], model.description
+    inputs, outputs = (
+        [item.name for item in function.inputs],
+        list(function.block_specializations[function.opset].outputs),
+    )
+    for place, found in (
+        ("its program", (inputs, outputs)),
+        ("its description", ([item.name for item in described.input], [item.name for item in described.output])),
+    ):
+        if found != (list(INPUTS), list(OUTPUTS)):
+            yield f"{place} maps {found[0]} to {found[1]}, expected {list(INPUTS)} to {list(OUTPUTS)}, in this order"
+    reached = set(outputs)
+    for operation in reversed(_operations(model)):
+        names = [item.name for item in operation.outputs]
+        if not reached & set(names):
+            yield f"'{names[0] if names else operation.type}' ({operation.type}) is computed and not read"
+        reached |= {one.name for argument in operation.inputs.values() for one in argument.arguments if one.name}
+        yield from _attributes(operation)
+
+
+def _attributes(operation: Any) -> Iterator[str]:
+    """Settings of an operation that nobody compares; constants, which are, keep their values there."""
+    holds = operation.type == "const" or operation.type.startswith("constexpr_")
+    yield from (
+        f"a {operation.type} has the setting '{key}', which nothing reads"
+        for key in sorted(operation.attributes)
+        if key != "name" and not holds
+    )
+    called = list(operation.attributes["name"].immediateValue.tensor.strings.values)
+    for name in (*called, *(item.name for item in operation.outputs)):
+        if not IDENTIFIER.match(name):
+            yield f"a {operation.type} is called '{name[:60]}', expected an identifier"
+
+
+def _operations(model: Any) -> list[Any]:
+    functions = model.mlProgram.functions.values()
+    return [one for item in functions for block in item.block_specializations.values() for one in block.operations]
+
+
+def _weights(path: Path, offsets: set[int]) -> Iterator[str]:
+    """Write the file anew from the blobs that it lists, and compare."""
+    blobs = read_blobs(path)
+    unread = [blob for blob in blobs if blob.header not in offsets]
+    if unread:
+        yield f"{len(unread)} of {len(blobs)} blobs in {path.name} are not read"
+    data = np.fromfile(path, np.uint8)
+    end = max((blob.header + BLOB_HEADER.size + blob.size_bytes for blob in blobs), default=FILE_HEADER.size)
+    wanted = np.zeros(end if len(data) == end else -(-end // 64) * 64, np.uint8)  # the last may be filled up, or not
+    FILE_HEADER.pack_into(wanted.data, 0, len(blobs), 2)
+    for blob in blobs:
+        kind = dtypes.BY_BLOB_CODE.get(blob.dtype)
+        # Of whole bytes nothing is padding; of smaller numbers the executor checks how many bits are.
+        padding = 0 if kind is None or kind.bits >= 8 else int(data[blob.header + 24 : blob.header + 32].view("<u8")[0])
+        start = blob.header + BLOB_HEADER.size
+        BLOB_HEADER.pack_into(wanted.data, blob.header, SENTINEL, blob.dtype, blob.size_bytes, start, padding)
+        wanted[start : start + blob.size_bytes] = data[blob.offset : blob.offset + blob.size_bytes]
+    if not np.array_equal(data, wanted):
+        yield f"of {len(data)} bytes in {path.name} not all belong to a blob"
+
+
+def _declared(model: Any) -> dict[str, str]:
+    """What a package says of itself beside its program."""
+    return {
+        "specification version": str(model.specificationVersion),
+        "opset": str([item.opset for item in model.mlProgram.functions.values()]),
+        "inputs": str([_feature(item) for item in model.description.input]),
+        "outputs": str([_feature(item) for item in model.description.output]),
+    }
+
+
+def _feature(item: Any) -> str:
+    kind = item.type.multiArrayType
+    shapes = [list(shape.shape) for shape in kind.enumeratedShapes.shapes] or [list(kind.shape)]
+    return f"{item.name} {kind.ArrayDataType.Name(kind.dataType)} {list(kind.shape)} of {shapes}"

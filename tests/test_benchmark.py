@@ -1,0 +1,84 @@
+"""The benchmark writes every number that a verdict asks of it, with its interval, its sample and what ran."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from stages import benchmark
+from stages.core import artifact
+from stages.judging.soundness import Flat, sift
+from stages.measure.registry import REGISTRY
+from stages.schema.gate import Benchmark
+from stages.targets import executing
+from stages.targets.base import write_signature
+from tests.closure import ROOT
+
+pytestmark = pytest.mark.target
+REPETITIONS = 12
+SETTINGS = benchmark.Params(
+    benchmark=Benchmark(threads=1, warmup=1, repetitions=REPETITIONS, utterances=2, confidence=0.95)
+)
+
+
+def model():
+    """Answers with the mean of its tokens' rows."""
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT32, [1, "n"]) for name in ("input_ids", "attention_mask")
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("ReduceMean", ["rows"], ["logits"], axes=[1], keepdims=0),
+    ]
+    table = numpy_helper.from_array(np.eye(4, 3, dtype=np.float32), "table")
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [table])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+@pytest.fixture
+def places(tmp_path):
+    ones = np.ones((2, 4), np.int32)
+    with artifact.writing(tmp_path / "artifact", stage="quantize", parents={}) as out:
+        (out / "model.onnx").write_bytes(model())
+        write_signature(out, sequence_lengths=[4], dynamic=True, pad_token_id=0)
+    with artifact.writing(tmp_path / "reference", stage="reference", parents={}) as out:
+        artifact.write_arrays(out / "probe.npz", {"input_ids": ones, "attention_mask": ones})
+    with artifact.writing(tmp_path / "checkpoint", stage="compress", parents={}) as out:
+        artifact.write_json(out / "profile.json", {"parameters": 12, "macs": 48})
+    artifact.write_json(tmp_path / "host.json", {"cpu_model": "Example"})
+    return tmp_path
+
+
+def benchmarked(places):
+    names = ("artifact", "reference", "checkpoint", "host.json", "out")
+    benchmark.run(SETTINGS, "onnx-cpu", *(places / name for name in names))
+    return artifact.read_json(places / "out/metrics.json")
+
+
+def test_a_benchmark_has_every_number_that_is_asked_of_it_and_none_that_nobody_knows(places):
+    found = benchmarked(places)
+    values = {name: value for name, value in found["values"].items() if name != "n"}
+    kept, unsound = sift(Flat(values, found["intervals"], found["counts"]))
+    assert unsound == []
+    assert set(kept.values) == set(kept.counts)
+    assert {name for name, metric in REGISTRY.items() if metric.sample.when == "timed"} <= set(values)
+    assert values["size_bytes"] == (places / "artifact/model.onnx").stat().st_size
+    assert (values["parameters"], values["macs"]) == (12, 48)
+
+
+def test_a_latency_rests_on_its_runs_and_a_size_on_one_artifact(places):
+    counts = benchmarked(places)["counts"]
+    assert counts["latency_p50_ms"] == counts["latency_full_p99_ms"] == REPETITIONS
+    assert counts["size_bytes"] == counts["load_time_ms"] == 1
+
+
+def test_the_process_that_was_timed_says_what_it_ran_on(places):
+    locked = executing.pins(ROOT / "constraints.txt")
+    assert benchmarked(places)["runtime_versions"] == {"onnxruntime": locked["onnxruntime"]}
+
+
+def test_an_artifact_that_cannot_be_opened_is_a_failed_benchmark_that_still_has_its_size(places):
+    (places / "artifact/model.onnx").write_bytes(b"no model")
+    found = benchmarked(places)
+    assert (found["status"], found["values"]["size_bytes"]) == ("failed", 8)
+    assert "cannot be timed" in found["reason"]
