@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from stages.core.errors import ConfigError
 from stages.schema import advice, plan
 from stages.schema import overrides as asked
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 PARAMS = CONF.with_name("params.yaml")
+# Keys that a sweep has besides those of a build.
+OF_SWEEPS = ("hydra", "sweep")
 # DVC runs an experiment that is queued, or apart, in a directory of one of these.
 APART = [CONF.parent / place for place in (".dvc/tmp/exps", ".dvc/tmp/exps/standalone")]
 
@@ -59,20 +62,16 @@ def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     def load_configuration(self: Any, config_name: str | None, overrides: list[str], **options: Any) -> DictConfig:
         sources = [source.path for source in self.config_search_path.get_path() if source.provider == "main"]
         where = [Path(str(path).removeprefix("file://")).resolve() for path in sources]
-        if config_name != "config" or where != [CONF]:
+        if config_name not in ("config", "sweep") or where != [CONF]:
             return load(self, config_name=config_name, overrides=overrides, **options)
+        compose = partial(load, self, config_name=config_name, **options)
+        if config_name == "sweep":
+            return _advised(compose, overrides, several=True)
         kept = asked.to_keep(PARAMS)
         wanted = asked.join(kept, overrides)
         if still := [entry for entry in wanted if entry in kept]:
             print(f"params.yaml keeps {asked.quoted(still)} (`python -m stages.compose` drops it)", file=sys.stderr)
-        try:
-            config = load(self, config_name=config_name, overrides=wanted, **options)
-        except HydraException:
-            parsed = asked.parsed(wanted)
-            sound = load(self, config_name=config_name, overrides=advice.sound(parsed, CONF), **options)
-            tree: Any = OmegaConf.to_container(sound)
-            advice.check(parsed, CONF, tree)
-            raise
+        config = _advised(compose, wanted, several=False)
         with open_dict(config):
             config[asked.KEY] = [entry.replace("${", "\\${") for entry in wanted]
         if not asked.is_complete():
@@ -80,6 +79,25 @@ def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         return config
 
     return load_configuration
+
+
+def _advised(compose: Callable[..., DictConfig], wanted: list[str], *, several: bool) -> DictConfig:
+    """Compose, or say which key or option was meant.
+
+    Raises:
+        ConfigCompositionException: Hydra's own kind, which its command line prints without a traceback.
+    """
+    try:
+        return compose(overrides=wanted)
+    except HydraException:
+        build = [entry for entry in wanted if not asked.key_of(entry).lstrip("+~").startswith(OF_SWEEPS)]
+        try:
+            parsed = asked.parsed(build if several else wanted, several=several)
+            tree: Any = OmegaConf.to_container(compose(overrides=[] if several else advice.sound(parsed, CONF)))
+            advice.check(parsed, CONF, tree)
+        except ConfigError as error:
+            raise ConfigCompositionException(str(error)) from None  # DVC prints a cause as well
+        raise
 
 
 def _reach_from_apart(plan: DictConfig) -> None:

@@ -116,7 +116,7 @@ def check_sources(plan: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{role}: '{path}' does not exist{apart}",
                 expected=f"{'an absolute path or one that git or DVC tracks' if apart else RELATIVE}; {PINNED}",
-                next_step="give the right path, e.g. `python -m stages.compose data.path=… teacher.path=…`",
+                next_step="give the right path, e.g. `python -m stages.compose --keep data.path=… teacher.path=…`",
             )
 
 

@@ -19,7 +19,7 @@ def run(path: Path, kind: str) -> None:
     public = signing.generate(path, kind)
     print(f"private key: {path} (keep it; nobody can restore it)\npublic key:  {public}")
     print(f"sign with:   export {signing.VARIABLE}={path.resolve()}")
-    print(f"             python -m stages.compose signing.public_key={public}")
+    print(f"             python -m stages.compose --keep signing.public_key={public}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stages.core import artifact, cli, params, process
 from stages.core.errors import ArtifactError
-from stages.tracking import place, record, store
+from stages.tracking import fetch, place, record, store
 from stages.tracking import tracked as readback
 from stages.tracking.errors import TrackingRefused
 
@@ -35,6 +35,7 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: P
     _check_host(build / "host.json")
     where, later = place.choose(os.environ), place.may_wait(os.environ)
     chosen = params.read(params_file)
+    fetch.lay_out(build, params.select(chosen, "plan"))
     found = record.collect(build, verdicts, report, params_file, chosen)
     known = readback.knows(build, where, found.fingerprint)
     written: list[str] = []

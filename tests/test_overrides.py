@@ -88,7 +88,22 @@ def test_an_experiment_stops_where_it_would_lose_what_was_edited_by_hand(project
 
 def test_an_experiment_is_told_what_a_key_was_meant_to_be(project):
     done, _ = project.queue("distill.epochs=3")
-    assert "conf/ has no key 'distill.epochs'; expected 'distill.training.epochs'" in done.stderr
+    assert done.stderr.count("conf/ has no key 'distill.epochs'; expected 'distill.training.epochs'") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("distill.epochs=3,4", "conf/ has no key 'distill.epochs'; expected 'distill.training.epochs'"),
+        ("student=tiny,tinny", "conf/student has no 'tinny'"),
+        ("data.licence=a=b", "write \"data.licence='a=b'\""),
+    ],
+)
+def test_a_sweep_is_told_so_too(project, given, said):
+    done = project.run(sys.executable, "-m", "stages.sweep", given, "target=onnx-cpu", "precision=fp32")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "To append to your config" not in done.stderr
 
 
 def test_what_lies_beside_the_repository_lies_beside_a_queued_experiment_too(project):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.pipeline
@@ -44,7 +45,7 @@ TOY = (
     "benchmark.repetitions=20",
     f"variant=[{','.join(VARIANTS)}]",
 )
-ALWAYS = {"promote", "track"}
+ALWAYS = {"host", "promote", "track"}
 DOWNSTREAM = {"gate", "report", "release"}
 PLANTED = f"planted-{secrets.token_hex(8)}"
 SECRETS = {
@@ -257,6 +258,49 @@ def test_a_removed_variant_leaves_no_trace(built):
     built.compose()
     built.repro()
     assert set(built.verdicts()) == set(VARIANTS)
+
+
+def test_another_clone_takes_the_build_as_it_is_and_leaves_the_lock_as_it_was(built, tmp_path):
+    """What CI runs: in dvc.lock everything is of the build, and nothing of a clone."""
+    assert built.run("git", "add", "dvc.lock", "params.yaml").returncode == 0
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    assert built.run("git", *identity, "commit", "--quiet", "-m", "built").returncode == 0
+    other = Clone(tmp_path / "other")
+    assert built.run("git", "clone", "--quiet", str(built.path), str(other.path)).returncode == 0
+    remote = ("dvc", "remote", "add", "--local", "--quiet", "--default", "beside", str(tmp_path / "remote"))
+    for clone in (built, other):
+        assert clone.run(*remote).returncode == 0
+    try:
+        assert built.run("dvc", "push", "--quiet").returncode == 0
+    finally:
+        built.run("dvc", "remote", "remove", "--local", "beside")
+    for arguments in (("--pull", "--allow-missing"), ()):
+        assert other.run(sys.executable, "-m", "stages.current").returncode == 0
+        assert other.repro(*arguments) == (ALWAYS, set())
+        assert other.run("git", "status", "--short").stdout == ""
+        assert other.runs() == built.runs()
+        assert other.run("dvc", "pull", "--quiet").returncode == 0
+
+
+def test_no_output_that_dvc_tracks_names_the_place_it_was_built_in(built):
+    lock = yaml.safe_load((built.path / "dvc.lock").read_text(encoding="utf-8"))
+    outputs = [built.path / out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])]
+    files = [file for out in outputs for file in ([out] if out.is_file() else out.rglob("*")) if file.is_file()]
+    assert len(files) > 100
+    assert [str(file) for file in files if str(built.path).encode() in file.read_bytes()] == []
+
+
+def test_an_applied_experiment_leaves_nothing_that_runs_again(built):
+    done = built.run("dvc", "exp", "run", "--temp", "--name", "fewer", "--set-param", "variant=[onnx-cpu-fp32]")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for command in (["dvc", "exp", "apply", "fewer"], ["git", "checkout", "--quiet", "dvc.lock", "params.yaml"]):
+        assert built.run(*command).returncode == 0
+        assert built.run("dvc", "checkout", "--force").returncode == 0
+        # DVC knows most of what it leaves, but not what a moved or copied clone brought along.
+        for stage in ("artifact", "compressed", "converted", "reference"):
+            (built.path / "build" / stage / "gone").mkdir()
+        assert built.repro() == (ALWAYS, set())
+        assert built.bundles() == ({"onnx-cpu-fp32"} if "apply" in command else set(VARIANTS))
 
 
 def inject(built, *arguments):

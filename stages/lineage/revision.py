@@ -30,8 +30,8 @@ class Repository:
         rev, dirty = revision["digest"]["gitCommit"], set(revision["annotations"]["dirty"])
         inside = revision["annotations"].get("directory", "")
         files: dict[str, str] = code["annotations"]["files"]
-        if not self._has(rev):
-            return "", [], [f"code: revision {rev[:SHORT]} is not in a git repository here"]
+        if missing := self._why_not(rev):
+            return "", [], [f"code: {missing}"]
         clean = sorted(set(files) - dirty)
         self._read(rev, [f"{inside}{name}" for name in clean])
         found = [
@@ -42,8 +42,16 @@ class Repository:
         uncommitted = [f"code: {name} was not committed; no revision has it" for name in sorted(set(files) & dirty)]
         return f"code: {len(clean) - len(found)} of {len(files)} files are those of {rev[:SHORT]}", found, uncommitted
 
-    def _has(self, rev: str) -> bool:
-        return subprocess.run(["git", "cat-file", "-e", f"{rev}^{{commit}}"], capture_output=True).returncode == 0
+    def _why_not(self, rev: str) -> str:
+        """Say why nothing can be compared with a revision; nothing where it is here."""
+        absent = f"revision {rev[:SHORT]} is not in a git repository here"
+        try:
+            done = subprocess.run(["git", "cat-file", "-e", f"{rev}^{{commit}}"], capture_output=True, text=True)
+        except FileNotFoundError:
+            return f"{absent}: there is no git"
+        if "safe.directory" in done.stderr:
+            return f"git does not trust this repository; run `{done.stderr.strip().splitlines()[-1].strip()}`"
+        return absent if done.returncode else ""
 
     def _read(self, rev: str, names: Iterable[str]) -> None:
         wanted = [name for name in names if (rev, name) not in self._digests]

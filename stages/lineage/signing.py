@@ -182,8 +182,12 @@ def _check_place(path: Path) -> None:
 
 
 def _published() -> list[Path]:
-    done = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)
-    places = [Path(done.stdout.strip()) if done.returncode == 0 else Path.cwd()]
+    try:
+        done = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)
+        top = done.stdout.strip()
+    except FileNotFoundError:  # a source archive, built where there is no git
+        top = ""
+    places = [Path(top) if top else Path.cwd()]
     if Path(".dvc").is_dir():
         from stages.lineage.lock import cache_directory
 

@@ -67,18 +67,25 @@ def options(conf: Path, group: str) -> list[str]:
 
 
 def _check_choice(override: Any, conf: Path) -> None:
-    group, value, known = str(override.key_or_group), override.value(), options(conf, str(override.key_or_group))
+    group, value, known = str(override.key_or_group), _chosen(override), options(conf, str(override.key_or_group))
     if override.is_delete() or override.is_add() or override.is_force_add():
         raise ConfigError(
             f"'{override.input_line}': group '{group}' is always there, once", expected=f"`{group}=…`: {_few(known)}"
         )
-    if isinstance(value, list) and not _is_several(conf, group):
+    if isinstance(value, list) and not override.is_sweep_override() and not _is_several(conf, group):
         raise ConfigError(f"'{override.input_line}': one option of '{group}' is chosen", expected=_few(known))
     for name in value if isinstance(value, list) else [value]:
         if str(name) not in known:
             raise ConfigError(
                 f"conf/{group} has no '{name}'", expected=f"one of: {', '.join(known)}{_nearest(str(name), known)}"
             )
+
+
+def _chosen(override: Any) -> Any:
+    """Return what is chosen; of a sweep all that will be, as far as that is a list."""
+    if not override.is_sweep_override():
+        return override.value()
+    return list(override.sweep_string_iterator()) if override.is_choice_sweep() else []
 
 
 def _unknown(name: str, conf: Path, composed: Mapping[str, Any]) -> ConfigError:

@@ -76,8 +76,12 @@ def quoted(overrides: Sequence[str]) -> str:
     return shlex.join(overrides)
 
 
-def parsed(overrides: Sequence[str]) -> list[Any]:
+def parsed(overrides: Sequence[str], *, several: bool = False) -> list[Any]:
     """Parse overrides as Hydra does.
+
+    Args:
+        overrides: as they were typed.
+        several: whether one may name several values, as a sweep's do.
 
     Raises:
         ConfigError: one is none; the message has the value in the quotes it needs.
@@ -94,7 +98,7 @@ def parsed(overrides: Sequence[str]) -> list[Any]:
             override = parser.parse_override(entry)
         except HydraException as error:
             raise _unreadable(parser, key, value) from error
-        if override.is_sweep_override():
+        if override.is_sweep_override() and not several:
             raise ConfigError(
                 f"'{entry}' is a choice of several values",
                 expected=f"a list, `{key}=[{value}]`, or one text, {_in_quotes(key, value)}",

@@ -40,3 +40,15 @@ def test_what_was_not_committed_is_named_by_its_place_in_the_repository(committe
     note, (finding,), _ = Repository().compare(code(TEXT + b"#"), committed)
     assert note.startswith("code: 0 of 1 files")
     assert f"{committed['annotations'].get('directory', '')}stages/a.py at " in str(finding)
+
+
+def test_what_cannot_be_compared_is_said_with_the_remedy(committed, monkeypatch):
+    elsewhere = committed | {"digest": {"gitCommit": "f" * 40}}
+    assert Repository().compare(code(TEXT), elsewhere)[2] == [
+        "code: revision ffffffffffff is not in a git repository here"
+    ]
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    (said,) = Repository().compare(code(TEXT), committed)[2]
+    assert said.startswith("code: git does not trust this repository; run `git config --global --add safe.directory")
+    monkeypatch.setenv("PATH", "")
+    assert Repository().compare(code(TEXT), committed)[2][0].endswith("not in a git repository here: there is no git")
