@@ -118,8 +118,8 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
         files = {path.name for path in (tmp_path / "reference").iterdir()}
         whole = SimpleNamespace(CONVERTED=files, FILES=files, strays=strays)
         lookup = SimpleNamespace(looked_up=lambda _, ids: np.zeros((len(ids), 2), np.float32))
-        parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights, reach=reach), "structure": reader, "whole": whole}
-        parts["lookup"] = lookup
+        stored_as = SimpleNamespace(weights=weights, reach=reach)
+        parts = {"runtime": runtime, "weights": stored_as, "structure": reader, "whole": whole, "lookup": lookup}
         monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
         places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
         stage.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")

@@ -45,9 +45,9 @@ __all__ = ["Examples", "Guidance", "Row", "accuracy", "fit", "reproducible", "wr
 THREADS = 1
 BETAS = (0.9, 0.98)
 CLIP_NORM = 1.0
-# Numbers that the linear layers of a batch read and give, which the backward pass needs: 256 MB. Beyond, a batch goes
+# Numbers that the linear layers of a batch read and give, which the backward pass needs: 128 MB. Beyond, a batch goes
 # through in parts whose gradients add up: a MiniLM's 96 texts of 32 tokens were 0.6 GB.
-KEPT = 1 << 26
+KEPT = 1 << 25
 # Batches sorted by length together: enough that a batch is hardly padded, few enough that epochs differ.
 BATCHES_PER_BUCKET = 20
 # The dropout of attention weights, as each family calls it, stays off. On the embedded teacher that made no difference
@@ -162,6 +162,13 @@ def batches(lengths: NDArray[np.int64], batch_size: int, random: np.random.Gener
     return [found[index] for index in random.permutation(len(found))]
 
 
+def texts_at_once(model: torch.nn.Module, width: int) -> int:
+    """Return how many texts of `width` tokens a backward pass takes before it keeps more than `KEPT` numbers."""
+    layers = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
+    numbers: int = sum(layer.in_features + layer.out_features for layer in layers)
+    return max(1, KEPT // max(1, width * numbers))
+
+
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
     """Make what torch draws and sums inside the block depend on `seed` alone; the settings are restored after it."""
@@ -257,7 +264,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def training_step(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any, **named: Any) -> torch.Tensor:
         """Take the gradient of a batch: of all of it at once, or where that is too large in parts."""
         count = len(inputs["rows"])
-        parts = [torch.split(value, self._at_once(inputs)) for value in inputs.values()]
+        at_once = texts_at_once(self.model, inputs["input_ids"].shape[1])
+        parts = [torch.split(value, at_once) for value in inputs.values()]
         if len(parts[0]) == 1:
             return super().training_step(model, inputs, *rest, **named)
         model.train()
@@ -269,11 +277,6 @@ class _Trainer(Trainer):  # type: ignore[misc]
             total += loss.detach()
         self.losses.append(total)
         return total
-
-    def _at_once(self, inputs: dict[str, torch.Tensor]) -> int:
-        layers = (one for one in self.model.modules() if isinstance(one, torch.nn.Linear))
-        numbers: int = sum(one.in_features + one.out_features for one in layers) * inputs["input_ids"].shape[1]
-        return max(1, min(len(inputs["rows"]), KEPT // max(1, numbers)))
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
         """Return the batch's loss and remember it for the learning curve."""
