@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -587,6 +588,25 @@ def test_packed_numbers_of_four_bits_come_back():
     )
     with pytest.raises(ValueError, match="3 bytes for 7 numbers of 4 bits"):
         storage.unpack("INT4", (7,), packed)
+
+
+def test_a_file_is_written_without_a_second_copy_of_its_weights(tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    weights = np.random.default_rng(0).integers(0, 256, (2, 1 << 23), np.uint8)
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs, model.signatureDefs = 3, [], [], []
+    model.buffers = [schema.BufferT() for _ in range(4)]
+    for buffer, data in zip(model.buffers[1:], (*weights, weights[0]), strict=True):
+        buffer.data = data
+    tracemalloc.start()
+    flatbuffer.write(model, tmp_path / "model.tflite")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.7 * weights.nbytes  # the file's own bytes, and room that the shared buffer does not need
+    found = flatbuffer.read(tmp_path / "model.tflite").buffers
+    assert (tmp_path / "model.tflite").stat().st_size < weights.nbytes + 4096
+    assert [np.array_equal(found[at].data, data) for at, data in enumerate((*weights, weights[0]), 1)] == [True] * 3
 
 
 def test_supported_precisions_are_what_is_tested():

@@ -232,7 +232,8 @@ def _builder(size: int) -> Any:
             if key not in self._vectors:
                 self.StartVector(x.itemsize, x.size, max(x.itemsize, ALIGNMENT if x.dtype == np.uint8 else 4))
                 self.head -= content.size
-                self.Bytes[self.head : self.head + content.size] = content.data
+                with memoryview(self.Bytes) as place:  # which a bytearray would copy the content for
+                    place[self.head : self.head + content.size] = content.data
                 self._vectors[key] = self.EndVector()
             return self._vectors[key]
 
