@@ -61,19 +61,14 @@ def parent_role(compression: Compression) -> str:
 def run(settings: Params, data: Path, source: Path, out: Path) -> None:
     """Read data and a checkpoint, compress, write the new checkpoint and its profile."""
     from stages.compression import transform
-    from stages.models import checkpoint, mask, training
-    from stages.models.encode import encode
-    from stages.models.recovery import Utterances
+    from stages.models import checkpoint, mask
 
     artifact.require(data)
     artifact.require(source)
     model, tokenizer = checkpoint.load_model(source), checkpoint.load_tokenizer(source)
     neutralised = mask.neutralise_padding(model, tokenizer.pad_token_id)
-    compression, examples = transform(settings.compression.kind), {}
-    for name in compression.SPLITS:
-        split = splits.read_split(data, name)
-        encoded = encode(tokenizer, split.texts, settings.task.max_length)
-        examples[name] = Utterances(encoded, split.labels, tuple(split.texts))
+    compression = transform(settings.compression.kind)
+    examples = _examples(data, tokenizer, compression.SPLITS, settings.task.max_length)
     with artifact.writing(
         out,
         stage="compress",
@@ -84,15 +79,33 @@ def run(settings: Params, data: Path, source: Path, out: Path) -> None:
         outcome = compression.apply(model, tokenizer, examples, settings.compression)
         tokenizer = outcome.tokenizer or tokenizer
         checkpoint.save(outcome.model, tokenizer, temporary)
+        removed, history = outcome.removed, outcome.history
+        del model, outcome
         # Measured on what was saved: a checkpoint that does not reload must not leave this stage.
         measured = profile(
             checkpoint.load_model(temporary), tokenizer, splits.read_split(data, "calibration").texts, settings.task
         )
         artifact.write_json(
-            temporary / "profile.json", measured | {"removed": outcome.removed, "padding_neutralised": neutralised}
+            temporary / "profile.json", measured | {"removed": removed, "padding_neutralised": neutralised}
         )
-        if outcome.history:
-            training.write_history(temporary / "history.csv", outcome.history)
+        if history:
+            from stages.models import training
+
+            training.write_history(temporary / "history.csv", history)
+
+
+def _examples(data: Path, tokenizer: Any, names: Sequence[str], max_length: int) -> dict[str, Any]:
+    """Encode the splits that a compression learns from; what learns nothing need not import what trains."""
+    if not names:
+        return {}
+    from stages.models.encode import encode
+    from stages.models.recovery import Utterances
+
+    read = {name: splits.read_split(data, name) for name in names}
+    return {
+        name: Utterances(encode(tokenizer, split.texts, max_length), split.labels, tuple(split.texts))
+        for name, split in read.items()
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from stages import parity as stage
 from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
+from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Input
 from stages.models.encode import encode
 from stages.targets import parity
@@ -100,7 +101,7 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
             save_file(WEIGHTS, out / "model.safetensors")
             np.save(out / "test_logits.npy", np.tile(answer, (40, 1)))
             artifact.write_json(out / "config.json", config)
-            artifact.write_json(out / "quantization.json", {})
+            artifact.write_json(out / "quantization.json", {"asked": {"kind": "float", "bits": 32}})
             tokenizer.save_pretrained(out)
             for part, ids in rows.items():
                 count = len(ids["input_ids"])
@@ -120,8 +121,9 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
         reader = SimpleNamespace(read=lambda path: CONSTANTS if path.name == "converted" else graph)
         files = {path.name for path in (tmp_path / "reference").iterdir()}
         whole = SimpleNamespace(CONVERTED=files, FILES=files, strays=strays)
-        parts = {"runtime": runtime, "weights": SimpleNamespace(weights=weights), "structure": reader, "whole": whole}
-        parts["lookup"] = SimpleNamespace(looked_up=lambda _, ids: table[ids])
+        lookup = SimpleNamespace(looked_up=lambda _, ids: table[ids])
+        stored_as = SimpleNamespace(weights=weights, reach=reach)
+        parts = {"runtime": runtime, "weights": stored_as, "structure": reader, "whole": whole, "lookup": lookup}
         monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
         places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
         stage.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")
@@ -152,6 +154,26 @@ def test_every_metric_carries_the_number_of_items_it_was_measured_on(measured):
     assert found["form"]["counts"]["form_relative_error"] == 16
     assert found["structure"]["counts"] == {"structure_difference_count": 0, "weights_beyond_count": 4}
     assert found["conversion"]["counts"] == {"conversion_relative_max_error": 32}
+
+
+def test_a_rounded_weight_is_held_to_its_own_grid_and_named(measured, tmp_path):
+    def asked(precision):
+        directory = tmp_path / "artifact"
+        artifact.write_json(directory / "quantization.json", {"asked": precision})
+
+    int8 = {"kind": "weight_only", "weight_bits": 8, "granularity": "tensor"}
+    steps = {name: np.abs(value).max() / np.float32(127) for name, value in WEIGHTS.items()}
+    stored = {name: np.rint(value / steps[name]) * steps[name] for name, value in WEIGHTS.items()}
+    wide = {**stored, "b": np.rint(WEIGHTS["b"] / (3 * steps["b"])) * (3 * steps["b"])}
+    asked(int8)
+    assert measured(stored)["audit"]["values"]["weight_error_ratio_max"] == pytest.approx(1, abs=0.05)
+    broken = measured(wide)["audit"]
+    assert broken["values"]["weight_error_ratio_max"] == pytest.approx(3, rel=0.1)
+    assert broken["rounded"] == "b"
+    asked({"kind": "guessed"})
+    found = measured(stored)
+    assert (found["status"], "audit" in found) == ("failed", False)
+    assert "does not say what was asked of it" in found["reason"]
 
 
 def test_weights_are_audited_where_no_runtime_is(measured):
@@ -245,7 +267,9 @@ def test_calibration_on_what_is_judged_or_on_other_utterances_is_seen(measured, 
         with artifact.writing(
             tmp_path / "artifact", stage="quantize", parents={"converted": tmp_path / "converted"}
         ) as out:
-            artifact.write_json(out / "quantization.json", {"calibration": used})
+            artifact.write_json(
+                out / "quantization.json", {"asked": {"kind": "float", "bits": 32}, "calibration": used}
+            )
             write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
         found = measured(WEIGHTS)
         values = found["calibration"]["values"]
@@ -257,7 +281,7 @@ def test_a_signature_that_is_not_the_converted_models_is_named(measured, tmp_pat
     with artifact.writing(
         tmp_path / "artifact", stage="quantize", parents={"converted": tmp_path / "converted"}
     ) as out:
-        artifact.write_json(out / "quantization.json", {})
+        artifact.write_json(out / "quantization.json", {"asked": {"kind": "float", "bits": 32}})
         write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=7)
     assert measured(WEIGHTS)["altered"] == ["its signature.json is not the converted model's"]
 

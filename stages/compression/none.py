@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.compression import Outcome
-from stages.models.training import Examples
 from stages.schema.compression import NoCompression
+
+if TYPE_CHECKING:
+    from stages.models.training import Examples
 
 SPLITS: tuple[str, ...] = ()
 

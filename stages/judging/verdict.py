@@ -146,6 +146,7 @@ def _details(parity: Mapping[str, Any]) -> dict[str, str]:
         "form_relative_error": max(forms, key=lambda form: forms[form], default=""),
         "structure_difference_count": "; ".join(structure["differences"][:2]),
         "weight_cosine_min": min(weights, key=lambda name: (weights[name], name), default=""),
+        "weight_error_ratio_max": audit.get("rounded", ""),
         "weights_beyond_count": "; ".join(structure["beyond"][:2]),
     }
     return {metric: detail for metric, detail in found.items() if detail}

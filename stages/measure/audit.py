@@ -6,18 +6,26 @@ Here the bytes are compared with what they came from, on any host and without a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+from stages.measure.rounding import Matrix, by_rows
+
+Vector = NDArray[np.float64]
+Expected = Callable[[str, Matrix, Matrix], float]
+"""Name of a matrix, what is compared, and the table that this was cut from (itself, where it was not) → what rounding
+on a grid of its own costs, as the Euclidean norm of the error."""
 
 SMALLEST = 1024
 """Elements; the cosine of fewer that have nothing in common strays from 0."""
 COPY = 0.9
 """Cosine from which two weights of one shape are the same one: different ones of a trained model stay below 0.5."""
+TIE = 1e-6
+"""Difference of cosines that fp32 cannot tell from none."""
 ONE_ROW = "token_type_embeddings.weight"
 """A table of which one utterance reads row 0 alone: converters drop the other, or add that row to the positions."""
 POSITIONS = "position_embeddings.weight"
@@ -32,14 +40,20 @@ class Match(NamedTuple):
         error: largest difference of an element over the matrix's largest magnitude, 0 where it is the checkpoint's to
             the bit or was folded with one rounding; 1, which zeros would give, where
             nothing stored has its shape or the likeness is not finite.
+        excess: Euclidean norm of the difference over what rounding is expected to cost; 0 where nothing is expected.
     """
 
     cosine: float
     error: float
+    excess: float = 0.0
 
 
 def match(
-    checkpoint: Mapping[str, NDArray[Any]], stored: Mapping[str, NDArray[Any]], *, positions: int
+    checkpoint: Mapping[str, NDArray[Any]],
+    stored: Mapping[str, NDArray[Any]],
+    *,
+    positions: int,
+    expected: Expected | None = None,
 ) -> dict[str, Match]:
     """Find every matrix of a checkpoint among an artifact's weights, by content.
 
@@ -54,6 +68,7 @@ def match(
         checkpoint: tensors by name, as in `model.safetensors`.
         stored: fp32 weights by name, linear layers as torch has them, [out, in]; dimensions of 1 may come first.
         positions: tokens of the longest input; rows of `POSITIONS` beyond are not compared.
+        expected: what rounding may cost; None where nothing was rounded.
 
     Returns:
         Matrix → its best match, of all with at least 1,024 elements that are read, `ONE_ROW` excepted. A matrix may
@@ -69,10 +84,19 @@ def match(
         raise ValueError(f"the checkpoint has no matrix of {SMALLEST} elements")
     matrices = [value.reshape(value.shape[-2:]) for value in stored.values() if _is_matrix(value)]
     groups, cut = _by_shape(matrices), _by_shape([value[:positions] for value in matrices])
-    return {
-        name: _best(value, (cut if name.endswith(POSITIONS) else groups).get(value.shape), tensors)
-        for name, value in wanted.items()
-    }
+    found: dict[str, Match] = {}
+    for table in (False, True):
+        shapes: dict[tuple[int, ...], list[str]] = {}
+        for name, value in wanted.items():
+            if name.endswith(POSITIONS) is table:
+                shapes.setdefault(value.shape, []).append(name)
+        for shape, names in shapes.items():
+            sources = [
+                _Source(name, wanted[name], tensors[name], list(_changes(wanted[name], tensors))) for name in names
+            ]
+            likenesses = (cut if table else groups).get(shape, [])
+            found |= zip(names, _matches(sources, likenesses, expected), strict=True)
+    return {name: found[name] for name in wanted}
 
 
 def _is_matrix(value: NDArray[Any]) -> bool:
@@ -87,42 +111,155 @@ def _by_shape(matrices: Iterable[NDArray[Any]]) -> dict[tuple[int, ...], list[Ma
     return groups
 
 
-def _best(value: Matrix, likenesses: list[Matrix] | None, tensors: Mapping[str, Matrix]) -> Match:
-    if likenesses is None:
-        return Match(0.0, 1.0)
-    sources = [value, *_changed(value, tensors)]
-    units = np.stack([_unit(likeness) for likeness in likenesses])
-    cosines = units @ np.stack([_unit(source) for source in sources]).T
+@dataclass(frozen=True)
+class _Change:
+    """What a converter may have made of a matrix: `(value + row) * scale`."""
+
+    row: NDArray[np.float32] | None = None
+    scale: NDArray[np.float32] | None = None
+    """[1, columns] or [rows, 1]."""
+
+    def __call__(self, value: Matrix) -> Matrix:
+        if self.row is not None:
+            return np.asarray(value + self.row, np.float32)
+        return value if self.scale is None else np.asarray(value * self.scale, np.float32)
+
+    def of_rows(self, start: int, stop: int) -> _Change:
+        """What it makes of some of the rows."""
+        return self if self.scale is None or len(self.scale) == 1 else _Change(scale=self.scale[start:stop])
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A matrix that is looked for, the table it was cut from, and what it may have become; the first is itself."""
+
+    name: str
+    value: Matrix
+    whole: Matrix
+    changes: list[_Change]
+
+
+def _changes(value: Matrix, tensors: Mapping[str, Matrix]) -> Iterator[_Change]:
+    yield _Change()
+    for name, other in tensors.items():
+        if name.endswith(ONE_ROW) and other.shape[1] == value.shape[1]:
+            yield _Change(row=other[0])
+        elif other.ndim == 1 and name.endswith("weight") and not (other == 1).all():
+            if other.size == value.shape[1]:
+                yield _Change(scale=other[None])
+            if other.size == value.shape[0]:
+                yield _Change(scale=other[:, None])
+
+
+def _matches(sources: list[_Source], likenesses: list[Matrix], expected: Expected | None) -> list[Match]:
+    """Match the matrices of one shape; one likeness after another, so that none is copied for all of them at once."""
+    if not likenesses:
+        return [_missing(source, expected) for source in sources]
+    moments = [_Moments.of(source.value, source.value) for source in sources]
+    cosines: list[list[Vector]] = [[] for _ in sources]
+    for stored in likenesses:
+        likeness = np.ascontiguousarray(stored)
+        own = _Moments.of(likeness, likeness)
+        for source, moment, row in zip(sources, moments, cosines, strict=True):
+            shared = _Moments.of(likeness, source.value)
+            row.append(np.array([_cosine(change, shared, own, moment) for change in source.changes]))
+    return [_best(source, likenesses, np.stack(row), expected) for source, row in zip(sources, cosines, strict=True)]
+
+
+def _missing(source: _Source, expected: Expected | None) -> Match:
+    lost = float(np.linalg.norm(source.value))
+    return Match(
+        0.0, 1.0, 0.0 if expected is None else _excess(lost, expected(source.name, source.value, source.whole))
+    )
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Sums over the elements of two matrices of one shape, from which the cosine with every change follows.
+
+    Attributes:
+        columns: of the products, down each column.
+        rows: of the products, along each row.
+        sums: of the first matrix alone, down each column.
+    """
+
+    columns: Vector
+    rows: Vector
+    sums: Vector
+
+    @classmethod
+    def of(cls, first: Matrix, second: Matrix) -> _Moments:
+        columns, sums, rows = np.zeros(first.shape[1]), np.zeros(first.shape[1]), []
+        for start, stop in by_rows(first):
+            one, other = first[start:stop], second[start:stop]
+            columns += np.einsum("ij,ij->j", one, other)
+            rows.append(np.einsum("ij,ij->i", one, other))
+            sums += one.sum(axis=0)
+        return cls(columns, np.concatenate(rows).astype(np.float64), sums)
+
+
+def _cosine(change: _Change, shared: _Moments, likeness: _Moments, source: _Moments) -> float:
+    """Cosine of a likeness with a changed matrix; a likeness that is not finite is like no other."""
+    with np.errstate(all="ignore"):
+        if change.row is not None:
+            row = change.row.astype(np.float64)
+            dot = shared.columns.sum() + row @ likeness.sums
+            square = source.columns.sum() + 2 * row @ source.sums + len(source.rows) * (row @ row)
+        elif change.scale is not None:
+            scale = change.scale.reshape(-1).astype(np.float64)
+            across = len(change.scale) > 1
+            dot = scale @ (shared.rows if across else shared.columns)
+            square = scale**2 @ (source.rows if across else source.columns)
+        else:
+            dot, square = shared.columns.sum(), source.columns.sum()
+        cosine = float(dot / np.sqrt(square * likeness.columns.sum()))
+    # A NaN here would compare false with every threshold.
+    return cosine if np.isfinite(cosine) else 0.0
+
+
+def _best(source: _Source, likenesses: list[Matrix], cosines: NDArray[np.float64], expected: Expected | None) -> Match:
     # A second copy, which another signature reads, must be as good as the first.
     copies = [row for row in range(len(likenesses)) if cosines[row].max() >= COPY]
     best = int(cosines.max(axis=1).argmax())
-    errors = [_error(likenesses[row], sources, int(cosines[row].argmax())) for row in (copies or [best])]
-    return Match(float(np.clip(cosines[best].max(), 0, 1)), max(errors))
+    found = [_compare(likenesses[row], source, cosines[row], expected) for row in (copies or [best])]
+    return Match(
+        float(np.clip(cosines[best].max(), 0, 1)), max(one.error for one in found), max(one.excess for one in found)
+    )
 
 
-def _error(likeness: Matrix, sources: list[Matrix], closest: int) -> float:
-    source = sources[closest]
-    difference = np.abs(likeness - source)
-    if closest:  # folded: the converter may have rounded once
-        difference = np.maximum(difference - np.spacing(np.abs(source)), 0)
-    error = float(difference.max() / max(float(np.abs(source).max()), np.finfo(np.float32).tiny))
-    return error if np.isfinite(error) else 1.0
+def _compare(likeness: Matrix, source: _Source, cosines: Vector, expected: Expected | None) -> Match:
+    """Compare a likeness with what it is closest to; where cosines tie, with what it differs from least."""
+    close = [number for number in range(len(cosines)) if cosines[number] >= cosines.max() - TIE]
+    pairs = {number: _difference(likeness, source.value, source.changes[number]) for number in close}
+    chosen = min(close, key=lambda number: (pairs[number][0], number))
+    error, distance = pairs[chosen]
+    if expected is None:
+        return Match(float(cosines[chosen]), error)
+    change = source.changes[chosen]
+    # The rows that were cut off had a part in the range; a change by rows is of matrices that are whole.
+    whole = change(source.whole) if change.scale is None or len(change.scale) == 1 else change(source.value)
+    return Match(float(cosines[chosen]), error, _excess(distance, expected(source.name, whole[: len(likeness)], whole)))
 
 
-def _changed(value: Matrix, tensors: Mapping[str, Matrix]) -> Iterator[Matrix]:
-    """Yield what converters may have made of a matrix."""
-    for name, other in tensors.items():
-        if name.endswith(ONE_ROW) and other.shape[1] == value.shape[1]:
-            yield value + other[0]
-        elif other.ndim == 1 and name.endswith("weight"):
-            if other.size == value.shape[1]:
-                yield value * other
-            if other.size == value.shape[0]:
-                yield value * other[:, None]
+def _difference(likeness: Matrix, value: Matrix, change: _Change) -> tuple[float, float]:
+    """Return the worst element's difference over the largest magnitude, and the Euclidean norm of all differences."""
+    worst, largest, square = np.float32(0), np.finfo(np.float32).tiny, 0.0
+    folded = change.row is not None or change.scale is not None
+    with np.errstate(all="ignore"):
+        for start, stop in by_rows(value):
+            source = change.of_rows(start, stop)(value[start:stop])
+            difference = np.abs(likeness[start:stop] - source)
+            square += float(np.einsum("ij,ij->", difference, difference))
+            magnitude = np.abs(source)
+            if folded:  # the converter may have rounded once
+                difference = np.maximum(difference - np.spacing(magnitude), 0)
+            worst, largest = np.maximum(worst, difference.max()), np.maximum(largest, magnitude.max())
+        error = float(worst / largest)
+    # What is not finite is as far away as zeros are.
+    return (
+        (error, float(np.sqrt(square))) if np.isfinite([error, square]).all() else (1.0, float(np.linalg.norm(value)))
+    )
 
 
-def _unit(value: NDArray[Any]) -> Matrix:
-    flat = np.asarray(value, np.float32).reshape(-1)
-    length = float(np.linalg.norm(flat))
-    # A weight that is not finite is like no other; a NaN here would compare false with every threshold.
-    return flat / np.float32(length) if 0 < length < np.inf else np.zeros_like(flat)
+def _excess(distance: float, expected: float) -> float:
+    return distance / expected if expected > 0 else float(distance > 0) * float(np.finfo(np.float32).max)

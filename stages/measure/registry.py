@@ -142,6 +142,15 @@ REGISTRY: dict[str, Metric] = {
             "weight_cosine_min", "cosine", "higher", -1, 1, "worst match of a weight matrix in the artifact", MATRICES
         ),
         Metric(
+            "weight_error_ratio_max",
+            "ratio",
+            "lower",
+            0,
+            inf,
+            "worst error of a weight over what its own grid explains",
+            MATRICES,
+        ),
+        Metric(
             "weights_beyond_count", "count", "lower", 0, inf, "weight elements that rounding cannot explain", ELEMENTS
         ),
         Metric(

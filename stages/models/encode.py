@@ -14,6 +14,9 @@ from stages.core.errors import InputError
 
 IntArray = NDArray[np.int32]
 
+FORWARD = 1 << 23
+"""Numbers of the widest layer's result in one forward pass: 32 MB, of which a layer holds three or four at once."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -74,26 +77,32 @@ def logits(model: Any, encoded: Encoded, batch_size: int = 256) -> NDArray[np.fl
     Args:
         model: a Hugging Face sequence classifier; its training mode is restored afterwards.
         encoded: n texts.
-        batch_size: texts per forward pass.
+        batch_size: texts per forward pass, fewer where a layer's result would be larger than `FORWARD`.
 
     Returns:
         float32 [n, labels] in the order of `encoded`.
     """
-    lengths = encoded.lengths
+    lengths, widest = encoded.lengths, max((one.out_features for one in _linears(model)), default=1)
     order = np.argsort(lengths, kind="stable")
     was_training = model.training
     model.eval()
-    parts = []
+    parts, start = [], 0
     try:
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
+            while start < len(order):
                 rows = order[start : start + batch_size]
+                rows = rows[: max(1, FORWARD // (int(lengths[rows].max()) * widest))]
                 parts.append(_forward(model, encoded, rows, int(lengths[rows].max())))
+                start += len(rows)
     finally:
         model.train(was_training)
     found = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
     found[order] = np.concatenate(parts)
     return found
+
+
+def _linears(model: Any) -> list[torch.nn.Linear]:
+    return [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
 
 
 def _forward(model: Any, encoded: Encoded, rows: NDArray[np.int64], width: int) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from stages.core.splits import spread
 from stages.models.blocks import blocks
 from stages.models.encode import Encoded
-from stages.models.training import Examples
+from stages.models.training import Examples, texts_at_once
 
 FloatArray = NDArray[np.float64]
 BATCH_SIZE = 64
@@ -64,8 +64,9 @@ def measure(model: Any, examples: Examples) -> list[Importance]:
         for probe in (_Probe(block.output, block.head_size), *(_Probe(ffn.down, 1) for ffn in block.ffns))
     ]
     totals = [np.zeros(probe.layer.in_features // probe.width) for probe in probes]
-    for start in range(0, len(examples.labels), BATCH_SIZE):
-        for total, found in zip(totals, _batch(model, probes, _cut(examples, start)), strict=True):
+    size = min(BATCH_SIZE, texts_at_once(model, int(examples.encoded.lengths.max())))
+    for start in range(0, len(examples.labels), size):
+        for total, found in zip(totals, _batch(model, probes, _cut(examples, start, size)), strict=True):
             total += found
     means = iter([total / len(examples.labels) for total in totals])
     return [Importance(next(means), tuple(next(means) for _ in block.ffns)) for block in parts]
@@ -76,8 +77,8 @@ def sample(examples: Examples, size: int) -> Examples:
     return _rows(examples, spread(len(examples.labels), size))
 
 
-def _cut(examples: Examples, start: int) -> Examples:
-    return _rows(examples, np.arange(start, min(start + BATCH_SIZE, len(examples.labels))))
+def _cut(examples: Examples, start: int, size: int) -> Examples:
+    return _rows(examples, np.arange(start, min(start + size, len(examples.labels))))
 
 
 def _rows(examples: Examples, rows: NDArray[np.int64]) -> Examples:

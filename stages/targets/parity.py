@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
 from stages.core.splits import UNKNOWN
 from stages.measure import identity, invariance, metrics
-from stages.measure.audit import match
+from stages.measure.audit import Expected, match
 from stages.measure.structure import Grids, compare, misfits
-from stages.targets import conversion, registry
+from stages.targets import conversion, own_grid, registry
 from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -108,28 +109,42 @@ def measure(splits: Mapping[str, Arrays], teacher: NDArray[np.float32], outputs:
     return measured
 
 
-def audit(checkpoint: Arrays, converted: Arrays, stored: Arrays, positions: int) -> dict[str, Any]:
+def audit(
+    checkpoint: Arrays,
+    converted: Callable[[], Arrays],
+    stored: Callable[[], Arrays],
+    positions: int,
+    expected: Expected | None,
+) -> dict[str, Any]:
     """Compare weights with the checkpoint's; no runtime takes part.
 
     Args:
         checkpoint: tensors by name.
-        converted: weights of the converted model, fp32, which must still be the checkpoint's own.
-        stored: weights of the artifact, fp32, which may have been rounded.
+        converted: gives weights of the converted model, fp32, which must still be the checkpoint's own.
+        stored: gives weights of the artifact, fp32, which may have been rounded. Asked for when the others are gone:
+            a model is held in memory once.
         positions: tokens of the longest input.
+        expected: what rounding may cost; None where the artifact is in floats.
 
     Returns:
         `values`; `counts`, the matrices that were compared; `weights`: cosine of the worst ones by name; `converted`:
-        the matrix that conversion changed most.
+        the matrix that conversion changed most; `rounded`: the one furthest beyond what its own grid explains.
     """
-    errors = {name: found.error for name, found in match(checkpoint, converted, positions=positions).items()}
-    cosines = {name: found.cosine for name, found in match(checkpoint, stored, positions=positions).items()}
+    errors = {name: found.error for name, found in match(checkpoint, converted(), positions=positions).items()}
+    found = match(checkpoint, stored(), positions=positions, expected=expected)
+    cosines = {name: one.cosine for name, one in found.items()}
     worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
-    return {
+    result: dict[str, Any] = {
         "converted": max(sorted(errors), key=lambda name: errors[name]),
         "counts": {"conversion_weight_error_max": len(errors), "weight_cosine_min": len(cosines)},
         "values": {"conversion_weight_error_max": max(errors.values()), "weight_cosine_min": cosines[worst[0]]},
         "weights": {name: cosines[name] for name in worst},
     }
+    if expected is not None:
+        result["rounded"] = max(sorted(found), key=lambda name: found[name].excess)
+        result["values"]["weight_error_ratio_max"] = found[result["rounded"]].excess
+        result["counts"]["weight_error_ratio_max"] = len(found)
+    return result
 
 
 def _check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: dict[str, Any]) -> None:
@@ -310,9 +325,10 @@ def measure_artifact(
         tensors = load_file(inputs.checkpoint / "model.safetensors")
         result["audit"] = audit(
             tensors,
-            weights.weights(inputs.converted),
-            weights.weights(artifact_dir),
+            partial(weights.weights, inputs.converted),
+            partial(weights.weights, artifact_dir),
             splits["test"]["input_ids"].shape[1],
+            own_grid.expected(target, artifact.read_json(artifact_dir / QUANTIZATION).get("asked")),
         )
         result["calibration"] = check_calibration(artifact_dir, inputs.reference, splits)
         if result["calibration"].get("foreign"):

@@ -1,9 +1,12 @@
 """The audit finds every matrix that conversion keeps, and misses the one that is broken."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from stages.measure.audit import match
+from stages.measure.rounding import reach, uniform_error
 
 RANDOM = np.random.default_rng(0)
 SQUARE = "encoder.query.weight"
@@ -47,7 +50,7 @@ def test_a_zeroed_or_poisoned_weight_matches_nothing_and_the_others_stay(stored,
 
 
 def test_a_missing_or_transposed_weight_is_caught():
-    assert match(CHECKPOINT, {"a": SOUND["a"], "c": SOUND["c"]}, positions=60)[WIDE] == (0, 1)
+    assert match(CHECKPOINT, {"a": SOUND["a"], "c": SOUND["c"]}, positions=60)[WIDE][:2] == (0, 1)
     assert cosines(a=SOUND["a"].T)[SQUARE] < NEAR_ZERO
     assert cosines(b=SOUND["b"].T)[WIDE] == 0
 
@@ -101,3 +104,64 @@ def test_the_error_names_one_wrong_element_that_the_cosine_does_not():
 def test_a_checkpoint_without_matrices_is_an_error_rather_than_perfect():
     with pytest.raises(ValueError, match="no matrix of 1024 elements"):
         match({"bias": np.ones(4096, np.float32)}, SOUND, positions=60)
+
+
+def rounded(value, step):
+    return (np.rint(value / step) * step).astype(np.float32)
+
+
+def excess(stored, checkpoint=None, **changes):
+    def expected(_, value, whole):
+        return uniform_error(value, reach(whole, "tensor"), 127)
+
+    found = match(checkpoint or CHECKPOINT, {**stored, **changes}, positions=60, expected=expected)
+    return {name: one.excess for name, one in found.items()}
+
+
+def own_grid(value):
+    return rounded(value, np.abs(value).max() / np.float32(127))
+
+
+@pytest.mark.parametrize("outlier", [0, 17.5])
+def test_a_weight_on_its_own_grid_is_off_by_what_that_explains_and_one_on_a_wider_grid_is_not(outlier):
+    checkpoint = CHECKPOINT | {WIDE: SOUND["b"].copy()}
+    checkpoint[WIDE][0, 0] += np.float32(outlier)
+    wide, sound = checkpoint[WIDE], {name: own_grid(value) for name, value in SOUND.items()}
+    assert max(excess(sound, checkpoint, b=own_grid(wide)).values()) == pytest.approx(1, abs=0.02)
+    for broken in (rounded(wide, np.abs(wide).max() / np.float32(60)), np.zeros_like(wide), CHECKPOINT[WIDE][::-1]):
+        assert excess(sound, checkpoint, b=broken)[WIDE] > 1.5
+    poisoned = own_grid(wide)
+    poisoned[1, 1] = np.nan
+    assert excess(sound, checkpoint, b=poisoned)[WIDE] > 1.5
+
+
+def test_what_a_converter_folded_is_held_to_the_grid_of_what_it_made():
+    folded = SOUND["b"] * CHECKPOINT["embeddings.LayerNorm.weight"]
+    assert excess(SOUND, b=own_grid(folded))[WIDE] == pytest.approx(1, abs=0.05)
+
+
+def test_positions_that_were_cut_are_held_to_the_grid_of_the_whole_table():
+    step = np.abs(SOUND["c"]).max() / np.float32(127)
+    expected = match(
+        CHECKPOINT,
+        SOUND | {"c": rounded(SOUND["c"], step)},
+        positions=30,
+        expected=lambda _, value, whole: uniform_error(value, reach(whole, "tensor"), 127),
+    )
+    assert expected[TABLE].excess == pytest.approx(1, abs=0.05)
+
+
+def test_a_weight_that_is_missing_is_off_by_all_of_it():
+    assert excess({"a": own_grid(SOUND["a"]), "c": own_grid(SOUND["c"])})[WIDE] > 50
+
+
+def test_a_large_table_is_matched_in_little_memory():
+    """Any of 24 normalisations of its width may have been folded in; a copy for each was 2.3 GB of a MiniLM."""
+    table = RANDOM.normal(0, 1, (20000, 64)).astype(np.float32)
+    norms = {f"layer.{number}.norm.weight": matrix(64) for number in range(24)}
+    tracemalloc.start()
+    found = match({WIDE: table} | norms, {"a": table.T.copy().T}, positions=60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found[WIDE].error == 0
+    assert peak < 3 * table.nbytes

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from stages.core.errors import InputError
 from stages.models.encode import encode, logits
@@ -44,3 +45,21 @@ def test_logits_restore_the_training_mode_and_ignore_dropout(make_model, tokeniz
     model.train()
     np.testing.assert_array_equal(logits(model, encoded), expected)
     assert model.training
+
+
+def test_a_forward_pass_is_as_long_as_memory_allows_and_answers_the_same(make_model, tokenizer, monkeypatch):
+    from stages.models import encode as module
+
+    model, encoded = make_model(), encode(tokenizer, [f"wake me up at {hour}" for hour in range(40)], 16)
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda _, __, named: rows.append(len(named["input_ids"])), with_kwargs=True)
+    whole = logits(model, encoded)
+    assert rows == [40]
+    rows.clear()
+    widest = max(one.out_features for one in model.modules() if isinstance(one, torch.nn.Linear))
+    monkeypatch.setattr(module, "FORWARD", 7 * widest * int(encoded.lengths.max()))
+    parts = logits(model, encoded)
+    assert sum(rows) == 40
+    assert max(rows) <= 7 * int(encoded.lengths.max()) // int(encoded.lengths.min())
+    assert len(rows) > 4
+    assert np.allclose(parts, whole, atol=1e-5)

@@ -198,3 +198,37 @@ def test_the_history_is_a_csv_with_units_a_plot_can_name(tmp_path):
                 "learning_rate": "0.001",
             }
         ]
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_batch_that_is_too_large_goes_through_in_parts_that_teach_the_same(
+    guided, make_model, tokenizer, examples, monkeypatch
+):
+    settings = changed(epochs=0.5, dropout=0.0, token_masking=0.0, batch_size=24)
+    wanted = logits(make_model(seed=7), examples[0].encoded)
+    rows: list[int] = []
+
+    def learned(kept):
+        monkeypatch.setattr(training, "KEPT", kept)
+        model = make_model(seed=1)
+        rows.clear()
+        model.register_forward_pre_hook(lambda _, __, named: rows.append(len(named["input_ids"])), with_kwargs=True)
+        guidance = Guidance(wanted, 2.0, 1.0, 0.2) if guided else None
+        history = fit(model, tokenizer, *examples, settings, guidance=guidance)
+        return weights(model), history[-1].train_loss, max(rows[:4])
+
+    whole, loss, most = learned(training.KEPT)
+    assert most == 24
+    parts, same, fewer = learned(1 << 17)
+    assert fewer < 24
+    assert same == pytest.approx(loss, rel=1e-4)
+    assert max(float((whole[name] - value).abs().max()) for name, value in parts.items()) < 2e-3
+
+
+def test_what_trains_does_not_import_what_only_trainer_asks_for():
+    import subprocess
+
+    code = (
+        "import sys; from stages.models import training; sys.exit('datasets' in sys.modules or 'pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

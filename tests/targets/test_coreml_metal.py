@@ -25,7 +25,7 @@ from stages.measure.audit import match
 from stages.measure.structure import compare
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, Mixed, Palettized, Static, WeightOnly
-from stages.targets import conversion, coreml_metal
+from stages.targets import conversion, coreml_metal, own_grid
 from stages.targets.base import Signature, read_signature
 from stages.targets.coreml_metal import (
     activations,
@@ -548,6 +548,21 @@ def test_the_audit_sees_a_zeroed_layer_at_every_precision(builds, name, healthy,
     broken = audited(tmp_path / name)
     assert broken[0] < 0.15
     assert broken[1] > healthy
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("name", [name for name, precision in PRECISIONS.items() if precision.kind != "float"])
+def test_every_weight_is_off_by_what_its_own_grid_explains_and_a_zeroed_one_by_more(builds, name, tmp_path):
+    expected = own_grid.expected(TARGET.name, PRECISIONS[name].model_dump())
+
+    def off(directory):
+        found = match(builds.tensors, weights(directory), positions=TASK.max_length, expected=expected)
+        return max(one.excess for one in found.values())
+
+    assert off(builds.artifact / name) < 1.05  # conf/gate asks for 1.1
+    shutil.copytree(builds.artifact / name, tmp_path / name)
+    zero_coreml_layer(tmp_path / name)
+    assert off(tmp_path / name) > 1.5
 
 
 @pytest.mark.target

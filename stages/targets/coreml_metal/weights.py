@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from stages.core.errors import ArtifactError
 from stages.coreml import open_program
 from stages.coreml.audit import audited
+from stages.measure.rounding import reach
 from stages.targets.coreml_metal.runtime import PACKAGE
+
+__all__ = ["reach", "weights"]
 
 
 def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
     exported = _export(load_export_module(checkpoint), task.max_length, target.opset)
     fused = fuse.fuse(exported, layers=config.num_hidden_layers, max_length=task.max_length)
     model = ir.to_proto(exported)
+    del exported
+    gc.collect()  # torch's graphs refer to themselves, and hold every weight
     graph.clean(model)
     _check_signature(model, target.opset)
     graph.write(model, out / graph.MODEL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -94,11 +95,12 @@ def write(model: Any, path: Path) -> None:
     """
     import onnx
 
+    content = model.SerializeToString(deterministic=True)
     try:
-        onnx.checker.check_model(model, full_check=False)
+        onnx.checker.check_model(content, full_check=False)
     except onnx.checker.ValidationError as error:
         raise ArtifactError(f"'{path.name}' is not valid ONNX: {str(error).splitlines()[0]}") from error
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    path.write_bytes(content)
 
 
 def clean(model: Any) -> None:
@@ -263,18 +265,20 @@ def _strip(model: Any) -> None:
 def _merge_initializers(graph: Any) -> None:
     first: dict[bytes, str] = {}
     same: dict[str, str] = {}
-    kept = {}
     for item in graph.initializer:
         name, item.name = item.name, ""
-        content = item.SerializeToString(deterministic=True)
+        content = hashlib.sha256(item.SerializeToString(deterministic=True)).digest()
         item.name = name
         same[name] = first.setdefault(content, name)
-        kept[name] = item
     for node in graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = same.get(name, name)
     used = {name for node in graph.node for name in node.input} | {item.name for item in graph.output}
-    replace_initializers(graph, [item for name, item in kept.items() if name in used])
+    # In place: what is copied out of a protobuf message stays in its memory too.
+    for position in reversed(range(len(graph.initializer))):
+        if graph.initializer[position].name not in used:
+            del graph.initializer[position]
+    graph.initializer.sort(key=lambda item: item.name)
 
 
 def _name_nodes(graph: Any) -> None:

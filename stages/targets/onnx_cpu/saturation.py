@@ -31,6 +31,13 @@ def pair_sums(activations: NDArray[np.uint8], weights: NDArray[np.int8]) -> Pair
     return np.asarray(sums)
 
 
+def can_clip(weights: NDArray[np.int8]) -> bool:
+    """Whether two neighbours of a column [k, n] are so large together that some uint8 activations would clip."""
+    pairs = np.pad(weights, ((0, len(weights) % 2), (0, 0))).astype(np.int32).reshape(-1, 2, weights.shape[1])
+    highest, lowest = np.maximum(pairs, 0).sum(axis=1).max(initial=0), np.minimum(pairs, 0).sum(axis=1).min(initial=0)
+    return bool(255 * highest > HIGH or 255 * lowest < LOW)
+
+
 def saturating_sums(path: Path, split: Mapping[str, NDArray[np.int32]]) -> tuple[int, int]:
     """Run the utterances of a split and count the sums that AVX2 would clip.
 
@@ -39,11 +46,11 @@ def saturating_sums(path: Path, split: Mapping[str, NDArray[np.int32]]) -> tuple
         split: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded.
 
     Returns:
-        Sums that clip, and all sums of uint8 activations with int8 weights; (0, 0) where the model has no int8
-        weights, and then nothing is run.
+        Sums that clip, and all sums of uint8 activations with int8 weights that can clip; (0, 0) where no weights
+        can, whatever the activations are, as none that `quantize` writes (`integers`): then nothing is run.
     """
     model = graph.load(path)
-    products = list(_signed_products(model))
+    products = [(name, weights) for name, weights in _signed_products(model) if can_clip(weights)]
     clipped = total = 0
     for values in _activations(model, list(dict.fromkeys(name for name, _ in products)), split) if products else ():
         for name, weights in products:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
+from stages.measure import rounding
 from stages.targets.onnx_cpu import graph, integers
 
 PRODUCTS = {"MatMul", *graph.INTEGER_PRODUCTS} - set(graph.PACKED)
@@ -34,6 +35,19 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
         return _read(model, {item.name: numpy_helper.to_array(item) for item in model.graph.initializer})
     except (IndexError, TypeError, ValueError) as error:
         raise ArtifactError(f"cannot read weights of '{artifact}': {error}", next_step="run `dvc repro`") from error
+
+
+def reach(value: NDArray[np.float32], granularity: str) -> NDArray[np.float32]:
+    """Return what each scale of a weight has to cover: the largest sum of two neighbours, which tables need not.
+
+    Args:
+        value: [out, in].
+        granularity: as in `measure.rounding.reach`.
+    """
+    if granularity == "block_32":
+        return rounding.reach(value, granularity)
+    pairs = integers.pair_reach(value.T, per_channel=granularity == "channel")
+    return np.asarray(pairs.reshape(-1, 1))
 
 
 def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
     from stages.models.export import load_export_module
 
     _require_activation(checkpoint)
-    model = flatbuffer.parse(_lower(load_export_module(checkpoint), task.sequence_lengths), flatbuffer.MODEL)
+    _lower(load_export_module(checkpoint), task.sequence_lengths, out / flatbuffer.MODEL)
+    gc.collect()
+    model = flatbuffer.read(out / flatbuffer.MODEL)
     flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
     sharing.unfold(model)
@@ -61,7 +64,8 @@ def _require_activation(checkpoint: Path) -> None:
         )
 
 
-def _lower(module: Any, lengths: Sequence[int]) -> bytes:
+def _lower(module: Any, lengths: Sequence[int], path: Path) -> None:
+    """Write what litert-torch makes of a module; through a file, so that no weight is in memory three times."""
     import litert_torch
     import torch
 
@@ -81,7 +85,10 @@ def _lower(module: Any, lengths: Sequence[int]) -> bytes:
         example = {name: torch.ones((1, length), dtype=torch.int32) for name in INPUTS}
         converter = converter.signature(flatbuffer.signature_name(length), named, (), example)
     try:
-        return bytes(converter.convert().model_content())
+        lowered = converter.convert()
+        del converter, module, named
+        gc.collect()  # torch's graphs refer to themselves, and hold every weight
+        lowered.export(str(path))
     except Exception as error:  # litert-torch, torch.export and MLIR bindings share no other base
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConversionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -99,11 +100,11 @@ def write(model: Any, path: Path) -> None:
     path.write_bytes(packed(model))
 
 
-def packed(model: Any) -> bytearray:
+def packed(model: Any) -> memoryview:
     """Return the bytes of a file, each distinct vector and string once."""
     builder = _builder(sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None))
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-    return builder.Output()  # type: ignore[no-any-return]
+    return memoryview(builder.Bytes)[builder.Head() :]
 
 
 def drop_metadata(model: Any) -> None:
@@ -213,22 +214,26 @@ def _path(location: str) -> str:
     return "/".join(part for part in parts if part).removeprefix(WRAPPERS) or scope
 
 
-def _builder(size_bytes: int) -> Any:
+def _builder(size: int) -> Any:
+    """Make a builder with room for so many bytes of weights, so that it need not grow, which copies all."""
     import flatbuffers  # type: ignore[import-untyped]
 
     class Sharing(flatbuffers.Builder):  # type: ignore[misc]
         """Stores equal vectors and strings once: signatures share scales and names as they share weights."""
 
         def __init__(self) -> None:
-            super().__init__(size_bytes + (1 << 20))  # it copies all that it has whenever it grows
+            super().__init__((1 << 20) + size)
             self._vectors: dict[tuple[str, bytes], int] = {}
 
         def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802
-            key = (x.dtype.str, x.tobytes())
+            content = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+            # The digest and not the bytes: they would be held twice, and a table is half of a model.
+            key = (x.dtype.str, hashlib.sha256(content.data).digest())
             if key not in self._vectors:
                 self.StartVector(x.itemsize, x.size, max(x.itemsize, ALIGNMENT if x.dtype == np.uint8 else 4))
-                self.head -= len(key[1])
-                self.Bytes[self.head : self.head + len(key[1])] = key[1]
+                self.head -= content.size
+                with memoryview(self.Bytes) as place:  # which a bytearray would copy the content for
+                    place[self.head : self.head + content.size] = content.data
                 self._vectors[key] = self.EndVector()
             return self._vectors[key]
 

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
+from stages.measure.rounding import reach
 from stages.targets.tflite_nnapi import flatbuffer, storage
+
+__all__ = ["reach", "weights"]
 
 INTEGERS = {"INT4", "INT8", "INT16", "UINT8"}
 

@@ -77,9 +77,7 @@ def _worst(weight: Any, sign: int) -> int:
 @pytest.mark.parametrize("name", INTEGER)
 def test_no_weight_can_saturate_avx2(name: str, artifacts: dict[str, Path]) -> None:
     assert saturating(graph.load(artifacts[name] / graph.MODEL)) == []
-    clipped, sums = saturating_sums(artifacts[name] / graph.MODEL, utterances(4, seed=3))
-    assert clipped == 0
-    assert sums > 100_000
+    assert saturating_sums(artifacts[name] / graph.MODEL, utterances(4, seed=3)) == (0, 0)
 
 
 def test_full_range_int8_weights_saturate(converted: dict[str, Path], tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from stages.core.errors import ArtifactError
 from stages.measure.audit import match
+from stages.schema.variant import Precision
+from stages.targets import own_grid
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.weights import weights
 from tests.targets.faults_onnx import zero_onnx_layer
@@ -52,6 +54,29 @@ def test_the_audit_sees_a_zeroed_layer_at_every_precision(
     broken = sorted(audited(checkpoints["bert"], tmp_path).values())
     assert broken[0] < 0.1
     assert broken[1] > sound
+
+
+def off(checkpoint: Path, directory: Path, precision: Precision) -> float:
+    from safetensors.numpy import load_file
+
+    tensors, expected = (
+        load_file(checkpoint / "model.safetensors"),
+        own_grid.expected("onnx-cpu", precision.model_dump()),
+    )
+    found = match(tensors, weights(directory), positions=TASK.max_length, expected=expected)
+    return max(one.excess for one in found.values())
+
+
+@pytest.mark.parametrize("name", [name for name, precision in SMALLER.items() if precision.kind != "float"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_weight_is_off_by_what_its_own_grid_explains_and_a_zeroed_one_by_more(
+    family: str, name: str, checkpoints: dict[str, Path], converted: dict[str, Path], tmp_path: Path
+) -> None:
+    out, _ = lowered(converted[family], SMALLER[name], tmp_path)
+    assert off(checkpoints[family], out, SMALLER[name]) < 1.05  # conf/gate asks for 1.1
+    if family == "bert":
+        zero_onnx_layer(out)
+        assert off(checkpoints[family], out, SMALLER[name]) > 2
 
 
 def test_a_transposed_square_weight_is_seen(

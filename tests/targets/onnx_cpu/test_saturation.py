@@ -66,8 +66,25 @@ def test_signed_weights_are_counted_over_tokens_and_never_over_padding(tmp_path)
     assert 0 < clipped < sums
 
 
-def test_weights_of_seven_bits_never_clip(tmp_path):
-    assert counted(embedded(np.int8, scale=2), tmp_path) == (0, 21 * 32 * 16)
+def test_weights_that_cannot_clip_whatever_is_multiplied_are_not_run(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("ran a model of which nothing can clip")
+
+    monkeypatch.setattr(saturation, "_activations", refuse)
+    assert counted(embedded(np.int8, scale=2), tmp_path) == (0, 0)
+    with pytest.raises(AssertionError, match="nothing can clip"):
+        counted(embedded(np.int8), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pair", "clips"), [((64, 64), False), ((64, 65), True), ((-64, -64), False), ((-64, -65), True)]
+)
+def test_what_can_clip_is_told_from_two_neighbours_of_one_sign(pair, clips):
+    column = np.array([*pair, 127, -127, 127], np.int8)[:, None]
+    worst = np.where(column.T > 0, 255, 0), np.where(column.T < 0, 255, 0)
+    sums = [saturation.pair_sums(activations.astype(np.uint8), column) for activations in worst]
+    assert saturation.can_clip(column) == clips
+    assert any((one > saturation.HIGH).any() or (one < saturation.LOW).any() for one in sums) == clips
 
 
 def test_unsigned_weights_are_not_counted(tmp_path):
