@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForSequenceClassification
 
 from stages.core.errors import ConfigError, InputError, first_line
@@ -122,7 +123,7 @@ def _download(path: str, revision: str) -> Path:
 def _config(directory: Path) -> Any:
     try:
         return load_config(directory)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise InputError(f"cannot load '{directory / 'config.json'}': {first_line(error)}") from error
 
 

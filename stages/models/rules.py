@@ -44,7 +44,7 @@ def or_null(rule: Rule) -> Rule:
 COUNT = Rule(lambda value: type(value) is int and value >= 1, "a whole number from 1 up")
 INDEX = Rule(lambda value: type(value) is int and value >= 0, "a whole number from 0 up")
 SHARE = Rule(lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
-SPREAD = Rule(lambda value: _number(value) and value >= 0, "a finite number from 0 up")
+SPREAD = Rule(lambda value: type(value) is float and _number(value) and value >= 0, "a finite fraction, as 0.02")
 FLAG = Rule(lambda value: type(value) is bool, "true or false")
 NAME = Rule(lambda value: isinstance(value, str), "a name")
 # xIELU alone is computed in bfloat16, which neither TFLite nor Core ML has.
@@ -137,7 +137,7 @@ FLOATS = ("float16", "float32", "float64", "bfloat16", None)
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", None)
 TOKENS = dict.fromkeys(
     ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id"),
-    Rule(lambda value: value is None or type(value) in (int, list), "a token id"),
+    or_null(Rule(lambda value: type(value) is int, "a token id")),
 )
 
 # How answers are computed, delivered or were trained, and notes: none of it changes an answer. It is left behind, so

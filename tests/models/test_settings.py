@@ -68,6 +68,8 @@ def answers(model):
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps: NaN"),
         ({"hidden_act": "swoosh"}, 'hidden_act: "swoosh"; expected an activation'),
         ({"hidden_act": 3}, "hidden_act: 3"),
+        ({"initializer_range": 1}, "initializer_range: 1; expected a finite fraction"),
+        ({"bos_token_id": [1]}, "bos_token_id: .1.; expected a token id"),
         ({"hidden_act": "xielu"}, 'hidden_act: "xielu"; expected an activation that transformers computes in fp32'),
         ({"pad_token_id": 49}, "pad_token_id: 49; expected an id below the 49"),
         ({"pad_token_id": -1}, "pad_token_id: -1"),
