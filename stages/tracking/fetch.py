@@ -44,7 +44,7 @@ def lay_out(build: Path, judged: Mapping[str, Any]) -> list[Path]:
     missing = [path for path in needed(build, judged) if not path.exists()]
     if not missing:
         return []
-    command = [sys.executable, "-m", "dvc", "pull", "--quiet", *(path.as_posix() for path in missing)]
+    command = [sys.executable, "-m", "dvc", "pull", *(path.as_posix() for path in missing)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     still = [path for path in missing if not path.exists()]
     if still:
