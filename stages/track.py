@@ -34,9 +34,8 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: P
     """
     _check_host(build / "host.json")
     where, later = place.choose(os.environ), place.may_wait(os.environ)
-    chosen = params.read(params_file)
-    fetch.lay_out(build, params.select(chosen, "plan"))
-    found = record.collect(build, verdicts, report, params_file, chosen)
+    fetch.lay_out(build, artifact.read_json(verdicts)["variants"])
+    found = record.collect(build, verdicts, report, params_file, params.read(params_file))
     known = readback.knows(build, where, found.fingerprint)
     written: list[str] = []
     if not readback.is_whole(build, where, found.fingerprint):

@@ -15,7 +15,7 @@ from stages import track
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.core.process import host_fingerprint
-from stages.tracking import content, place, record, store, wording
+from stages.tracking import content, fetch, place, record, store, wording
 from stages.tracking.errors import TrackingRefused
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -539,3 +539,14 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds(build, monkeyp
     assert said.startswith("error: cannot track in 'http://127.0.0.1:9'")
     assert said.count("\n") == 1
     assert "hunter2" not in said
+
+
+def test_a_clone_without_outputs_or_remote_is_told_how_to_get_them(build, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    judged = artifact.read_json(build / "verdicts.json")["variants"]
+    assert fetch.lay_out(build, judged) == []
+    shutil.rmtree(build / "artifact")
+    shutil.rmtree(build / "teacher")
+    said = rf"'{build / 'teacher'}' is not here \({1 + len(VARIANTS)} outputs\), and `dvc pull` does not bring it: .*"
+    with pytest.raises(ArtifactError, match=said + r"next: push it from where it was built"):
+        fetch.lay_out(build, judged)

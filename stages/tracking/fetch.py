@@ -17,16 +17,22 @@ from stages.core.errors import ArtifactError
 PER_VARIANT = ("artifact", "benchmark", "parity")
 
 
-def needed(build: Path, plan: Mapping[str, Any]) -> list[Path]:
-    """Return the outputs that a record of the build reads, beside verdicts and report."""
+def needed(build: Path, judged: Mapping[str, Any]) -> list[Path]:
+    """Return the outputs that a record of the build reads, beside verdicts and report.
+
+    Args:
+        build: directory of all stage outputs.
+        judged: variant → its verdict.
+    """
     found = [build / name for name in ("data", "student", "teacher")]
-    found += [build / "compressed" / name for name in plan["compressions"]]
-    found += [build / "reference" / name for name in plan["references"]]
-    found += [build / "converted" / name for name in plan["conversions"]]
-    return [*found, *(build / stage / name for stage in PER_VARIANT for name in plan["variants"])]
+    for key, entry in judged.items():
+        found += [build / stage / entry["compression"] for stage in ("compressed", "reference")]
+        found += [build / "converted" / f"{entry['compression']}-{entry['target']}"]
+        found += [build / stage / key for stage in PER_VARIANT]
+    return list(dict.fromkeys(found))
 
 
-def lay_out(build: Path, plan: Mapping[str, Any]) -> list[Path]:
+def lay_out(build: Path, judged: Mapping[str, Any]) -> list[Path]:
     """Fetch what is not here; a build whose outputs lie here asks nobody.
 
     Returns:
@@ -35,10 +41,10 @@ def lay_out(build: Path, plan: Mapping[str, Any]) -> list[Path]:
     Raises:
         ArtifactError: DVC has it neither in its cache nor in a remote.
     """
-    missing = [path for path in needed(build, plan) if not path.exists()]
+    missing = [path for path in needed(build, judged) if not path.exists()]
     if not missing:
         return []
-    command = [sys.executable, "-m", "dvc", "pull", "--quiet", *(path.as_posix() for path in missing)]
+    command = [sys.executable, "-m", "dvc", "pull", *(path.as_posix() for path in missing)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     still = [path for path in missing if not path.exists()]
     if still:
