@@ -80,7 +80,6 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
         model = load_model(private)
         require_finite(private, model)
         tokenizer = take_in(private, model, max_length)
-    model.config.pad_token_id = tokenizer.pad_token_id  # what pads here, and hence in apps
     adopt_labels(model, labels)
     return model, tokenizer
 
