@@ -174,12 +174,19 @@ def _subject(case: Case, editor: Editor, seed: int) -> Subject:
 
 
 def _judged(case: Case, directory: Path, inputs: Inputs) -> Outcome:
-    measured, _ = measure_artifact(case.variant.target, directory, inputs)
+    verdict = _judged_once(case, directory, inputs, execute=False)
+    # What fails unexecuted fails executed: running it can only add reasons, and takes most of the time.
+    if verdict.verdict != "fail":
+        verdict = _judged_once(case, directory, inputs, execute=True)
+    return Outcome(verdict.verdict, verdict.reasons[0] if verdict.reasons else "")
+
+
+def _judged_once(case: Case, directory: Path, inputs: Inputs, *, execute: bool) -> Verdict:
+    measured, _ = measure_artifact(case.variant.target, directory, inputs, execute=execute)
     # Faults are not timed; how much of an artifact there is needs no clock.
     timing: dict[str, Any] = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
     timing["values"] = extent.measure(directory, inputs.checkpoint)
-    verdict: Verdict = judge(flatten(measured, timing, {}), case.thresholds, case.gate.interval_below_n, [])
-    return Outcome(verdict.verdict, verdict.reasons[0] if verdict.reasons else "")
+    return judge(flatten(measured, timing, {}), case.thresholds, case.gate.interval_below_n, [])
 
 
 def _copy(source: Path, destination: Path) -> Path:

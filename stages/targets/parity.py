@@ -303,9 +303,15 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def measure_artifact(
-    target: str, artifact_dir: Path, inputs: Inputs
+    target: str, artifact_dir: Path, inputs: Inputs, *, execute: bool = True
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
     """Measure one artifact.
+
+    Args:
+        target: its platform.
+        artifact_dir: where it lies.
+        inputs: what it is measured against.
+        execute: whether to run it as well; what is only read needs no runtime, and little time.
 
     Returns:
         What goes into `metrics.json`, and the logits by split.
@@ -317,7 +323,7 @@ def measure_artifact(
     altered = artifact.problems(artifact_dir) + identity.broken_chain(artifact_dir, inputs.converted, inputs.checkpoint)
     result: dict[str, Any] = {"altered": altered, "runtime": None}
     outputs: dict[str, NDArray[np.float32]] = {}
-    reason = module.available()
+    reason = module.available() if execute else "it was read, and not run"
     try:
         result["altered"] += identity.foreign_interface(
             inputs.checkpoint, inputs.teacher, inputs.converted, inputs.reference, inputs.data
