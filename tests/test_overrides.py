@@ -158,23 +158,7 @@ def test_of_two_overrides_of_a_key_the_last_counts():
     assert overrides.join(["a=1", "b=2", "+c=3"], ["a=4", "c=5"]) == ["b=2", "+c=3", "a=4", "c=5"]
 
 
-ODD = (
-    "a=b",
-    "a#b",
-    "dä/x",
-    "x(1)",
-    "[a",
-    "it's",
-    'say "a=b"',
-    "a,b",
-    "{a",
-    "日本",
-    "c:\\a=b",
-    "a;b",
-    "'a",
-    "a'=",
-    "  x",
-)
+ODD = ("a=b", "a#b", "dä/x", "x(1)", "[a", "it's", 'say "a=b"', "a,b", "{a", "日本", "c:\\a=b", "a;b", "'a", "a'=")
 
 
 @pytest.mark.parametrize("value", ODD)

@@ -113,7 +113,7 @@ def test_a_project_in_a_larger_repository_sweeps_in_its_own_place(tmp_path):
     (top / "app.txt").write_text("another team's, edited", encoding="utf-8")
     output = repository.sweep("student=tiny,none", "compression=none", "target=onnx-cpu", "precision=fp32")
     assert {record["state"] for record in repository.records().values()} == {"done"}, output
-    assert repository.run("git", "-C", str(top), "status", "--short").stdout == " M app.txt\n"
+    assert repository.run("git", "-C", str(top), "status", "--short", "-uno").stdout == " M app.txt\n"
     assert len(repository.run("git", "worktree", "list").stdout.splitlines()) == 1
     (record, *_) = repository.records().values()
     refs = repository.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()
