@@ -32,7 +32,7 @@ FIELDS: Mapping[str, Collection[str]] = {
 }
 """Table → its fields that are read; of the options of an operator all are compared. No metadata, custom options, no
 sparse, variable or external tensors, no ranges beside scales."""
-ADDED = re.compile(r"(_(dequant|quantized|scales))+\Z")
+ADDED = re.compile(r"(_(dequant|duplicated_\d+|quantized|scales))+\Z")
 """How ai-edge-quantizer names what it adds: a name of the converted model goes before."""
 
 
