@@ -67,7 +67,7 @@ def absent(values: Mapping[str, Any], *, read: bool, executed: bool, timed: bool
         timed: whether a benchmark was taken.
     """
     answered = executed and not values.get("non_finite_count")
-    happened = {"always": True, "read": read, "executed": answered, "timed": timed, "calibrated": False}
+    happened = {"always": True, "read": read, "executed": answered, "timed": timed, "asked": False}
     return [
         f"{name} was not measured"
         for name, metric in REGISTRY.items()

@@ -12,7 +12,7 @@ from typing import Literal
 
 Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte"]
 Split = Literal["probe", "test", "coverage", "calibration"]
-When = Literal["always", "read", "executed", "timed", "calibrated"]
+When = Literal["always", "read", "executed", "timed", "asked"]
 
 RATE_ITEMS = 10
 """Fewest items of a rate: with fewer, its 95 % interval covers half of all possible rates."""
@@ -25,7 +25,7 @@ class Sample:
     Attributes:
         items: what counts as one, in the plural.
         when: what must have happened for the metric to be there: `read` needs an artifact that is one and no runtime,
-            `calibrated` is a matter of the precision, whose thresholds ask for it.
+            `asked` is a matter of the precision, whose thresholds ask for it.
         splits: where the items come from, if they are texts.
     """
 
@@ -41,10 +41,11 @@ COVERAGE = Sample("coverage inputs", "executed", ("coverage",))
 UNROUNDED = Sample("probe and coverage inputs", "executed", ("probe", "coverage"))
 EVERYTHING = Sample("inputs of all splits", "executed", ("probe", "test", "coverage"))
 FORMS = Sample("probe texts in other forms", "executed", ("probe",))
-CALIBRATION = Sample("calibration texts", "calibrated", ("calibration",))
-OVERLAP = Sample("probe and test texts", "calibrated", ("probe", "test"))
-ACTIVATIONS = Sample("activations", "calibrated")
+CALIBRATION = Sample("calibration texts", "asked", ("calibration",))
+OVERLAP = Sample("probe and test texts", "asked", ("probe", "test"))
+ACTIVATIONS = Sample("activations", "asked")
 MATRICES = Sample("weight matrices", "read")
+ROUNDED = Sample("rounded weight matrices", "asked")
 ELEMENTS = Sample("weight elements", "read")
 OPERATORS = Sample("operators", "read")
 ARTIFACT = Sample("artifacts", "always")
@@ -148,7 +149,7 @@ REGISTRY: dict[str, Metric] = {
             0,
             inf,
             "worst error of a weight over what its own grid explains",
-            MATRICES,
+            ROUNDED,
         ),
         Metric(
             "weights_beyond_count", "count", "lower", 0, inf, "weight elements that rounding cannot explain", ELEMENTS

@@ -8,6 +8,7 @@ behind: 30,522 rows take less time than a dozen utterances.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from stages.measure.audit import ONE_ROW, match
 from stages.measure.metrics import measure_parity
+from stages.targets import registry
 from stages.targets.base import INPUTS, Runtime
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -26,6 +28,22 @@ TOGETHER = 0.75
 def words_of(checkpoint: Arrays) -> str:
     """Name the table of the vocabulary in a checkpoint."""
     return next(name for name in sorted(checkpoint) if name.endswith(WORDS))
+
+
+def check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: dict[str, Any]) -> None:
+    """Count what a converted model looks up for every id as a weight: conversion may change none of them.
+
+    Args:
+        target: its platform.
+        converted: output of `convert`.
+        checkpoint: tensors by name.
+        audited: the audit of its weights, changed in place where a row is worse than all of them.
+    """
+    name = words_of(checkpoint)
+    rows = registry.load(target, "lookup").looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
+    error, values = vocabulary_error(checkpoint, rows), audited["values"]
+    if error > values["conversion_weight_error_max"]:
+        audited["converted"], values["conversion_weight_error_max"] = name, error
 
 
 def vocabulary_error(checkpoint: Arrays, rows: NDArray[np.float32]) -> float:

@@ -147,15 +147,6 @@ def audit(
     return result
 
 
-def _check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: dict[str, Any]) -> None:
-    """Count what the converted model looks up for every id as a weight: conversion may change none of them."""
-    name = conversion.words_of(checkpoint)
-    rows = registry.load(target, "lookup").looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
-    error, values = conversion.vocabulary_error(checkpoint, rows), audited["values"]
-    if error > values["conversion_weight_error_max"]:
-        audited["converted"], values["conversion_weight_error_max"] = name, error
-
-
 def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Grids]:
     """Hold the artifact to the converted model, operator by operator and weight by weight, and nothing beside them.
 
@@ -341,7 +332,7 @@ def measure_artifact(
             result["altered"].append(f"it was calibrated on other utterances than lie in '{inputs.reference}'")
         result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
-            _check_vocabulary(target, inputs.converted, tensors, result["audit"])
+            conversion.check_vocabulary(target, inputs.converted, tensors, result["audit"])
             result["conversion"] = check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
             if grids:
                 result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)
