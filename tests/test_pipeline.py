@@ -47,6 +47,7 @@ TOY = (
 )
 ALWAYS = {"host", "promote", "track"}
 DOWNSTREAM = {"gate", "report", "release"}
+THRESHOLDS = {"sizes", *DOWNSTREAM}  # which a verdict and its report show
 PLANTED = f"planted-{secrets.token_hex(8)}"
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": PLANTED,
@@ -213,14 +214,12 @@ def test_a_second_build_does_nothing(built):
 @pytest.mark.parametrize(
     ("override", "reruns"),
     [
-        # The verdicts are the same; the statement of who judged, when and by which thresholds is another.
-        ("gate.interval_below_n=999", {"sizes", "gate", "release"}),
+        ("gate.interval_below_n=999", THRESHOLDS),
         ("benchmark.warmup=11", {f"benchmark@{key}" for key in VARIANTS} | DOWNSTREAM),
         (
             "variants.onnx-cpu-dynamic_wi8_afp32.precision=static_wi8_ai8",
             {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "parity", "benchmark")}
-            | {"sizes"}
-            | DOWNSTREAM,
+            | THRESHOLDS,
         ),
     ],
 )
@@ -278,7 +277,8 @@ def test_another_clone_takes_the_build_as_it_is_and_leaves_the_lock_as_it_was(bu
         assert other.run(sys.executable, "-m", "stages.current").returncode == 0
         assert other.repro(*arguments) == (ALWAYS, set())
         assert other.run("git", "status", "--short").stdout == ""
-        assert other.runs() == built.runs()
+        assert len(other.runs()) == 1 + len(VARIANTS)
+        assert set(other.runs()) <= set(built.runs())
         assert other.run("dvc", "pull", "--quiet").returncode == 0
 
 
@@ -359,8 +359,7 @@ def test_a_corrupted_byte_in_an_artifact_fails_the_gate_and_dvc_rebuilds_it(buil
     release = ("--build", "build", "--verdicts", "build/verdicts.json", "--lock", "dvc.lock", "--out", "build/release")
     done = built.run(sys.executable, "-m", "stages.release", *release)
     assert done.returncode == 1
-    assert "'onnx-cpu-fp32' is fail" in done.stderr
-    assert "onnx-cpu-fp32" not in built.bundles()
+    assert re.search("'build/verdicts.json' has md5 .*, 'dvc.lock' says", done.stderr)
     built.repro()
     assert built.verdicts() == dict.fromkeys(VARIANTS, "pass")
     assert built.bundles() == set(VARIANTS)
