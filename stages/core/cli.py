@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import ctypes
 import errno
 import gc
 import json
@@ -20,6 +21,10 @@ from stages.core.errors import TinsmithError
 from stages.core.params import PARAMS_FILE
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MMAP_THRESHOLD = -3
+"""glibc's number of the setting (malloc.h, `M_MMAP_THRESHOLD`)."""
+LARGE = 1 << 20
+"""Bytes from which a block of memory is asked of the kernel, and given back to it when it is freed."""
 GARBAGE = 50_000
 """Objects made before the collector looks for cycles among them, Python's own being 700: importing torch and
 transformers makes 400,000 that all stay."""
@@ -58,6 +63,7 @@ def execute(
         0 done; 1 an error the user can act on, printed as one line. Usage errors exit 2 inside argparse.
         A defect in Tinsmith itself keeps its traceback.
     """
+    _give_back_large_blocks()
     gc.set_threshold(GARBAGE)
     # At the end the collector would walk all of them again, to give back what the process gives back anyway.
     atexit.register(gc.freeze)
@@ -86,6 +92,17 @@ def execute(
         print(f"error: {error.strerror or error}{where}; next: {advice}", file=sys.stderr)
         return 1
     return 0
+
+
+def _give_back_large_blocks() -> None:
+    """Fix the size from which glibc gives freed memory back.
+
+    Left alone it learns from each large block that it frees to keep the next ones, up to 32 MiB each: of a MiniLM's
+    weights and gradients a sixth of the peak then lies in holes between others.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # musl has none, and no such habit
+        mallopt(MMAP_THRESHOLD, LARGE)
 
 
 def _record_cost(stage: str, wall_s: float) -> None:

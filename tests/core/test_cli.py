@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from stages.core import artifact, cli
 from stages.core.errors import InputError
 
@@ -16,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
 import sys, time
 from pathlib import Path
+import pytest
+
 from stages.core import artifact, cli
 
 def body(arguments):
@@ -78,3 +82,32 @@ def test_costs_are_recorded_only_where_asked(tmp_path, monkeypatch):
     cost = json.loads((tmp_path / "costs.jsonl").read_text(encoding="utf-8"))
     assert cost["wall_s"] >= 0.01
     assert cost["peak_rss_bytes"] > 1_000_000
+
+
+HOLES = """
+import argparse, sys
+from pathlib import Path
+import numpy as np
+from stages.core import cli
+
+def resident():
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * 4096
+
+def body(_):
+    np.ones(3 << 20)  # 24 MiB, freed at once: glibc would keep the next blocks of this size
+    before, kept = resident(), []
+    for _ in range(4):
+        block = np.ones(1 << 20)  # 8 MiB
+        kept.append(np.ones(1 << 13))  # 64 KiB behind it, that stay
+        del block
+    print((resident() - before) >> 20)
+
+sys.exit(cli.execute(argparse.ArgumentParser(), [], body))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory as Linux counts it")
+def test_memory_of_large_blocks_is_given_back_when_they_are_freed():
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4
