@@ -1,6 +1,7 @@
 """Two-layer checkpoints of every family, a word tokenizer and a data set small enough to build in each test."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,15 @@ INTENTS = {"alarm": "wake", "lights": "lamp", "music": "song", "weather": "rain"
 FILLERS = [f"word{number}" for number in range(40)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [*SPECIAL, *INTENTS.values(), *FILLERS]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environment():
+    """Every file of tests starts in the environment it was called in: MLflow keeps its tracking URI there."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(params=sorted(FAMILIES))

@@ -132,7 +132,7 @@ def test_a_file_that_a_server_lost_is_sent_again(build, server, stored):  # noqa
     where = place.choose({"MLFLOW_TRACKING_URI": server, "MLFLOW_EXPERIMENT_NAME": "lost"})
     with place.opened(where):
         store.publish(where, collect(build))
-        lost = max(stored.rglob("model.bin"), key=lambda path: path.stat().st_mtime_ns)
+        lost = max(stored.rglob("model.bin"), key=lambda path: path.stat().st_ctime_ns)
         lost.unlink()
         (written,) = store.publish(where, collect(build), deep=False)
         assert "model: file model.bin" in written
