@@ -1,8 +1,7 @@
 """Judge every variant's measurements against its thresholds.
 
 Reads: parity and benchmark of every chosen variant, the summaries of their references, what teacher and student score,
-    the lock, the host's fingerprint, and the bundles of an earlier release where conf/gate names one; of what fails
-    also the artifact and its checkpoint.
+    the lock, the host's fingerprint, and the bundles of an earlier release where conf/gate names one.
 Writes: `verdicts.json` (a contract outside tools read) and `metrics.json` for `dvc metrics`.
 Why: one place decides, it never fails the build, and nothing is released without its `pass`.
 """
@@ -20,7 +19,7 @@ from stages.judging.review import review
 from stages.judging.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Benchmark, Gate
 from stages.schema.variant import Precision, Variant
-from stages.targets import divergence, executing
+from stages.targets import executing
 
 SCORED = ("accuracy", "parameters")
 """What every table shows of teacher and student, and the first of it of the baseline."""
@@ -85,26 +84,8 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             "verdict": verdict.verdict,
         }
     reviewed = review(out, settings.variants, settings.precisions, settings.gate.baseline, settings.benchmark, build)
-    for key, found in divergence.locate(_failing(build, reviewed)).items():
-        reviewed[key]["divergence"] = found
-        reviewed[key]["reasons"].append(found["conclusion"])
     artifact.write_json(verdicts, {"variants": reviewed})
     artifact.write_json(merged, _flat(scores, reviewed))
-
-
-def _failing(build: Path, entries: Mapping[str, Any]) -> dict[str, divergence.Case]:
-    """Say where what failed lies, and what it should have been."""
-    return {
-        key: divergence.Case(
-            target=entry["target"],
-            artifact=build / "artifact" / key,
-            checkpoint=build / "compressed" / entry["compression"],
-            reference=build / "reference" / entry["compression"],
-            parity=build / "parity" / key,
-        )
-        for key, entry in entries.items()
-        if entry["verdict"] == "fail"
-    }
 
 
 def _versions(parity: Mapping[str, Any], benchmark: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:

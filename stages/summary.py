@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact, cli
+from stages.core import cli
+from stages.judging import explained
 from stages.measure import truncation
 
 COLOURS = {"pass": "green", "fail": "red", "not_measured": "yellow"}
@@ -53,7 +54,7 @@ def run(build: Path, code: int) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name in ("variant", "size MB", "p50 ms", "accuracy %", "top-1\nagreement %", "verdict"):
         table.add_column(name, justify="left" if name in ("variant", "verdict") else "right", overflow="fold")
-    entries = artifact.read_json(verdicts)["variants"]
+    entries = explained.read_verdicts(verdicts)
     for key in sorted(entries):
         table.add_row(*row(key, entries[key]))
     console.print(table)

@@ -269,8 +269,6 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
     entry = judged_build(tmp_path, "kept")["kept"]
     assert entry["verdict"] == "fail"
     assert any("its parity was measured on another artifact" in reason for reason in entry["reasons"])
-    assert entry["reasons"][-1] == entry["divergence"]["conclusion"]
-    assert entry["reasons"][-1].startswith("first divergence not located: ")
     (tmp_path / "parity/kept/metrics.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not what its stage wrote"):
         judged_build(tmp_path, "kept")

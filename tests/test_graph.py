@@ -17,7 +17,8 @@ DYNAMIC = {
     "parity": ["stages/targets/{module}/runtime.py", "stages/targets/{module}/weights.py"],
     "benchmark": ["stages/targets/{module}/runtime.py", "stages/targets/worker.py"],
     "compress": ["stages/compression/{kind}.py"],
-    "gate": [f"stages/targets/{target}/{part}.py" for target in TARGETS for part in ("intermediates", "runtime")],
+    "explain": [f"stages/targets/{target}/{part}.py" for target in TARGETS for part in ("intermediates", "runtime")],
+    "gate": [f"stages/targets/{target}/runtime.py" for target in TARGETS],
     "prepare": ["stages/data/{data}.py"],
     "release": [f"stages/targets/{target}/runtime.py" for target in TARGETS],
 }

@@ -46,7 +46,7 @@ TOY = (
     f"variant=[{','.join(VARIANTS)}]",
 )
 ALWAYS = {"host", "promote", "track"}
-DOWNSTREAM = {"gate", "report", "release"}
+DOWNSTREAM = {"gate", "explain", "report", "release"}
 THRESHOLDS = {"sizes", *DOWNSTREAM}  # which a verdict and its report show
 PLANTED = f"planted-{secrets.token_hex(8)}"
 SECRETS = {
@@ -149,7 +149,7 @@ def built(tmp_path_factory):
 def test_a_cold_build_makes_three_platforms_and_ships_what_passes(built):
     assert {name.partition("@")[0] for name in built.first} >= {
         "check", "prepare", "teacher", "distill", "compress", "reference", "convert", "quantize", "parity",
-        "benchmark", "gate", "report", "track", "release", "promote",
+        "benchmark", "gate", "explain", "report", "track", "release", "promote",
     }  # fmt: skip
     assert built.verdicts() == dict.fromkeys(VARIANTS, "pass")
     assert built.bundles() == set(VARIANTS)
@@ -381,6 +381,9 @@ def test_a_layer_zeroed_by_a_converter_bug_fails_every_target_and_nothing_ships(
         assert built.verdicts() == dict.fromkeys(VARIANTS, "fail")
         assert built.bundles() == set()
         assert "5 required variant(s) may not ship" in built.output
+        explained = built.json("explained.json")["variants"]
+        assert all(found["conclusion"].startswith("first divergence: bert.") for found in explained.values())
+        assert set(explained) == set(VARIANTS)
         tracked = sqlite3.connect(built.path / "mlruns/mlflow.db").execute(
             "SELECT count(*) FROM tags WHERE key = 'verdict' AND value = 'fail'"
         )

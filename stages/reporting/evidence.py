@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
+from stages.judging import explained
 from stages.measure import truncation
 from stages.reporting.agreement import Model, read_agreement
 from stages.reporting.clients import Asked, demo, read_clients
@@ -180,7 +181,7 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
     Raises:
         ArtifactError: a chosen variant was not judged.
     """
-    judged = artifact.read_json(verdicts)["variants"]
+    judged = explained.read_verdicts(verdicts)
     lines = []
     for key, variant in variants.items():
         if key not in judged:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from stages.core import params
 from stages.core.artifact import read_json, write_json
 from stages.core.errors import TinsmithError, first_line
+from stages.judging import explained
 from stages.schema.config import Config, check
 from stages.sweeping import flight, git, workspace
 from stages.sweeping.build import Builder, Step, environment_of
@@ -27,7 +28,7 @@ from stages.sweeping.screening import Screen
 from stages.sweeping.settings import Sweep, read
 
 ROOT = Path(__file__).resolve().parents[2]
-VERDICTS, METRICS = "build/verdicts.json", "build/metrics.json"
+VERDICTS, EXPLAINED, METRICS = "build/verdicts.json", "build/explained.json", "build/metrics.json"
 
 _sources: dict[Path, dict[str, tuple[Any, Any]]] = {}
 
@@ -114,16 +115,16 @@ def _build(
         place / "log.txt",
     )
     with contextlib.chdir(here.path):  # DVC resolves paths of stages against it
-        pipeline = Pipeline(here.path, ["track" if settings.track else "gate"], _sources.setdefault(here.path, {}))
+        pipeline = Pipeline(here.path, ["track" if settings.track else "explain"], _sources.setdefault(here.path, {}))
         try:
             screen = Screen(pipeline, tree, settings.profiles if settings.screen else {})
             steps, done = builder.build(pipeline, screen.is_useless)
             pipeline.write_lock(place / "dvc.lock", done)
             if len(done) < len(pipeline.order):
                 return _stopped(screen, steps, tree)
-            for path in (VERDICTS, METRICS):
+            for path in (VERDICTS, EXPLAINED, METRICS):
                 shutil.copyfile(pipeline.file(path), place / Path(path).name)
-            variants = pipeline.json(VERDICTS)["variants"]
+            variants = explained.read_verdicts(place / Path(VERDICTS).name)
         finally:
             pipeline.close()
     name = f"{settings.name}-{place.name}"

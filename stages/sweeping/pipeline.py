@@ -19,7 +19,7 @@ import networkx as nx
 from stages.core.errors import ArtifactError, ConfigError
 
 # Cheap before costly, so that a variant that cannot be used is found out early; whatever they need comes first.
-RANKS = {"quantize": 1, "coverage": 2, "parity": 3, "benchmark": 4, "gate": 5, "report": 6, "track": 7}
+RANKS = {"quantize": 1, "coverage": 2, "parity": 3, "benchmark": 4, "gate": 5, "explain": 6, "report": 7, "track": 8}
 
 Sources = dict[str, tuple[Any, Any]]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, revision
+from stages.judging import explained
 
 SHORT = 12
 CHAIN = ("data", "teacher", "student", "compressed", "reference", "converted", "artifact", "parity", "benchmark")
@@ -28,7 +29,7 @@ class Variant:
     Attributes:
         key: its name.
         fingerprint: sha256 of its verdict and of every stage output in its chain.
-        verdict: its entry in `verdicts.json`.
+        verdict: its entry in `verdicts.json`, and where it went wrong.
         chain: stage → sha256 of that stage's manifest, from data to benchmark.
         artifact: directory of the artifact.
         metrics: grouped name (`quality/accuracy`) → value; an interval's ends are `NAME.low` and `NAME.high`.
@@ -109,7 +110,7 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
     Raises:
         ArtifactError: a stage output is missing.
     """
-    judged = artifact.read_json(verdicts)["variants"]
+    judged = explained.read_verdicts(verdicts)
     pairs = artifact.read_json(report / "agreement.json")
     variants = [_variant(build, key, entry, pairs) for key, entry in sorted(judged.items())]
     flat = flatten({key: value for key, value in params.items() if key not in ("plan", "variants", "gate")})

@@ -48,6 +48,8 @@ if stage == "gate":
     }
     out.write_text(json.dumps({"variants": variants}), encoding="utf-8")
     Path(sys.argv[3]).write_text(json.dumps({"accuracy": accuracy}), encoding="utf-8")
+elif stage == "explain":
+    out.write_text(json.dumps({"variants": {}, "verdicts": ""}), encoding="utf-8")
 else:
     out.mkdir(parents=True)
     if stage == "quantize":

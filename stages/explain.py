@@ -1,0 +1,55 @@
+"""Name the layer at which each failing variant first departs from its checkpoint.
+
+Reads: verdicts; of what fails also the artifact, its checkpoint, its reference and what parity measured.
+Writes: `explained.json`, without entries where nothing failed.
+Why: the gate judges from what was measured alone, and is cheap enough to rerun for every edit of a threshold; this runs
+    broken artifacts beside torch, and only where somebody will ask why.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.core import artifact, cli
+from stages.judging import explained
+from stages.targets import divergence
+
+
+def run(build: Path, verdicts: Path, out: Path) -> None:
+    """Follow what failed.
+
+    Args:
+        build: directory with `artifact/`, `compressed/`, `reference/` and `parity/`.
+        verdicts: what the gate wrote.
+        out: where the explanations go.
+    """
+    entries = artifact.read_json(verdicts)["variants"]
+    explained.write(out, verdicts, divergence.locate(_failing(build, entries)))
+
+
+def _failing(build: Path, entries: Mapping[str, Any]) -> dict[str, divergence.Case]:
+    """Say where what failed lies, and what it should have been."""
+    return {
+        key: divergence.Case(
+            target=entry["target"],
+            artifact=build / "artifact" / key,
+            checkpoint=build / "compressed" / entry["compression"],
+            reference=build / "reference" / entry["compression"],
+            parity=build / "parity" / key,
+        )
+        for key, entry in entries.items()
+        if entry["verdict"] == "fail"
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = cli.parser(__doc__, "build", "verdicts", "out")
+    return cli.execute(parser, argv, lambda arguments: run(arguments.build, arguments.verdicts, arguments.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
