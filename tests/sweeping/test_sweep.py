@@ -306,7 +306,7 @@ def test_hosts_without_a_common_cache_exchange_results_through_a_remote(tmp_path
     for repository in (one, other):
         repository.run("dvc", "remote", "add", "--local", "store", str(tmp_path / "store"))
         repository.sweep(*overrides)
-    assert sum(one.ran().values()) == 11
+    assert sum(one.ran().values()) == 13
     assert not other.ran("begin")
     assert {step["how"] for record in other.records().values() for step in record["steps"]} == {"recalled"}
 

@@ -18,7 +18,7 @@ student = params["student"]["kind"]
 
 
 def log(word):
-    what = f"gate@{'+'.join(params['variants'])}" if name == "gate" else name
+    what = f"{name}@{'+'.join(params['variants'])}" if name in ("gate", "explain") else name
     with Path(os.environ["TINY_LOG"]).open("a", encoding="utf-8") as stream:
         stream.write(f"{word} {what} {student}\n")
 

@@ -86,8 +86,8 @@ def _lower(module: Any, lengths: Sequence[int], path: Path) -> None:
         converter = converter.signature(flatbuffer.signature_name(length), named, (), example)
     try:
         lowered = converter.convert()
-        del converter, module, named
-        gc.collect()  # torch's graphs refer to themselves, and hold every weight
+        for weight in named.parameters():  # MLIR has its own by now, and torch's graphs outlive the conversion
+            weight.data = torch.empty(0)
         lowered.export(str(path))
     except Exception as error:  # litert-torch, torch.export and MLIR bindings share no other base
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
