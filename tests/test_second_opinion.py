@@ -71,7 +71,12 @@ def build(make_model, tmp_path_factory):
     artifact.write_json(root / "checkpoint/profile.json", {"mask_constant": 32.0})
     task = Task(name="classify", max_length=LENGTH, sequence_lengths=[LENGTH])
     with artifact.writing(root / "artifact" / KEY, stage="quantize", parents={}) as out:
-        convert(root / "checkpoint", task, TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32), out)
+        convert(
+            root / "checkpoint",
+            task,
+            TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32),
+            out,
+        )
     random = np.random.default_rng(0)
     ids = random.integers(5, 49, (20, LENGTH)).astype(np.int32)
     mask = (np.arange(LENGTH) < random.integers(3, LENGTH + 1, (20, 1))).astype(np.int32)

@@ -25,6 +25,10 @@ class TfliteNnapi(Section):
     static_embedding_bits: Literal[8, 32]
     """Of lookup tables at static precisions. NNAPI takes float tables only: 8 shrinks the file and leaves the lookup
     to the CPU."""
+    static_normalisation_bits: Literal[8, 32]
+    """Of normalisations, and of the sums that they normalise, at static precisions: 8 stands for the activations' own
+    bits. What a pretrained checkpoint carries from layer to layer has outliers that one scale for all of it loses, and
+    NNAPI takes an RSQRT of integers from feature level 7 only (docs/precisions.md)."""
 
 
 class CoremlMetal(Section):

@@ -24,7 +24,7 @@ from tests.conftest import INTENTS
 pytestmark = pytest.mark.target
 
 TASK = Task(name="classify", max_length=toy.LENGTH, sequence_lengths=[4, toy.LENGTH])
-TFLITE = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32)
+TFLITE = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
 COREML = CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18")
 FLOAT, HALF = Float(kind="float", bits=32), Float(kind="float", bits=16)
 PRECISIONS = {

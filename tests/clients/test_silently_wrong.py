@@ -75,7 +75,7 @@ def per_channel(make_model, tmp_path_factory):
     make_model("bert", hidden_act="quick_gelu").save_pretrained(root / "checkpoint")
     artifact.write_json(root / "checkpoint/profile.json", {"mask_constant": 32.0})
     task = Task(name="classify", max_length=LENGTH, sequence_lengths=[LENGTH])
-    target = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32)
+    target = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
     convert(root / "checkpoint", task, target, root / "converted")
     precision = Dynamic(kind="dynamic", weight_bits=8, granularity="channel")
     quantize(root / "converted", precision, {}, target, root / "artifact")

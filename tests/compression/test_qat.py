@@ -19,7 +19,7 @@ TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 TARGETS = {
     "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
-    "tflite-nnapi": TfliteNnapi(name="tflite-nnapi", static_embedding_bits=8),
+    "tflite-nnapi": TfliteNnapi(name="tflite-nnapi", static_embedding_bits=8, static_normalisation_bits=32),
 }
 STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
 CASES = {

@@ -19,7 +19,7 @@ TASK = Task(name="classify", max_length=16, sequence_lengths=[16])
 TARGETS = {
     "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
-    "tflite-nnapi": TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32),
+    "tflite-nnapi": TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32),
 }
 PRECISIONS = {
     "coreml-metal-fp16": Float(kind="float", bits=16),

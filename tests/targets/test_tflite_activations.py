@@ -8,7 +8,7 @@ from stages.schema.variant import TfliteNnapi
 from stages.targets.tflite_nnapi.convert import ACTIVATIONS_LEFT_OUT, convert
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[16])
-TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32)
+TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS_LEFT_OUT)

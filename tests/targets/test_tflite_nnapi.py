@@ -27,7 +27,7 @@ from stages.schema.task import Task
 from stages.schema.variant import Dynamic, Float, Mixed, Palettized, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets import conversion, own_grid
 from stages.targets.base import INPUTS
-from stages.targets.tflite_nnapi import flatbuffer, lowering, quantize, sharing, storage, supports
+from stages.targets.tflite_nnapi import flatbuffer, lowering, normalisation, quantize, sharing, storage, supports
 from stages.targets.tflite_nnapi.convert import convert
 from stages.targets.tflite_nnapi.lookup import looked_up
 from stages.targets.tflite_nnapi.runtime import open_runtime
@@ -41,8 +41,9 @@ pytestmark = pytest.mark.target
 REPOSITORY = Path(__file__).resolve().parents[2]
 TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 ONE_LENGTH = Task(name="classify", max_length=16, sequence_lengths=[16])
-TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32)
-SMALL_TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=8)
+TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
+SMALL_TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=8, static_normalisation_bits=32)
+WHOLE_TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=8)
 WIDE_STATIC = Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor")
 STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
 FLOAT = Float(kind="float", bits=32)
@@ -62,6 +63,7 @@ PRECISIONS: dict[str, tuple[Precision, TfliteNnapi]] = {
     "weight-only-tensor": (WeightOnly(kind="weight_only", weight_bits=8, granularity="tensor"), TARGET),
     "static": (STATIC, TARGET),
     "static-small": (STATIC, SMALL_TARGET),
+    "static-whole": (STATIC, WHOLE_TARGET),
     "float16": (Float(kind="float", bits=16), TARGET),
     "four-channel": (Dynamic(kind="dynamic", weight_bits=4, granularity="channel"), TARGET),
     "four-block": (Dynamic(kind="dynamic", weight_bits=4, granularity="block_32"), TARGET),
@@ -71,7 +73,14 @@ PRECISIONS: dict[str, tuple[Precision, TfliteNnapi]] = {
 }
 EXPLAINED = 1.05
 """Times as far off as a weight's own grid explains; conf/gate asks for 1.1."""
-COSINES = {"static": 0.95, "static-small": 0.95, "four-channel": 0.3, "four-block": 0.3, "mixed": 0.3}
+COSINES = {
+    "static": 0.95,
+    "static-small": 0.95,
+    "static-whole": 0.95,
+    "four-channel": 0.3,
+    "four-block": 0.3,
+    "mixed": 0.3,
+}
 """Smallest cosine of healthy logits on a random model, 0.98 where not named: of four, some utterance always strays."""
 TWO_BITS = Dynamic(kind="dynamic", weight_bits=2, granularity="block_32")
 MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2", "LESS", "GREATER", "EQUAL"}
@@ -329,11 +338,11 @@ def test_report_says_what_was_left_in_float(converted, tmp_path):
 def test_a_layer_skipped_by_the_quantiser_is_an_error(name, dtype, converted, tmp_path, monkeypatch):
     original = lowering.recipe_of
 
-    def skipping(precision, target):
+    def skipping(precision, target, source):
         from ai_edge_quantizer.recipe_manager import RecipeManager
 
         manager = RecipeManager()
-        manager.load_quantization_recipe(original(precision, target))
+        manager.load_quantization_recipe(original(precision, target, source))
         manager.add_quantization_config("pooler", "FULLY_CONNECTED", algorithm_key="no_quantize")
         return manager.get_quantization_recipe()
 
@@ -342,6 +351,40 @@ def test_a_layer_skipped_by_the_quantiser_is_an_error(name, dtype, converted, tm
         ConversionError, match=f"weight of FULLY_CONNECTED 'bert/pooler.* is FLOAT32.*; expected {dtype}"
     ):
         lowered(converted["bert"], name, tmp_path)
+
+
+def sums_of(model):
+    """Types of what a residual sum gives: an ADD of two computed tensors that a MEAN reads."""
+    types = flatbuffer.tensor_types()
+    for graph in model.subgraphs:
+        operators = list(flatbuffer.operators_of(model, graph))
+        averaged = {int(op.inputs[0]) for name, op in operators if name == "MEAN"}
+        yield from (
+            types[graph.tensors[op.outputs[0]].type]
+            for name, op in operators
+            if name == "ADD" and int(op.outputs[0]) in averaged
+        )
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("static", "FLOAT32"), ("static-whole", "INT8")])
+def test_normalisations_and_what_they_normalise_are_computed_as_asked(name, dtype, artifacts):
+    model = flatbuffer.read(artifacts[name] / flatbuffer.MODEL)
+    assert normalisation.types(model) == {dtype}
+    found = list(sums_of(model))
+    assert len(found) >= 2 * 5  # in each signature one of the embeddings, two of each layer
+    assert set(found) == {dtype}
+
+
+@pytest.mark.parametrize(("family", "some"), [("albert", True), ("distilbert", True), ("mobilebert", False)])
+def test_normalisations_are_found_by_what_they_compute(family, some, converted):
+    """MobileBERT's are a product and a sum, which integers bear."""
+    assert bool(normalisation.scopes(flatbuffer.read(converted[family] / flatbuffer.MODEL))) == some
+
+
+def test_a_normalisation_lowered_against_the_request_is_an_error(converted, tmp_path, monkeypatch):
+    monkeypatch.setattr(normalisation, "scopes", lambda model: [])
+    with pytest.raises(ConversionError, match="normalisations are computed in INT8; expected FLOAT32"):
+        lowered(converted["bert"], "static", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -814,7 +857,7 @@ def test_bytes_behind_the_tables_are_seen(converted, artifacts, tmp_path):
     assert line == f"of {len(content) + 4} bytes not all belong to a table of the format"
 
 
-@pytest.mark.parametrize(("operator", "fixed"), [("TANH", True), ("ADD", False)])
+@pytest.mark.parametrize(("operator", "fixed"), [("TANH", True), ("FULLY_CONNECTED", False)])
 def test_a_fixed_grid_is_the_one_that_its_function_has(operator, fixed, converted, artifacts, tmp_path):
     """What LiteRT fixes may be used in part; any other grid there is measured like everyone's."""
     model = flatbuffer.read(artifacts["static"] / flatbuffer.MODEL)

@@ -12,21 +12,34 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ConversionError, first_line
 from stages.schema.variant import Dynamic, Float, Precision, Static, TfliteNnapi, WeightOnly
+from stages.targets.tflite_nnapi import flatbuffer, normalisation
 
 Recipe = list[dict[str, Any]]
 Samples = dict[str, list[dict[str, NDArray[np.int32]]]]
 """Signature name → inputs int32 [1, length] of each utterance."""
 
 
-def recipe_of(precision: Precision, target: TfliteNnapi) -> Recipe:
-    """Write the recipe of a precision, the same for every weight; `float 32` is an empty one."""
+def recipe_of(precision: Precision, target: TfliteNnapi, source: Path) -> Recipe:
+    """Write the recipe of a precision, the same for every weight; `float 32` is an empty one.
+
+    Args:
+        precision: what to lower to.
+        target: at static precisions, the bits of lookup tables and normalisations.
+        source: the converted file, which is searched for normalisations.
+    """
     manager = _manager()
     _add(manager, ".*", precision)
-    if isinstance(precision, Static) and target.static_embedding_bits == 8:
+    if isinstance(precision, Static):
         from ai_edge_quantizer.qtyping import TFLOperationName
+        from ai_edge_quantizer.recipe_manager import AlgorithmName
 
-        lookup = TFLOperationName.EMBEDDING_LOOKUP
-        manager.add_dynamic_config(".*", lookup, 8, _scales()[precision.granularity])
+        if target.static_embedding_bits == 8:
+            lookup = TFLOperationName.EMBEDDING_LOOKUP
+            manager.add_dynamic_config(".*", lookup, 8, _scales()[precision.granularity])
+        names = normalisation.scopes(flatbuffer.read(source)) if target.static_normalisation_bits == 32 else []
+        if names:
+            everything, left = TFLOperationName.ALL_SUPPORTED, AlgorithmName.NO_QUANTIZE
+            manager.add_quantization_config(_any_of(names), everything, algorithm_key=left)
     return list(manager.get_quantization_recipe())
 
 
@@ -41,8 +54,12 @@ def recipe_of_mixture(low: Precision, high: Precision, scopes: Sequence[str]) ->
     manager = _manager()
     _add(manager, ".*", high)
     if scopes:
-        _add(manager, f"^({'|'.join(re.escape(scope) for scope in scopes)});?$", low)
+        _add(manager, _any_of(scopes), low)
     return list(manager.get_quantization_recipe())
+
+
+def _any_of(scopes: Sequence[str]) -> str:
+    return f"^({'|'.join(re.escape(scope) for scope in scopes)});?$"
 
 
 def _manager() -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stages.core.errors import ConversionError, InputError, Unsupported
 from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import INPUTS, SIGNATURE, read_signature
-from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, lowering, mixed, reason, supports
+from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, lowering, mixed, normalisation, reason, supports
 from stages.targets.tflite_nnapi.runtime import open_runtime
 
 BLOCKS = {"block_32": 32}
@@ -33,7 +33,7 @@ def quantize(
         converted: output of `convert`.
         precision: one of `SUPPORTED`.
         calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded; read for static and mixed.
-        target: bits of lookup tables at static precisions.
+        target: bits of lookup tables and normalisations at static precisions.
         out: directory to write into.
 
     Returns:
@@ -59,10 +59,11 @@ def quantize(
         low = {group.weight for name, group in mixed.groups(whole).items() if name in mixture["low"]}
         recipe = mixed.recipe(whole, precision, mixture["low"])
     else:
-        recipe = lowering.recipe_of(precision, target)
+        recipe = lowering.recipe_of(precision, target, source)
     flatbuffer.write(flatbuffer.parse(lowering.lower(source, recipe, samples), flatbuffer.MODEL), lowered)
     model = flatbuffer.read(lowered)
     check_weights(flatbuffer.weights(model), precision, target, low)
+    check_normalisations(model, precision, target)
     _check_runs(out)
     report = _report(model, precision, {name: len(chosen) for name, chosen in samples.items()})
     return report | ({"mixture": mixture} if mixture else {})
@@ -118,6 +119,24 @@ def check_weights(
         if found != wanted:
             raise ConversionError(f"weight of {weight.operator} '{weight.name}' is {found}", expected=wanted)
         _check_scales(weight, getattr(asked, "granularity", "channel"))
+
+
+def check_normalisations(model: Any, precision: Precision, target: TfliteNnapi) -> None:
+    """Compare what normalisations are computed in with what was asked.
+
+    Args:
+        model: the written file.
+        precision: what was asked.
+        target: bits of normalisations at static precisions.
+
+    Raises:
+        ConversionError: one is computed in another type.
+    """
+    integers = isinstance(precision, Static) and target.static_normalisation_bits == 8
+    wanted = f"INT{precision.activation_bits}" if integers and isinstance(precision, Static) else "FLOAT32"
+    alien = normalisation.types(model) - {wanted}
+    if alien:
+        raise ConversionError(f"normalisations are computed in {', '.join(sorted(alien))}", expected=wanted)
 
 
 def _check_scales(weight: flatbuffer.Weight, granularity: str) -> None:
