@@ -1,6 +1,7 @@
 """Measure latency, load time, memory and size of an artifact on this host.
 
-Reads: the artifact, probe inputs, the host's fingerprint, the checkpoint's profile.
+Reads: the artifact, probe inputs, the host's fingerprint, the checkpoint's profile; the artifact of an earlier release,
+    where conf/gate names one.
 Writes: `metrics.json`, `samples.npz` (raw milliseconds), `manifest.json`.
 Why: a fresh process that only runs the artifact is what an app pays; the fingerprint says where.
 """
@@ -19,15 +20,17 @@ from numpy.typing import NDArray
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError
 from stages.core.params import Section
+from stages.judging.regression import may_be_slower, read_released
 from stages.measure import extent, statistics
-from stages.schema.gate import Benchmark
+from stages.schema.gate import Baseline, Benchmark
 from stages.targets import registry
-from stages.targets.timing import time_artifact
+from stages.targets.timing import time_artifact, time_in_turns
 
 
 class Params(Section):
-    """How to measure."""
+    """How to measure, and the release to measure beside."""
 
+    baseline: Baseline | None
     benchmark: Benchmark
 
 
@@ -78,6 +81,7 @@ def run(
             result["counts"] |= summary["counts"] | dict.fromkeys(process, 1)
             result |= {key: timed[key] for key in ("runtime", "runtime_versions")}
             result |= {"intervals": summary["intervals"], "status": "measured"}
+            result["ratios_to_release"] = _beside_release(settings, target, artifact_dir, reference, result)
         except ArtifactError as error:
             result |= {"reason": str(error), "status": "failed"}
     with artifact.writing(
@@ -85,6 +89,18 @@ def run(
     ) as temporary:
         artifact.write_json(temporary / "metrics.json", result)
         artifact.write_arrays(temporary / "samples.npz", samples)
+
+
+def _beside_release(
+    settings: Params, target: str, artifact_dir: Path, reference: Path, measured: dict[str, Any]
+) -> list[float]:
+    """Time the variant and its released predecessor in turns, where what is recorded of them leaves a doubt."""
+    old = read_released(Path(settings.baseline.bundles), artifact_dir.name) if settings.baseline else None
+    if settings.baseline is None or old is None:
+        return []
+    if not may_be_slower(old, measured["values"], settings.baseline, measured["host"]):
+        return []
+    return time_in_turns(target, old.path, artifact_dir, reference / "probe.npz", settings.benchmark)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser,
         argv,
         lambda arguments: run(
-            params.load(Params, {"benchmark": "benchmark"}, arguments.params),
+            params.load(Params, {"baseline": "gate.baseline", "benchmark": "benchmark"}, arguments.params),
             arguments.target,
             arguments.artifact,
             arguments.reference,

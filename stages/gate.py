@@ -17,7 +17,7 @@ from stages.core import artifact, cli, params
 from stages.core.params import Section
 from stages.judging.review import review
 from stages.judging.verdict import flatten, judge, judge_reference, judge_score
-from stages.schema.gate import Benchmark, Gate
+from stages.schema.gate import Gate
 from stages.schema.variant import Precision, Variant
 from stages.targets import executing
 
@@ -26,9 +26,8 @@ SCORED = ("accuracy", "parameters")
 
 
 class Params(Section):
-    """The thresholds, the chosen variants, and how they are timed beside a release."""
+    """The thresholds and the chosen variants."""
 
-    benchmark: Benchmark
     gate: Gate
     precisions: dict[str, Precision]
     variants: dict[str, Variant]
@@ -83,7 +82,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             "timing": measured.timing,
             "verdict": verdict.verdict,
         }
-    reviewed = review(out, settings.variants, settings.precisions, settings.gate.baseline, settings.benchmark, build)
+    reviewed = review(out, settings.variants, settings.precisions, settings.gate.baseline, build)
     artifact.write_json(verdicts, {"variants": reviewed})
     artifact.write_json(merged, _flat(scores, reviewed))
 

@@ -1,5 +1,7 @@
 """The benchmark writes every number that a verdict asks of it, with its interval, its sample and what ran."""
 
+import shutil
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -8,15 +10,17 @@ from stages import benchmark
 from stages.core import artifact
 from stages.judging.soundness import Flat, sift
 from stages.measure.registry import REGISTRY
-from stages.schema.gate import Benchmark
+from stages.schema.gate import Baseline, Benchmark
 from stages.targets import executing
 from stages.targets.base import write_signature
+from stages.targets.timing import TURNS
 from tests.closure import ROOT
 
 pytestmark = pytest.mark.target
 REPETITIONS = 12
 SETTINGS = benchmark.Params(
-    benchmark=Benchmark(threads=1, warmup=1, repetitions=REPETITIONS, utterances=2, confidence=0.95)
+    baseline=None,
+    benchmark=Benchmark(threads=1, warmup=1, repetitions=REPETITIONS, utterances=2, confidence=0.95),
 )
 
 
@@ -49,9 +53,10 @@ def places(tmp_path):
     return tmp_path
 
 
-def benchmarked(places):
+def benchmarked(places, baseline=None):
     names = ("artifact", "reference", "checkpoint", "host.json", "out")
-    benchmark.run(SETTINGS, "onnx-cpu", *(places / name for name in names))
+    settings = SETTINGS.model_copy(update={"baseline": baseline})
+    benchmark.run(settings, "onnx-cpu", *(places / name for name in names))
     return artifact.read_json(places / "out/metrics.json")
 
 
@@ -75,6 +80,32 @@ def test_a_latency_rests_on_its_runs_and_a_size_on_one_artifact(places):
 def test_the_process_that_was_timed_says_what_it_ran_on(places):
     locked = executing.pins(ROOT / "constraints.txt")
     assert benchmarked(places)["runtime_versions"] == {"onnxruntime": locked["onnxruntime"]}
+
+
+def released(places, host, latency):
+    """A release of the same artifact, as a build on some host recorded it."""
+    place, parents = places / "released", {"data": places / "reference"}
+    with (
+        artifact.writing(place, stage="release", parents={}) as out,
+        artifact.writing(out / "artifact", stage="release", parents=parents) as bundle,
+    ):
+        for path in (places / "artifact").iterdir():
+            if path.name != artifact.MANIFEST:
+                shutil.copy(path, bundle)
+        artifact.write_json(bundle / "verdict.json", {"host": host, "metrics": {"latency_p50_ms": latency}})
+        artifact.write_arrays(bundle / "golden.npz", {})
+    bounds = {"size_ratio": 2, "accuracy_drop": 0, "agreement_drop": 0, "latency_ratio": 1.1}
+    return Baseline(bundles=str(place), **bounds)
+
+
+@pytest.mark.parametrize(
+    ("host", "latency", "timed"), [("Another", 1e9, True), ("Example", 1e-9, True), ("Example", 1e9, False)]
+)
+def test_a_release_is_timed_beside_where_its_record_leaves_a_doubt(host, latency, timed, places):
+    ratios = benchmarked(places, released(places, {"cpu_model": host}, latency))["ratios_to_release"]
+    assert len(ratios) == (TURNS if timed else 0)
+    assert all(0.01 < ratio < 100 for ratio in ratios)  # of one artifact to itself
+    assert benchmarked(places)["ratios_to_release"] == []
 
 
 def test_an_artifact_that_cannot_be_opened_is_a_failed_benchmark_that_still_has_its_size(places):

@@ -231,7 +231,6 @@ def settings_of(key):
     return params.parse(
         gate.Params,
         {
-            "benchmark": {"threads": 1, "warmup": 1, "repetitions": 10, "utterances": 1, "confidence": 0.95},
             "gate": {
                 "baseline": None,
                 "interval_below_n": 1000,

@@ -116,7 +116,10 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
             return WEIGHTS if directory.name == "converted" else stored
 
         runtime = SimpleNamespace(
-            available=lambda: reason, open_runtime=lambda *_, **__: Recorder(LOGITS), versions=lambda: {"table": "1.0"}
+            available=lambda: reason,
+            open_runtime=lambda *_, **__: Recorder(LOGITS),
+            saturation=lambda *_: {},
+            versions=lambda: {"table": "1.0"},
         )
         reader = SimpleNamespace(read=lambda path: CONSTANTS if path.name == "converted" else graph)
         files = {path.name for path in (tmp_path / "reference").iterdir()}

@@ -2,12 +2,12 @@
 
 A change counts when it is beyond its bound and more than noise: answers are paired where both builds have the same
 test split, rates compared by their 95 % intervals where they have not, and a latency that looks worse is measured
-again, old and new in turns (`stages.targets.timing`).
+again by the benchmark, old and new in turns (`stages.targets.timing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,28 +82,39 @@ def regressions(
     return [f"regression against '{old.path}': {what}" for what in found]
 
 
-def slowdown(
-    old: Released, new: Entry, bounds: Baseline, host: Mapping[str, Any], retime: Callable[[], Sequence[float]]
-) -> list[str]:
-    """Return that a variant became slower, where it did.
-
-    Latencies of one host are compared as they were recorded; where that leaves a doubt, or the release was timed
-    elsewhere, both are timed again in turns. Slower is what is beyond the bound in every turn: of five that happens
-    by chance once in 32 to an artifact exactly at the bound.
+def may_be_slower(old: Released, new: Mapping[str, float], bounds: Baseline, host: Mapping[str, Any]) -> bool:
+    """Return whether recorded latencies leave a doubt, so that the benchmark times both again, in turns.
 
     Args:
         old: what was released.
-        new: the variant's `metrics` and `intervals`.
+        new: the variant's metrics.
+        bounds: how far it may fall behind.
+        host: fingerprint of this host; what a release was timed at elsewhere says nothing here.
+    """
+    if LATENCY not in new or LATENCY not in old.entry["metrics"]:
+        return False
+    return bool(old.entry["host"] != host or new[LATENCY] > bounds.latency_ratio * old.entry["metrics"][LATENCY])
+
+
+def slowdown(
+    old: Released, new: Mapping[str, float], bounds: Baseline, host: Mapping[str, Any], ratios: Sequence[float]
+) -> list[str]:
+    """Return that a variant became slower, where it did.
+
+    Slower is what is beyond the bound in every turn: of five that happens by chance once in 32 to an artifact exactly
+    at the bound.
+
+    Args:
+        old: what was released.
+        new: the variant's metrics.
         bounds: how far it may fall behind.
         host: fingerprint of this host.
-        retime: times both in turns; new over old, one ratio of medians per turn.
+        ratios: of both timed again in turns, new over old, one ratio of medians per turn.
     """
-    if LATENCY not in new["metrics"] or LATENCY not in old.entry["metrics"]:
+    if not may_be_slower(old, new, bounds, host):
         return []
-    before, after = (entry["metrics"][LATENCY] for entry in (old.entry, new))
-    if old.entry["host"] == host and after <= bounds.latency_ratio * before:
-        return []
-    ratios = retime()
+    if not ratios:
+        return [f"regression against '{old.path}': the benchmark did not time both in turns; run `dvc repro benchmark`"]
     if min(ratios) <= bounds.latency_ratio:
         return []
     return [

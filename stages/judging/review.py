@@ -11,10 +11,8 @@ from stages.judging import host_truth
 from stages.judging.answers import read_answers, read_labels, right
 from stages.judging.dominated import dominated, parents
 from stages.judging.regression import read_released, regressions, slowdown
-from stages.schema.gate import Baseline, Benchmark
-from stages.schema.variant import Float, Precision, Variant
-from stages.targets.onnx_cpu.saturation import saturating_sums
-from stages.targets.timing import time_in_turns
+from stages.schema.gate import Baseline
+from stages.schema.variant import Precision, Variant
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -24,7 +22,6 @@ def review(
     variants: Mapping[str, Variant],
     precisions: Mapping[str, Precision],
     baseline: Baseline | None,
-    benchmark: Benchmark,
     build: Path,
 ) -> dict[str, Any]:
     """Return the verdicts with `dominated` (why, or empty) and `notes`, failing those that fell behind a release.
@@ -34,11 +31,10 @@ def review(
         variants: the chosen variants.
         precisions: what their precisions mean.
         baseline: the release to compare with, if any.
-        benchmark: how latency is measured.
         build: directory of all stage outputs.
 
     Raises:
-        ArtifactError: the release is missing or altered, or its artifact cannot be timed.
+        ArtifactError: the release is missing or altered.
     """
     host = artifact.read_json(build / "host.json")
     parent = parents(variants, precisions)
@@ -46,9 +42,9 @@ def review(
     for key, entry in entries.items():
         found = dict(entry)
         found["dominated"] = _dominated(build, entries, key, parent[key]) if key in parent else ""
-        found["notes"] = _notes(build, key, entry, precisions[variants[key].precision], host)
+        found["notes"] = _notes(build, key, entry, host)
         if baseline:
-            missing, fallen = _fallen(build, key, entry, baseline, benchmark, host)
+            missing, fallen = _fallen(build, key, entry, baseline, host)
             found["notes"] += missing
             found["reasons"] = [*entry["reasons"], *fallen]
             found["verdict"] = "fail" if fallen else entry["verdict"]
@@ -64,30 +60,21 @@ def _dominated(build: Path, entries: Entries, key: str, parent: str) -> str:
     return dominated(entries[key], right(answers, labels), parent, entries[parent], right(others, labels))
 
 
-def _notes(build: Path, key: str, entry: Mapping[str, Any], precision: Precision, host: Mapping[str, Any]) -> list[str]:
-    clipped = sums = 0
-    if entry["runtime"] == host_truth.ONNX and not isinstance(precision, Float):
-        probe = artifact.read_arrays(build / "reference" / entry["compression"] / "probe.npz")
-        clipped, sums = saturating_sums(build / "artifact" / key / "model.onnx", probe)
+def _notes(build: Path, key: str, entry: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
+    counted = artifact.read_json(build / "parity" / key / "metrics.json").get("saturation") or {}
+    clipped, sums = counted.get("clipped", 0), counted.get("sums", 0)
     isa = host["cpu_isa"].split()
     return host_truth.notes(entry["runtime"], machine=host["machine"], isa=isa, clipped=clipped, sums=sums)
 
 
 def _fallen(
-    build: Path,
-    key: str,
-    entry: Mapping[str, Any],
-    baseline: Baseline,
-    benchmark: Benchmark,
-    host: Mapping[str, Any],
+    build: Path, key: str, entry: Mapping[str, Any], baseline: Baseline, host: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """Return why a variant was not compared with the release, and where it fell behind it."""
     bundles = Path(baseline.bundles)
     old = read_released(bundles, key)
     if old is None:
         return [f"not compared with '{bundles}': it has no bundle of this variant"], []
-    directory = build / "artifact" / key
-    inputs = build / "reference" / entry["compression"] / "probe.npz"
     fallen = regressions(
         old,
         entry,
@@ -96,7 +83,5 @@ def _fallen(
         read_answers(build, key),
         read_labels(build, entry["compression"]),
     )
-    fallen += slowdown(
-        old, entry, baseline, host, lambda: time_in_turns(entry["target"], old.path, directory, inputs, benchmark)
-    )
-    return [], fallen
+    ratios = artifact.read_json(build / "benchmark" / key / "metrics.json").get("ratios_to_release", [])
+    return [], fallen + slowdown(old, entry["metrics"], baseline, host, ratios)

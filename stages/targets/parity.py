@@ -339,6 +339,7 @@ def measure_artifact(
             runtime = module.open_runtime(artifact_dir, threads=1)
             outputs = {name: evaluate(runtime, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
             result["form"] = check_forms(runtime, splits["probe"], artifact_dir, inputs.checkpoint)
+            result["saturation"] = module.saturation(artifact_dir, splits["probe"])
             result |= measure(splits, np.load(inputs.teacher / "test_logits.npy"), outputs)
             result |= {"runtime": runtime.label, "runtime_versions": module.versions(), "status": "measured"}
         else:

@@ -7,8 +7,7 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.judging import regression
-from stages.judging.regression import Released, read_released, regressions, slowdown
+from stages.judging.regression import Released, may_be_slower, read_released, regressions, slowdown
 from stages.measure.statistics import proportion_interval
 from stages.schema.gate import Baseline
 
@@ -87,25 +86,33 @@ def test_what_was_not_run_is_compared_by_size_alone():
     assert "size 1 → 2 MB" in reason
 
 
-def never():
-    raise AssertionError("timed again without need")
+def timed(latency):
+    return entry(latency=latency)["metrics"]
 
 
 def test_a_latency_within_the_bound_on_the_same_host_needs_no_timing():
-    assert slowdown(released(), entry(latency=1.09), BOUNDS, HOST, never) == []
-    assert slowdown(released(), {"metrics": {}, "intervals": {}}, BOUNDS, HOST, never) == []
+    assert not may_be_slower(released(), timed(1.09), BOUNDS, HOST)
+    assert not may_be_slower(released(), {}, BOUNDS, HOST)
+    assert slowdown(released(), timed(1.09), BOUNDS, HOST, [2.0] * 5) == []
 
 
 def test_a_slower_record_is_believed_only_when_every_turn_confirms_it():
-    (reason,) = slowdown(released(), entry(latency=1.5), BOUNDS, HOST, lambda: [1.4, 1.3, 1.2, 1.5, 1.11])
+    assert may_be_slower(released(), timed(1.5), BOUNDS, HOST)
+    (reason,) = slowdown(released(), timed(1.5), BOUNDS, HOST, [1.4, 1.3, 1.2, 1.5, 1.11])
     assert "p50 latency 1.11 to 1.5 times, timed 5 times in turns, at most 1.1" in reason
-    assert slowdown(released(), entry(latency=1.5), BOUNDS, HOST, lambda: [1.4, 1.3, 1.2, 1.5, 1.05]) == []
+    assert slowdown(released(), timed(1.5), BOUNDS, HOST, [1.4, 1.3, 1.2, 1.5, 1.05]) == []
+
+
+def test_a_doubt_that_nobody_timed_is_no_pass():
+    (reason,) = slowdown(released(), timed(1.5), BOUNDS, HOST, [])
+    assert "did not time both in turns; run `dvc repro benchmark`" in reason
 
 
 def test_a_release_timed_elsewhere_is_timed_again_here():
     elsewhere = {"cpu_model": "Another", "cores": 64}
-    assert slowdown(released(), entry(latency=0.1), BOUNDS, elsewhere, lambda: [2.0] * 5) != []
-    assert slowdown(released(), entry(latency=9.9), BOUNDS, elsewhere, lambda: [1.0] * 5) == []
+    assert may_be_slower(released(), timed(0.1), BOUNDS, elsewhere)
+    assert slowdown(released(), timed(0.1), BOUNDS, elsewhere, [2.0] * 5) != []
+    assert slowdown(released(), timed(9.9), BOUNDS, elsewhere, [1.0] * 5) == []
 
 
 @pytest.fixture
@@ -139,6 +146,5 @@ def test_an_altered_or_missing_release_is_refused(bundles):
 
 
 def test_sides_that_were_not_timed_are_not_compared():
-    assert regression.slowdown(
-        Released(Path("r"), {"metrics": {}, "intervals": {}, "host": HOST}, "d", None), entry(), BOUNDS, HOST, never
-    ) == []  # fmt: skip
+    untimed = Released(Path("r"), {"metrics": {}, "intervals": {}, "host": HOST}, "d", None)
+    assert not may_be_slower(untimed, entry()["metrics"], BOUNDS, HOST)

@@ -4,15 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from stages.core import artifact
 from stages.judging.review import review
-from stages.schema.gate import Baseline, Benchmark
+from stages.schema.gate import Baseline
 from stages.schema.variant import Dynamic, Float, Variant
 
 HOST = {"cpu_isa": "avx2", "machine": "x86_64"}
-BENCHMARK = Benchmark(threads=1, warmup=1, repetitions=10, utterances=1, confidence=0.95)
 PRECISIONS = {
     "fp32": Float(kind="float", bits=32),
     "int8": Dynamic(kind="dynamic", weight_bits=8, granularity="channel"),
@@ -24,22 +22,6 @@ VARIANTS = {
     for precision in PRECISIONS
 }
 LABELS, ITEMS = 3, 60
-
-
-def signed_model():
-    """A lookup and a product with int8 weights of the full range, whose sums of pairs clip."""
-    table, weight = np.tile(np.float32([[0], [1]]), (1, 8)), np.full((8, LABELS), 127, np.int8)
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, [1, "n"])
-              for name in ("input_ids", "attention_mask")]  # fmt: skip
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["x"]),
-        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
-        helper.make_node("MatMulInteger", ["q", "weight", "z"], ["y"]),
-    ]
-    constants = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(weight, "weight")]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.INT32, None)]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
 
 def entry(precision, size, latency):
@@ -71,18 +53,22 @@ def build(tmp_path):
         artifact.write_arrays(out / "test.npz", {"labels": labels})
     for key in VARIANTS:
         with artifact.writing(tmp_path / "artifact" / key, stage="quantize", parents={}) as out:
-            (out / "model.onnx").write_bytes(signed_model())
+            artifact.write_json(out / "model.json", key)
         with artifact.writing(tmp_path / "parity" / key, stage="parity", parents={}) as out:
             artifact.write_arrays(out / "outputs.npz", {"test": np.eye(LABELS, dtype=np.float32)[labels]})
+            counted = {"clipped": 96, "sums": 128} if key == "int8" else {"clipped": 0, "sums": 0}
+            artifact.write_json(out / "metrics.json", {"saturation": counted})
+        with artifact.writing(tmp_path / "benchmark" / key, stage="benchmark", parents={}) as out:
+            artifact.write_json(out / "metrics.json", {"ratios_to_release": [1.5] * 5})
     return tmp_path
 
 
-def release(build, size):
-    """Write a release of both variants whose int8 had another size, with right answers to all."""
+def release(build, size, latency=2.0):
+    """Write a release of both variants whose int8 had another size or latency, with right answers to all."""
     with artifact.writing(build / "released", stage="release", parents={}) as out:
         for key, judged in ENTRIES.items():
             with artifact.writing(out / key, stage="release", parents={"data": build / "data"}) as bundle:
-                metrics = judged["metrics"] | ({"size_bytes": size} if key == "int8" else {})
+                metrics = judged["metrics"] | ({"size_bytes": size, "latency_p50_ms": latency} if key == "int8" else {})
                 artifact.write_json(bundle / "verdict.json", judged | {"metrics": metrics})
                 artifact.write_arrays(bundle / "golden.npz", {"test_answers": np.arange(ITEMS) % LABELS})
     return Baseline(
@@ -91,21 +77,26 @@ def release(build, size):
 
 
 def test_neighbours_and_hosts_add_to_a_verdict_and_change_none(build):
-    reviewed = review(ENTRIES, VARIANTS, PRECISIONS, None, BENCHMARK, build)
+    reviewed = review(ENTRIES, VARIANTS, PRECISIONS, None, build)
     assert [found["verdict"] for found in reviewed.values()] == ["pass", "pass"]
     assert reviewed["fp32"]["dominated"] == ""
     assert reviewed["int8"]["dominated"].startswith("no better than 'fp32' on any axis measured here: 2.00 MB")
     assert reviewed["fp32"]["notes"] == []
-    # 2 utterances of 4 tokens, 4 pairs of 255 * 127 + 255 * 127 per label.
-    assert "saturates int8 weights, 96 of 96 16-bit sums" in reviewed["int8"]["notes"][0]
+    assert "saturates int8 weights, 96 of 128 16-bit sums" in reviewed["int8"]["notes"][0]
 
 
 def test_a_fall_behind_the_release_fails_that_variant_alone(build):
-    reviewed = review(ENTRIES, VARIANTS, PRECISIONS, release(build, 1e6), BENCHMARK, build)
+    reviewed = review(ENTRIES, VARIANTS, PRECISIONS, release(build, 1e6), build)
     assert reviewed["fp32"]["verdict"] == "pass"
     assert reviewed["int8"]["verdict"] == "fail"
     assert "size 1 → 2 MB, 2 times, at most 1.1" in reviewed["int8"]["reasons"][0]
     assert ENTRIES["int8"]["reasons"] == []
+
+
+def test_what_the_benchmark_timed_beside_the_release_counts(build):
+    reviewed = review(ENTRIES, VARIANTS, PRECISIONS, release(build, 2e6, latency=1.0), build)
+    assert [found["verdict"] for found in reviewed.values()] == ["pass", "fail"]
+    assert "p50 latency 1.5 to 1.5 times, timed 5 times in turns" in reviewed["int8"]["reasons"][0]
 
 
 def test_a_release_without_the_variant_is_a_note_and_no_fault(build):
@@ -113,6 +104,6 @@ def test_a_release_without_the_variant_is_a_note_and_no_fault(build):
     with artifact.writing(build / "fewer", stage="release", parents={}) as out:
         shutil.copytree(build / "released/fp32", out / "fp32")
     fewer = baseline.model_copy(update={"bundles": str(build / "fewer")})
-    reviewed = review(ENTRIES, VARIANTS, PRECISIONS, fewer, BENCHMARK, build)
+    reviewed = review(ENTRIES, VARIANTS, PRECISIONS, fewer, build)
     assert reviewed["int8"]["verdict"] == "pass"
     assert "it has no bundle of this variant" in reviewed["int8"]["notes"][-1]

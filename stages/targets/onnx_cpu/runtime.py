@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ def versions() -> dict[str, str]:
 
     # The native library's own answer: the package around it may be of another release.
     return {"onnxruntime": loaded("onnxruntime", "onnxruntime", onnxruntime.get_version_string())}
+
+
+def saturation(artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[str, int]:
+    """Count the 16-bit sums that an x86-64 CPU without VNNI would clip: `clipped` of `sums` (`onnx_cpu.saturation`)."""
+    from stages.targets.onnx_cpu.saturation import saturating_sums
+
+    clipped, sums = saturating_sums(artifact / MODEL, split)
+    return {"clipped": clipped, "sums": sums}
 
 
 class OnnxRuntime:

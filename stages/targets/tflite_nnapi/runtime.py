@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ def timing_unavailable() -> str | None:
 def versions() -> dict[str, str]:
     """Return what executes artifacts here, as it says of itself: distribution → version."""
     return {"ai-edge-litert": loaded("ai-edge-litert", "ai_edge_litert")}
+
+
+def saturation(artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[str, int]:  # noqa: ARG001
+    """Return nothing: no kernel that runs it is known to clip on some CPUs and not on others."""
+    return {}
 
 
 class LitertRuntime:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stages.targets.onnx_cpu import saturation
+from stages.targets.onnx_cpu import runtime, saturation
 
 pytestmark = pytest.mark.target
 K, N = 9, 4
@@ -51,7 +51,8 @@ def split(items=3, length=8):
 
 def counted(model, tmp_path):
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    return saturation.saturating_sums(tmp_path / "model.onnx", split())
+    found = runtime.saturation(tmp_path, split())
+    return found["clipped"], found["sums"]
 
 
 def test_neighbouring_products_are_added_and_a_last_odd_one_stands_alone():
