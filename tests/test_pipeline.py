@@ -245,6 +245,14 @@ def test_editing_one_target_reruns_that_target_only(built):
     built.repro()
 
 
+def test_editing_what_explains_measures_and_judges_nothing_again(built):
+    with built.edited("stages/targets/divergence.py", lambda text: text + "\n# a comment\n"):
+        executed, _ = built.repro()
+    assert executed - ALWAYS == {"explain"}
+    executed, _ = built.repro()
+    assert executed <= ALWAYS
+
+
 def test_a_removed_variant_leaves_no_trace(built):
     kept = [key for key in VARIANTS if key != "onnx-cpu-fp32"]
     built.compose(f"variant=[{','.join(kept)}]")
