@@ -59,7 +59,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
         verdict = judge(
             measured,
-            [*settings.gate.every, *settings.gate.precisions[variant.precision]],
+            settings.gate.bounds(variant.precision),
             settings.gate.interval_below_n,
             [*judge_reference(settings.gate, variant.compression, summary), *unsound],
         )

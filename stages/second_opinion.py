@@ -139,7 +139,7 @@ def run(settings: Params, build: Path, items: int) -> None:
     chosen = {key: variant for key, variant in settings.variants.items() if variant.target == TARGET}
     said = []
     for key, variant in chosen.items():
-        bounds = (bound.at_least for bound in settings.gate.precisions[variant.precision] if bound.metric == METRIC)
+        bounds = (bound.at_least for bound in settings.gate.bounds(variant.precision) if bound.metric == METRIC)
         least = next((bound for bound in bounds if bound is not None), 1.0)
         try:
             found = ask(key, variant, build, items, build / "second_opinion" / key)

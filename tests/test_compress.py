@@ -13,6 +13,7 @@ from stages.core import artifact
 from stages.models.blocks import blocks, remove_heads
 from stages.models.checkpoint import load_model, save
 from stages.models.export import load_export_module
+from tests.composed import composed
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = {"name": "classify", "max_length": 12, "sequence_lengths": [6, 12]}
@@ -20,7 +21,7 @@ TASK = {"name": "classify", "max_length": 12, "sequence_lengths": [6, 12]}
 
 @pytest.fixture
 def params(tmp_path):
-    pruned = yaml.safe_load((ROOT / "conf/compression/pruned.yaml").read_text(encoding="utf-8"))
+    pruned = composed()["compressions"]["pruned"]
     pruned["importance_utterances"] = 16
     pruned["recovery"]["training"]["epochs"] = 1.0
     path = tmp_path / "params.yaml"

@@ -63,7 +63,7 @@ class Case:
     @property
     def thresholds(self) -> list[Threshold]:
         """All that the verdict asks of this precision."""
-        return [*self.gate.every, *self.gate.precisions[self.variant.precision]]
+        return self.gate.bounds(self.variant.precision)
 
 
 @dataclass(frozen=True)

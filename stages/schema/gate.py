@@ -66,9 +66,13 @@ class Gate(Section):
     precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
     baseline: Baseline | None
 
+    def bounds(self, precision: str) -> list[Threshold]:
+        """Return all that an artifact of this precision has to meet."""
+        return [*self.every, *self.precisions[precision]]
+
     def applied(self, precision: str) -> dict[str, Any]:
         """Return everything that a verdict on an artifact of this precision is judged by, as `verdicts.json` has it."""
-        asked = {"reference": self.reference, "variant": [*self.every, *self.precisions[precision]]}
+        asked = {"reference": self.reference, "variant": self.bounds(precision)}
         return {name: [bound.model_dump(mode="json") for bound in bounds] for name, bounds in asked.items()} | {
             # Not where its bundles lie, which is another place in another clone.
             "baseline": self.baseline.model_dump(mode="json", exclude={"bundles"}) if self.baseline else None,
@@ -141,7 +145,7 @@ def needed_texts(gate: Gate, precisions: Iterable[str]) -> list[Need]:
         gate: the thresholds.
         precisions: keys of `gate.precisions`.
     """
-    thresholds = [*gate.reference, *gate.every, *(each for name in precisions for each in gate.precisions[name])]
+    thresholds = [*gate.reference, *(each for name in precisions for each in gate.bounds(name))]
     found: dict[tuple[Split, ...], Need] = {}
     for threshold in thresholds:
         metric = REGISTRY[threshold.metric]

@@ -1,17 +1,13 @@
 """Splits of the toy data, and settings of conf/compression made quick."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from pydantic import TypeAdapter
 
 from stages.core import splits
 from stages.models.encode import encode
 from stages.models.recovery import Utterances
 from stages.schema.compression import Compression
-
-CONF = Path(__file__).resolve().parents[2] / "conf/compression"
+from tests.composed import composed
 
 
 @pytest.fixture
@@ -25,10 +21,10 @@ def examples(data, tokenizer):
 
 @pytest.fixture(scope="session")
 def settings():
-    """Read a file of conf/compression: name and changes in, a section with one epoch out."""
+    """Take a compression of conf/: name and changes in, a section with one epoch out."""
 
     def read(name, training=None, **changes):
-        tree = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+        tree = composed()["compressions"][name]
         if tree.get("recovery"):
             tree["recovery"]["training"] |= {"epochs": 1.0, "batch_size": 32, **(training or {})}
         return TypeAdapter(Compression).validate_python(tree | changes)

@@ -1,11 +1,8 @@
 """The least important parts go, as many as asked for, and no layer is emptied."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from stages.compression import prune_structured
 from stages.compression.prune_structured import Cut, choose_cuts, choose_heads, choose_units, list_cuts
@@ -16,15 +13,12 @@ from stages.models.checkpoint import load_model, save
 from stages.models.encode import logits
 from stages.models.importance import Importance
 from stages.schema.compression import PruneStructured
-
-CONF = yaml.safe_load(
-    (Path(__file__).resolve().parents[2] / "conf/compression/pruned.yaml").read_text(encoding="utf-8")
-)
+from tests.composed import composed
 
 
 def settings(**changes):
-    training = CONF["recovery"]["training"] | {"epochs": 1.0, "batch_size": 32}
-    quick = CONF | {"importance_utterances": 32, "recovery": CONF["recovery"] | {"training": training}}
+    quick = composed()["compressions"]["pruned"] | {"importance_utterances": 32}
+    quick["recovery"]["training"] |= {"epochs": 1.0, "batch_size": 32}
     return PruneStructured.model_validate(quick | changes)
 
 

@@ -9,9 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from stages.compression import transform
 from stages.schema.compression import Compression
+from tests.composed import composed
 
 ROOT = Path(__file__).resolve().parents[2]
-PRUNED = yaml.safe_load((ROOT / "conf/compression/pruned.yaml").read_text(encoding="utf-8"))
+RECOVERY = yaml.safe_load((ROOT / "conf/compression/recovery/default.yaml").read_text(encoding="utf-8"))
 
 
 def kinds():
@@ -40,7 +41,7 @@ def test_every_conf_file_is_valid():
     assert paths
     for path in paths:
         assert path.read_text(encoding="utf-8").startswith(f"# @package compressions.{path.stem}\n")
-        parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+        parse(composed()["compressions"][path.stem])
 
 
 @pytest.mark.parametrize(
@@ -56,13 +57,13 @@ def test_every_conf_file_is_valid():
         ({"heads_fraction": None}, "are needed where parameters is null"),
         ({"heads_fraction": None, "ffn_fraction": None}, "are needed where parameters is null"),
         ({"importance_utterances": 0}, "greater than or equal to 1"),
-        ({"recovery": PRUNED["recovery"] | {"kl_weight": 0.0, "ce_weight": 0.0}}, "nothing to learn from"),
+        ({"recovery": RECOVERY | {"kl_weight": 0.0, "ce_weight": 0.0}}, "nothing to learn from"),
         ({"surprise": 1}, "not permitted"),
     ],
 )
 def test_an_impossible_compression_is_refused(change, message):
     with pytest.raises(ValidationError, match=message):
-        parse(PRUNED | change)
+        parse(composed()["compressions"]["pruned"] | change)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,5 @@ def test_an_impossible_compression_is_refused(change, message):
     ],
 )
 def test_an_impossible_setting_of_another_kind_is_refused(name, change, message):
-    settings = yaml.safe_load((ROOT / f"conf/compression/{name}.yaml").read_text(encoding="utf-8"))
     with pytest.raises(ValidationError, match=message):
-        parse(settings | change)
+        parse(composed()["compressions"][name] | change)

@@ -8,7 +8,7 @@ from stages.measure.statistics import proportion_interval
 from stages.schema.gate import Gate, Threshold, needed_items, needed_texts, shortages
 from tests.closure import ROOT
 
-GATE = Gate.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["gate"])
+GATE = Gate.model_validate(yaml.safe_load((ROOT / "conf/gate/default.yaml").read_text(encoding="utf-8")))
 
 
 def rate(at_least, min_n=10):
@@ -52,8 +52,15 @@ def test_what_is_no_rate_needs_what_it_says():
 @pytest.mark.parametrize("precision", GATE.precisions)
 def test_conf_says_the_number_of_items_that_its_own_bounds_need(precision):
     """The fault: min_n said 500 where nothing below 1,000 could pass."""
-    for threshold in [*GATE.reference, *GATE.every, *GATE.precisions[precision]]:
+    for threshold in [*GATE.reference, *GATE.bounds(precision)]:
         assert threshold.min_n == needed_items(threshold, GATE.interval_below_n), threshold
+
+
+def test_what_every_precision_is_asked_stands_once_and_is_asked_of_each():
+    lists = list(GATE.precisions.values())
+    assert [bound for bound in lists[0] if all(bound in others for others in lists[1:])] == []
+    assert "accuracy_drop_to_teacher" in {bound.metric for bound in GATE.every}
+    assert all(GATE.bounds(name) == [*GATE.every, *own] for name, own in GATE.precisions.items())
 
 
 @pytest.mark.parametrize("precision", GATE.precisions)

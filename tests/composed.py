@@ -1,0 +1,25 @@
+"""What conf/ composes to, for tests that take a setting from it."""
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import yaml
+from dvc.utils.hydra import compose_and_dump
+
+from stages.schema import overrides
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@cache
+def _text(*given):
+    with tempfile.TemporaryDirectory() as directory, overrides.complete():
+        out = Path(directory) / "params.yaml"
+        compose_and_dump(str(out), str(ROOT / "conf"), None, "config", str(ROOT), list(given))
+        return out.read_text(encoding="utf-8")
+
+
+def composed(*given):
+    """Compose conf/ with Hydra overrides; the tree is the caller's own."""
+    return yaml.safe_load(_text(*given))
