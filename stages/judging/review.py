@@ -84,5 +84,5 @@ def _fallen(
         read_answers(build, key),
         read_labels(build, entry["compression"]),
     )
-    ratios = artifact.read_json(build / "benchmark" / key / "metrics.json").get("ratios_to_release", [])
+    ratios = artifact.read_json(place(build, "benchmark", variant=key) / "metrics.json").get("ratios_to_release", [])
     return [], fallen + slowdown(old, entry["metrics"], baseline, host, ratios)
