@@ -49,8 +49,7 @@ def _failing(build: Path, entries: Mapping[str, Any]) -> dict[str, divergence.Ca
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "out")
-    return cli.execute(parser, argv, lambda arguments: run(arguments.build, arguments.verdicts, arguments.out))
+    return cli.stage(__doc__, argv, run, None, "build", "verdicts", "out")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.params import Section
 from stages.judging.review import review
 from stages.judging.verdict import flatten, judge, judge_reference, judge_score
@@ -113,18 +113,8 @@ def _flat(scores: Mapping[str, Any], variants: Mapping[str, Any]) -> dict[str, A
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "constraints", "verdicts", "metrics")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {name: name for name in Params.model_fields}, arguments.params),
-            arguments.build,
-            arguments.constraints,
-            arguments.verdicts,
-            arguments.metrics,
-        ),
-        outputs=("verdicts", "metrics"),
+    return cli.stage(
+        __doc__, argv, run, Params, "build", "constraints", "verdicts", "metrics", outputs=("verdicts", "metrics")
     )
 
 

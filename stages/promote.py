@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.asking import record as clients
-from stages.core import artifact, cli, params, process
+from stages.core import artifact, cli, process
 from stages.core.errors import ReleaseRefused
 from stages.core.params import Section
 from stages.schema.clients import Clients
@@ -105,14 +105,7 @@ def _stands(where: place.Place, database: Path, bundles: Mapping[str, Mapping[st
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "release", "promoted")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {"clients": "clients"}, arguments.params), arguments.release, arguments.promoted
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "release", "promoted")
 
 
 if __name__ == "__main__":

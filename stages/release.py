@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.bundling import contents, golden
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
 from stages.lineage import bom, signing
@@ -185,18 +185,7 @@ def run(settings: Params, build: Path, verdicts: Path, lock: Path, out: Path) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "lock", "out")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {name: name for name in Params.model_fields}, arguments.params),
-            arguments.build,
-            arguments.verdicts,
-            arguments.lock,
-            arguments.out,
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "build", "verdicts", "lock", "out")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.params import Section
 from stages.reporting import evidence, page
 from stages.schema.layout import place
@@ -46,17 +46,7 @@ def run(settings: Params, build: Path, verdicts: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "out")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {"variants": "variants"}, arguments.params),
-            arguments.build,
-            arguments.verdicts,
-            arguments.out,
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "build", "verdicts", "out")
 
 
 if __name__ == "__main__":
