@@ -20,6 +20,7 @@ from stages.asking.roster import CLIENTS, Client, missing, taking
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError
 from stages.core.params import Section
+from stages.schema import layout
 from stages.schema.clients import Bound, Clients
 from stages.schema.variant import Float, Precision, Variant
 
@@ -51,7 +52,7 @@ def run(settings: Params, build: Path, chosen: Sequence[Client], items: int | No
     Raises:
         ArtifactError: there is no bundle, or a required client did not answer as the artifact did.
     """
-    release, path = build / "release", build / record.FILE
+    release, path = build / layout.RELEASE, build / layout.CLIENTS
     known = record.read(path)
     keys = [key for key in settings.variants if (release / key / artifact.MANIFEST).is_file()]
     if not keys:
@@ -88,7 +89,7 @@ def ask(
         if why:
             entries[client.name] = {"reason": why, "verdict": "not_measured"}
         else:
-            variant, bundle = settings.variants[key], build / "release" / key
+            variant, bundle = settings.variants[key], build / layout.RELEASE / key
             asked = asked or question.ask(key, variant, build, items)
             answer = interview(client, asked, bundle)
             entries[client.name] = judging.judge(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact, cli, params, splits
+from stages.core import artifact, cli, splits
 from stages.core.params import Section
 from stages.schema.compression import Compression
 from stages.schema.task import Task
@@ -110,17 +110,8 @@ def _examples(data: Path, tokenizer: Any, names: Sequence[str], max_length: int)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "data", "checkpoint", "out")
-    parser.add_argument("--name", required=True, help="key of `compressions` in params.yaml")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {"task": "task", "compression": f"compressions.{arguments.name}"}, arguments.params),
-            arguments.data,
-            arguments.checkpoint,
-            arguments.out,
-        ),
+    return cli.stage(
+        __doc__, argv, run, Params, "data", "checkpoint", "out", keys={"compression": "compressions.{name}"}
     )
 
 

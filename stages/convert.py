@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.params import Section
 from stages.core.process import quiet
 from stages.schema.task import Task
@@ -50,17 +50,7 @@ def run(settings: Params, checkpoint: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "checkpoint", "out")
-    parser.add_argument("--target", required=True, help="key of `targets` in params.yaml")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {"task": "task", "target": f"targets.{arguments.target}"}, arguments.params),
-            arguments.checkpoint,
-            arguments.out,
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "checkpoint", "out", keys={"target": "targets.{target}"})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.errors import InputError
 from stages.core.params import Section
 from stages.models import confined, contents, quarantine, unpickle
@@ -81,14 +81,7 @@ def run(settings: Params, checkpoint: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "checkpoint", "out")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {"limits": "teacher.limits"}, arguments.params), arguments.checkpoint, arguments.out
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "checkpoint", "out", keys={"limits": "teacher.limits"})
 
 
 if __name__ == "__main__":

@@ -46,8 +46,7 @@ def run(release: Path, modules: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "release", "modules", "out")
-    return cli.execute(parser, argv, lambda arguments: run(arguments.release, arguments.modules, arguments.out))
+    return cli.stage(__doc__, argv, run, None, "release", "modules", "out")
 
 
 if __name__ == "__main__":

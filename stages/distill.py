@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core import artifact, cli, params, splits
+from stages.core import artifact, cli, splits
 from stages.core.params import Section
 from stages.core.splits import Split
 from stages.measure.statistics import proportion_interval
@@ -149,13 +149,8 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage from the command line."""
-
-    def body(arguments: Any) -> None:
-        fields = {"task": "task", "student": "student", "distill": "distill"}
-        run(params.load(Params, fields, arguments.params), arguments.data, arguments.teacher, arguments.out)
-
-    return cli.execute(cli.parser(__doc__, "data", "teacher", "out"), argv, body)
+    """Run from the command line."""
+    return cli.stage(__doc__, argv, run, Params, "data", "teacher", "out")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 from stages.core import artifact, cli
 from stages.judging import explained
+from stages.schema.layout import behind
 from stages.targets import divergence
 
 
@@ -32,23 +33,23 @@ def run(build: Path, verdicts: Path, out: Path) -> None:
 
 def _failing(build: Path, entries: Mapping[str, Any]) -> dict[str, divergence.Case]:
     """Say where what failed lies, and what it should have been."""
+    failing = {key: entry for key, entry in entries.items() if entry["verdict"] == "fail"}
+    places = {key: behind(build, key, entry["compression"], entry["target"]) for key, entry in failing.items()}
     return {
         key: divergence.Case(
-            target=entry["target"],
-            artifact=build / "artifact" / key,
-            checkpoint=build / "compressed" / entry["compression"],
-            reference=build / "reference" / entry["compression"],
-            parity=build / "parity" / key,
+            target=failing[key]["target"],
+            artifact=found["artifact"],
+            checkpoint=found["compressed"],
+            reference=found["reference"],
+            parity=found["parity"],
         )
-        for key, entry in entries.items()
-        if entry["verdict"] == "fail"
+        for key, found in places.items()
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "out")
-    return cli.execute(parser, argv, lambda arguments: run(arguments.build, arguments.verdicts, arguments.out))
+    return cli.stage(__doc__, argv, run, None, "build", "verdicts", "out")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.params import Section
 from stages.judging.review import review
 from stages.judging.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Gate
+from stages.schema.layout import CHECKPOINTS, HOST, MEASURED, behind, place
 from stages.schema.variant import Precision, Variant
 from stages.targets import executing
 
@@ -43,19 +44,18 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         verdicts: where the verdicts go.
         merged: where the flat metrics go.
     """
-    host, locked = artifact.read_json(build / "host.json"), executing.pins(constraints)
-    scores = {name: artifact.read_json(build / name / "evaluation.json") for name in ("teacher", "student")}
+    host, locked = artifact.read_json(build / HOST), executing.pins(constraints)
+    scores = {name: artifact.read_json(place(build, name) / "evaluation.json") for name in CHECKPOINTS}
     unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, SCORED)]
-    unsound += judge_score("baseline", artifact.read_json(build / "data" / "summary.json")["baseline"], SCORED[:1])
+    baseline = artifact.read_json(place(build, "data") / "summary.json")["baseline"]
+    unsound += judge_score("baseline", baseline, SCORED[:1])
     out: dict[str, Any] = {}
     for key, variant in settings.variants.items():
-        summary = artifact.read_json(artifact.require(build / "reference" / variant.compression) / "summary.json")
-        parity, benchmark = (
-            artifact.read_json(artifact.require(build / stage / key) / "metrics.json")
-            for stage in ("parity", "benchmark")
-        )
+        places = behind(build, key, variant.compression, variant.target)
+        summary = artifact.read_json(artifact.require(places["reference"]) / "summary.json")
+        parity, benchmark = (artifact.read_json(artifact.require(places[role]) / "metrics.json") for role in MEASURED)
         measured = flatten(parity, benchmark, host)
-        measured.altered.extend(_foreign(build, key))
+        measured.altered.extend(_foreign(places))
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
         verdict = judge(
             measured,
@@ -71,7 +71,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             "counts": measured.counts,
             "host": benchmark.get("host", {}),
             "intervals": measured.intervals,
-            "measured": {stage: artifact.digest(build / stage / key) for stage in ("parity", "benchmark")},
+            "measured": {role: artifact.digest(places[role]) for role in MEASURED},
             "metrics": measured.values,
             "precision": variant.precision,
             "reasons": verdict.reasons,
@@ -95,13 +95,13 @@ def _versions(parity: Mapping[str, Any], benchmark: Mapping[str, Any]) -> dict[s
     }
 
 
-def _foreign(build: Path, key: str) -> list[str]:
+def _foreign(places: Mapping[str, Path]) -> list[str]:
     """Say which measurements were taken of other bytes than the artifact's that lie there now."""
-    actual = artifact.digest(build / "artifact" / key)
+    actual = artifact.digest(places["artifact"])
     return [
-        f"its {stage} was measured on another artifact"
-        for stage in ("parity", "benchmark")
-        if artifact.manifest(build / stage / key)["parents"]["artifact"] != actual
+        f"its {role} was measured on another artifact"
+        for role in MEASURED
+        if artifact.manifest(places[role])["parents"]["artifact"] != actual
     ]
 
 
@@ -113,18 +113,8 @@ def _flat(scores: Mapping[str, Any], variants: Mapping[str, Any]) -> dict[str, A
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "constraints", "verdicts", "metrics")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {name: name for name in Params.model_fields}, arguments.params),
-            arguments.build,
-            arguments.constraints,
-            arguments.verdicts,
-            arguments.metrics,
-        ),
-        outputs=("verdicts", "metrics"),
+    return cli.stage(
+        __doc__, argv, run, Params, "build", "constraints", "verdicts", "metrics", outputs=("verdicts", "metrics")
     )
 
 

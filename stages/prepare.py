@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.params import Section
 from stages.data import sources
 from stages.data.baseline import measure_baseline
@@ -109,11 +109,7 @@ def _jsonl(examples: Sequence[Example]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return cli.execute(
-        cli.parser(__doc__, "out"),
-        argv,
-        lambda arguments: run(params.load(Params, {"task": "task", "data": "data"}, arguments.params), arguments.out),
-    )
+    return cli.stage(__doc__, argv, run, Params, "out")
 
 
 if __name__ == "__main__":

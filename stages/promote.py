@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.asking import record as clients
-from stages.core import artifact, cli, params, process
+from stages.core import artifact, cli, process
 from stages.core.errors import ReleaseRefused
 from stages.core.params import Section
 from stages.schema.clients import Clients
+from stages.schema.layout import CLIENTS, PLACES
 from stages.tracking import place, record, store, tracked
 from stages.tracking.content import PARAM_LIMIT
 from stages.tracking.errors import TrackingRefused
@@ -39,13 +40,13 @@ def chains(release: Path) -> dict[str, dict[str, str]]:
     found = {}
     for bundle in bundles:
         parents = artifact.manifest(bundle)["parents"]
-        found[bundle.name] = {stage: parents[stage] for stage in record.CHAIN}
+        found[bundle.name] = {stage: parents[stage] for stage in PLACES}
     return found
 
 
 def answers(release: Path) -> dict[str, dict[str, str]]:
     """Return variant → the tag of its version that says what clients answered, for bundles that one was asked about."""
-    known = clients.read(release.parent / clients.FILE)
+    known = clients.read(release.parent / CLIENTS)
     said = {key: clients.summary(clients.current(known, release / key)) for key in chains(release)}
     return {key: {"clients": text[:PARAM_LIMIT]} for key, text in said.items() if text}
 
@@ -63,7 +64,7 @@ def run(settings: Params, release: Path, out: Path) -> None:
         TrackingRefused: the server or database that MLFLOW_TRACKING_URI names cannot be used.
     """
     where, later = place.choose(os.environ), place.may_wait(os.environ)
-    refused = clients.objections(settings.clients, release, clients.read(release.parent / clients.FILE))
+    refused = clients.objections(settings.clients, release, clients.read(release.parent / CLIENTS))
     bundles = {key: chain for key, chain in chains(release).items() if key not in refused}
     try:
         print(_move(where, bundles, answers(release), release.parent, out))
@@ -104,14 +105,7 @@ def _stands(where: place.Place, database: Path, bundles: Mapping[str, Mapping[st
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "release", "promoted")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {"clients": "clients"}, arguments.params), arguments.release, arguments.promoted
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "release", "promoted")
 
 
 if __name__ == "__main__":

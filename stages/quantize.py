@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.errors import InputError
 from stages.core.params import Section
 from stages.core.process import quiet
@@ -107,22 +107,15 @@ def run(settings: Params, converted: Path, reference: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "converted", "reference", "out")
-    parser.add_argument("--target", required=True, help="key of `targets` in params.yaml")
-    parser.add_argument("--precision", required=True, help="key of `precisions` in params.yaml")
-    return cli.execute(
-        parser,
+    return cli.stage(
+        __doc__,
         argv,
-        lambda arguments: run(
-            params.load(
-                Params,
-                {"precision": f"precisions.{arguments.precision}", "target": f"targets.{arguments.target}"},
-                arguments.params,
-            ),
-            arguments.converted,
-            arguments.reference,
-            arguments.out,
-        ),
+        run,
+        Params,
+        "converted",
+        "reference",
+        "out",
+        keys={"precision": "precisions.{precision}", "target": "targets.{target}"},
     )
 
 

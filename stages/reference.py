@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core import artifact, cli, params, splits
+from stages.core import artifact, cli, splits
 from stages.core.errors import InputError
 from stages.core.params import Section
 from stages.measure.metrics import non_finite_count
@@ -140,16 +140,7 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return cli.execute(
-        cli.parser(__doc__, "data", "checkpoint", "out"),
-        argv,
-        lambda arguments: run(
-            params.load(Params, {"task": "task"}, arguments.params),
-            arguments.data,
-            arguments.checkpoint,
-            arguments.out,
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "data", "checkpoint", "out")
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.bundling import contents, golden
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
 from stages.lineage import bom, signing
 from stages.lineage import lock as locked
 from stages.lineage.bundle import LINEAGE, carry, close, statement_path
-from stages.lineage.compressions import earlier
+from stages.schema.layout import MEASURED, VERDICTS, behind, earlier
 from stages.schema.release import Release
 from stages.schema.signing import Signing
 from stages.schema.variant import Precision, Variant
@@ -33,8 +33,6 @@ INTERPRETED = "reference-interpreted"
 
 # What ships, or what its golden outputs and verdict were taken from: rehashed before it does.
 SHIPPED = ("artifact", "compressed", "parity", "reference")
-# What a verdict judges: it names their digests.
-MEASURED = ("parity", "benchmark")
 
 
 class Params(Section):
@@ -69,18 +67,7 @@ def missing(variants: Mapping[str, Variant], verdicts: Mapping[str, Any]) -> lis
 
 def places(key: str, variant: Variant, build: Path) -> dict[str, Path]:
     """Return role → stage output of everything behind a variant's bundle."""
-    return {
-        "artifact": build / "artifact" / key,
-        "benchmark": build / "benchmark" / key,
-        "compressed": build / "compressed" / variant.compression,
-        "converted": build / "converted" / f"{variant.compression}-{variant.target}",
-        "data": build / "data",
-        "parity": build / "parity" / key,
-        "reference": build / "reference" / variant.compression,
-        "student": build / "student",
-        "teacher": build / "teacher",
-        **earlier(build, variant.compression),
-    }
+    return {**behind(build, key, variant.compression, variant.target), **earlier(build, variant.compression)}
 
 
 def bundle(
@@ -114,13 +101,13 @@ def bundle(
         for name in TOKENIZER_FILES:
             if (sources["compressed"] / name).is_file():
                 shutil.copy2(sources["compressed"] / name, temporary / "tokenizer" / name)
-        shutil.copy2(build / "data" / "labels.json", temporary / "labels.json")
+        shutil.copy2(sources["data"] / "labels.json", temporary / "labels.json")
         golden.write(sources["reference"], sources["parity"], temporary)
         artifact.write_json(temporary / "verdict.json", {**verdict, **_warning(verdict)})
         precision = settings.precisions[variant.precision]
         contents.add(temporary, key, variant, precision, verdict, sources, settings.release)
         bom.write(temporary, key, verdict, sources)
-        chain = {**sources, "verdicts": build / "verdicts.json"}
+        chain = {**sources, "verdicts": build / VERDICTS}
         carry(temporary / LINEAGE, build, chain, signer.signs if signer else None)
     close(out, *(signer or (None, None)))
 
@@ -180,9 +167,9 @@ def run(settings: Params, build: Path, verdicts: Path, lock: Path, out: Path) ->
         if key not in judged:
             raise ArtifactError(f"'{verdicts}' has no verdict on variant '{key}'", next_step="run `dvc repro`")
     shipped = {key: item for key, item in settings.variants.items() if may_ship(item, judged[key]["verdict"])}
-    behind = {path for key, item in shipped.items() for path in places(key, item, build).values()}
-    statements = (statement_path(build, path) for path in (*sorted(behind), verdicts))
-    check_lock(lock, [*sorted(behind), *(path for path in statements if path.is_file())])
+    outputs = {path for key, item in shipped.items() for path in places(key, item, build).values()}
+    statements = (statement_path(build, path) for path in (*sorted(outputs), verdicts))
+    check_lock(lock, [*sorted(outputs), *(path for path in statements if path.is_file())])
     public = settings.signing.public_key
     signer = Signer(*signing.load(public)) if public else None
     with artifact.writing(out, stage="release", parents={"verdicts": verdicts}, params=settings) as temporary:
@@ -198,18 +185,7 @@ def run(settings: Params, build: Path, verdicts: Path, lock: Path, out: Path) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "lock", "out")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {name: name for name in Params.model_fields}, arguments.params),
-            arguments.build,
-            arguments.verdicts,
-            arguments.lock,
-            arguments.out,
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "build", "verdicts", "lock", "out")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.params import Section
 from stages.reporting import evidence, page
+from stages.schema.layout import place
 from stages.schema.variant import Variant
 
 
@@ -37,7 +38,7 @@ def run(settings: Params, build: Path, verdicts: Path, out: Path) -> None:
         ArtifactError: a piece of evidence is missing, altered, or not what the verdicts were judged from.
     """
     found = evidence.load(settings.variants, build, verdicts)
-    parents = {"data": build / "data", "student": build / "student", "teacher": build / "teacher", "verdicts": verdicts}
+    parents = {**{role: place(build, role) for role in ("data", "student", "teacher")}, "verdicts": verdicts}
     with artifact.writing(out, stage="report", parents=parents, params=settings, tools=("Jinja2",)) as temporary:
         (temporary / "index.html").write_text(page.render(found), encoding="utf-8")
         page.write_data(found, temporary)
@@ -45,17 +46,7 @@ def run(settings: Params, build: Path, verdicts: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = cli.parser(__doc__, "build", "verdicts", "out")
-    return cli.execute(
-        parser,
-        argv,
-        lambda arguments: run(
-            params.load(Params, {"variants": "variants"}, arguments.params),
-            arguments.build,
-            arguments.verdicts,
-            arguments.out,
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "build", "verdicts", "out")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from stages.core.errors import ArtifactError, first_line
 from stages.core.params import Section
 from stages.measure import metrics
 from stages.schema.gate import Gate
+from stages.schema.layout import OPINIONS, behind
 from stages.schema.variant import Variant
 from stages.targets.base import read_signature
 from stages.targets.parity import evaluate
@@ -109,9 +110,9 @@ def ask(key: str, variant: Variant, build: Path, items: int, out: Path) -> dict[
     Returns:
         Kernels → split → measured.
     """
-    directory, reference = artifact.require(build / "artifact" / key), build / "reference" / variant.compression
-    parity = artifact.require(build / "parity" / key)
-    judged = artifact.read_arrays(parity / "outputs.npz")
+    places = behind(build, key, variant.compression, variant.target)
+    directory, reference, parity = artifact.require(places["artifact"]), places["reference"], places["parity"]
+    judged = artifact.read_arrays(artifact.require(parity) / "outputs.npz")
     splits = {name: artifact.read_arrays(reference / f"{name}.npz") for name in ("probe", "test")}
     asked = {name: {k: v[:items] if name == "test" else v for k, v in split.items()} for name, split in splits.items()}
     outputs: dict[str, NDArray[np.float32]] = {}
@@ -142,7 +143,7 @@ def run(settings: Params, build: Path, items: int) -> None:
         bounds = (bound.at_least for bound in settings.gate.bounds(variant.precision) if bound.metric == METRIC)
         least = next((bound for bound in bounds if bound is not None), 1.0)
         try:
-            found = ask(key, variant, build, items, build / "second_opinion" / key)
+            found = ask(key, variant, build, items, build / OPINIONS / key)
         except ArtifactError as error:
             said.append(f"{key}: {error}")
             continue

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages.core import artifact, cli, params
+from stages.core import artifact, cli
 from stages.core.errors import InputError
 from stages.core.params import Section
 from stages.measure.registry import Split
@@ -66,15 +66,7 @@ def run(settings: Params, data: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return cli.execute(
-        cli.parser(__doc__, "data", "out"),
-        argv,
-        lambda arguments: run(
-            params.load(Params, {name: name for name in Params.model_fields}, arguments.params),
-            arguments.data,
-            arguments.out,
-        ),
-    )
+    return cli.stage(__doc__, argv, run, Params, "data", "out")
 
 
 if __name__ == "__main__":

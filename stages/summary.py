@@ -10,6 +10,7 @@ from typing import Any
 from stages.core import cli
 from stages.judging import explained
 from stages.measure import truncation
+from stages.schema.layout import REPORT, VERDICTS, place
 
 COLOURS = {"pass": "green", "fail": "red", "not_measured": "yellow"}
 
@@ -45,7 +46,7 @@ def run(build: Path, code: int) -> None:
     from rich.table import Table
 
     console = Console()
-    verdicts, report = build / "verdicts.json", build / "report/index.html"
+    verdicts, report = build / VERDICTS, build / REPORT / "index.html"
     if not verdicts.is_file():
         console.print("no verdicts yet: the build stopped before its gate")
         return
@@ -62,7 +63,8 @@ def run(build: Path, code: int) -> None:
         dominated = entries[key]["dominated"]
         for said in [*entries[key]["reasons"], *([f"dominated, {dominated}"] if dominated else [])]:
             console.print(f"{key}: {said}", highlight=False, soft_wrap=True, markup=False)
-    cut = {truncation.sentence(build / "reference" / entry["compression"]) for entry in entries.values()}
+    references = (place(build, "reference", compression=entry["compression"]) for entry in entries.values())
+    cut = {truncation.sentence(reference) for reference in references}
     for said in sorted(cut - {""}):
         console.print(said, highlight=False, soft_wrap=True)
     if report.is_file():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.core import artifact, cli, params, splits
+from stages.core import artifact, cli, splits
 from stages.core.params import Section
 from stages.core.splits import Split
 from stages.schema.model import CheckpointTeacher, Teacher, TrainTeacher
@@ -129,13 +129,8 @@ def run(settings: Params, data: Path, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage from the command line."""
-
-    def body(arguments: Any) -> None:
-        settings = params.load(Params, {"task": "task", "teacher": "teacher"}, arguments.params)
-        run(settings, arguments.data, arguments.out)
-
-    return cli.execute(cli.parser(__doc__, "data", "out"), argv, body)
+    """Run from the command line."""
+    return cli.stage(__doc__, argv, run, Params, "data", "out")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from stages.core import artifact, cli, params, process
 from stages.core.errors import ArtifactError
+from stages.schema.layout import HOST
 from stages.tracking import fetch, place, record, store
 from stages.tracking import tracked as readback
 from stages.tracking.errors import TrackingRefused
@@ -32,7 +33,7 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: P
         ArtifactError: the build's latencies were taken on another host than this one.
         TrackingRefused: that server or database cannot be used.
     """
-    _check_host(build / "host.json")
+    _check_host(build / HOST)
     where, later = place.choose(os.environ), place.may_wait(os.environ)
     fetch.lay_out(build, artifact.read_json(verdicts)["variants"])
     found = record.collect(build, verdicts, report, params_file, params.read(params_file))

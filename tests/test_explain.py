@@ -9,6 +9,7 @@ import pytest
 from stages import explain
 from stages.core import artifact
 from stages.judging import explained
+from stages.schema.layout import EXPLAINED
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def build(tmp_path):
 
 
 def explain_all(build):
-    explain.run(build, build / "verdicts.json", build / explained.NAME)
+    explain.run(build, build / "verdicts.json", build / EXPLAINED)
 
 
 def test_only_what_failed_is_explained_and_the_last_of_its_reasons_says_where(build):
@@ -32,7 +33,7 @@ def test_only_what_failed_is_explained_and_the_last_of_its_reasons_says_where(bu
     assert first == "its parity is missing"
     assert last == entries["bad"]["divergence"]["conclusion"]
     assert last.startswith("first divergence not located: ")
-    assert list(artifact.read_json(build / explained.NAME)["variants"]) == ["bad"]
+    assert list(artifact.read_json(build / EXPLAINED)["variants"]) == ["bad"]
 
 
 def test_explanations_of_other_verdicts_are_not_shown(build):
@@ -41,7 +42,7 @@ def test_explanations_of_other_verdicts_are_not_shown(build):
     found["variants"]["bad"]["reasons"] = ["another"]
     artifact.write_json(build / "verdicts.json", found)
     assert explained.read_verdicts(build / "verdicts.json") == found["variants"]
-    (build / explained.NAME).unlink()
+    (build / EXPLAINED).unlink()
     assert explained.read_verdicts(build / "verdicts.json") == found["variants"]
 
 

@@ -7,6 +7,7 @@ from stages import promote
 from stages.asking import record as clients
 from stages.core import artifact, params
 from stages.lineage import recorded
+from stages.schema.layout import CLIENTS, PLACES
 from stages.tracking import place, record
 from stages.tracking import tracked as readback
 
@@ -76,9 +77,7 @@ def test_an_audit_still_knows_the_database_by_its_bytes_and_a_changed_byte_after
 
 
 def test_a_bundle_that_no_version_was_tracked_of_moves_nothing(shipped):
-    artifact.write_json(
-        shipped / "release/onnx-cpu-fp32/manifest.json", {"parents": dict.fromkeys(record.CHAIN, "f" * 64)}
-    )
+    artifact.write_json(shipped / "release/onnx-cpu-fp32/manifest.json", {"parents": dict.fromkeys(PLACES, "f" * 64)})
     promote.main(["--release", str(shipped / "release"), "--promoted", str(shipped / "promoted.json")])
     assert released(shipped) == {"coreml-metal-fp16": 1}
 
@@ -109,7 +108,7 @@ def answered(build, verdict, **entry):  # noqa: F811
     (directory / "hf/onnx/model.onnx").touch()
     entries = {"optimum": {"reason": "45 of 50 alike", "verdict": verdict, **entry}}
     given = {"onnx-cpu-fp32": {"artifact": "", "bundle": artifact.digest(directory), "clients": entries}}
-    clients.write(build / clients.FILE, given)
+    clients.write(build / CLIENTS, given)
     return ["--release", str(build / "release"), "--promoted", str(build / "promoted.json")]
 
 

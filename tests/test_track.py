@@ -15,6 +15,7 @@ from stages import track
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.core.process import host_fingerprint
+from stages.schema.layout import PLACES
 from stages.tracking import content, fetch, place, record, store, wording
 from stages.tracking.errors import TrackingRefused
 
@@ -421,7 +422,7 @@ def test_the_chain_and_the_counts_are_in_the_database(tracked):
     found = variant(tracked, "onnx-cpu-fp32")
     query = "SELECT t.key, t.value FROM runs r JOIN tags t USING (run_uuid) WHERE r.name = 'onnx-cpu-fp32 (pass)'"
     tags = dict(ask(tracked, query))
-    assert {stage: tags[stage] for stage in record.CHAIN} == {
+    assert {stage: tags[stage] for stage in PLACES} == {
         stage: digest[: record.SHORT] for stage, digest in found.chain.items()
     }
     assert ('{"num_rows": 3}', "clinc150.test") in ask(tracked, "SELECT dataset_profile, name FROM datasets")

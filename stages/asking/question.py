@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stages.asking.roster import Client, file_of
 from stages.core import artifact, splits
+from stages.schema.layout import RELEASE, behind
 from stages.schema.variant import Variant
 from stages.targets.base import Runtime
 from stages.targets.registry import load
@@ -88,8 +89,9 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     Raises:
         ArtifactError: a stage's output is missing or altered.
     """
-    data, reference = artifact.require(build / "data"), build / "reference" / variant.compression
-    parity, bundle = artifact.require(build / "parity" / key), build / "release" / key
+    places = behind(build, key, variant.compression, variant.target)
+    data, reference = artifact.require(places["data"]), places["reference"]
+    parity, bundle = artifact.require(places["parity"]), build / RELEASE / key
     texts = splits.read_split(data, "test").texts
     chosen = spread(len(texts), wanted or len(texts))
     test = artifact.read_arrays(artifact.require(reference) / "test.npz")

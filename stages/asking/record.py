@@ -11,7 +11,6 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.schema.clients import Clients
 
-FILE = "clients.json"
 SCHEMA = 1
 
 

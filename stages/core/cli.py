@@ -9,16 +9,17 @@ import errno
 import gc
 import json
 import os
+import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stages.core import attest, revision
+from stages.core import attest, params, revision
 from stages.core.errors import TinsmithError
-from stages.core.params import PARAMS_FILE
+from stages.core.params import PARAMS_FILE, Section
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MMAP_THRESHOLD = -3
@@ -43,6 +44,45 @@ def parser(doc: str | None, *paths: str) -> argparse.ArgumentParser:
     for name in paths:
         built.add_argument(f"--{name}", type=Path, required=True)
     return built
+
+
+def stage(
+    doc: str | None,
+    argv: Sequence[str] | None,
+    run: Callable[..., None],
+    settings: type[Section] | None,
+    *paths: str,
+    keys: Mapping[str, str] | None = None,
+    outputs: Sequence[str] = ("out",),
+) -> int:
+    """Run a stage from the command line: `run(settings, PATH, …)`, or `run(PATH, …)` where it has no settings.
+
+    Args:
+        doc: the module docstring.
+        argv: arguments, those of the process by default.
+        run: the stage.
+        settings: type of what it reads from params.yaml.
+        paths: names of its path arguments, in the order in which `run` takes them.
+        keys: field of the settings → dotted path in params.yaml, where that is not the field's own name; a `{name}`
+            in it is filled from a required argument `--name`.
+        outputs: names of the paths that it writes.
+
+    Returns:
+        The exit code, as `execute` does.
+    """
+    built = parser(doc, *paths)
+    fields = {name: name for name in settings.model_fields} | dict(keys or {}) if settings else {}
+    for group, name in re.findall(r"(\w+)\.{(\w+)}", " ".join(fields.values())):
+        built.add_argument(f"--{name}", required=True, help=f"key of `{group}` in params.yaml")
+
+    def body(arguments: argparse.Namespace) -> None:
+        places = [getattr(arguments, name) for name in paths]
+        if settings is None:
+            return run(*places)
+        dotted = {field: path.format_map(vars(arguments)) for field, path in fields.items()}
+        return run(params.load(settings, dotted, arguments.params), *places)
+
+    return execute(built, argv, body, outputs)
 
 
 def execute(

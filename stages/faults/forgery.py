@@ -23,17 +23,18 @@ from stages.core import artifact, params
 from stages.faults.catalogue import NotApplicable
 from stages.faults.inject import CLEAN, Case, Outcome
 from stages.lineage import lock
-from stages.lineage.bundle import SUMS, close
+from stages.lineage.bundle import SUMS, close, statement_path
+from stages.schema import layout
 
 MODELS = (".mlmodel", ".onnx", ".ort", ".tflite")
 """How the files of a bundle's other forms end."""
-LEFT_BEHIND = ("*.log", "demo", "promoted.json", "second_opinion", "tracked.json")
+LEFT_BEHIND = ("*.log", layout.DEMO, layout.OPINIONS, "promoted.json", "tracked.json")
 """What neither a release nor the audit of a bundle reads, and MLflow's record, which names a database elsewhere."""
 
 
 def exchange_verdicts(build: Path, key: str) -> None:
     """Give a variant the verdict on another, and that one its own."""
-    entries = artifact.read_json(build / "verdicts.json")["variants"]
+    entries = artifact.read_json(build / layout.VERDICTS)["variants"]
     other = next((name for name in sorted(entries) if name != key), None)
     if other is None:
         raise NotApplicable("there is no other variant")
@@ -43,7 +44,7 @@ def exchange_verdicts(build: Path, key: str) -> None:
 
 def weaken_threshold(build: Path, key: str) -> None:
     """Let the gate have asked for nothing."""
-    entries = artifact.read_json(build / "verdicts.json")["variants"]
+    entries = artifact.read_json(build / layout.VERDICTS)["variants"]
     entries[key] |= {"thresholds": _weakened(entries[key]["thresholds"]), "reasons": [], "verdict": "pass"}
     _judge(build, entries)
 
@@ -132,7 +133,7 @@ def at_release(case: Case, fault: str, scratch: Path, *, seed: int = 0) -> Outco
     """
     del seed
     build = _workspace(case, scratch)
-    bundle = build / "release" / case.key
+    bundle = build / layout.RELEASE / case.key
     try:
         if fault in VERDICTS:
             VERDICTS[fault](build, case.key)
@@ -179,12 +180,12 @@ def _weakened(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judge(build: Path, entries: Mapping[str, Any]) -> None:
     """Write verdicts, and the statement that says the gate wrote them."""
-    artifact.write_json(build / "verdicts.json", {"variants": entries})
-    path = build / "statements/verdicts.json"
+    artifact.write_json(build / layout.VERDICTS, {"variants": entries})
+    path = statement_path(build, build / layout.VERDICTS)
     statement = artifact.read_json(path)
     for subject in statement["subject"]:
-        if subject["name"] == "build/verdicts.json":
-            subject["digest"]["sha256"] = artifact.sha256(build / "verdicts.json")
+        if subject["name"] == f"build/{layout.VERDICTS}":
+            subject["digest"]["sha256"] = artifact.sha256(build / layout.VERDICTS)
     artifact.write_json(path, statement)
 
 
@@ -218,22 +219,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def _release(scratch: Path) -> Outcome:
-    arguments = [
-        "--build",
-        "build",
-        "--verdicts",
-        "build/verdicts.json",
-        "--lock",
-        str(lock.LOCK),
-        "--out",
-        "build/release",
-    ]
-    done = _run(scratch, "stages.release", *arguments)
-    return _outcome(done)
+    arguments = f"--build build --verdicts build/{layout.VERDICTS} --lock {lock.LOCK} --out build/{layout.RELEASE}"
+    return _outcome(_run(scratch, "stages.release", *arguments.split()))
 
 
 def _audit(scratch: Path, key: str) -> Outcome:
-    return _outcome(_run(scratch, "stages.audit", f"build/release/{key}"))
+    return _outcome(_run(scratch, "stages.audit", f"build/{layout.RELEASE}/{key}"))
 
 
 def _run(scratch: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from stages.faults.tensor import Editor
 from stages.judging.verdict import Verdict, flatten, judge
 from stages.measure import extent
 from stages.schema.gate import Gate, Threshold
+from stages.schema.layout import behind, place
 from stages.schema.variant import Precision, Target, Variant
 from stages.targets import registry
 from stages.targets.parity import Inputs, measure_artifact
@@ -58,7 +59,14 @@ class Case:
     @property
     def inputs(self) -> Inputs:
         """Where what the artifact is measured against lies."""
-        return Inputs.of(self.build, self.variant.compression, self.variant.target)
+        found = behind(self.build, self.key, self.variant.compression, self.variant.target)
+        roles = {item.name: item.name for item in fields(Inputs)} | {"checkpoint": "compressed"}
+        return Inputs(**{name: found[role] for name, role in roles.items()})
+
+    @property
+    def directory(self) -> Path:
+        """Where the artifact lies."""
+        return place(self.build, "artifact", variant=self.key)
 
     @property
     def thresholds(self) -> list[Threshold]:
@@ -93,7 +101,7 @@ def after_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0) 
         scratch: an empty directory.
         seed: of what the fault chooses at random.
     """
-    damaged = _copy(case.build / "artifact" / case.key, scratch / "artifact" / case.key)
+    damaged = _copy(case.directory, place(scratch, "artifact", variant=case.key))
     try:
         inputs = _damage(case, fault, damaged, scratch, seed)
     except NotApplicable as reason:
@@ -112,7 +120,7 @@ def before_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0)
     """
     inputs = case.inputs
     converted = _copy(inputs.converted, scratch / "converted" / inputs.converted.name)
-    out = scratch / "artifact" / case.key
+    out = place(scratch, "artifact", variant=case.key)
     calibration = artifact.read_arrays(inputs.reference / "calibration.npz")
     lowering = registry.load(case.variant.target, "quantize")
     try:
@@ -122,7 +130,7 @@ def before_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0)
             quiet(scratch / "quantize.log"),
         ):
             lowering.quantize(converted, case.precision, calibration, case.target, temporary)
-            shutil.copy2(case.build / "artifact" / case.key / "quantization.json", temporary)
+            shutil.copy2(case.directory / "quantization.json", temporary)
     except NotApplicable as reason:
         return Outcome("not_applicable", str(reason))
     except (ConversionError, ArtifactError) as error:

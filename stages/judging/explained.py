@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
-
-NAME = "explained.json"
+from stages.schema.layout import EXPLAINED
 
 
 def write(out: Path, verdicts: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
@@ -33,7 +32,7 @@ def read_verdicts(verdicts: Path) -> dict[str, Any]:
         Variant → its entry, of a failing one `reasons` with the conclusion and `divergence` with all its parts.
     """
     entries: dict[str, Any] = artifact.read_json(verdicts)["variants"]
-    path = verdicts.with_name(NAME)
+    path = verdicts.with_name(EXPLAINED)
     if not path.is_file():
         return entries
     explained = artifact.read_json(path)

@@ -12,6 +12,7 @@ from stages.judging.answers import read_answers, read_labels, right
 from stages.judging.dominated import dominated, parents
 from stages.judging.regression import read_released, regressions, slowdown
 from stages.schema.gate import Baseline
+from stages.schema.layout import HOST, place
 from stages.schema.variant import Precision, Variant
 
 Entries = Mapping[str, Mapping[str, Any]]
@@ -36,7 +37,7 @@ def review(
     Raises:
         ArtifactError: the release is missing or altered.
     """
-    host = artifact.read_json(build / "host.json")
+    host = artifact.read_json(build / HOST)
     parent = parents(variants, precisions)
     reviewed = {}
     for key, entry in entries.items():
@@ -61,7 +62,7 @@ def _dominated(build: Path, entries: Entries, key: str, parent: str) -> str:
 
 
 def _notes(build: Path, key: str, entry: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
-    counted = artifact.read_json(build / "parity" / key / "metrics.json").get("saturation") or {}
+    counted = artifact.read_json(place(build, "parity", variant=key) / "metrics.json").get("saturation") or {}
     clipped, sums = counted.get("clipped", 0), counted.get("sums", 0)
     isa = host["cpu_isa"].split()
     return host_truth.notes(entry["runtime"], machine=host["machine"], isa=isa, clipped=clipped, sums=sums)
@@ -79,9 +80,9 @@ def _fallen(
         old,
         entry,
         baseline,
-        artifact.digest(build / "data"),
+        artifact.digest(place(build, "data")),
         read_answers(build, key),
         read_labels(build, entry["compression"]),
     )
-    ratios = artifact.read_json(build / "benchmark" / key / "metrics.json").get("ratios_to_release", [])
+    ratios = artifact.read_json(place(build, "benchmark", variant=key) / "metrics.json").get("ratios_to_release", [])
     return [], fallen + slowdown(old, entry["metrics"], baseline, host, ratios)

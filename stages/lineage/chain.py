@@ -19,6 +19,7 @@ from stages.lineage.bundle import ATTESTATION, LINEAGE, files, statement_path, s
 from stages.lineage.findings import NOTHING, SHORT, Finding, Link, additions, content
 from stages.lineage.revision import Repository
 from stages.lineage.sealed import signature
+from stages.schema.layout import RELEASE, REPORT
 
 # In the order an auditor asks: what ships, what measured it, what it was made from.
 ORDER = (
@@ -96,7 +97,7 @@ class Ground:
         found = {*self.build.glob(f"*/{artifact.MANIFEST}"), *self.build.glob(f"*/*/{artifact.MANIFEST}")}
         for manifest in sorted(found):
             relative = manifest.parent.relative_to(self.build)
-            if relative.parts[0] not in ("release", "report"):
+            if relative.parts[0] not in (RELEASE, REPORT):
                 statement = statement_path(self.build, manifest.parent)
                 yield Place(relative.parts[0], " ".join(relative.parts), manifest, manifest.parent, statement)
 

@@ -24,6 +24,7 @@ from stages.lineage.bundle import LINEAGE, files, statement_path
 from stages.lineage.chain import Ground
 from stages.lineage.findings import NOTHING, Finding, Link
 from stages.lineage.runs import MALFORMED
+from stages.schema.layout import RELEASE
 from stages.schema.variant import Precision
 from stages.targets.base import utterances
 
@@ -99,7 +100,7 @@ def _places(manifest: Mapping[str, Any], ground: Ground) -> dict[str, Path]:
 
 def _other_code(ground: Ground) -> str:
     """Name a file of the release's code that lies here otherwise; nothing where none is known."""
-    path = statement_path(ground.build, ground.build / "release") if ground.build else None
+    path = statement_path(ground.build, ground.build / RELEASE) if ground.build else None
     if not path or not path.is_file():
         return ""
     depends = artifact.read_json(path)["predicate"]["buildDefinition"]["resolvedDependencies"]

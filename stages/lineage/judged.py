@@ -16,8 +16,8 @@ from stages.lineage.findings import Finding, Link
 from stages.lineage.runs import MALFORMED, ran
 from stages.lineage.sealed import signature
 from stages.schema.gate import Gate
+from stages.schema.layout import MEASURED, VERDICTS
 
-MEASURED = ("benchmark", "parity")
 WARNING = "WARNING"
 
 
@@ -53,9 +53,9 @@ def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> Link:
 
 def _agree(bundle: Path, verdict: Mapping[str, Any], ground: Ground, found: Link) -> None:
     """Compare the verdict with the gate's own, and its thresholds with those that DVC recorded of the gate's run."""
-    gate = ground.build / "verdicts.json" if ground.build else None
+    gate = ground.build / VERDICTS if ground.build else None
     if gate is None or not gate.is_file():
-        found.unfollowed.append("the gate's verdicts.json is not here")
+        found.unfollowed.append(f"the gate's {VERDICTS} is not here")
         return
     own = {key: value for key, value in verdict.items() if key != WARNING}
     judged = artifact.read_json(gate)["variants"].get(bundle.name)
@@ -86,14 +86,13 @@ def _gate(bundle: Path, ground: Ground) -> Link:
     try:
         statement, envelope = signing.open_sealed(path.read_bytes())
         found.findings += signature(envelope, str(path), ground.public)[1]
-        verdicts = Path("build/verdicts.json")
-        found.digest = subjects(statement)[verdicts.as_posix()]
+        found.digest = subjects(statement)[f"build/{VERDICTS}"]
         ran(found, ground, statement, "judged")
     except (OSError, *MALFORMED) as error:
         found.findings.append(Finding(str(path), "the gate's statement", repr(error)))
         return found
-    if ground.build and (ground.build / verdicts.name).is_file():
-        here = ground.build / verdicts.name
+    here = ground.build / VERDICTS if ground.build else None
+    if ground.build and here and here.is_file():
         if found.digest == artifact.sha256(here):
             found.directory = here
             found.findings += unlocked(ground, here, statement_path(ground.build, here))

@@ -12,6 +12,7 @@ from stages.core import artifact, params
 from stages.core.errors import ArtifactError, TinsmithError
 from stages.core.params import PARAMS_FILE
 from stages.lineage.findings import SHORT, Finding, Link
+from stages.schema.layout import REPORT, VERDICTS
 from stages.tracking import moved, store
 from stages.tracking import place as tracking
 from stages.tracking import record as tracking_record
@@ -108,9 +109,7 @@ def collected(build: Path) -> tracking_record.Build:
     Raises:
         ArtifactError: a stage output is missing.
     """
-    return tracking_record.collect(
-        build, build / "verdicts.json", build / "report", PARAMS_FILE, params.read(PARAMS_FILE)
-    )
+    return tracking_record.collect(build, build / VERDICTS, build / REPORT, PARAMS_FILE, params.read(PARAMS_FILE))
 
 
 def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:

@@ -14,8 +14,7 @@ from stages.lineage.chain import Ground, unlocked
 from stages.lineage.findings import NOTHING, Finding, Link, content
 from stages.lineage.runs import MALFORMED, ran
 from stages.lineage.sealed import CLOSING
-
-RELEASE = "release"
+from stages.schema.layout import RELEASE, VERDICTS
 
 
 def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> list[Link]:
@@ -92,7 +91,7 @@ def _itself(out: Path, said: Mapping[str, str]) -> list[Finding]:
 
 def _verdicts(build: Path, statement: Mapping[str, Any]) -> list[Finding]:
     """Hold the gate's verdicts to those that the release read."""
-    path = build / "verdicts.json"
+    path = build / VERDICTS
     depends = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     read = next(entry["digest"]["sha256"] for entry in depends if entry["name"] == "verdicts")
     here = content(path) if path.is_file() else NOTHING

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from stages.core import artifact
 from stages.measure.statistics import Interval, proportion_interval
+from stages.schema.layout import OPINIONS, place
 from stages.schema.variant import Variant
 
 Kind = Literal["teacher", "reference", "variant"]
 Answers = NDArray[np.int64]
 NO_ANSWER = -1
-OPINIONS = ("reference", "default")
+KERNELS = ("reference", "default")
 """TensorFlow's kernels that may have given a second opinion, as `stages.second_opinion` names them."""
 
 
@@ -71,12 +72,13 @@ def read_agreement(variants: Mapping[str, Variant], build: Path) -> list[Model]:
         build: directory of all stage outputs.
     """
     given: dict[tuple[Kind, str], Answers] = {
-        ("teacher", "teacher"): answer(np.load(build / "teacher" / "test_logits.npy"))
+        ("teacher", "teacher"): answer(np.load(place(build, "teacher") / "test_logits.npy"))
     }
     for name in dict.fromkeys(variant.compression for variant in variants.values()):
-        given["reference", name] = answer(artifact.read_arrays(build / "reference" / name / "test.npz")["logits"])
+        reference = place(build, "reference", compression=name)
+        given["reference", name] = answer(artifact.read_arrays(reference / "test.npz")["logits"])
     for key in variants:
-        outputs = artifact.read_arrays(build / "parity" / key / "outputs.npz")
+        outputs = artifact.read_arrays(place(build, "parity", variant=key) / "outputs.npz")
         if "test" in outputs:
             given["variant", key] = answer(outputs["test"])
     return [
@@ -110,10 +112,10 @@ def rows(models: Sequence[Model]) -> list[dict[str, Any]]:
 
 def _opinions(build: Path, key: str, answers: Answers) -> dict[str, Share]:
     """Read what TensorFlow answered to this very artifact; opinions on other bytes are passed over."""
-    directory = build / "second_opinion" / key
+    directory = build / OPINIONS / key
     if not (directory / artifact.MANIFEST).is_file():
         return {}
-    if artifact.manifest(directory)["parents"]["artifact"] != artifact.digest(build / "artifact" / key):
+    if artifact.manifest(directory)["parents"]["artifact"] != artifact.digest(place(build, "artifact", variant=key)):
         return {}
     outputs = artifact.read_arrays(artifact.require(directory) / "outputs.npz")
-    return {name: share(answers, answer(outputs[f"{name}_test"])) for name in OPINIONS if f"{name}_test" in outputs}
+    return {name: share(answers, answer(outputs[f"{name}_test"])) for name in KERNELS if f"{name}_test" in outputs}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
+from stages.schema import layout
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ def read_clients(keys: Iterable[str], build: Path) -> list[Asked]:
     Returns:
         Clients by name; empty where none was asked.
     """
-    path = build / "clients.json"
+    path = build / layout.CLIENTS
     known = artifact.read_json(path)["bundles"] if path.is_file() else {}
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for key in keys:
-        if key in known and known[key]["artifact"] == artifact.digest(build / "artifact" / key):
+        if key in known and known[key]["artifact"] == artifact.digest(layout.place(build, "artifact", variant=key)):
             for name, entry in known[key]["clients"].items():
                 found.setdefault(name, {})[key] = entry
     return [
@@ -56,7 +57,7 @@ def read_clients(keys: Iterable[str], build: Path) -> list[Asked]:
 
 def demo(keys: Iterable[str], build: Path) -> str | None:
     """Return the demo page's address as the report links it, None where there is none of today's bundles."""
-    directory = build / "demo"
+    directory = build / layout.DEMO
     if not (directory / artifact.MANIFEST).is_file():
         return None
     shown = artifact.manifest(directory)["parents"]
@@ -66,7 +67,8 @@ def demo(keys: Iterable[str], build: Path) -> str | None:
 
 
 def _is_current(key: str, digest: str, build: Path) -> bool:
-    bundle = build / "release" / key
+    bundle = build / layout.RELEASE / key
     if not (bundle / artifact.MANIFEST).is_file() or artifact.digest(bundle) != digest:
         return False
-    return bool(artifact.manifest(bundle)["parents"]["artifact"] == artifact.digest(build / "artifact" / key))
+    here = artifact.digest(layout.place(build, "artifact", variant=key))
+    return bool(artifact.manifest(bundle)["parents"]["artifact"] == here)

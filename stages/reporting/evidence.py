@@ -16,10 +16,13 @@ from stages.reporting.clients import Asked, demo, read_clients
 from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
 from stages.reporting.lineage import Lineage, read_lineage
 from stages.reporting.mixtures import Mixture, read_mixtures
+from stages.schema.layout import CHECKPOINTS, MEASURED, behind, place
 from stages.schema.variant import Variant
 
 # Fixes each platform's place, colour and mark, so that two reports can be laid side by side.
 TARGETS = ("tflite-nnapi", "coreml-metal", "onnx-cpu")
+# Outputs whose content it says; an altered artifact is not among them, since the gate has a verdict on that.
+QUOTED = ("data", *CHECKPOINTS, "reference", *MEASURED)
 
 
 @dataclass(frozen=True)
@@ -144,12 +147,14 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
     Raises:
         ArtifactError: something is missing or altered, or was judged from other measurements than lie here.
     """
-    _require_intact(variants, build)
+    places = {key: behind(build, key, variant.compression, variant.target) for key, variant in variants.items()}
+    for directory in dict.fromkeys(found[role] for role in QUOTED for found in places.values()):
+        artifact.require(directory)
     lines = sorted(read_lines(variants, verdicts), key=lambda line: line.rank)
     for line in lines:
-        _check_judged(line, build / "parity" / line.key)
-    data = build / "data"
-    reference = build / "reference" / lines[0].compression
+        _check_judged(line, places[line.key]["parity"])
+    data = place(build, "data")
+    reference = places[lines[0].key]["reference"]
     return Evidence(
         lines=lines,
         data={
@@ -159,13 +164,11 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
             "params": artifact.manifest(data)["params"]["data"],
             "summary": artifact.read_json(data / "summary.json"),
         },
-        teacher=read_checkpoint(build / "teacher"),
-        student=read_checkpoint(build / "student"),
-        distilled=artifact.manifest(build / "student")["params"]["student"]["kind"] != "none",
+        teacher=read_checkpoint(place(build, "teacher")),
+        student=read_checkpoint(place(build, "student")),
+        distilled=artifact.manifest(place(build, "student"))["params"]["student"]["kind"] != "none",
         gaps=read_gaps(variants, build),
-        spreads={
-            line.key: read_spread(build / "reference" / line.compression, build / "parity" / line.key) for line in lines
-        },
+        spreads={line.key: read_spread(places[line.key]["reference"], places[line.key]["parity"]) for line in lines},
         agreement=read_agreement({line.key: variants[line.key] for line in lines}, build),
         clients=read_clients([line.key for line in lines], build),
         demo=demo(variants, build),
@@ -226,7 +229,7 @@ def read_hosts(variants: Sequence[str], build: Path) -> list[Host]:
     """Group the chosen variants by the host their benchmark was taken on."""
     groups: list[tuple[dict[str, Any], list[tuple[str, float]]]] = []
     for key in variants:
-        measured = artifact.read_json(build / "benchmark" / key / "metrics.json")
+        measured = artifact.read_json(place(build, "benchmark", variant=key) / "metrics.json")
         entry = (key, float(measured["load_average"][0]))
         known = next((members for facts, members in groups if facts == measured["host"]), None)
         if known is None:
@@ -237,16 +240,6 @@ def read_hosts(variants: Sequence[str], build: Path) -> list[Host]:
         Host(facts, [key for key, _ in members], (min(load for _, load in members), max(load for _, load in members)))
         for facts, members in groups
     ]
-
-
-def _require_intact(variants: Mapping[str, Variant], build: Path) -> None:
-    """Everything whose content is quoted; an altered artifact is not among it, since the gate has a verdict on that."""
-    compressions = dict.fromkeys(variant.compression for variant in variants.values())
-    directories = [build / name for name in ("data", "teacher", "student")]
-    directories += [build / "reference" / name for name in compressions]
-    directories += [build / stage / key for stage in ("parity", "benchmark") for key in variants]
-    for directory in directories:
-        artifact.require(directory)
 
 
 def _check_judged(line: Line, parity: Path) -> None:

@@ -14,6 +14,7 @@ from stages.core.errors import ArtifactError
 from stages.core.splits import UNKNOWN
 from stages.measure import metrics
 from stages.measure.statistics import Interval, paired_difference
+from stages.schema.layout import CHECKPOINTS, place
 from stages.schema.variant import Variant
 
 Kind = Literal["distillation", "compression", "conversion"]
@@ -96,16 +97,16 @@ def read_gaps(variants: Mapping[str, Variant], build: Path) -> list[Gap]:
     Raises:
         ArtifactError: logits are missing, or belong to different test splits.
     """
-    tests = {name: _arrays(build / "reference" / name, "test.npz") for name in _compressions(variants)}
+    tests = {name: _arrays(place(build, "reference", compression=name), "test.npz") for name in _compressions(variants)}
     labels = next(iter(tests.values()))["labels"]
     for name, test in tests.items():
         if not np.array_equal(test["labels"], labels):
             raise ArtifactError(f"reference '{name}' has another test split", next_step="run `dvc repro`")
-    teacher, student = (np.load(_existing(build / name, "test_logits.npy")) for name in ("teacher", "student"))
+    teacher, student = (np.load(_existing(place(build, role), "test_logits.npy")) for role in CHECKPOINTS)
     gaps = [measure_gap("distillation", "student", labels, teacher, student)]
     gaps += [measure_gap("compression", name, labels, student, test["logits"]) for name, test in tests.items()]
     for key, variant in variants.items():
-        outputs = _arrays(build / "parity" / key, "outputs.npz").get("test")
+        outputs = _arrays(place(build, "parity", variant=key), "outputs.npz").get("test")
         gaps.append(measure_gap("conversion", key, labels, tests[variant.compression]["logits"], outputs))
     return gaps
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.core import artifact
-from stages.lineage.compressions import earlier
+from stages.schema.layout import behind, earlier
 from stages.schema.variant import Variant
 
 COLUMNS = ("data", "teacher", "student", "compressed", "converted", "artifact", "parity")
@@ -64,27 +64,20 @@ def read_lineage(variants: Mapping[str, Variant], build: Path) -> Lineage:
     """
     lineage = Lineage()
     nodes: dict[Path, Node] = {}
-
-    def visit(column: str, name: str, path: Path, *parents: Path, through: Iterable[Path] = ()) -> Path:
-        if path not in nodes:
-            nodes[path] = Node(column, name, artifact.digest(path))
+    for key, variant in variants.items():
+        places = behind(build, key, variant.compression, variant.target)
+        for parent, column in zip([None, *COLUMNS], COLUMNS, strict=False):
+            path = places[column]
+            if path in nodes:
+                continue
+            nodes[path] = Node(column, path.name, artifact.digest(path))
             lineage.nodes.append(nodes[path])
             recorded = _parents(path)
-            for step in through:
+            for step in earlier(build, variant.compression).values() if column == "compressed" else ():
                 recorded = _parents(step) if artifact.digest(step) in recorded else set()
-            lineage.links += [Link(nodes[up], nodes[path], nodes[up].digest in recorded) for up in parents]
-        return path
-
-    data = visit("data", "data", build / "data")
-    teacher = visit("teacher", "teacher", build / "teacher", data)
-    student = visit("student", "student", build / "student", teacher)
-    for key, variant in variants.items():
-        name = f"{variant.compression}-{variant.target}"
-        path, steps = build / "compressed" / variant.compression, earlier(build, variant.compression).values()
-        compressed = visit("compressed", variant.compression, path, student, through=steps)
-        converted = visit("converted", name, build / "converted" / name, compressed)
-        made = visit("artifact", key, build / "artifact" / key, converted)
-        visit("parity", key, build / "parity" / key, made)
+            if parent:
+                above = nodes[places[parent]]
+                lineage.links.append(Link(above, nodes[path], above.digest in recorded))
     return lineage
 
 

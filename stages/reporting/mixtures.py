@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
+from stages.schema.layout import place
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def read_mixtures(keys: Iterable[str], build: Path) -> list[Mixture]:
     """Read the measurements of the variants that are mixtures; most are none."""
     found = []
     for key in keys:
-        path = build / "artifact" / key / "quantization.json"
+        path = place(build, "artifact", variant=key) / "quantization.json"
         report = artifact.read_json(path) if path.is_file() else {}
         if "mixture" in report:
             asked = report["asked"]

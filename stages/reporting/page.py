@@ -85,9 +85,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "baseline": evidence.data["summary"]["baseline"],
         "spreads": _spread_context(evidence),
         "heat_bounds": HEAT,
-        "opinions": [
-            name for name in agreement.OPINIONS if any(name in model.opinions for model in evidence.agreement)
-        ],
+        "opinions": [name for name in agreement.KERNELS if any(name in model.opinions for model in evidence.agreement)],
         "graph": graph.graph(evidence.lineage, {line.key: line for line in lines}, _names(evidence)),
         "untimed": _untimed(lines),
         "notes": _notes(lines),

@@ -19,6 +19,7 @@ from stages.core.artifact import read_json, write_json
 from stages.core.errors import TinsmithError, first_line
 from stages.judging import explained
 from stages.schema.config import Config, check
+from stages.schema.layout import EXPLAINED, VERDICTS
 from stages.sweeping import flight, git, workspace
 from stages.sweeping.build import Builder, Step, environment_of
 from stages.sweeping.ledger import Ledger, job_id
@@ -28,7 +29,7 @@ from stages.sweeping.screening import Screen
 from stages.sweeping.settings import Sweep, read
 
 ROOT = Path(__file__).resolve().parents[2]
-VERDICTS, EXPLAINED, METRICS = "build/verdicts.json", "build/explained.json", "build/metrics.json"
+JUDGED = (VERDICTS, EXPLAINED, "metrics.json")
 
 _sources: dict[Path, dict[str, tuple[Any, Any]]] = {}
 
@@ -122,9 +123,9 @@ def _build(
             pipeline.write_lock(place / "dvc.lock", done)
             if len(done) < len(pipeline.order):
                 return _stopped(screen, steps, tree)
-            for path in (VERDICTS, EXPLAINED, METRICS):
-                shutil.copyfile(pipeline.file(path), place / Path(path).name)
-            variants = explained.read_verdicts(place / Path(VERDICTS).name)
+            for name in JUDGED:
+                shutil.copyfile(pipeline.file(f"build/{name}"), place / name)
+            variants = explained.read_verdicts(place / VERDICTS)
         finally:
             pipeline.close()
     name = f"{settings.name}-{place.name}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from stages.schema.layout import behind
 from stages.sweeping.pipeline import Pipeline
 from stages.sweeping.settings import Profile
 
@@ -46,7 +48,7 @@ class Screen:
         return len(self.refusals) == len(self.values)
 
     def _artifact(self, variant: str) -> dict[str, float]:
-        values = {"size_bytes": float(self.pipeline.size_bytes(f"build/artifact/{variant}", "model."))}
+        values = {"size_bytes": float(self.pipeline.size_bytes(self._place("artifact", variant), "model."))}
         if any(budget.metric == WEIGHTS for profile in self._of(variant).values() for budget in profile.budgets):
             values[WEIGHTS] = self._weight_cosine(variant)
         return values
@@ -59,17 +61,21 @@ class Screen:
         from stages.targets import registry
 
         chosen = self.tree["variants"][variant]
-        artifact = self.pipeline.check_out(f"build/artifact/{variant}")
-        checkpoint = self.pipeline.check_out(f"build/compressed/{chosen['compression']}")
+        artifact = self.pipeline.check_out(self._place("artifact", variant))
+        checkpoint = self.pipeline.check_out(self._place("compressed", variant))
         stored = registry.load(chosen["target"], "weights").weights(artifact)
         tensors = load_file(checkpoint / "model.safetensors")
         found = match(tensors, stored, positions=self.tree["task"]["max_length"])
         return min(pair.cosine for pair in found.values())
 
     def _metrics(self, stage: str, variant: str) -> dict[str, float]:
-        found = self.pipeline.json(f"build/{stage}/{variant}/metrics.json")
+        found = self.pipeline.json(f"{self._place(stage, variant)}/metrics.json")
         groups = (found.get("audit"), found.get("test"), found)
         return {name: value for group in groups if group for name, value in group.get("values", {}).items()}
+
+    def _place(self, role: str, variant: str) -> str:
+        chosen = self.tree["variants"][variant]
+        return behind(Path("build"), variant, chosen["compression"], chosen["target"])[role].as_posix()
 
     def _of(self, variant: str) -> dict[str, Profile]:
         target = self.tree["variants"][variant]["target"]

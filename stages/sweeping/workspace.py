@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from stages.core.errors import InputError
+from stages.schema.layout import HOST
 from stages.sweeping import flight, git
 
 PLACE = "work"
@@ -55,7 +56,7 @@ class Workspace:
         """
         build = self.path / "build"
         for path in (*build.glob("*"), *build.glob("statements/*")):
-            if path.name not in ("host.json", "statements"):  # this process's host stays the same
+            if path.name not in (HOST, "statements"):  # this process's host stays the same
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self.path / "dvc.lock").unlink(missing_ok=True)
         (self.path / "params.yaml").write_text(text, encoding="utf-8")

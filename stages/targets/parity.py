@@ -47,17 +47,6 @@ class Inputs:
     teacher: Path
     data: Path
 
-    @classmethod
-    def of(cls, build: Path, compression: str, target: str) -> Inputs:
-        """Locate them in a build directory."""
-        return cls(
-            converted=build / "converted" / f"{compression}-{target}",
-            checkpoint=build / "compressed" / compression,
-            reference=build / "reference" / compression,
-            teacher=build / "teacher",
-            data=build / "data",
-        )
-
 
 def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
     """Run the artifact over a split, one utterance at a time at its true length, as an app would.

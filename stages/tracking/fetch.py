@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import ArtifactError
-
-PER_VARIANT = ("artifact", "benchmark", "parity")
+from stages.schema.layout import behind
 
 
 def needed(build: Path, judged: Mapping[str, Any]) -> list[Path]:
@@ -24,12 +23,8 @@ def needed(build: Path, judged: Mapping[str, Any]) -> list[Path]:
         build: directory of all stage outputs.
         judged: variant → its verdict.
     """
-    found = [build / name for name in ("data", "student", "teacher")]
-    for key, entry in judged.items():
-        found += [build / stage / entry["compression"] for stage in ("compressed", "reference")]
-        found += [build / "converted" / f"{entry['compression']}-{entry['target']}"]
-        found += [build / stage / key for stage in PER_VARIANT]
-    return list(dict.fromkeys(found))
+    places = (behind(build, key, entry["compression"], entry["target"]) for key, entry in judged.items())
+    return list(dict.fromkeys(path for found in places for path in found.values()))
 
 
 def lay_out(build: Path, judged: Mapping[str, Any]) -> list[Path]:

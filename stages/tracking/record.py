@@ -15,9 +15,9 @@ from typing import Any
 
 from stages.core import artifact, revision
 from stages.judging import explained
+from stages.schema.layout import CHECKPOINTS, behind, place
 
 SHORT = 12
-CHAIN = ("data", "teacher", "student", "compressed", "reference", "converted", "artifact", "parity", "benchmark")
 SPLITS = ("train", "validation", "calibration", "probe", "test")
 VERDICTS = ("pass", "fail", "not_measured")
 
@@ -117,8 +117,8 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
     metrics = {f"variants/{name}": 0.0 for name in VERDICTS} | _across_platforms(judged, pairs)
     for variant in variants:
         metrics[f"variants/{variant.verdict['verdict']}"] += 1
-    for role in ("teacher", "student"):
-        evaluation = artifact.read_json(build / role / "evaluation.json")
+    for role in CHECKPOINTS:
+        evaluation = artifact.read_json(place(build, role) / "evaluation.json")
         metrics |= {f"{role}/{name}": float(evaluation[name]) for name in ("accuracy", "n", "parameters")}
         low, high = evaluation["accuracy_interval"]
         metrics |= {f"{role}/accuracy.high": high, f"{role}/accuracy.low": low}
@@ -129,8 +129,8 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
         metrics=dict(sorted(metrics.items())),
         git=git_state(),
         files=[params_file, verdicts, report / "index.html", report / "agreement.json"],
-        splits=_splits(build / "data", flat.get("data.kind", "data")),
-        teacher=artifact.digest(build / "teacher"),
+        splits=_splits(place(build, "data"), flat.get("data.kind", "data")),
+        teacher=artifact.digest(place(build, "teacher")),
     )
 
 
@@ -153,19 +153,8 @@ def git_state() -> dict[str, str]:
 
 
 def _variant(build: Path, key: str, entry: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Variant:
-    compression, target = entry["compression"], entry["target"]
-    places = {
-        "artifact": build / "artifact" / key,
-        "benchmark": build / "benchmark" / key,
-        "compressed": build / "compressed" / compression,
-        "converted": build / "converted" / f"{compression}-{target}",
-        "data": build / "data",
-        "parity": build / "parity" / key,
-        "reference": build / "reference" / compression,
-        "student": build / "student",
-        "teacher": build / "teacher",
-    }
-    chain = {stage: artifact.digest(places[stage]) for stage in CHAIN}
+    places = behind(build, key, entry["compression"], entry["target"])
+    chain = {role: artifact.digest(path) for role, path in places.items()}
     made, compressed = artifact.manifest(places["artifact"]), artifact.manifest(places["compressed"])
     benchmark = artifact.read_json(places["benchmark"] / "metrics.json")
     axes = {name: entry[name] for name in ("compression", "precision", "target", "verdict")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from stages.tracking.record import CHAIN, SHORT, Build, Variant
+from stages.tracking.record import SHORT, Build, Variant
 
 # MLflow cuts a run's tag at 8,000 characters without a word; PostgreSQL refuses a version's description above 5,000.
 ROWS_LIMIT, LINES_LIMIT = 5000, 2000
@@ -97,7 +97,7 @@ def describe(variant: Variant, build: Build, source: str, previous: str) -> str:
         source: URI of its logged model; the alias would fetch whichever version is the newest.
         previous: what came before it (`before`), empty for the first.
     """
-    rows = "\n".join(f"| {stage} | `{variant.chain[stage]}` |" for stage in CHAIN)
+    rows = "\n".join(f"| {role} | `{digest}` |" for role, digest in variant.chain.items())
     return (
         f"{headline(variant)}\n\n{measured(variant)} {previous}\n\n"
         f"| stage output | sha256 of its `manifest.json` |\n|---|---|\n{rows}\n\n"

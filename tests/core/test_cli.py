@@ -12,6 +12,7 @@ import pytest
 
 from stages.core import artifact, cli
 from stages.core.errors import InputError
+from stages.core.params import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +43,34 @@ def test_a_domain_error_is_one_line_and_exit_1(capsys):
 
     assert cli.execute(cli.parser("Doc."), [], body) == 1
     assert capsys.readouterr().err == "error: 'x' is empty; expected at least one utterance; next: check the file\n"
+
+
+class Settings(Section):
+    """What a stage reads from params.yaml."""
+
+    seed: int
+    target: str
+
+
+def test_a_stage_is_given_its_settings_and_its_paths_in_order(tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: 3\ntargets: {cpu: fast}\n", encoding="utf-8")
+    arguments = ["--out", "b", "--data", "a", "--target", "cpu", "--params", str(tmp_path / "params.yaml")]
+    given = []
+    keys = {"target": "targets.{target}"}
+    assert cli.stage("Doc.", arguments, lambda *found: given.extend(found), Settings, "data", "out", keys=keys) == 0
+    assert given == [Settings(seed=3, target="fast"), Path("a"), Path("b")]
+
+
+def test_a_key_that_a_stage_needs_must_be_named(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.stage("Doc.", [], print, Settings, keys={"target": "targets.{target}"})
+    assert "required: --target" in capsys.readouterr().err
+
+
+def test_a_stage_without_settings_reads_no_params(tmp_path):
+    given = []
+    assert cli.stage("Doc.", ["--out", "b", "--params", str(tmp_path / "no")], given.append, None, "out") == 0
+    assert given == [Path("b")]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
