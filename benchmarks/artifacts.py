@@ -57,7 +57,7 @@ def main() -> int:
     entries = artifact.read_json(arguments.build / "verdicts.json")["variants"]
     runtimes: dict[str, Runtime] = {}
     for key, entry in entries.items():
-        module = registry.load(entry["target"], "runtime")
+        module = registry.runtime(entry["target"])
         reason = module.timing_unavailable()
         if reason is None:
             runtimes[key] = module.open_runtime(arguments.build / "artifact" / key, threads=1)

@@ -112,7 +112,7 @@ def inject(fault: Fault, checkpoint: Path, reference: Path, out: Path) -> None:
 
 def measured(case: Case) -> Case:
     """Run the probe split, as parity does, so that the worst utterances are known."""
-    runtime = registry.load(case.target, "runtime").open_runtime(case.artifact, threads=1)
+    runtime = registry.runtime(case.target).open_runtime(case.artifact, threads=1)
     outputs = evaluate(runtime, artifact.read_arrays(case.reference / "probe.npz"), case.artifact.name)
     case.parity.mkdir(parents=True)
     artifact.write_arrays(case.parity / "outputs.npz", {"probe": outputs})
@@ -151,7 +151,7 @@ def sound_margins(build: Path, key: str, variant: dict[str, Any]) -> str:
     beyond = 0
     for row in range(0, len(probe["labels"]), len(probe["labels"]) // SOUND_UTTERANCES):
         inputs = {name: probe[name][row : row + 1] for name in ("input_ids", "attention_mask")}
-        found = registry.load(variant["target"], "intermediates").intermediates(directory, inputs)
+        found = registry.intermediates(variant["target"]).intermediates(directory, inputs)
         trail = following.follow(model, inputs, [Tensor(*item) for item in found], bands)
         beyond += trail.divergence is not None
         for step in trail.steps:

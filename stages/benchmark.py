@@ -68,7 +68,7 @@ def run(
         "values": values,
     }
     samples: dict[str, NDArray[np.float64]] = {}
-    reason = registry.load(target, "runtime").timing_unavailable()
+    reason = registry.runtime(target).timing_unavailable()
     if reason is not None:
         result |= {"reason": reason, "status": "not_measured"}
     else:

@@ -21,8 +21,9 @@ from typing import Any
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, InputError
 from stages.schema import advice, overrides
-from stages.schema.config import Config, check
+from stages.schema.config import Config
 from stages.schema.fresh import check_fresh
+from stages.targets.supported import check
 
 CONF = Path("conf")
 RELATIVE = "a file or directory, relative to the repository"

@@ -17,12 +17,7 @@ from stages.core.process import quiet
 from stages.schema.task import Task
 from stages.schema.variant import Target
 from stages.targets import registry
-
-TOOLS = {
-    "coreml-metal": ("coremltools", "torch"),
-    "onnx-cpu": ("onnx", "onnxscript", "torch"),
-    "tflite-nnapi": ("litert-torch", "torch"),
-}
+from stages.targets.facts import facts
 
 
 class Params(Section):
@@ -41,11 +36,11 @@ def run(settings: Params, checkpoint: Path, out: Path) -> None:
             stage="convert",
             parents={"compressed": checkpoint},
             params=settings,
-            tools=(*TOOLS[settings.target.name], "transformers"),
+            tools=(*facts(settings.target.name).CONVERTED_WITH, "transformers"),
         ) as temporary,
         quiet(out.with_suffix(".log")),
     ):
-        registry.load(settings.target.name, "convert").convert(checkpoint, settings.task, settings.target, temporary)
+        registry.convert(settings.target.name).convert(checkpoint, settings.task, settings.target, temporary)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,12 +23,7 @@ from stages.core.process import quiet
 from stages.schema.variant import Precision, Static, Target
 from stages.targets import registry
 from stages.targets.base import utterances
-
-TOOLS = {
-    "coreml-metal": ("coremltools",),
-    "onnx-cpu": ("onnx", "onnxruntime"),
-    "tflite-nnapi": ("ai-edge-quantizer", "ai-edge-litert"),
-}
+from stages.targets.facts import facts
 
 
 class Params(Section):
@@ -57,14 +52,14 @@ def stability(settings: Params, converted: Path, calibration: Mapping[str, NDArr
     """
     if len(calibration["input_ids"]) < 2:
         raise InputError("one calibration utterance has no halves", expected="data.calibration_size of 2 or more")
-    runtime = registry.load(settings.target.name, "runtime")
+    runtime = registry.runtime(settings.target.name)
     reason = runtime.available()
     if reason is not None:
         return {"reason": reason}
     answers = []
     for half in (slice(0, None, 2), slice(1, None, 2)):
         with tempfile.TemporaryDirectory() as scratch:
-            registry.load(settings.target.name, "quantize").quantize(
+            registry.quantize(settings.target.name).quantize(
                 converted,
                 settings.precision,
                 {name: rows[half] for name, rows in calibration.items()},
@@ -89,10 +84,10 @@ def run(settings: Params, converted: Path, reference: Path, out: Path) -> None:
         # The calibration inputs alone, not the whole reference: nothing else of it can shape the artifact.
         parents={"calibration": reference / "calibration.npz", "converted": converted},
         params=settings,
-        tools=TOOLS[settings.target.name],
+        tools=facts(settings.target.name).QUANTIZED_WITH,
     ) as temporary:
         with quiet(out.with_suffix(".log")):
-            report = registry.load(settings.target.name, "quantize").quantize(
+            report = registry.quantize(settings.target.name).quantize(
                 converted, settings.precision, calibration, settings.target, temporary
             )
             if isinstance(settings.precision, Static):

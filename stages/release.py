@@ -26,10 +26,9 @@ from stages.schema.layout import MEASURED, VERDICTS, behind, earlier
 from stages.schema.release import Release
 from stages.schema.signing import Signing
 from stages.schema.variant import Precision, Variant
+from stages.targets.facts import NOT_RUN, executor
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "spiece.model")
-
-INTERPRETED = "reference-interpreted"
 
 # What ships, or what its golden outputs and verdict were taken from: rehashed before it does.
 SHIPPED = ("artifact", "compressed", "parity", "reference")
@@ -134,8 +133,8 @@ def _check_measured(verdict: Mapping[str, Any], sources: Mapping[str, Path]) -> 
 
 
 def _warning(verdict: Mapping[str, Any]) -> dict[str, str]:
-    if verdict["runtime"] == INTERPRETED:
-        return {"WARNING": "NOT RUN BY CORE ML: a reference executor interpreted the program; no latency is known"}
+    if absent := executor(verdict["runtime"]).instead_of:
+        return {"WARNING": f"NOT RUN BY {absent.upper()}: {NOT_RUN}"}
     if verdict["verdict"] == "pass":
         return {}
     return {"WARNING": f"NOT MEASURED: nothing proves that this artifact computes anything: {verdict['reasons'][0]}"}

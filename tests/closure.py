@@ -1,9 +1,13 @@
 """The import closure of a stage inside stages/, read from the source without running it."""
 
 import ast
+import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+REGISTRY = "stages/targets/registry.py"
+"""Gives out the parts of a target: which ones a file needs, its calls say."""
 
 
 def module_path(name):
@@ -12,10 +16,23 @@ def module_path(name):
     return path if (ROOT / path).is_file() else None
 
 
+@cache
+def nodes(path):
+    """Statements and calls of a file, but for those under TYPE_CHECKING: these never run, and change no output."""
+    waiting, found = [ast.parse((ROOT / path).read_text(encoding="utf-8"))], []
+    while waiting:
+        node = waiting.pop()
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            found += [node] if isinstance(node, (ast.Import, ast.ImportFrom, ast.Call)) else []
+            waiting += ast.iter_child_nodes(node)
+    return found
+
+
+@cache
 def imports(path):
-    """Modules under stages/ that a file imports, anywhere in it, those under TYPE_CHECKING too."""
+    """Modules under stages/ that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -34,12 +51,39 @@ def package_files(package):
     return {package / "__init__.py"} if "import" in source else set()
 
 
-def closure(*roots):
-    """All files under stages/ that the given files need."""
+@cache
+def names(path):
+    """What a file imports by name; `*` stands for what is only known when it runs."""
+    calls = {ast.unparse(node.func): node for node in nodes(path) if isinstance(node, ast.Call)}
+    found = set()
+    if "importlib.import_module" in calls:
+        given = calls["importlib.import_module"].args[0]
+        parts = given.values if isinstance(given, ast.JoinedStr) else [given]
+        found.add("".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in parts))
+    if Path(REGISTRY) in imports(path):
+        found |= {f"stages.targets.*.{name[9:]}" for name in calls if re.fullmatch(r"registry\.\w+", name)}
+    return found
+
+
+def named(path, chosen):
+    """Modules under stages/ that a file finds by name, where `*` is one of `chosen`."""
+    patterns = {name.replace(".", "/") for name in names(path) if name.startswith("stages.")}
+    places = [ROOT / pattern.replace("*", name) for pattern in patterns for name in chosen]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    return [file.relative_to(ROOT) for file in files if file.is_file()]
+
+
+def closure(*roots, chosen=()):
+    """All files under stages/ that the given files need.
+
+    Args:
+        roots: files.
+        chosen: what a name that is only known at run time may be: packages of targets, kinds of compression.
+    """
     seen, waiting = set(), [Path(root) for root in roots]
     while waiting:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            waiting += imports(path)
+            waiting += [*imports(path), *named(path, chosen)]
     return {path.as_posix() for path in seen}

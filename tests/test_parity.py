@@ -309,9 +309,9 @@ def test_stages_after_the_reference_import_no_toolchain(stage):
 def test_runtimes_and_precision_lists_import_no_training_toolchain(target):
     heavy = ("torch", "transformers", "litert_torch", "mlflow", "tensorflow", "ai_edge_quantizer")
     code = (
-        f"from stages.targets import registry; runtime = registry.load('{target}', 'runtime'); runtime.available();"
-        f"registry.load('{target}', 'weights');"
-        f"registry.load('{target}', 'weights'); import sys; print([name for name in {heavy} if name in sys.modules])"
+        f"from stages.targets import registry; runtime = registry.runtime('{target}'); runtime.available();"
+        f"registry.weights('{target}');"
+        f"registry.weights('{target}'); import sys; print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

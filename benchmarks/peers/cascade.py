@@ -39,7 +39,7 @@ def measure(build: Path, effort: Effort) -> list[dict[str, Any]]:
     contenders = {TEACHER: _answering(timing.open_torch(build / "teacher"), tokens["none"])}
     reasons = {}
     for key, entry in entries.items():
-        module = registry.load(entry["target"], "runtime")
+        module = registry.runtime(entry["target"])
         reason = module.timing_unavailable()
         if reason is None:
             runtime = _open(module.open_runtime(build / "artifact" / key, threads=1))

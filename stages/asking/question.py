@@ -14,8 +14,8 @@ from stages.asking.roster import Client, file_of
 from stages.core import artifact, splits
 from stages.schema.layout import RELEASE, behind
 from stages.schema.variant import Variant
+from stages.targets import registry
 from stages.targets.base import Runtime
-from stages.targets.registry import load
 
 Probabilities = NDArray[np.float32]
 
@@ -99,7 +99,7 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     edges = [Item(edge["text"], edge["ids"], edge["name"]) for edge in _edges(bundle)]
     ids = [row[mask == 1].tolist() for row, mask in zip(test["input_ids"], test["attention_mask"], strict=True)]
     utterances = [Item(texts[index], ids[index]) for index in chosen]
-    runtime, longest = load(variant.target, "runtime").open_runtime(bundle, 1), signature["sequence_lengths"][-1]
+    runtime, longest = registry.runtime(variant.target).open_runtime(bundle, 1), signature["sequence_lengths"][-1]
     own = Answers(
         softmax(artifact.read_arrays(parity / "outputs.npz")["test"][chosen]),
         _answers(runtime, edges),

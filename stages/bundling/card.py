@@ -10,9 +10,9 @@ from stages.bundling import limits
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.measure import truncation
+from stages.targets.facts import NOT_RUN, executor
 
 CARD = "README.md"
-INTERPRETED = "reference-interpreted"
 MEASURES = {
     "accuracy": ("accuracy on the test split", "%", 100.0),
     "accuracy_drop_to_teacher": ("accuracy lost to the teacher", "points", 100.0),
@@ -84,8 +84,8 @@ def _head(source: Source, verdict: Mapping[str, Any]) -> list[str]:
         f"A text classifier with {len(source.labels)} labels: {made}. Verdict: **{verdict['verdict']}**, executed by "
         f"{runtime}{f' ({ran})' if ran else ''}.",
     ]
-    if verdict["runtime"] == INTERPRETED:
-        lines.append("**Not run by Core ML**: a reference executor interpreted the program; no latency is known.")
+    if absent := executor(verdict["runtime"]).instead_of:
+        lines.append(f"**Not run by {absent}**: {NOT_RUN}.")
     if verdict["verdict"] != "pass":
         lines.append("**Nothing proves that this artifact computes anything.**")
     return lines + [f"- {said}" for said in (*verdict["reasons"], verdict["dominated"], *verdict["notes"]) if said]

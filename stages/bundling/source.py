@@ -125,8 +125,7 @@ class Source:
                 raise differs(form, self.key, theirs, ours)
 
     def _open(self, directory: Path) -> Runtime:
-        opened: Runtime = registry.load(self.target, "runtime").open_runtime(directory, threads=1)
-        return opened
+        return registry.runtime(self.target).open_runtime(directory, threads=1)
 
 
 def to_compare(splits: Mapping[str, Arrays]) -> Arrays:

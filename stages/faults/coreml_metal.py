@@ -32,7 +32,7 @@ class _Stored:
     messages: dict[str, Any]
 
 
-class CoremlEditor:
+class ArtifactEditor:
     """A program whose constants and decompressions are handed out as tensors."""
 
     def __init__(self, artifact: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ STORED = {**catalogue.STORED, **HIDDEN}
 FILES = {**catalogue.FILES, **BESIDE}
 """Faults in the artifact's files as such."""
 FAULTS = (*STORED, *FILES, *INTERFACE)
-EDITORS = {"coreml-metal": "CoremlEditor", "onnx-cpu": "OnnxEditor", "tflite-nnapi": "TfliteEditor"}
 CLEAN = "none"
 
 
@@ -122,7 +120,7 @@ def before_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0)
     converted = _copy(inputs.converted, scratch / "converted" / inputs.converted.name)
     out = place(scratch, "artifact", variant=case.key)
     calibration = artifact.read_arrays(inputs.reference / "calibration.npz")
-    lowering = registry.load(case.variant.target, "quantize")
+    lowering = registry.quantize(case.variant.target)
     try:
         inputs = replace(_damage(case, fault, converted, scratch, seed), converted=converted)
         with (
@@ -162,9 +160,8 @@ def _damage(case: Case, fault: str, directory: Path, scratch: Path, seed: int) -
 
 def open_editor(target: str, directory: Path) -> Editor:
     """Open an artifact of a target for damage."""
-    module = importlib.import_module(f"stages.faults.{module_name(target)}")
-    editor: Callable[[Path], Editor] = getattr(module, EDITORS[target])
-    return editor(directory)
+    opened: Editor = importlib.import_module(f"stages.faults.{module_name(target)}").ArtifactEditor(directory)
+    return opened
 
 
 def _subject(case: Case, editor: Editor, seed: int) -> Subject:

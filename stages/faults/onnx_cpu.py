@@ -14,7 +14,7 @@ from stages.targets.onnx_cpu import graph, integers
 from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned, unpacked
 
 
-class OnnxEditor:
+class ArtifactEditor:
     """A model whose initialisers are handed out as tensors."""
 
     def __init__(self, artifact: Path) -> None:

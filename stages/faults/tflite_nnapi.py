@@ -15,7 +15,7 @@ from stages.targets.tflite_nnapi import flatbuffer, storage
 from stages.targets.tflite_nnapi.structure import FIXED
 
 
-class TfliteEditor:
+class ArtifactEditor:
     """A model whose buffers are handed out as tensors, each once for all signatures that share it."""
 
     def __init__(self, artifact: Path) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-INTERPRETED = "reference-interpreted"
-LITERT = "litert-cpu-xnnpack"
+from stages.targets.facts import executor
+
 ONNX = "onnxruntime-cpu"
 VNNI = {"amx_int8", "avx512_vnni", "avx_vnni"}
 
@@ -29,15 +29,8 @@ def notes(runtime: str | None, *, machine: str, isa: Iterable[str], clipped: int
         clipped: 16-bit sums of the artifact that AVX2 would clip, over the probe split.
         sums: all such sums; 0 where it does not multiply uint8 by int8.
     """
-    if runtime == INTERPRETED:
-        return [
-            "interpreted in numpy: Apple's runtime may fuse, reorder and round otherwise; a build on a Mac measures it"
-        ]
-    if runtime == LITERT:
-        return [
-            "measured on LiteRT's CPU kernels: an NNAPI driver, or TensorFlow Lite of another age, may round otherwise "
-            "(`make tensorflow-check` asks TensorFlow's)"
-        ]
+    if said := executor(runtime).note:
+        return [said]
     if runtime == ONNX and clipped:
         counted = f"{clipped:,} of {sums:,} 16-bit sums over the probe split"
         advice = "prefer unsigned 8-bit weights, which agree on both"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
+from stages.targets.facts import NOT_RUN, executor
 
 BOM = "bom.cdx.json"
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
@@ -189,8 +190,8 @@ def _limitations(facts: Facts, max_length: int) -> list[str]:
         *verdict["reasons"],
         *verdict["notes"],
     ]
-    if verdict["runtime"] == "reference-interpreted":
-        said.append("Not run by Core ML: a reference executor interpreted the program; no latency is known.")
+    if absent := executor(verdict["runtime"]).instead_of:
+        said.append(f"Not run by {absent}: {NOT_RUN}.")
     if "latency_p50_ms" in verdict["metrics"]:
         said.append("Latency, load time and memory are those of one host (the benchmark's statement names it).")
     elif verdict["timing"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
@@ -17,10 +17,11 @@ from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
 from stages.reporting.lineage import Lineage, read_lineage
 from stages.reporting.mixtures import Mixture, read_mixtures
 from stages.schema.layout import CHECKPOINTS, MEASURED, behind, place
-from stages.schema.variant import Variant
+from stages.schema.variant import TargetName, Variant
+from stages.targets.facts import Executor, executor
 
 # Fixes each platform's place, colour and mark, so that two reports can be laid side by side.
-TARGETS = ("tflite-nnapi", "coreml-metal", "onnx-cpu")
+TARGETS = get_args(TargetName)
 # Outputs whose content it says; an altered artifact is not among them, since the gate has a verdict on that.
 QUOTED = ("data", *CHECKPOINTS, "reference", *MEASURED)
 
@@ -65,6 +66,11 @@ class Line:
     def rank(self) -> int:
         """Place of the platform among the known ones; unknown platforms come last."""
         return TARGETS.index(self.target) if self.target in TARGETS else len(TARGETS)
+
+    @property
+    def executor(self) -> Executor:
+        """What executed it for parity, in words."""
+        return executor(self.runtime)
 
     @property
     def short(self) -> str:

@@ -18,6 +18,7 @@ from stages.reporting.evidence import Evidence, Line
 from stages.reporting.gaps import Gap
 from stages.reporting.svg import canvas, mark
 from stages.reporting.tradeoff import tradeoff
+from stages.targets.facts import Executor
 
 SOURCES = Path(__file__).parent
 VERDICTS = ("pass", "fail", "not_measured")
@@ -76,7 +77,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "marks": {entry["name"]: entry["mark"] for entry in legend},
         "refused": _refused(lines),
         "counts": {verdict: sum(line.verdict == verdict for line in lines) for verdict in VERDICTS},
-        "interpreted": sum(line.verdict == "pass" and line.runtime == wording.INTERPRETED for line in lines),
+        "interpreted": sum(line.verdict == "pass" and line.executor.instead_of != "" for line in lines),
         "fastest": best(lines, "latency_p50_ms"),
         "smallest": best(lines, "size_bytes"),
         "sizes_of_test": sorted({int(line.values["n"]) for line in lines if "accuracy" in line.values}),
@@ -192,17 +193,18 @@ def _notes(lines: Sequence[Line]) -> Mapping[str, list[str]]:
 
 
 def _runtimes(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    labels = dict.fromkeys(line.runtime for line in lines if line.runtime)
+    ran: dict[Executor, list[Line]] = {}
+    for line in lines:
+        if line.runtime:
+            ran.setdefault(line.executor, []).append(line)
     return [
         {
-            "label": label,
-            "meaning": wording.runtime_meaning(label),
-            "variants": [line.key for line in lines if line.runtime == label],
-            "versions": sorted(
-                {" ".join(pair) for line in lines if line.runtime == label for pair in line.versions.items()}
-            ),
+            "label": one.label,
+            "meaning": one.meaning,
+            "variants": [line.key for line in those],
+            "versions": sorted({" ".join(pair) for line in those for pair in line.versions.items()}),
         }
-        for label in labels
+        for one, those in ran.items()
     ]
 
 

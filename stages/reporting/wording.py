@@ -1,30 +1,10 @@
-"""How numbers are written, and what runtimes are called and mean."""
+"""How numbers are written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 MINUS = "\N{MINUS SIGN}"
-
-INTERPRETED = "reference-interpreted"
-
-RUNTIMES = {
-    "litert-cpu-xnnpack": "LiteRT's own CPU kernels (XNNPACK), the ones an Android app falls back to when no "
-    "accelerator takes an op. NNAPI itself is not on this host.",
-    "onnxruntime-cpu": "ONNX Runtime's CPU kernels: what ships is what ran.",
-    INTERPRETED: "The saved Core ML program, interpreted op by op in numpy. It checks the artifact (graph, "
-    "weights, precisions), not Apple's runtime: Core ML may fuse, reorder or place ops elsewhere. A time of the "
-    "interpreter would say nothing about a phone, so latency is not measured.",
-}
-COREML = "coreml-"
-
-
-def runtime_meaning(label: str) -> str:
-    """Say what a runtime's label means for the figures beside it."""
-    if label.startswith(COREML):
-        units = label.removeprefix(COREML).replace("_", " ")
-        return f"Core ML itself, on this Mac; compute units it may choose from: {units}."
-    return RUNTIMES.get(label, "No further description of this runtime.")
 
 
 def magnitude(value: float) -> str:

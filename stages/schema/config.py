@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from stages.core.errors import ConfigError, Unsupported
-from stages.core.names import KEY, module_name
+from stages.core.errors import ConfigError
+from stages.core.names import KEY
 from stages.core.params import Section
 from stages.measure.registry import Split
 from stages.schema.clients import Clients
@@ -54,7 +53,6 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: a key DVC cannot handle, a name that no group defines, a twin, no thresholds, or so few texts that
             nothing can meet those of a required variant.
-        Unsupported: a precision the target cannot be lowered to; the message lists what it supports.
     """
     for key in (*config.compressions, *config.precisions, *config.variants):
         if not KEY.fullmatch(key):
@@ -80,12 +78,6 @@ def _check_variant(config: Config, key: str, variant: Variant) -> None:
                 expected=f"one of: {', '.join(options)}",
                 next_step="to build fewer variants, choose them: `variant=[…]`",
             )
-    target = importlib.import_module(f"stages.targets.{module_name(variant.target)}")
-    if not target.supports(config.precisions[variant.precision]):
-        raise Unsupported(
-            f"variant '{key}': target '{variant.target}' cannot be lowered to precision '{variant.precision}'",
-            expected=f"one of: {target.SUPPORTED}",
-        )
     if variant.precision not in config.gate.precisions:
         raise ConfigError(f"conf/gate has no thresholds for precision '{variant.precision}' of variant '{key}'")
     short = shortages(config.gate, [variant.precision], _known_sizes(config.data))

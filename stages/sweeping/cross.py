@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from stages.core.names import module_name
 from stages.core.params import Section, parse
 from stages.schema.variant import Precision
+from stages.targets.facts import facts
 
 Tree = Mapping[str, Any]
 
@@ -29,9 +28,8 @@ def cross(tree: Tree) -> dict[str, Any]:
     variants = {}
     for compression in tree.get("compressions") or {}:
         for target in tree.get("targets") or {}:
-            module = importlib.import_module(f"stages.targets.{module_name(target)}")
             for name, precision in (tree.get("precisions") or {}).items():
-                if module.supports(parse(_Lowering, {"precision": precision}, name).precision):
+                if facts(target).supports(parse(_Lowering, {"precision": precision}, name).precision):
                     parts = [target, name] if compression == "none" else [target, compression, name]
                     variants["-".join(parts)] = {
                         "compression": compression,

@@ -18,7 +18,7 @@ from stages.core import params
 from stages.core.artifact import read_json, write_json
 from stages.core.errors import TinsmithError, first_line
 from stages.judging import explained
-from stages.schema.config import Config, check
+from stages.schema.config import Config
 from stages.schema.layout import EXPLAINED, VERDICTS
 from stages.sweeping import flight, git, workspace
 from stages.sweeping.build import Builder, Step, environment_of
@@ -27,6 +27,7 @@ from stages.sweeping.pipeline import Pipeline
 from stages.sweeping.remote import Remote
 from stages.sweeping.screening import Screen
 from stages.sweeping.settings import Sweep, read
+from stages.targets.supported import check
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGED = (VERDICTS, EXPLAINED, "metrics.json")

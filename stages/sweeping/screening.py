@@ -63,7 +63,7 @@ class Screen:
         chosen = self.tree["variants"][variant]
         artifact = self.pipeline.check_out(self._place("artifact", variant))
         checkpoint = self.pipeline.check_out(self._place("compressed", variant))
-        stored = registry.load(chosen["target"], "weights").weights(artifact)
+        stored = registry.weights(chosen["target"]).weights(artifact)
         tensors = load_file(checkpoint / "model.safetensors")
         found = match(tensors, stored, positions=self.tree["task"]["max_length"])
         return min(pair.cosine for pair in found.values())

@@ -40,7 +40,7 @@ def check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: 
         audited: the audit of its weights, changed in place where a row is worse than all of them.
     """
     name = words_of(checkpoint)
-    rows = registry.load(target, "lookup").looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
+    rows = registry.lookup(target).looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
     error, values = vocabulary_error(checkpoint, rows), audited["values"]
     if error > values["conversion_weight_error_max"]:
         audited["converted"], values["conversion_weight_error_max"] = name, error

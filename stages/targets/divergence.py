@@ -109,9 +109,9 @@ def examine(case: Case) -> dict[str, Any]:
     """
     # What cannot be read or run says so before torch is imported.
     asked = artifact.read_json(case.artifact / "quantization.json")["asked"]
-    intermediates = registry.load(case.target, "intermediates").intermediates
+    intermediates = registry.intermediates(case.target).intermediates
     runs = [(origin, inputs, list(intermediates(case.artifact, inputs))) for origin, inputs in worst_inputs(case)]
-    runtime = registry.load(case.target, "runtime").open_runtime(case.artifact, threads=1)
+    runtime = registry.runtime(case.target).open_runtime(case.artifact, threads=1)
 
     from stages.models import checkpoint, divergence
     from stages.models.trail import Tensor

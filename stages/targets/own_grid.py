@@ -47,7 +47,7 @@ def _cost(target: str, precision: Precision, name: str, value: Matrix, whole: Ma
         case Dynamic() | Static() | WeightOnly():
             # Positions are sliced and turned, with scales along either axis: one for the table does no better.
             granularity = "tensor" if name.endswith(POSITIONS) else precision.granularity
-            longest = registry.load(target, "weights").reach(whole, granularity)
+            longest = registry.weights(target).reach(whole, granularity)
             return uniform_error(value, longest[: len(value)], 2 ** (precision.weight_bits - 1) - 1)
         case _:
             return 0.0

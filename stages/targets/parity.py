@@ -143,7 +143,7 @@ def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple
         `values` and `counts`, the first `differences`, what nobody reads among them, `beyond`: weights with elements
         that rounding cannot explain; and the grids that activations are rounded to.
     """
-    reader, whole = registry.load(target, "structure"), registry.load(target, "whole")
+    reader, whole = registry.structure(target), registry.whole(target)
     found = compare(reader.read(converted), reader.read(artifact_dir))
     strays = unaccounted(whole, converted, artifact_dir)
     broken = [weight for weight in found.weights if weight.beyond]
@@ -162,7 +162,7 @@ def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple
     }, found.grids
 
 
-def unaccounted(whole: Any, converted: Path, artifact_dir: Path) -> list[str]:
+def unaccounted(whole: registry.Whole, converted: Path, artifact_dir: Path) -> list[str]:
     """Name what lies in the files of two models, or beside them, and no comparison accounts for: a bundle carries it.
 
     Raises:
@@ -188,7 +188,7 @@ def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> 
         `values` and `counts`, and the first activations that their integers do not fit.
     """
     calibration, signature = artifact.read_arrays(reference / "calibration.npz"), read_signature(converted)
-    module = registry.load(target, "intermediates")
+    module = registry.intermediates(target)
     seen, possible = dict[str, tuple[float, float]](), dict[str, tuple[float, float]]()
     for row, size in enumerate(calibration["attention_mask"].sum(axis=1)):
         lengths = [size] if signature.dynamic else [one for one in signature.sequence_lengths if one >= size]
@@ -299,7 +299,7 @@ def measure_artifact(
     from safetensors.numpy import load_file
 
     splits = {name: artifact.read_arrays(inputs.reference / f"{name}.npz") for name in SPLITS}
-    module, weights = registry.load(target, "runtime"), registry.load(target, "weights")
+    module, weights = registry.runtime(target), registry.weights(target)
     altered = artifact.problems(artifact_dir) + identity.broken_chain(artifact_dir, inputs.converted, inputs.checkpoint)
     result: dict[str, Any] = {"altered": altered, "runtime": None}
     outputs: dict[str, NDArray[np.float32]] = {}

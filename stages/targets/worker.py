@@ -16,18 +16,18 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, cli
 from stages.core.errors import InputError
+from stages.schema.variant import TargetName
 from stages.targets import registry
 from stages.targets.base import INPUTS, Inputs, Runtime
+from stages.targets.facts import facts
 
-LIBRARIES = {"coreml-metal": "coremltools", "onnx-cpu": "onnxruntime", "tflite-nnapi": "ai_edge_litert.interpreter"}
-"""Imported before the clock starts: an app links its runtime and pays for opening the artifact alone."""
 KINDS = ("true_length", "full_length")
 STATUS = Path("/proc/self/status")
 
@@ -125,8 +125,9 @@ def measure(
         `samples_ms`, `load_time_ms`, `peak_rss_bytes`, `runtime`, `runtime_versions`, `threads`, `utterances`.
     """
     rows = utterances(inputs, count)
-    module = registry.load(target, "runtime")
-    importlib.import_module(LIBRARIES[target])
+    module = registry.runtime(target)
+    # Before the clock starts: an app links its runtime and pays for opening the artifact alone.
+    importlib.import_module(facts(target).LIBRARY)
     start = time.perf_counter_ns()
     runtime = module.open_runtime(directory, threads)
     load_time_ms = (time.perf_counter_ns() - start) / 1e6
@@ -145,7 +146,7 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--target", required=True, choices=sorted(LIBRARIES))
+    parser.add_argument("--target", required=True, choices=get_args(TargetName))
     for name in ("artifact", "inputs", "json"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("threads", "warmup", "repetitions", "utterances"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from stages.targets.facts import NOT_RUN, executor
 from stages.tracking.record import SHORT, Build, Variant
 
 # MLflow cuts a run's tag at 8,000 characters without a word; PostgreSQL refuses a version's description above 5,000.
 ROWS_LIMIT, LINES_LIMIT = 5000, 2000
 BEFORE = r"Before this: \[.*?\]\(#/experiments/\w+/runs/\w+\) \(\[compare the two\]\(#/compare-runs\?[^)]*\)\)\."
-INTERPRETED = "reference-interpreted"
 PLAIN = {"fail": "fail", "not_measured": "not measured", "pass": "pass"}
 MEANING = {
     "fail": "it misses a threshold and is not released",
@@ -30,7 +30,7 @@ ABOUT_EXPERIMENT = (
 
 def run_name(variant: Variant) -> str:
     """Name a variant's run: charts of latency show nothing but this name, so the verdict is part of it."""
-    how = ", interpreted" if variant.verdict["runtime"] == INTERPRETED else ""
+    how = ", interpreted" if executor(variant.verdict["runtime"]).instead_of else ""
     return f"{variant.key} ({PLAIN[variant.verdict['verdict']]}{how})"
 
 
@@ -44,11 +44,8 @@ def headline(variant: Variant) -> str:
     """Say the verdict, what executed the artifact, why it is not a pass, and what else to know before choosing it."""
     verdict, runtime = variant.verdict["verdict"], variant.verdict["runtime"]
     said = f"**{PLAIN[verdict].upper()}**: {MEANING[verdict]}."
-    if runtime == INTERPRETED:
-        said += (
-            f" **NOT RUN BY CORE ML**: executed by `{INTERPRETED}`, which interprets the saved program in numpy; it "
-            "proves the artifact, not Apple's runtime, and gives no latency."
-        )
+    if absent := executor(runtime).instead_of:
+        said += f" **NOT RUN BY {absent.upper()}** but by `{runtime}`: {NOT_RUN}."
     else:
         said += f" Executed by `{runtime}`." if runtime else " Nothing executed it."
     beside = [f"dominated: {variant.verdict['dominated']}"] if variant.verdict["dominated"] else []

@@ -53,9 +53,9 @@ def lowered(checkpoint, target, precision, root):
     converted, out = root / "converted", root / "artifact"
     converted.mkdir()
     out.mkdir()
-    registry.load(target, "convert").convert(checkpoint, TASK, TARGETS[target], converted)
-    registry.load(target, "quantize").quantize(converted, precision, CALIBRATION, TARGETS[target], out)
-    return registry.load(target, "weights").weights(out)
+    registry.convert(target).convert(checkpoint, TASK, TARGETS[target], converted)
+    registry.quantize(target).quantize(converted, precision, CALIBRATION, TARGETS[target], out)
+    return registry.weights(target).weights(out)
 
 
 def error(stored, wanted):

@@ -41,6 +41,6 @@ def test_shared_layers_are_stored_once_for_every_group(target, groups, make_mode
     conf = yaml.safe_load((ROOT / f"conf/target/{target}.yaml").read_text(encoding="utf-8"))
     settings = params.parse(Settings, {"task": TASK, "target": conf}, "")
     with quiet(tmp_path / "log"):
-        registry.load(target, "convert").convert(checkpoint, settings.task, settings.target, out)
+        registry.convert(target).convert(checkpoint, settings.task, settings.target, out)
     # The graph itself takes some ten kB; a second copy of the query, key and value alone would not fit.
     assert size_bytes(out) < 4 * profile.parameters(model) + layer

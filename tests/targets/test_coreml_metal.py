@@ -19,7 +19,7 @@ import pytest
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
 from stages.faults.catalogue import STORED, Subject
-from stages.faults.coreml_metal import CoremlEditor
+from stages.faults.coreml_metal import ArtifactEditor
 from stages.faults.hidden import UNKNOWN_FIELD
 from stages.measure.audit import match
 from stages.measure.structure import compare
@@ -585,7 +585,7 @@ def test_every_precision_is_its_conversion_rounded(builds, name):
 @pytest.mark.parametrize("name", ["wi4b32", "pal4g16", "pal4s50"])
 def test_a_fault_in_what_is_stored_is_beyond_rounding(builds, name, fault, tmp_path):
     shutil.copytree(builds.artifact / name, tmp_path / name)
-    editor = CoremlEditor(tmp_path / name)
+    editor = ArtifactEditor(tmp_path / name)
     STORED[fault](Subject(editor, builds.tensors, mask_constant=1e4, heads=4, random=np.random.default_rng(1)))
     editor.save()
     found = compare(read(builds.converted), read(tmp_path / name))
@@ -596,7 +596,7 @@ def test_a_fault_in_what_is_stored_is_beyond_rounding(builds, name, fault, tmp_p
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_an_artifact_opened_for_damage_and_saved_is_unchanged(builds, name, tmp_path):
     shutil.copytree(builds.artifact / name, tmp_path / name)
-    CoremlEditor(tmp_path / name).save()
+    ArtifactEditor(tmp_path / name).save()
     assert tree(tmp_path / name) == tree(builds.artifact / name)
 
 

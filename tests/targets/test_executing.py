@@ -15,7 +15,7 @@ LOCK = executing.pins(ROOT / "constraints.txt")
 @pytest.mark.target
 @pytest.mark.parametrize("target", ["onnx-cpu", "tflite-nnapi", "coreml-metal"])
 def test_every_runtime_of_this_environment_is_the_locked_one(target):
-    versions = registry.load(target, "runtime").versions()
+    versions = registry.runtime(target).versions()
     assert versions
     assert {name: LOCK.get(name, version) for name, version in versions.items()} == versions
     assert executing.foreign({"parity": versions}, LOCK) == []

@@ -97,20 +97,20 @@ def artifacts(make_model, tmp_path_factory):
         target, converted = TARGETS[target_of(key)], root / f"converted-{target_of(key)}"
         if not converted.exists():
             converted.mkdir()
-            registry.load(target.name, "convert").convert(checkpoint, TASK, target, converted)
+            registry.convert(target.name).convert(checkpoint, TASK, target, converted)
         (root / key).mkdir()
-        report = registry.load(target.name, "quantize").quantize(converted, precision, split(16), target, root / key)
+        report = registry.quantize(target.name).quantize(converted, precision, split(16), target, root / key)
         artifact.write_json(root / key / "quantization.json", report)
     return root
 
 
 def tensors(artifacts, key, inputs):
-    return list(registry.load(target_of(key), "intermediates").intermediates(artifacts / key, inputs))
+    return list(registry.intermediates(target_of(key)).intermediates(artifacts / key, inputs))
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_making_every_tensor_visible_does_not_change_the_answer(artifacts, key):
-    runtime = registry.load(target_of(key), "runtime").open_runtime(artifacts / key, threads=1)
+    runtime = registry.runtime(target_of(key)).open_runtime(artifacts / key, threads=1)
     for row in range(4):
         inputs = {name: values[row : row + 1] for name, values in split(4, seed=7).items()}
         logits, found = runtime.run(inputs)["logits"], tensors(artifacts, key, inputs)

@@ -19,7 +19,7 @@ import pytest
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError, InputError, Unsupported
 from stages.faults.catalogue import STORED, Subject
-from stages.faults.tflite_nnapi import TAMPERING, TfliteEditor, _buffer
+from stages.faults.tflite_nnapi import TAMPERING, ArtifactEditor, _buffer
 from stages.measure.audit import match
 from stages.measure.metrics import measure_parity
 from stages.measure.structure import compare
@@ -440,7 +440,7 @@ def test_a_mask_constant_of_ten_thousand_would_leave_int8_nothing_to_tell_scores
 
     far = tmp_path / "far"
     shutil.copytree(converted["bert"], far)
-    editor = TfliteEditor(far)
+    editor = ArtifactEditor(far)
     checkpoint = load_file(checkpoints["bert"] / "model.safetensors")
     subject = Subject(editor, checkpoint, mask_constant=32.0, heads=4, random=np.random.default_rng(0))
     subject.scalar(32.0).store(np.float32(1e4))
@@ -740,7 +740,7 @@ def test_a_fault_in_what_is_stored_is_beyond_rounding(name, fault, checkpoints, 
     from safetensors.numpy import load_file
 
     (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
-    editor = TfliteEditor(tmp_path)
+    editor = ArtifactEditor(tmp_path)
     checkpoint = load_file(checkpoints["bert"] / "model.safetensors")
     STORED[fault](Subject(editor, checkpoint, mask_constant=32.0, heads=4, random=np.random.default_rng(1)))
     editor.save()
@@ -751,7 +751,7 @@ def test_a_fault_in_what_is_stored_is_beyond_rounding(name, fault, checkpoints, 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_an_artifact_opened_for_damage_and_saved_is_unchanged(name, artifacts, tmp_path):
     (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
-    TfliteEditor(tmp_path).save()
+    ArtifactEditor(tmp_path).save()
     before, after = weights(artifacts[name]), weights(tmp_path)
     assert list(before) == list(after)
     assert all(np.array_equal(before[key], after[key]) for key in before)

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from stages.schema.variant import Float, Mixed, Palettized, Precision, Static, WeightOnly
+from stages.targets.facts import Executor
 
 SUPPORTED = (
     "float 16 or 32, weight_only wi8 or wi4 (granularity tensor, channel or block_32; wi4 and blocks from iOS18), "
     "palettized 2, 4, 6 or 8 (granularity tensor; from iOS18 with sparsity, or granularity channels_16 without), "
     "static wi8_ai8 (granularity tensor or channel, from iOS17), mixed (of float 16, weight_only and dense palettized)"
 )
+CONVERTED_WITH = ("coremltools", "torch")
+QUANTIZED_WITH = ("coremltools",)
+LIBRARY = "coremltools"
+ComputeUnits = Literal["ALL", "CPU_AND_GPU", "CPU_AND_NE", "CPU_ONLY"]
+INTERPRETED = Executor(
+    "reference-interpreted",
+    "The saved Core ML program, interpreted op by op in numpy. It checks the artifact (graph, weights, precisions), "
+    "not Apple's runtime: Core ML may fuse, reorder or place ops elsewhere. A time of the interpreter would say "
+    "nothing about a phone, so latency is not measured.",
+    "interpreted in numpy: Apple's runtime may fuse, reorder and round otherwise; a build on a Mac measures it",
+    instead_of="Core ML",
+)
+
+
+def native(units: ComputeUnits) -> Executor:
+    """Describe Core ML itself, with the processors it may choose from."""
+    said = f"Core ML itself, on this Mac; compute units it may choose from: {units.lower().replace('_', ' ')}."
+    return Executor(f"coreml-{units.lower()}", said)
+
+
+EXECUTORS = (INTERPRETED, *(native(units) for units in get_args(ComputeUnits)))
 
 
 def supports(precision: Precision) -> bool:

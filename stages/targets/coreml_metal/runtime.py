@@ -6,18 +6,18 @@ import platform
 from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, Unsupported
-from stages.coreml import LABEL, Program, open_program
+from stages.coreml import Program, open_program
 from stages.targets.base import OUTPUTS, Inputs, Signature, pad_to_signature, read_signature
+from stages.targets.coreml_metal import INTERPRETED, ComputeUnits, native
 from stages.targets.executing import loaded
 
 PACKAGE = "model.mlpackage"
-ComputeUnits = Literal["ALL", "CPU_AND_GPU", "CPU_AND_NE", "CPU_ONLY"]
 OLDEST_MACOS = 13
 """First one whose Core ML takes ML programs of iOS16 and lets the Neural Engine be chosen."""
 MACOS_OF_SPECIFICATION = {7: 13, 8: 14, 9: 15}
@@ -73,7 +73,7 @@ class CoremlRuntime:
 
     def __init__(self, model: Any, signature: Signature, units: ComputeUnits) -> None:
         """Wrap a loaded `MLModel`."""
-        self.label = f"coreml-{units.lower()}"
+        self.label = native(units).label
         self._model = model
         self._signature = signature
 
@@ -94,7 +94,7 @@ class ReferenceRuntime:
     It checks the artifact and not Apple's runtime: fused kernels, fp16 accumulation and placement are Core ML's own.
 
     Attributes:
-        label: `reference-interpreted`.
+        label: that it is this and not Core ML.
         batches: it takes one utterance at a time.
     """
 
@@ -102,7 +102,7 @@ class ReferenceRuntime:
 
     def __init__(self, program: Program, signature: Signature) -> None:
         """Wrap a loaded program."""
-        self.label = LABEL
+        self.label = INTERPRETED.label
         self._program = program
         self._signature = signature
 

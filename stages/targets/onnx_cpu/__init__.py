@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, WeightOnly
+from stages.targets.facts import Executor
 
 FUSED = "fused.json"
 """Beside a converted model: how often each rewrite of `fuse` applied."""
@@ -10,6 +11,11 @@ SUPPORTED = (
     "float 16 or 32, dynamic wi8, static wi8_ai8, weight_only wi8 (granularity tensor or channel), "
     "weight_only wi4 (block_32), mixed (of all but static)"
 )
+CONVERTED_WITH = ("onnx", "onnxscript", "torch")
+QUANTIZED_WITH = ("onnx", "onnxruntime")
+LIBRARY = "onnxruntime"
+ORT = "onnxruntime-cpu"
+EXECUTORS = (Executor(ORT, "ONNX Runtime's CPU kernels: what ships is what ran."),)
 
 
 def supports(precision: Precision) -> bool:

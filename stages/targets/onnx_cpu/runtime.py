@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stages.core.errors import ArtifactError, InputError, first_line
 from stages.targets.base import INPUTS, OUTPUTS, Inputs, read_signature
 from stages.targets.executing import loaded
+from stages.targets.onnx_cpu import ORT
 from stages.targets.onnx_cpu.graph import MODEL
 
 DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
@@ -52,7 +53,7 @@ class OnnxRuntime:
         batches: it takes several utterances at once.
     """
 
-    label = "onnxruntime-cpu"
+    label = ORT
     batches = True
 
     def __init__(self, session: Any, max_length: int) -> None:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, WeightOnly
+from stages.targets.facts import Executor
 
 SUPPORTED = (
     "float 16 (weights; computed in 32) or 32, dynamic wi8 (granularity tensor or channel) or wi4 (also block_32), "
     "weight_only wi8 (granularity tensor or channel), static wi8_ai8 or wi8_ai16 (granularity tensor: NNAPI has no "
     "per-channel scales for FULLY_CONNECTED), mixed (of float 32 and dynamic ones)"
+)
+CONVERTED_WITH = ("litert-torch", "torch")
+QUANTIZED_WITH = ("ai-edge-quantizer", "ai-edge-litert")
+LIBRARY = "ai_edge_litert.interpreter"
+LITERT = "litert-cpu-xnnpack"
+EXECUTORS = (
+    Executor(
+        LITERT,
+        "LiteRT's own CPU kernels (XNNPACK), the ones an Android app falls back to when no accelerator takes an op. "
+        "NNAPI itself is not on this host.",
+        "measured on LiteRT's CPU kernels: an NNAPI driver, or TensorFlow Lite of another age, may round otherwise "
+        "(`make tensorflow-check` asks TensorFlow's)",
+    ),
 )
 
 

@@ -23,7 +23,7 @@ BLOCKS = {"block_32": 32}
 def quantize(
     converted: Path,
     precision: Precision,
-    calibration: Mapping[str, NDArray[np.int32]],
+    calibration: Mapping[str, NDArray[Any]],
     target: TfliteNnapi,
     out: Path,
 ) -> dict[str, Any]:

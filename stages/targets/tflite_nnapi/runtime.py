@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stages.core.errors import ArtifactError, first_line
 from stages.targets.base import OUTPUTS, Inputs, pad_to_signature, read_signature
 from stages.targets.executing import loaded
+from stages.targets.tflite_nnapi import LITERT
 from stages.targets.tflite_nnapi.flatbuffer import MODEL, signature_name
 
 
@@ -44,7 +45,7 @@ class LitertRuntime:
         batches: it takes one utterance at a time.
     """
 
-    label = "litert-cpu-xnnpack"
+    label = LITERT
     batches = False
 
     def __init__(self, runners: dict[int, Any], pad_token_id: int) -> None:

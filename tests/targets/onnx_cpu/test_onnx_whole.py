@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stages.core.errors import ArtifactError
 from stages.faults import onnx_hidden
 from stages.faults.hidden import UNKNOWN_FIELD
-from stages.faults.onnx_cpu import OnnxEditor
+from stages.faults.onnx_cpu import ArtifactEditor
 from stages.measure.structure import compare
 from stages.targets import conversion
 from stages.targets.onnx_cpu import graph
@@ -135,7 +135,7 @@ def test_a_fault_of_the_kill_table_is_a_difference_that_answers_need_not_show(
     kind: str, converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
 ) -> None:
     (tmp_path / graph.MODEL).write_bytes((artifacts["dynamic-channel"] / graph.MODEL).read_bytes())
-    editor = OnnxEditor(tmp_path)
+    editor = ArtifactEditor(tmp_path)
     assert editor.tamper(kind)
     editor.save()
     assert compare(read(converted["bert"]), read(tmp_path)).differences + strays(converted["bert"], tmp_path)
@@ -175,7 +175,7 @@ def test_a_lookup_of_another_domain_is_no_lookup(converted: dict[str, Path], tmp
 
 def test_weights_in_another_file_are_refused(artifacts: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / graph.MODEL).write_bytes((artifacts["fp16"] / graph.MODEL).read_bytes())
-    editor = OnnxEditor(tmp_path)
+    editor = ArtifactEditor(tmp_path)
     assert editor.tamper("external_data")
     editor.save()
     assert (tmp_path / onnx_hidden.OUTSIDE).stat().st_size > 0
