@@ -18,6 +18,7 @@ from stages.measure.structure import Constant, Input
 from stages.models.encode import encode
 from stages.targets import parity
 from stages.targets.base import write_signature
+from stages.targets.facts import Executor
 
 LOGITS = np.float32([[3, 0], [0, 3], [2, 1], [0, 1]])
 
@@ -127,7 +128,8 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
         lookup = SimpleNamespace(looked_up=lambda _, ids: table[ids])
         stored_as = SimpleNamespace(weights=weights, reach=reach)
         parts = {"runtime": runtime, "weights": stored_as, "structure": reader, "whole": whole, "lookup": lookup}
-        monkeypatch.setattr(parity.registry, "load", lambda _, part: parts[part])
+        monkeypatch.setattr(parity.registry, "_part", lambda _, part: parts[part])
+        monkeypatch.setattr(parity, "executor", lambda label, target: Executor(label, "", f"as {target} computes"))
         places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
         stage.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")
         return artifact.read_json(tmp_path / "out/metrics.json")
@@ -140,6 +142,7 @@ def test_the_worst_weight_is_named_beside_the_smallest_cosine(measured):
     values = {"conversion_weight_error_max": 0, "weight_cosine_min": pytest.approx(1)}
     assert (sound["audit"]["values"], sound["altered"]) == (values, [])
     assert sound["runtime_versions"] == {"table": "1.0"}
+    assert sound["numerics"] == "as table computes"
     broken = measured(WEIGHTS | {"b": np.zeros((49, 40), np.float32)})
     assert broken["status"] == "measured"
     assert broken["test"]["values"]["top1_agreement"] == 1

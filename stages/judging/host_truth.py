@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stages.targets.facts import executor
-
-ONNX = "onnxruntime-cpu"
 VNNI = {"amx_int8", "avx512_vnni", "avx_vnni"}
 
 
@@ -19,19 +16,16 @@ def saturates(machine: str, isa: Iterable[str]) -> bool:
     return machine in {"x86_64", "AMD64"} and not VNNI & set(isa)
 
 
-def notes(runtime: str | None, *, machine: str, isa: Iterable[str], clipped: int, sums: int) -> list[str]:
-    """Return what a reader must know of the numerics behind a verdict.
+def notes(*, machine: str, isa: Iterable[str], clipped: int, sums: int) -> list[str]:
+    """Return what a reader must know of the kernels behind a verdict.
 
     Args:
-        runtime: what executed the artifact, None where nothing did.
         machine: of the host, as `platform.machine` names it.
         isa: instruction sets of the host that change integer kernels.
         clipped: 16-bit sums of the artifact that AVX2 would clip, over the probe split.
-        sums: all such sums; 0 where it does not multiply uint8 by int8.
+        sums: all such sums; 0 where it does not multiply uint8 by int8, or nothing executed it.
     """
-    if said := executor(runtime).note:
-        return [said]
-    if runtime == ONNX and clipped:
+    if clipped:
         counted = f"{clipped:,} of {sums:,} 16-bit sums over the probe split"
         advice = "prefer unsigned 8-bit weights, which agree on both"
         if saturates(machine, isa):

@@ -43,7 +43,7 @@ def review(
     for key, entry in entries.items():
         found = dict(entry)
         found["dominated"] = _dominated(build, entries, key, parent[key]) if key in parent else ""
-        found["notes"] = _notes(build, key, entry, host)
+        found["notes"] = _notes(build, key, host)
         if baseline:
             missing, fallen = _fallen(build, key, entry, baseline, host)
             found["notes"] += missing
@@ -61,11 +61,11 @@ def _dominated(build: Path, entries: Entries, key: str, parent: str) -> str:
     return dominated(entries[key], right(answers, labels), parent, entries[parent], right(others, labels))
 
 
-def _notes(build: Path, key: str, entry: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
-    counted = artifact.read_json(place(build, "parity", variant=key) / "metrics.json").get("saturation") or {}
-    clipped, sums = counted.get("clipped", 0), counted.get("sums", 0)
-    isa = host["cpu_isa"].split()
-    return host_truth.notes(entry["runtime"], machine=host["machine"], isa=isa, clipped=clipped, sums=sums)
+def _notes(build: Path, key: str, host: Mapping[str, Any]) -> list[str]:
+    measured = artifact.read_json(place(build, "parity", variant=key) / "metrics.json")
+    counted = {"clipped": 0, "sums": 0} | (measured.get("saturation") or {})
+    said = host_truth.notes(machine=host["machine"], isa=host["cpu_isa"].split(), **counted)
+    return [*filter(None, [measured.get("numerics")]), *said]
 
 
 def _fallen(

@@ -57,9 +57,7 @@ def facts(target: str) -> Facts:
     return cast(Facts, importlib.import_module(f"stages.targets.{module_name(target)}"))
 
 
-def executor(label: str | None) -> Executor:
-    """Find what ran an artifact by its label; one without a word on it where no target knows such a label."""
-    known = (one for target in get_args(TargetName) for one in facts(target).EXECUTORS)
-    return next(
-        (one for one in known if one.label == label), Executor(label or "", "Nothing is known of this runtime.")
-    )
+def executor(label: str | None, *targets: str) -> Executor:
+    """Find what ran an artifact by its label, among those of `targets` or all; one that says so where none has it."""
+    known = (one for target in targets or get_args(TargetName) for one in facts(target).EXECUTORS)
+    return next((one for one in known if one.label == label), Executor(label or "", "Nothing is known of it."))

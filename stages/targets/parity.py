@@ -21,6 +21,7 @@ from stages.measure.audit import Expected, match
 from stages.measure.structure import Grids, compare, misfits
 from stages.targets import conversion, own_grid, registry
 from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
+from stages.targets.facts import executor
 
 Arrays = Mapping[str, NDArray[Any]]
 QUANTIZATION = "quantization.json"
@@ -331,6 +332,7 @@ def measure_artifact(
             result["saturation"] = module.saturation(artifact_dir, splits["probe"])
             result |= measure(splits, np.load(inputs.teacher / "test_logits.npy"), outputs)
             result |= {"runtime": runtime.label, "runtime_versions": module.versions(), "status": "measured"}
+            result["numerics"] = executor(runtime.label, target).note
         else:
             result |= {"reason": reason, "status": "not_measured"}
     except (ArtifactError, InputError) as error:

@@ -78,6 +78,10 @@ class Runtimes(Protocol):
         """Return what executes artifacts here, as it says of itself: distribution → version."""
         ...
 
+    def saturation(self, artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[str, int]:
+        """Count the `sums` over a split and those `clipped` on some CPUs alone; empty where none are known to be."""
+        ...
+
     def open_runtime(self, artifact: Path, threads: int) -> Runtime:
         """Open an artifact, or a converted model, on `threads` cores.
 

@@ -57,7 +57,8 @@ def build(tmp_path):
         with artifact.writing(tmp_path / "parity" / key, stage="parity", parents={}) as out:
             artifact.write_arrays(out / "outputs.npz", {"test": np.eye(LABELS, dtype=np.float32)[labels]})
             counted = {"clipped": 96, "sums": 128} if key == "int8" else {"clipped": 0, "sums": 0}
-            artifact.write_json(out / "metrics.json", {"saturation": counted})
+            measured = {"numerics": "as told" if key == "fp32" else "", "saturation": counted}
+            artifact.write_json(out / "metrics.json", measured)
         with artifact.writing(tmp_path / "benchmark" / key, stage="benchmark", parents={}) as out:
             artifact.write_json(out / "metrics.json", {"ratios_to_release": [1.5] * 5})
     return tmp_path
@@ -81,7 +82,7 @@ def test_neighbours_and_hosts_add_to_a_verdict_and_change_none(build):
     assert [found["verdict"] for found in reviewed.values()] == ["pass", "pass"]
     assert reviewed["fp32"]["dominated"] == ""
     assert reviewed["int8"]["dominated"].startswith("no better than 'fp32' on any axis measured here: 2.00 MB")
-    assert reviewed["fp32"]["notes"] == []
+    assert reviewed["fp32"]["notes"] == ["as told"]
     assert "saturates int8 weights, 96 of 128 16-bit sums" in reviewed["int8"]["notes"][0]
 
 

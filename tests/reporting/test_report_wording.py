@@ -1,4 +1,4 @@
-"""Numbers and runtimes in words."""
+"""Numbers in words."""
 
 from __future__ import annotations
 

@@ -105,5 +105,8 @@ def test_no_label_is_two_targets_and_every_one_is_explained():
 
 
 def test_what_interprets_says_instead_of_what():
-    assert facts.executor("reference-interpreted").instead_of == "Core ML"
+    interpreter = facts.executor("reference-interpreted")
+    assert interpreter.instead_of == "Core ML"
+    assert "Apple's runtime" in interpreter.note
+    assert facts.executor("reference-interpreted", "onnx-cpu").instead_of == ""
     assert facts.executor("coreml-all").instead_of == facts.executor(None).instead_of == ""
