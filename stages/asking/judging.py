@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.asking.question import Answers, Item, Probabilities, Question
 from stages.schema.clients import Bound
@@ -57,7 +56,7 @@ def judge(
 
 
 def _measure(asked: Question, expected: Answers, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    probabilities = np.array([item["probabilities"] for item in given], np.float32)
+    probabilities = np.array([item["probabilities"] for item in given])
     if not np.isfinite(probabilities).all():
         probabilities = np.where(np.isfinite(probabilities), probabilities, -1.0)
     return {
@@ -68,7 +67,7 @@ def _measure(asked: Question, expected: Answers, given: Sequence[Mapping[str, An
     }
 
 
-def _agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def _agreement(first: Probabilities, second: Probabilities) -> float:
     return float((first.argmax(axis=-1) == second.argmax(axis=-1)).mean())
 
 
@@ -95,7 +94,7 @@ def _otherwise(edge: Item, item: Mapping[str, Any], expected: Probabilities, sla
         return True
     if item["ids"] is not None:
         return bool(item["ids"] != edge.ids)
-    return bool(np.abs(np.array(item["probabilities"], np.float32) - expected).max() > slack)
+    return bool(np.abs(np.array(item["probabilities"]) - expected).max() > slack)
 
 
 def _said(found: Mapping[str, Any], bound: Bound) -> list[str]:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from stages.asking.roster import Client, file_of
 from stages.core import artifact, splits
+from stages.measure.metrics import softmax
 from stages.schema.layout import RELEASE, behind
 from stages.schema.variant import Variant
 from stages.targets import registry
 from stages.targets.base import Runtime
 
-Probabilities = NDArray[np.float32]
+Probabilities = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,6 @@ class Question:
         return self.padded if client.form == "task" else self.artifact
 
 
-def softmax(logits: NDArray[np.float32]) -> Probabilities:
-    """Return probabilities over the last axis."""
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True), np.float32)
-
-
-def spread(total: int, wanted: int) -> list[int]:
-    """Choose items evenly over a split, which may be sorted by class; all of them where it has no more."""
-    return [index * total // wanted for index in range(wanted)] if wanted < total else list(range(total))
-
-
 def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question:
     """Put the question about a bundle together.
 
@@ -93,7 +83,7 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     data, reference = artifact.require(places["data"]), places["reference"]
     parity, bundle = artifact.require(places["parity"]), build / RELEASE / key
     texts = splits.read_split(data, "test").texts
-    chosen = spread(len(texts), wanted or len(texts))
+    chosen = splits.spread(len(texts), wanted or len(texts))
     test = artifact.read_arrays(artifact.require(reference) / "test.npz")
     signature = artifact.read_json(bundle / "signature.json")
     edges = [Item(edge["text"], edge["ids"], edge["name"]) for edge in _edges(bundle)]

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.bundling import task_graph, task_metadata
-from stages.bundling.source import ROUNDING, Source, differs, softmax
+from stages.bundling.source import ROUNDING, Source, differs
 from stages.bundling.tokenization import lines
 from stages.core.errors import ArtifactError, first_line
+from stages.measure.metrics import softmax
 from stages.targets.base import INPUTS, SIGNATURE, Inputs, pad_to_signature
 from stages.targets.tflite_nnapi import flatbuffer
 

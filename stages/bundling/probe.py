@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.bundling.source import Source, softmax
+from stages.bundling.source import Source
 from stages.core import artifact
 from stages.measure.edges import EDGES
+from stages.measure.metrics import softmax
 from stages.targets.base import INPUTS, utterances
 
 PROBE = "probe.json"

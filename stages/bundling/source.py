@@ -156,9 +156,3 @@ def differs(form: str, key: str, found: NDArray[Any], wanted: NDArray[Any]) -> A
         expected="the artifact's own answers",
         next_step="leave the form out of release.forms, and report this",
     )
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return probabilities, float64 [n, labels]."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.bundling import onnx_forms
-from stages.bundling.source import ROUNDING, Source, differs, softmax
+from stages.bundling.source import ROUNDING, Source, differs
 from stages.bundling.tokenization import BERT_TOKENS, Tokenization, lines
+from stages.measure.metrics import softmax
 from stages.targets.base import INPUTS, OUTPUTS, Inputs
 from stages.targets.onnx_cpu import graph
 

@@ -37,7 +37,7 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
         raise ConfigError(f"count {params.count} removes all of {len(layers)} layers", expected=f"below {len(layers)}")
     known = before(model, splits, params.recovery)
     costs = missed(model, importance.sample(splits["train"], params.importance_utterances))
-    kept = choose(costs, params.count) if params.by == "importance" else spread(len(layers), len(layers) - params.count)
+    kept = choose(costs, params.count) if params.by == "importance" else evenly(len(layers), len(layers) - params.count)
     keep(model, layers, kept)
     notes, history = recover(model, tokenizer, splits, params.recovery, known)
     gone = sorted(set(range(len(layers))) - set(kept))
@@ -67,7 +67,7 @@ def choose(costs: Sequence[float], count: int) -> list[int]:
     return sorted(ranked[count:])
 
 
-def spread(total: int, count: int) -> list[int]:
+def evenly(total: int, count: int) -> list[int]:
     """Name `count` of `total` layers, evenly spaced, the last among them: 2 of 6 → 2, 5."""
     return [(index + 1) * total // count - 1 for index in range(count)]
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from stages.core.packing import unpack
 from stages.coreml.errors import UnsupportedOp
 
 Array = npt.NDArray[Any]
@@ -89,27 +90,6 @@ def from_name(name: str) -> DType:
     return BY_NAME[name]
 
 
-def unpack(packed: Array, count: int, dtype: DType) -> Array:
-    """Unpack elements of 1 to 6 bits, least significant bit first, elements crossing byte borders.
-
-    Args:
-        packed: uint8, at least ceil(count * bits / 8) long.
-        count: elements.
-        dtype: a type under a byte.
-
-    Returns:
-        int8 or uint8 [count], two's complement for signed types.
-    """
-    bits = np.unpackbits(packed, bitorder="little", count=count * dtype.bits).reshape(count, dtype.bits)
-    values = np.zeros(count, np.uint8)
-    for position in range(dtype.bits):
-        values |= bits[:, position] << np.uint8(position)
-    if dtype.kind != "int":
-        return values
-    sign = np.uint8(1 << (dtype.bits - 1))
-    return ((values ^ sign).astype(np.int16) - np.int16(sign)).astype(np.int8)
-
-
 def decode(raw: Array, count: int, dtype: DType) -> Array:
     """View little-endian bytes as `count` elements; the caller has checked the length."""
-    return unpack(raw, count, dtype) if dtype.bits < 8 else raw.view(dtype.numpy)
+    return unpack(raw, count, dtype.bits, signed=dtype.kind == "int") if dtype.bits < 8 else raw.view(dtype.numpy)

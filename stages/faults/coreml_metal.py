@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.packing import pack
 from stages.coreml.dtypes import from_mil
+from stages.coreml.ops.constexpr import scattered
 from stages.coreml.values import Constants
 from stages.faults.hidden import TEXT
 from stages.faults.tensor import Array, Tensor
@@ -52,7 +54,7 @@ class ArtifactEditor:
                 for part in set(values) - {"levels"}:
                     setattr(tensor, part, np.array(values[part]))
                 if tensor.mask is not None:
-                    tensor.levels = _spread(tensor.levels, tensor.mask)
+                    tensor.levels = scattered(tensor.levels, tensor.mask)
                 self._stored.append(_Stored(tensor, messages))
 
     def tensors(self) -> Iterable[Tensor]:
@@ -158,7 +160,7 @@ class ArtifactEditor:
 
     def _write(self, message: Any, value: Array) -> None:
         dtype = from_mil(message.type.tensorType.dataType)
-        data = _packed(np.ascontiguousarray(value, dtype.numpy), dtype.bits)
+        data = (pack(value, dtype.bits) if dtype.bits < 8 else np.ascontiguousarray(value, dtype.numpy)).tobytes()
         if message.WhichOneof("value") == "blobFileValue":
             size, start = struct.unpack_from("<QQ", self._blobs, message.blobFileValue.offset + 8)
             assert size == len(data)
@@ -170,18 +172,3 @@ class ArtifactEditor:
             tensor.bytes.values = data
         else:
             getattr(tensor, field).values[:] = value.reshape(-1).tolist()
-
-
-def _spread(kept: Array, mask: Array) -> Array:
-    """Put what a sparse tensor stores where its mask says that it stands."""
-    dense = np.zeros(mask.shape, kept.dtype)
-    dense[mask != 0] = kept
-    return dense
-
-
-def _packed(value: Array, bits: int) -> bytes:
-    """Numbers of fewer than 8 bits stand side by side, lowest bit first."""
-    if bits >= 8:
-        return value.tobytes()
-    lowest_first = np.unpackbits(value.reshape(-1, 1).view(np.uint8), axis=1, bitorder="little")[:, :bits]
-    return np.packbits(lowest_first.reshape(-1), bitorder="little").tobytes()

@@ -104,11 +104,11 @@ class ArtifactEditor:
         bits = 8 if levels.shape == self._values[name].shape else 4
         point = None if zero is None else self._values[zero]
 
-        def spread(source: Any) -> Any:
+        def leading(source: Any) -> Any:
             return source.reshape((1,) * (levels.ndim - source.ndim) + source.shape).copy()
 
-        points = None if point is None else spread(point)
-        return Tensor(name, levels, spread(self._values[scale]), points, turned=sideways, bits=bits)
+        points = None if point is None else leading(point)
+        return Tensor(name, levels, leading(self._values[scale]), points, turned=sideways, bits=bits)
 
 
 def _packed(levels: Any, shape: tuple[int, ...]) -> Any:

@@ -51,7 +51,7 @@ class Tensor:
             chosen = self.levels[..., None].astype(np.intp)
             found = np.take_along_axis(self._entries(self.table), chosen, axis=-1)[..., 0]
         elif self.scale is not None:
-            found = (self.levels.astype(np.float32) - self._spread(self.zero)) * self._spread(self.scale)
+            found = (self.levels.astype(np.float32) - self._per_element(self.zero)) * self._per_element(self.scale)
         else:
             found = self.levels.astype(np.float32)
         found = np.asarray(found if self.mask is None else np.where(self.mask, found, np.float32(0)))
@@ -72,11 +72,12 @@ class Tensor:
         elif self.scale is not None:
             signed = self.levels.dtype.kind == "i"
             low, high = (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1) if signed else (0, 2**self.bits - 1)
-            self.levels[...] = np.clip(np.rint(wide / self._spread(self.scale)) + self._spread(self.zero), low, high)
+            scale, zero = self._per_element(self.scale), self._per_element(self.zero)
+            self.levels[...] = np.clip(np.rint(wide / scale) + zero, low, high)
         else:
             self.levels[...] = wide
 
-    def _spread(self, values: Array | None) -> Array:
+    def _per_element(self, values: Array | None) -> Array:
         """Repeat what a block has in common over its elements, so that it broadcasts to `levels`."""
         found = np.zeros((), np.float32) if values is None else values.astype(np.float32)
         for axis, size in enumerate(found.shape[: self.levels.ndim]):
@@ -88,7 +89,7 @@ class Tensor:
         """Return the table of each element, fp32 [*levels.shape, entries]."""
         if table.ndim == 1:
             return np.broadcast_to(table.astype(np.float32), (*self.levels.shape, table.size))
-        return np.broadcast_to(self._spread(table[..., 0]), (*self.levels.shape, table.shape[-2]))
+        return np.broadcast_to(self._per_element(table[..., 0]), (*self.levels.shape, table.shape[-2]))
 
     def exchange(self, other: Tensor) -> None:
         """Change places with a tensor of the same shape, scales and tables included."""

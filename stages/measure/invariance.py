@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.splits import spread
+
 Inputs = Mapping[str, NDArray[np.int32]]
 Run = Callable[[Inputs], NDArray[np.float32]]
 """`input_ids` and `attention_mask`, int32 [batch, length] → logits, fp32 [batch, labels]."""
@@ -23,8 +25,7 @@ UTTERANCES = 16
 def spread_over_lengths(probe: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     """Return the rows of the probe split that are asked in other forms, shortest first, each once."""
     sizes = probe["attention_mask"].sum(axis=1)
-    places = np.unique(np.linspace(0, len(sizes) - 1, UTTERANCES).astype(int))
-    return np.asarray(np.argsort(sizes, kind="stable")[places])
+    return np.asarray(np.argsort(sizes, kind="stable")[spread(len(sizes), UTTERANCES)])
 
 
 def measure(
@@ -55,7 +56,7 @@ def measure(
         over the spread of the reference's logits; inf where a changed answer is not finite.
     """
     generator = np.random.default_rng(seed)
-    spread = max(float(probe["logits"].std()), float(np.finfo(np.float32).tiny))
+    scale = max(float(probe["logits"].std()), float(np.finfo(np.float32).tiny))
     sizes = probe["attention_mask"].sum(axis=1)
     chosen = spread_over_lengths(probe)
     changes: dict[str, list[float]] = {"padded": [0.0], "disturbed": [0.0]} | ({"batched": [0.0]} if batches else {})
@@ -68,16 +69,16 @@ def measure(
         for length in (length for length in lengths if length > size):
             padded = _form(ids, length, pad_token_id)
             answer = run(padded)
-            changes["padded"].append(_change(plain, answer, spread))
+            changes["padded"].append(_change(plain, answer, scale))
             disturbed = dict(padded)
             under = np.arange(length) >= size + reach
             drawn = generator.integers(0, vocabulary, length, dtype=np.int32)
             disturbed["input_ids"] = np.where(under, drawn, padded["input_ids"])
-            changes["disturbed"].append(_change(answer, run(disturbed), spread))
+            changes["disturbed"].append(_change(answer, run(disturbed), scale))
     if batches:
         forms = [_form(probe["input_ids"][row, : sizes[row]], int(sizes[chosen].max()), pad_token_id) for row in chosen]
         together = run({name: np.concatenate([form[name] for form in forms]) for name in forms[0]})
-        changes["batched"] = [_change(np.concatenate(alone), together, spread)]
+        changes["batched"] = [_change(np.concatenate(alone), together, scale)]
     return {name: max(found) for name, found in changes.items()}
 
 
@@ -88,6 +89,6 @@ def _form(ids: NDArray[np.int32], length: int, pad_token_id: int) -> dict[str, N
     return {"input_ids": padded, "attention_mask": mask}
 
 
-def _change(before: NDArray[np.float32], after: NDArray[np.float32], spread: float) -> float:
-    change = float(np.abs(after.astype(np.float64) - before).max()) / spread
+def _change(before: NDArray[np.float32], after: NDArray[np.float32], scale: float) -> float:
+    change = float(np.abs(after.astype(np.float64) - before).max()) / scale
     return change if np.isfinite(change) else float("inf")

@@ -20,10 +20,16 @@ from stages.schema.layout import CHECKPOINTS, MEASURED, behind, place
 from stages.schema.variant import TargetName, Variant
 from stages.targets.facts import Executor, executor
 
-# Fixes each platform's place, colour and mark, so that two reports can be laid side by side.
-TARGETS = get_args(TargetName)
 # Outputs whose content it says; an altered artifact is not among them, since the gate has a verdict on that.
 QUOTED = ("data", *CHECKPOINTS, "reference", *MEASURED)
+
+def rank(target: str) -> int:
+    """Return the place of a platform, which fixes its colour and mark: two reports can be laid side by side.
+
+    Unknown platforms come last.
+    """
+    known = get_args(TargetName)
+    return known.index(target) if target in known else len(known)
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ class Line:
 
     @property
     def rank(self) -> int:
-        """Place of the platform among the known ones; unknown platforms come last."""
-        return TARGETS.index(self.target) if self.target in TARGETS else len(TARGETS)
+        """Place of the platform."""
+        return rank(self.target)
 
     @property
     def executor(self) -> Executor:

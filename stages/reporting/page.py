@@ -12,12 +12,12 @@ from typing import Any
 from markupsafe import Markup
 
 from stages.core.artifact import write_json
-from stages.reporting import agreement, graph, pareto, strips, templates, wording
+from stages.reporting import agreement, graph, strips, templates, wording
 from stages.reporting.agreement import Share
 from stages.reporting.evidence import Evidence, Line
 from stages.reporting.gaps import Gap
 from stages.reporting.svg import canvas, mark
-from stages.reporting.tradeoff import tradeoff
+from stages.reporting.tradeoff import pareto_rows, plottable, tradeoff
 from stages.targets.facts import Executor
 
 SOURCES = Path(__file__).parent
@@ -49,7 +49,7 @@ def render(evidence: Evidence) -> str:
 def write_data(evidence: Evidence, out: Path) -> None:
     """Write `pareto.json` and `gaps.json` for DVC plots, and `agreement.json`, into an existing directory."""
     write_json(out / "agreement.json", agreement.rows(evidence.agreement))
-    write_json(out / "pareto.json", pareto.rows(evidence.lines))
+    write_json(out / "pareto.json", pareto_rows(evidence.lines))
     write_json(out / "gaps.json", [_gap_row(gap) for gap in evidence.gaps])
 
 
@@ -119,7 +119,7 @@ def _legend(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def _plot(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: float) -> Plot:
-    absent = [line.key for line in lines if not pareto.plottable(line, cost)]
+    absent = [line.key for line in lines if not plottable(line, cost)]
     return Plot(cost, tradeoff(lines, cost, unit, scale, teacher), absent)
 
 

@@ -1,47 +1,61 @@
-"""The Pareto front: variants that no other passing variant of their platform beats on both axes."""
+"""The Pareto front: passing variants that no other passing one beats in every goal.
+
+A variant without a passing verdict is never on it, however fast it is: what it computes quickly is not what the
+reference computes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol, TypeVar
 
-from stages.reporting.evidence import Line
+from stages.measure.registry import REGISTRY
 
-ROW = ("latency_p50_ms", "size_bytes", "accuracy", "top1_agreement")
-
-
-def plottable(line: Line, cost: str) -> bool:
-    """Whether a variant has a place on the plot: both its cost and its accuracy were measured."""
-    return cost in line.values and "accuracy" in line.values
+Vector = tuple[float, ...]
 
 
-def front(lines: Sequence[Line], cost: str) -> list[Line]:
-    """Select the passing variants that are cheapest for their accuracy.
+class Judged(Protocol):
+    """What was measured of a variant, and what the gate says of it."""
+
+    @property
+    def verdict(self) -> str | None:
+        """The gate's."""
+        ...
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Metric → number, only what was measured."""
+        ...
+
+
+V = TypeVar("V", bound=Judged)
+
+
+def eligible(variants: Sequence[V], goals: Sequence[str]) -> list[V]:
+    """Return the passing variants that have all goals."""
+    return [one for one in variants if one.verdict == "pass" and all(goal in one.values for goal in goals)]
+
+
+def costs(variant: Judged, goals: Sequence[str]) -> Vector:
+    """Return a variant's goals, each turned so that lower is better."""
+    return tuple(variant.values[goal] * (1 if REGISTRY[goal].better == "lower" else -1) for goal in goals)
+
+
+def dominates(one: Vector, other: Vector) -> bool:
+    """Whether `one` is nowhere worse and somewhere better."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def front(variants: Sequence[V], goals: Sequence[str]) -> list[V]:
+    """Select the variants of one platform that no passing one dominates.
 
     Args:
-        lines: variants of one platform.
-        cost: metric on the other axis, lower is better.
+        variants: the platform's.
+        goals: metrics, those measured on this platform.
 
     Returns:
-        By ascending cost. A variant without a passing verdict is never among them, however fast it is: what it
-        computes quickly is not what the reference computes.
+        By the first goal, best first. Variants with equal goals are all kept, as they came.
     """
-    passing = [line for line in lines if line.verdict == "pass" and plottable(line, cost)]
-
-    def beaten(line: Line) -> bool:
-        mine = (line.values[cost], -line.values["accuracy"])
-        others = [(other.values[cost], -other.values["accuracy"]) for other in passing]
-        return any(x <= mine[0] and y <= mine[1] and (x, y) != mine for x, y in others)
-
-    return sorted((line for line in passing if not beaten(line)), key=lambda line: (line.values[cost], line.key))
-
-
-def rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Return `pareto.json` for `dvc plots`: one row per variant, null where nothing was measured."""
-    identity = ("target", "precision", "compression", "verdict")
-    return [
-        {"variant": line.key}
-        | {name: getattr(line, name) for name in identity}
-        | {name: line.values.get(name) for name in ROW}
-        for line in lines
-    ]
+    found = [(costs(one, goals), one) for one in eligible(variants, goals)]
+    best = [(cost, one) for cost, one in found if not any(dominates(other, cost) for other, _ in found)]
+    return [one for _, one in sorted(best, key=lambda pair: pair[0])]

@@ -59,7 +59,7 @@ class Linear:
         share = (value - self.low) / (self.high - self.low)
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
-    def ticks(self, about: int) -> list[float]:
+    def ticks(self, about: int = 8) -> list[float]:
         """Return round values inside the range, about as many as asked."""
         raw = (self.high - self.low) / about
         power = 10.0 ** floor(log10(raw))
@@ -94,6 +94,40 @@ def around(values: Sequence[float], share: float, least: float) -> tuple[float, 
     low, high = min(values), max(values)
     margin = max((high - low) * share, (least - (high - low)) / 2)
     return low - margin, high + margin
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A plot's canvas, and where on it the axes lie, in pixels."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def scales(self, costs: Sequence[float], percents: tuple[float, float], room: float) -> tuple[Log, Linear]:
+        """Map costs, with `room` times the largest for what stands beside it, and a range of percents."""
+        y = Linear(max(percents[0], 0), min(percents[1], 100.4), self.bottom, self.top)
+        return Log(min(costs) / 1.25, max(costs) * room, self.left, self.right), y
+
+    def axes(self, x: Linear | Log, y: Linear, below: str) -> list[Markup]:
+        """Draw ticks, lines and the name below."""
+        left, right, bottom, parts = self.left, self.right, self.bottom, []
+        for tick in y.ticks(6):
+            parts.append(element("line", x1=left, x2=right, y1=y(tick), y2=y(tick), class_="grid"))
+            parts.append(element("text", f"{tick:g}", x=left - 7, y=y(tick) + 4, text_anchor="end", class_="tick"))
+        for tick in x.ticks():
+            parts.append(element("line", x1=x(tick), x2=x(tick), y1=bottom, y2=bottom + 4, class_="axis"))
+            parts.append(element("text", f"{tick:g}", x=x(tick), y=bottom + 18, text_anchor="middle", class_="tick"))
+        parts.append(element("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"))
+        middle = (left + right) / 2
+        return [*parts, element("text", below, x=middle, y=bottom + 40, text_anchor="middle", class_="name")]
+
+    def plot(self, label: str, *parts: str) -> Markup:
+        """Build the `<svg>`, read out as `label`."""
+        return canvas(self.width, self.height, label, *parts, class_="plot")
 
 
 def _text(value: Attribute) -> str:

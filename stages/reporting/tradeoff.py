@@ -1,20 +1,21 @@
-"""Draw accuracy against latency or size, with the Pareto front of each platform."""
+"""Draw accuracy against latency or size, with the Pareto front of each platform, and say it in rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup
 
 from stages.reporting import wording
 from stages.reporting.evidence import Line
-from stages.reporting.pareto import front, plottable
-from stages.reporting.svg import Linear, Log, around, canvas, element, mark
+from stages.reporting.pareto import front
+from stages.reporting.svg import Frame, Linear, Log, around, element, mark
 
-WIDTH, HEIGHT = 580.0, 372.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 566.0, 14.0, 326.0
+FRAME = Frame(width=580.0, height=372.0, left=46.0, right=566.0, top=14.0, bottom=326.0)
 # A name further from its mark than this, in pixels, is tied to it by a line.
 FAR = 20
+ROW = ("latency_p50_ms", "size_bytes", "accuracy", "top1_agreement")
 Box = tuple[float, float, float, float]
 
 
@@ -32,12 +33,28 @@ def tradeoff(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher:
     if not shown:
         return Markup('<p class="absent">Nothing to plot: no variant has both figures.</p>')
     x, y = _scales(shown, cost, scale, teacher)
-    parts = [*_axes(x, y, unit), _teacher(y, teacher)]
+    parts = [*FRAME.axes(x, y, f"{unit} (log scale)"), _teacher(y, teacher)]
     for rank in sorted({line.rank for line in shown}):
         parts.append(_step([line for line in shown if line.rank == rank], x, y, cost, scale))
     parts += [_point(line, x, y, cost, scale) for line in shown]
     parts += _labels(shown, x, y, cost, scale, teacher)
-    return canvas(WIDTH, HEIGHT, f"accuracy in percent against {unit}, one mark per variant", *parts, class_="plot")
+    return FRAME.plot(f"accuracy in percent against {unit}, one mark per variant", *parts)
+
+
+def plottable(line: Line, cost: str) -> bool:
+    """Whether a variant has a place on the plot: both its cost and its accuracy were measured."""
+    return cost in line.values and "accuracy" in line.values
+
+
+def pareto_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Return `pareto.json` for `dvc plots`: one row per variant, null where nothing was measured."""
+    identity = ("target", "precision", "compression", "verdict")
+    return [
+        {"variant": line.key}
+        | {name: getattr(line, name) for name in identity}
+        | {name: line.values.get(name) for name in ROW}
+        for line in lines
+    ]
 
 
 def _scales(shown: Sequence[Line], cost: str, scale: float, teacher: float) -> tuple[Log, Linear]:
@@ -45,36 +62,21 @@ def _scales(shown: Sequence[Line], cost: str, scale: float, teacher: float) -> t
     # A broken artifact's accuracy would squeeze all others into one line: it sits on the lower edge with an arrow.
     good = [line for line in shown if line.verdict == "pass"] or shown
     bounds = [100 * bound for line in good for bound in line.intervals["accuracy"]]
-    low, high = around([*bounds, 100 * teacher], 0.06, 1.0)
-    return Log(min(costs) / 1.25, max(costs) * 1.6, LEFT, RIGHT), Linear(max(low, 0), min(high, 100.4), BOTTOM, TOP)
-
-
-def _axes(x: Log, y: Linear, unit: str) -> list[Markup]:
-    parts = []
-    for tick in y.ticks(6):
-        parts.append(element("line", x1=LEFT, x2=RIGHT, y1=y(tick), y2=y(tick), class_="grid"))
-        parts.append(element("text", f"{tick:g}", x=LEFT - 7, y=y(tick) + 4, text_anchor="end", class_="tick"))
-    for tick in x.ticks():
-        parts.append(element("line", x1=x(tick), x2=x(tick), y1=BOTTOM, y2=BOTTOM + 4, class_="axis"))
-        parts.append(element("text", f"{tick:g}", x=x(tick), y=BOTTOM + 18, text_anchor="middle", class_="tick"))
-    parts.append(element("line", x1=LEFT, x2=RIGHT, y1=BOTTOM, y2=BOTTOM, class_="axis"))
-    middle = (LEFT + RIGHT) / 2
-    parts.append(element("text", f"{unit} (log scale)", x=middle, y=BOTTOM + 40, text_anchor="middle", class_="name"))
-    return parts
+    return FRAME.scales(costs, around([*bounds, 100 * teacher], 0.06, 1.0), 1.6)
 
 
 def _teacher(y: Linear, teacher: float) -> Markup:
     height = y(100 * teacher)
-    line = element("line", x1=LEFT, x2=RIGHT, y1=height, y2=height, class_="teacher")
+    line = element("line", x1=FRAME.left, x2=FRAME.right, y1=height, y2=height, class_="teacher")
     label = f"teacher {wording.percent(teacher)} %"
     return Markup("").join(
-        [line, element("text", label, x=RIGHT, y=height - 5, text_anchor="end", class_="teacher-name")]
+        [line, element("text", label, x=FRAME.right, y=height - 5, text_anchor="end", class_="teacher-name")]
     )
 
 
 def _step(lines: Sequence[Line], x: Log, y: Linear, cost: str, scale: float) -> Markup:
     """Draw the front as stairs: between two variants nothing better is on offer than the cheaper one."""
-    best = front(lines, cost)
+    best = front(lines, (cost, "accuracy"))
     if not best:
         return Markup("")
     path = ""
@@ -82,7 +84,7 @@ def _step(lines: Sequence[Line], x: Log, y: Linear, cost: str, scale: float) -> 
         px, py = x(line.values[cost] * scale), y(100 * line.values["accuracy"])
         path += f"M{px:.1f} {py:.1f}" if index == 0 else f"H{px:.1f}V{py:.1f}"
     keys = " ".join(line.key for line in best)
-    return element("path", d=f"{path}H{RIGHT:.1f}", class_=f"front t{best[0].rank}", data_front=keys)
+    return element("path", d=f"{path}H{FRAME.right:.1f}", class_=f"front t{best[0].rank}", data_front=keys)
 
 
 def _point(line: Line, x: Log, y: Linear, cost: str, scale: float) -> Markup:
@@ -101,7 +103,7 @@ def _labels(shown: Sequence[Line], x: Log, y: Linear, cost: str, scale: float, t
     """Place each name at the nearest spot where it covers no mark, no other name and no edge."""
     spots = {line.key: (x(line.values[cost] * scale), y(100 * line.values["accuracy"])) for line in shown}
     taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in spots.values()]
-    taken.append((RIGHT - 105, y(100 * teacher) - 16, RIGHT, y(100 * teacher) - 1))
+    taken.append((FRAME.right - 105, y(100 * teacher) - 16, FRAME.right, y(100 * teacher) - 1))
     parts = []
     for line in sorted(shown, key=lambda line: spots[line.key]):
         px, py = spots[line.key]
@@ -131,4 +133,4 @@ def _overlap(first: Box, second: Box) -> bool:
 
 
 def _inside(box: Box) -> bool:
-    return box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= BOTTOM
+    return box[0] >= FRAME.left and box[2] <= FRAME.width and box[1] >= 0 and box[3] <= FRAME.bottom

@@ -1,13 +1,11 @@
-"""What no other variant of its platform beats in every goal, and how much of the goals' space that covers."""
+"""The points of a sweep, and how much of the goals' space they cover."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.measure.registry import REGISTRY
-
-Vector = tuple[float, ...]
+from stages.reporting.pareto import Vector, costs, dominates, eligible
 
 
 @dataclass(frozen=True)
@@ -46,36 +44,6 @@ class Point:
 def goals_of(points: Sequence[Point], goals: Sequence[str]) -> list[str]:
     """Return the goals that were measured for some passing variant; Core ML has no latency on Linux."""
     return [goal for goal in goals if any(goal in point.values for point in points if point.verdict == "pass")]
-
-
-def eligible(points: Sequence[Point], goals: Sequence[str]) -> list[Point]:
-    """Return the passing variants that have all goals."""
-    return [point for point in points if point.verdict == "pass" and all(goal in point.values for goal in goals)]
-
-
-def costs(point: Point, goals: Sequence[str]) -> Vector:
-    """Return a variant's goals, each turned so that lower is better."""
-    return tuple(point.values[goal] * (1 if REGISTRY[goal].better == "lower" else -1) for goal in goals)
-
-
-def dominates(one: Vector, other: Vector) -> bool:
-    """Whether `one` is nowhere worse and somewhere better."""
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
-def front(points: Sequence[Point], goals: Sequence[str]) -> list[Point]:
-    """Select the variants of one platform that no passing one dominates.
-
-    Args:
-        points: the platform's.
-        goals: metrics, those measured on this platform.
-
-    Returns:
-        By the first goal, best first. Variants with equal goals are all kept.
-    """
-    found = [(costs(point, goals), point) for point in eligible(points, goals)]
-    best = [(cost, point) for cost, point in found if not any(dominates(other, cost) for other, _ in found)]
-    return [point for _, point in sorted(best, key=lambda pair: (pair[0], pair[1].label))]
 
 
 def box(points: Sequence[Point], goals: Sequence[str]) -> tuple[Vector, Vector] | None:

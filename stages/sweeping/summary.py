@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.artifact import write_json
+from stages.reporting.pareto import front
 from stages.sweeping import pareto
 from stages.sweeping.ledger import STATES
 from stages.sweeping.pareto import Point
@@ -62,7 +63,8 @@ def find(settings: Sweep, records: Sequence[Mapping[str, Any]]) -> Findings:
         goals = pareto.goals_of(mine, settings.goals)
         trials = [[point for point in mine if point.job == job] for job in jobs]
         volumes = pareto.progress([trial for trial in trials if trial], goals)
-        platforms.append(Platform(target, goals, mine, pareto.front(mine, goals), volumes))
+        best = front(sorted(mine, key=lambda point: point.label), goals)
+        platforms.append(Platform(target, goals, mine, best, volumes))
     return Findings(platforms, recommend_all(settings.profiles, points), sharing(records), list(records))
 
 

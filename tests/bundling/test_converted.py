@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from stages.bundling import contents, core_ml, derived, litert, task_graph, task_metadata, tokenization
-from stages.bundling.source import Source, softmax
+from stages.bundling.source import Source
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.coreml.proto import model_file, read_model
+from stages.measure.metrics import softmax
 from stages.schema.release import Release
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, Static, TfliteNnapi, Variant

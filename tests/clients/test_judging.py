@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.asking.judging import judge
-from stages.asking.question import Answers, Item, Question, spread
+from stages.asking.question import Answers, Item, Question
 from stages.schema.clients import Bound
 
 BOUND = Bound(top1_agreement=0.75, probability_difference=0.05)
@@ -99,8 +99,3 @@ def test_refusing_a_file_is_told_from_crashing_over_it():
 def test_a_client_that_is_given_ids_says_nothing_about_tokens():
     found = verdict({**answer(), "items": answer()["items"][:4]}, reads_text=False)
     assert (found["verdict"], found["edges"], found["tokens_equal"]) == ("pass", None, None)
-
-
-def test_utterances_are_spread_over_a_split_that_is_sorted_by_class():
-    assert spread(4500, 5) == [0, 900, 1800, 2700, 3600]
-    assert spread(3, 50) == [0, 1, 2]

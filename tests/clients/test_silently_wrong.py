@@ -11,8 +11,9 @@ import pytest
 from stages.asking import roster
 from stages.asking.interview import interview
 from stages.asking.judging import judge
-from stages.asking.question import Answers, Item, Question, softmax
+from stages.asking.question import Answers, Item, Question
 from stages.core import artifact
+from stages.measure.metrics import softmax
 from stages.schema.clients import Bound
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, TfliteNnapi

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.compression import prune_layers, prune_structured, share_layers
-from stages.compression.prune_layers import choose, missed, spread
+from stages.compression.prune_layers import choose, evenly, missed
 from stages.core.errors import ConfigError, Unsupported
 from stages.models.blocks import blocks
 from stages.models.checkpoint import load_model, save
@@ -20,7 +20,7 @@ def test_the_least_missed_layers_go():
     ("total", "count", "kept"), [(6, 2, [2, 5]), (4, 3, [0, 1, 3]), (2, 1, [1]), (3, 3, [0, 1, 2])]
 )
 def test_evenly_spaced_layers_end_with_the_last(total, count, kept):
-    assert spread(total, count) == kept
+    assert evenly(total, count) == kept
 
 
 def test_a_layer_that_does_nothing_is_not_missed(make_model, examples):

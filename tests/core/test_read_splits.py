@@ -39,3 +39,8 @@ def test_a_split_that_cannot_be_read_is_refused(content, message, prepared):
         (prepared / "train.jsonl").write_text(content, encoding="utf-8")
     with pytest.raises(ArtifactError, match=message):
         splits.read_split(prepared, "train")
+
+
+def test_rows_are_spread_over_a_split_that_is_sorted_by_class():
+    assert splits.spread(4500, 5).tolist() == [0, 1125, 2250, 3374, 4499]
+    assert splits.spread(3, 50).tolist() == [0, 1, 2]

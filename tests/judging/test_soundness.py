@@ -8,7 +8,7 @@ from stages.bundling.card import MEASURES
 from stages.judging.soundness import Flat, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.reporting.page import COSTS
-from stages.reporting.pareto import ROW
+from stages.reporting.tradeoff import ROW
 from tests.closure import ROOT
 
 SHOWN = ("bundling/card.py", "lineage/bom.py", "summary.py", "tracking", "reporting", "sweeping")

@@ -13,7 +13,8 @@ from report_build import (
     written,
 )
 
-from stages.reporting import evidence, pareto, strips, svg, tradeoff
+from stages.reporting import evidence, strips, svg, tradeoff
+from stages.reporting.pareto import front
 
 
 def test_a_failing_variant_is_never_on_a_front_however_fast(build: Path) -> None:
@@ -30,9 +31,13 @@ def test_a_failing_variant_is_never_on_a_front_however_fast(build: Path) -> None
 def test_fronts_hold_only_what_nothing_of_the_platform_beats(build: Path) -> None:
     found = evidence.load(variants(), build, build / "verdicts.json")
     lines = [line for line in found.lines if line.target == "onnx-cpu"]
-    assert [line.key for line in pareto.front(lines, "size_bytes")] == ["onnx-cpu-dynamic_wi8_afp32"]
+    goals = ("size_bytes", "accuracy")
+    assert [line.key for line in front(lines, goals)] == ["onnx-cpu-dynamic_wi8_afp32"]
     lines[0].values["accuracy"] = 0.99
-    assert [line.key for line in pareto.front(lines, "size_bytes")] == ["onnx-cpu-dynamic_wi8_afp32", "onnx-cpu-fp32"]
+    assert [line.key for line in front(lines, goals)] == [
+        "onnx-cpu-dynamic_wi8_afp32",
+        "onnx-cpu-fp32",
+    ]
 
 
 def test_errors_below_the_axis_are_counted_in_its_first_bar() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from stages.reporting.pareto import front
 from stages.sweeping import pareto
 from stages.sweeping.pareto import Point
 
@@ -24,7 +25,7 @@ def cloud(count, seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_front_is_what_none_beats_in_every_goal(seed):
     points = cloud(40, seed)
-    found = {entry.label for entry in pareto.front(points, GOALS)}
+    found = {entry.label for entry in front(points, GOALS)}
     for one in points:
         beaten = any(
             other.values["latency_p50_ms"] <= one.values["latency_p50_ms"]
@@ -43,7 +44,7 @@ def test_only_passing_variants_with_every_goal_are_on_a_front():
         point("screened", None, size_bytes=1.0),
         point("untimed", size_bytes=1.0, accuracy=0.95),
     ]
-    assert [entry.label for entry in pareto.front(points, GOALS)] == ["good"]
+    assert [entry.label for entry in front(points, GOALS)] == ["good"]
 
 
 def test_a_goal_that_a_platform_never_measured_is_no_goal_there():

@@ -96,7 +96,7 @@ def _look_up(indices: Tensor, lut: Tensor, vector_axis: int | None) -> Tensor:
 def _packed(data: Tensor, count: int, dtype: DType) -> Tensor:
     if data.dtype != np.uint8 or data.ndim != 1 or data.size != -(-count * dtype.bits // 8):
         raise Mismatch(f"{data.size} bytes for {count} elements of '{dtype.name}'")
-    return dtypes.unpack(data, count, dtype)
+    return dtypes.decode(data, count, dtype)
 
 
 _BY_WIDTH = {kind.bits: kind for kind in (dtypes.UINT1, dtypes.UINT2, dtypes.UINT4, dtypes.UINT6)}
@@ -117,8 +117,12 @@ def lut_to_dense(indices: Tensor, lut: Tensor, shape: Ints | None = None, vector
     return lut[index].reshape(shape)
 
 
-def _spread(values: Tensor, mask: Tensor) -> Tensor:
-    """Put values, in order, where the mask is set; zero elsewhere."""
+def scattered(values: Tensor, mask: Tensor) -> Tensor:
+    """Put values [n], in order, where the mask is set; zero elsewhere.
+
+    Raises:
+        Mismatch: it is set in more or fewer places.
+    """
     chosen = mask != 0
     if values.ndim != 1 or values.size != int(chosen.sum()):
         raise Mismatch(f"{values.shape} values for {int(chosen.sum())} places of a mask")
@@ -131,8 +135,8 @@ def _spread(values: Tensor, mask: Tensor) -> Tensor:
 def sparse_to_dense(nonzero_data: Tensor, mask: Tensor, shape: Ints | None = None) -> Tensor:
     """Spread values over a bit mask; with `shape` (iOS 16) the mask is packed bits."""
     if shape is None:
-        return _spread(nonzero_data, mask)
-    return _spread(nonzero_data, _packed(mask, math.prod(shape), dtypes.UINT1).reshape(shape))
+        return scattered(nonzero_data, mask)
+    return scattered(nonzero_data, _packed(mask, math.prod(shape), dtypes.UINT1).reshape(shape))
 
 
 @op("constexpr_lut_to_sparse", returns=("indices_mask", "lut"))
@@ -140,7 +144,7 @@ def lut_to_sparse(
     indices_mask: Tensor, indices_nonzero_data: Tensor, lut: Tensor, vector_axis: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Look sparse indices up; returns the mask of the result and its values."""
-    dense = _look_up(_spread(indices_nonzero_data, indices_mask), lut, vector_axis)
+    dense = _look_up(scattered(indices_nonzero_data, indices_mask), lut, vector_axis)
     mask = indices_mask
     if lut.shape[-1] > 1 and vector_axis is not None:
         mask = np.repeat(indices_mask, lut.shape[-1], checked_axis(vector_axis, indices_mask.ndim))
@@ -152,5 +156,5 @@ def sparse_blockwise_shift_scale(
     data_mask: Tensor, nonzero_data: Tensor, scale: Tensor, offset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Scale * (data - offset) of the values a mask chooses; returns the mask and the values."""
-    dense = blockwise_shift_scale(_spread(nonzero_data, data_mask), scale, offset)
+    dense = blockwise_shift_scale(scattered(nonzero_data, data_mask), scale, offset)
     return data_mask, dense[data_mask != 0]

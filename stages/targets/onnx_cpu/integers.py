@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.packing import pack, unpack
+
 Floats = NDArray[np.float32]
 LEVELS = 127
 BLOCK = 32
@@ -64,29 +66,21 @@ def blocks(values: Floats) -> tuple[NDArray[np.int8], Floats]:
     return levels.reshape(rows, -1)[:, :width], scale[..., 0]
 
 
-def block_reach(values: Floats) -> Floats:
-    """Return the largest magnitude of each element's block."""
-    rows, width = values.shape
-    padded = np.pad(np.abs(values), ((0, 0), (0, -width % BLOCK))).reshape(rows, -1, BLOCK)
-    return spread(padded.max(axis=2), width)
-
-
-def spread(scale: Floats, width: int) -> Floats:
+def per_element(scale: Floats, width: int) -> Floats:
     """Repeat a scale per block over the elements of each row."""
     return np.repeat(scale, BLOCK, axis=1)[:, :width]
 
 
 def packed(levels: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Store two levels a byte, the first in the lower half, as ONNX Runtime reads them: [rows, whole blocks / 2]."""
-    nibbles = (np.pad(levels, ((0, 0), (0, -levels.shape[1] % BLOCK))) + 8).astype(np.uint8) & 15
-    return np.asarray(nibbles[:, 0::2] | nibbles[:, 1::2] << 4, np.uint8)
+    """Store levels as ONNX Runtime reads them, from 0 on: [rows, whole blocks / 2]."""
+    whole = np.pad(levels, ((0, 0), (0, -levels.shape[1] % BLOCK)))
+    return pack(whole + 8, 4).reshape(len(levels), -1)
 
 
 def unpacked(stored: NDArray[np.uint8], width: int) -> NDArray[np.int8]:
     """Undo `packed`."""
-    flat = stored.reshape(len(stored), -1)
-    nibbles = np.stack([flat & 15, flat >> 4], axis=2).reshape(len(stored), -1)
-    return nibbles[:, :width].astype(np.int8) - np.int8(8)
+    levels = unpack(stored.reshape(-1), 2 * stored.size, 4, signed=False).reshape(len(stored), -1)
+    return levels[:, :width].astype(np.int8) - np.int8(8)
 
 
 def _rounded(values: Floats, reach: Floats) -> tuple[NDArray[np.int8], Floats]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import ArtifactError
+from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
 from stages.targets.onnx_cpu import graph, integers
 
@@ -141,12 +142,12 @@ class _Reader:
         if not scale:
             return Constant(name, levels.astype(np.float32), half if levels.dtype == np.float16 else None)
         steps = self._arrays[scale]
-        reach = partial(integers.pair_reach, per_channel=steps.ndim > 0) if pairwise else None
-        return Constant(name, levels.astype(np.float32) * steps, uniform(steps, levels, 8, reach))
+        pairs = partial(integers.pair_reach, per_channel=steps.ndim > 0) if pairwise else None
+        return Constant(name, levels.astype(np.float32) * steps, uniform(steps, levels, 8, pairs))
 
     def _block_constant(self, name: str, scale: str, width: int) -> Constant:
-        levels, steps = integers.unpacked(self._arrays[name], width), integers.spread(self._arrays[scale], width)
-        return Constant(name, levels * steps, uniform(steps, levels, 4, integers.block_reach))
+        levels, steps = integers.unpacked(self._arrays[name], width), integers.per_element(self._arrays[scale], width)
+        return Constant(name, levels * steps, uniform(steps, levels, 4, partial(reach, granularity="block_32")))
 
     def _product(self, node: Any, name: str) -> Node:
         """Gemm as the product and the sum that it is: integer operators are given out as these."""

@@ -120,7 +120,7 @@ def _dequantised(name: str, values: dict[str, Any], model: Any) -> Any:
     scale, zero = scale_and_zero(name, values, model)
     levels, steps = unpacked(name, values, model).astype(np.float32), values[scale].astype(np.float32)
     if levels.shape != values[name].shape:
-        steps = integers.spread(steps, levels.shape[1])
+        steps = integers.per_element(steps, levels.shape[1])
     return (levels - (0 if zero is None else values[zero].astype(np.float32))) * steps
 
 

@@ -1,4 +1,4 @@
-"""How a TFLite tensor stores its numbers: types, 4-bit packing, and scales per tensor, channel or block."""
+"""How a TFLite tensor stores its numbers: types, and scales per tensor, channel or block."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.core import packing
 
 DTYPES = {
     "BOOL": np.bool_,
@@ -67,17 +69,14 @@ def unpack(dtype: str, shape: tuple[int, ...], data: Any) -> NDArray[Any]:
         return np.frombuffer(content.tobytes(), DTYPES[dtype]).reshape(shape).copy()
     if content.size != -(-prod(shape) // 2):
         raise ValueError(f"{content.size} bytes for {prod(shape)} numbers of 4 bits")
-    pairs = np.stack([content & 15, content >> 4], axis=1).reshape(-1)[: prod(shape)]
-    # The upper half of the sixteen are the negative ones.
-    return ((pairs ^ 8).astype(np.int8) - 8).reshape(shape)
+    return packing.unpack(content, prod(shape), 4, signed=True).reshape(shape)
 
 
 def pack(dtype: str, levels: NDArray[Any]) -> NDArray[np.uint8]:
     """Write numbers as a buffer: the opposite of `unpack`."""
-    if dtype != "INT4":
-        return np.frombuffer(np.ascontiguousarray(levels).tobytes(), np.uint8)
-    halves = np.append(levels.reshape(-1), np.zeros(levels.size % 2, np.int8)).view(np.uint8) & 15
-    return np.asarray(halves[::2] | (halves[1::2] << 4), np.uint8)
+    if dtype == "INT4":
+        return packing.pack(levels, 4)
+    return np.frombuffer(np.ascontiguousarray(levels).tobytes(), np.uint8)
 
 
 def constants(model: Any, graph: Any) -> Iterator[Any]:

@@ -120,7 +120,7 @@ def _by_hand(name: str, value: Any, is_product: bool, is_gemm: bool) -> Any:
         return levels * scale
     rows = value if is_gemm or not is_product else value.T
     levels, scale = integers.blocks(rows)
-    found = levels * integers.spread(scale, rows.shape[1])
+    found = levels * integers.per_element(scale, rows.shape[1])
     return found if is_gemm or not is_product else found.T
 
 
