@@ -23,6 +23,7 @@ from stages.targets.facts import Executor, executor
 # Outputs whose content it says; an altered artifact is not among them, since the gate has a verdict on that.
 QUOTED = ("data", *CHECKPOINTS, "reference", *MEASURED)
 
+
 def rank(target: str) -> int:
     """Return the place of a platform, which fixes its colour and mark: two reports can be laid side by side.
 
