@@ -15,9 +15,10 @@ from stages import gate, report
 from stages.core import artifact
 from stages.core.params import Section
 from stages.measure.statistics import proportion_interval
-from stages.schema.gate import Benchmark, Gate
+from stages.schema.gate import Gate
 from stages.schema.variant import Float, Variant
 from stages.targets import parity
+from stages.targets.facts import executor
 
 LABELS, PROBE, TEST, LENGTH = 6, 40, 400, 8
 HOSTILE = "<script>alert('&')</script>"
@@ -65,7 +66,6 @@ GATE = Gate.model_validate(
         "precisions": {row[1]: BOUNDS[1:] for row in TABLE.values()},
     }
 )
-BENCHMARK = Benchmark(threads=1, warmup=1, repetitions=10, utterances=1, confidence=0.95)
 # All of them float: the gate looks into the files of integer ones, and these hold no model.
 PRECISIONS = {row[1]: Float(kind="float", bits=32 if row[1] == "fp32" else 16) for row in TABLE.values()}
 
@@ -123,7 +123,7 @@ class Build:
                     (out / name).write_bytes(content)
 
     def judge(self, chosen: dict[str, Variant] | None = None) -> None:
-        settings = gate.Params(benchmark=BENCHMARK, gate=GATE, precisions=PRECISIONS, variants=chosen or variants())
+        settings = gate.Params(gate=GATE, precisions=PRECISIONS, variants=chosen or variants())
         lock = self.root / "constraints.txt"
         lock.write_text("".join(f"{name}=={version}\n" for name, version in VERSIONS.values()), encoding="utf-8")
         gate.run(settings, self.root, lock, self.root / "verdicts.json", self.root / "metrics.json")
@@ -215,6 +215,7 @@ class Build:
                 outputs["test"][:7] = np.nan
             result |= parity.measure(splits, self.test["teacher"].astype("f4"), outputs)
             result |= {"runtime": RUNTIME_LABELS[target], "runtime_versions": dict([VERSIONS[target]])}
+            result["numerics"] = executor(RUNTIME_LABELS[target]).note
             result |= {"form": {"values": UNMOVED}, "status": "measured"}
         files = {"metrics.json": result, "outputs.npz": outputs}
         self.write(f"parity/{key}", "parity", files, artifact=self.root / "artifact" / key, reference=reference)
