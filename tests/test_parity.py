@@ -128,7 +128,8 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
         lookup = SimpleNamespace(looked_up=lambda _, ids: table[ids])
         stored_as = SimpleNamespace(weights=weights, reach=reach)
         parts = {"runtime": runtime, "weights": stored_as, "structure": reader, "whole": whole, "lookup": lookup}
-        monkeypatch.setattr(parity.registry, "_part", lambda _, part: parts[part])
+        for name, part in parts.items():
+            monkeypatch.setattr(parity.registry, name, lambda _, part=part: part)
         monkeypatch.setattr(parity, "executor", lambda label, target: Executor(label, "", f"as {target} computes"))
         places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
         stage.run("table", tmp_path / "artifact", parity.Inputs(*places, data), tmp_path / "out")

@@ -20,12 +20,10 @@ class Judged(Protocol):
     @property
     def verdict(self) -> str | None:
         """The gate's."""
-        ...
 
     @property
     def values(self) -> dict[str, float]:
         """Metric → number, only what was measured."""
-        ...
 
 
 V = TypeVar("V", bound=Judged)

@@ -49,7 +49,6 @@ class Facts(Protocol):
 
     def supports(self, precision: Precision) -> bool:
         """Tell whether `quantize` can lower to this precision."""
-        ...
 
 
 def facts(target: str) -> Facts:

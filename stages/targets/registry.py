@@ -7,9 +7,10 @@ runtime in a process that must hold no toolchain.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,6 @@ class Convert(Protocol):
         Raises:
             ConversionError: the toolchain cannot express the model, or wrote another.
         """
-        ...
 
 
 class Quantize(Protocol):
@@ -60,7 +60,6 @@ class Quantize(Protocol):
             ConversionError: something was left at another precision than asked.
             Unsupported: the target cannot be lowered to it.
         """
-        ...
 
 
 class Runtimes(Protocol):
@@ -68,19 +67,15 @@ class Runtimes(Protocol):
 
     def available(self) -> str | None:
         """Return None where artifacts can be executed, else the reason they cannot be here."""
-        ...
 
     def timing_unavailable(self) -> str | None:
         """Return None where a latency measured here means something, else the reason it does not."""
-        ...
 
     def versions(self) -> dict[str, str]:
         """Return what executes artifacts here, as it says of itself: distribution → version."""
-        ...
 
     def saturation(self, artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[str, int]:
         """Count the `sums` over a split and those `clipped` on some CPUs alone; empty where none are known to be."""
-        ...
 
     def open_runtime(self, artifact: Path, threads: int) -> Runtime:
         """Open an artifact, or a converted model, on `threads` cores.
@@ -88,7 +83,6 @@ class Runtimes(Protocol):
         Raises:
             ArtifactError: it is missing or damaged.
         """
-        ...
 
 
 class Weights(Protocol):
@@ -96,7 +90,6 @@ class Weights(Protocol):
 
     def weights(self, artifact: Path) -> dict[str, NDArray[np.float32]]:
         """Return every weight by its name, decompressed."""
-        ...
 
     def reach(self, value: NDArray[np.float32], granularity: str) -> NDArray[np.float32]:
         """Return the largest magnitude that each scale of a weight has to cover.
@@ -108,7 +101,6 @@ class Weights(Protocol):
         Returns:
             fp32, to be broadcast to `value`.
         """
-        ...
 
 
 class Structure(Protocol):
@@ -116,7 +108,6 @@ class Structure(Protocol):
 
     def read(self, artifact: Path) -> Graph:
         """Return the computation with quantisation taken away."""
-        ...
 
 
 class Whole(Protocol):
@@ -132,7 +123,6 @@ class Whole(Protocol):
 
     def strays(self, converted: Path, artifact: Path) -> list[str]:
         """Name what lies in both models' files and `structure` does not read."""
-        ...
 
 
 class Lookup(Protocol):
@@ -144,7 +134,6 @@ class Lookup(Protocol):
         Raises:
             ArtifactError: ids take part in anything but that lookup.
         """
-        ...
 
 
 class Intermediates(Protocol):
@@ -152,48 +141,18 @@ class Intermediates(Protocol):
 
     def intermediates(self, artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
         """Yield operator, tensor and value, dequantised, in the order of the computation."""
-        ...
 
 
-def _part(target: str, name: str) -> Any:
+def _part(name: str, target: str) -> Any:
     return importlib.import_module(f"stages.targets.{module_name(target)}.{name}")
 
 
-def convert(target: str) -> Convert:
-    """Import a target's converter, and with it torch and the toolchain once it runs."""
-    return cast(Convert, _part(target, "convert"))
-
-
-def quantize(target: str) -> Quantize:
-    """Import what lowers a target's converted models."""
-    return cast(Quantize, _part(target, "quantize"))
-
-
-def runtime(target: str) -> Runtimes:
-    """Import what executes a target's artifacts."""
-    return cast(Runtimes, _part(target, "runtime"))
-
-
-def weights(target: str) -> Weights:
-    """Import what reads a target's stored weights."""
-    return cast(Weights, _part(target, "weights"))
-
-
-def structure(target: str) -> Structure:
-    """Import what reads a target's graphs."""
-    return cast(Structure, _part(target, "structure"))
-
-
-def whole(target: str) -> Whole:
-    """Import what reads the rest of a target's files."""
-    return cast(Whole, _part(target, "whole"))
-
-
-def lookup(target: str) -> Lookup:
-    """Import what asks a target's runtime for vectors."""
-    return cast(Lookup, _part(target, "lookup"))
-
-
-def intermediates(target: str) -> Intermediates:
-    """Import what runs a target's artifacts operator by operator."""
-    return cast(Intermediates, _part(target, "intermediates"))
+# A target's name → its part.
+convert: Callable[[str], Convert] = partial(_part, "convert")
+quantize: Callable[[str], Quantize] = partial(_part, "quantize")
+runtime: Callable[[str], Runtimes] = partial(_part, "runtime")
+weights: Callable[[str], Weights] = partial(_part, "weights")
+structure: Callable[[str], Structure] = partial(_part, "structure")
+whole: Callable[[str], Whole] = partial(_part, "whole")
+lookup: Callable[[str], Lookup] = partial(_part, "lookup")
+intermediates: Callable[[str], Intermediates] = partial(_part, "intermediates")
