@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.bundling import limits
+from stages.bundling.forms import forms as of_target
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.measure import truncation
@@ -26,19 +27,6 @@ MEASURES = {
     "parameters": ("parameters", "million", 1e-6),
 }
 """Metric → what a reader calls it, unit, factor."""
-LOADING = {
-    "onnx": "`samples/classify_onnx.py`: ONNX Runtime with the `tokenizers` library, text in, label out.",
-    "hf": "`samples/classify.mjs` (Node) and `samples/classify.html` (browser): Transformers.js, no network. Python: "
-    '`ORTModelForSequenceClassification.from_pretrained("hf", subfolder="onnx", file_name=…)` of Optimum.',
-    "ort": "a build of ONNX Runtime with the operators of `ort/required_operators.config`, made by its "
-    "`--include_ops_by_config`; a full build takes it too.",
-    "text": "ONNX Runtime with the onnxruntime-extensions library registered; feed `text`, a string [1].",
-    "litert": "`samples/classify_litert.py`: LiteRT, one signature per length.",
-    "litert_task": "`samples/Classify.kt`: MediaPipe's TextClassifier takes the file as it is, on every platform; "
-    "`samples/classify_litert.html` (browser): LiteRT.js, no network.",
-    "mlpackage": "Core ML; labels in `labels.txt`.",
-    "coreml": "`samples/Classify.swift`: Core ML with swift-transformers' tokenizer; the labels are in its metadata.",
-}
 
 
 def write(
@@ -156,11 +144,12 @@ def _limits(source: Source, verdict: Mapping[str, Any], reference: Path) -> list
 def _clients(source: Source, forms: Mapping[str, Any]) -> list[str]:
     lines = ["## How to load it", "| form | client | oldest seen right | how that is known |", "|---|---|---|---|"]
     lines += list(_rows(source, forms))
-    lines += ["", *(f"- `{form['path']}`: {LOADING[name]}" for name, form in forms.items())]
+    known = of_target(source.target).FORMS
+    lines += ["", *(f"- `{form['path']}`: {known[name].loading}" for name, form in forms.items())]
     return [*lines, "", "Install what a sample needs beside the bundle, not in it: an audit names what was added."]
 
 
 def _rows(source: Source, forms: Mapping[str, Any]) -> Iterator[str]:
     for name, form in forms.items():
-        for one in limits.clients(name, source):
+        for one in of_target(source.target).clients(name, source):
             yield f"| `{form['path']}` | {one['client']} | {one['oldest_seen_right']} | {one['established']} |"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.bundling import card, derived, limits, probe, tokenization
+from stages.bundling.forms import forms as of_target
 from stages.bundling.source import Source, to_compare
 from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
@@ -16,17 +17,6 @@ from stages.schema.variant import Precision, Variant
 from stages.targets.base import read_signature
 
 SAMPLES = Path(__file__).with_name("samples")
-SAMPLES_OF = {
-    "coreml": ("Classify.swift",),
-    "hf": ("classify.mjs", "classify.html"),
-    "litert": ("classify_litert.py",),
-    "litert_task": ("classify_litert.html", "Classify.kt"),
-    "onnx": ("classify_onnx.py",),
-}
-"""Form → programs that load it."""
-CONFIGURED = {"hf": "hf", "coreml": "coreml/tokenizer"}
-"""Form → where the checkpoint's configuration and tokenizer lie beside it, as clients read them."""
-NOT_ASKED = "not among release.forms"
 
 
 def add(
@@ -54,7 +44,7 @@ def add(
         Unsupported: the clients of a form have no name for the precision.
     """
     source = open_source(key, variant.target, precision, places)
-    forms, left_out = _forms(source, bundle, settings)
+    forms, left_out = of_target(variant.target).write(source, bundle, settings)
     texts = splits.read_split(places["data"], "probe").texts if settings.golden == "text" else None
     probe.write(source, texts, bundle)
     describe(source, verdict, places, forms, left_out, bundle)
@@ -84,7 +74,8 @@ def describe(
     (bundle / "labels.txt").write_text(tokenization.lines(source.labels), encoding="utf-8")
     limits.write(source, forms, left_out, bundle)
     card.write(source, verdict, places, forms, bundle)
-    for name in (name for form in forms for name in SAMPLES_OF.get(form, ())):
+    known = of_target(source.target).FORMS
+    for name in (name for form in forms for name in known[form].samples):
         (bundle / "samples").mkdir(exist_ok=True)
         shutil.copyfile(SAMPLES / name, bundle / "samples" / name)
 
@@ -127,62 +118,3 @@ def open_source(key: str, target: str, precision: Precision, places: Mapping[str
         probe=read("probe"),
         compared=to_compare({name: read(name) for name in ("probe", "coverage", "test")}),
     )
-
-
-def _forms(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
-    """Write the forms of the variant's target.
-
-    Returns:
-        Form → where it lies and what else a client must be told; form → why it was left out.
-    """
-    match source.target:
-        case "onnx-cpu":
-            return _onnx(source, bundle, settings)
-        case "tflite-nnapi":
-            return _litert(source, bundle, settings)
-    return _coreml(source, bundle, settings)
-
-
-def _onnx(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
-    from stages.bundling import hugging_face, ort_form, text_form
-    from stages.targets.onnx_cpu.graph import MODEL
-
-    forms: dict[str, Any] = {"onnx": {"path": MODEL}}
-    left_out = {name: NOT_ASKED for name in ("hf", "ort", "text") if name not in settings.forms}
-    if "hf" in settings.forms:
-        forms["hf"] = hugging_face.write(source, bundle)
-    if "ort" in settings.forms:
-        reason = ort_form.why_not(source.precision)
-        if reason:
-            left_out["ort"] = reason
-        else:
-            forms["ort"] = ort_form.write(source, bundle)
-    if "text" in settings.forms:
-        reason = source.tokenization.why_not_bert()
-        if reason:
-            left_out["text"] = reason
-        else:
-            forms["text"] = {"path": text_form.write(source, bundle)}
-    return forms, left_out
-
-
-def _litert(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
-    from stages.bundling import litert
-    from stages.targets.tflite_nnapi.flatbuffer import MODEL
-
-    if "litert" not in settings.forms:
-        return {"litert": {"path": MODEL}}, {"litert_task": NOT_ASKED}
-    forms = {"litert": {"path": litert.write_model(source, bundle)}}
-    reason = source.tokenization.why_not_bert()
-    if reason:
-        return forms, {"litert_task": reason}
-    return {**forms, "litert_task": {"path": litert.write_task(source, bundle)}}, {}
-
-
-def _coreml(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
-    from stages.bundling import core_ml
-
-    forms = {"mlpackage": {"path": core_ml.SOURCE_PACKAGE}}
-    if "coreml" not in settings.forms:
-        return forms, {"coreml": NOT_ASKED}
-    return {**forms, "coreml": {"path": core_ml.write(source, bundle), "tokenizer": core_ml.TOKENIZER}}, {}

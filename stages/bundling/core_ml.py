@@ -36,7 +36,8 @@ def write(source: Source, bundle: Path) -> str:
     path.write_bytes(model.SerializeToString(deterministic=True))
     check(source, bundle / PACKAGE)
     (bundle / TOKENIZER).mkdir()
-    source.configure(bundle / TOKENIZER)
+    # swift-transformers takes nothing but the model's kind from the tokenizer's class.
+    source.configure(bundle / TOKENIZER, rules_from_file=True)
     return PACKAGE
 
 

@@ -10,19 +10,19 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stages.bundling import tokenization
+from stages.bundling.forms import forms
 from stages.bundling.task_metadata import LABELS as TASK_LABELS
 from stages.bundling.task_metadata import NAME, describe
 from stages.bundling.task_metadata import VOCABULARY as TASK_VOCABULARY
 from stages.bundling.tokenization import Tokenization, lines
 from stages.core import artifact
+from stages.schema.variant import TargetName
 
 LABELS, LABEL_LINES, LIMITS, TOKENIZER = "labels.json", "labels.txt", "limits.json", "tokenizer"
 TASK, TEXT, PACKAGE = "litert/task.tflite", "text/model.onnx", "coreml/model.mlpackage"
-CLIENTS = {"hf": False, "coreml/tokenizer": True}
-"""Folder with tokenizer files and `config.json` for clients → whether these take the rules from the file alone."""
 
 
 def differences(bundle: Path) -> list[str]:
@@ -39,9 +39,9 @@ def differences(bundle: Path) -> list[str]:
     found = []
     if not _holds(bundle / LABEL_LINES, lines(labels).encode()):
         found.append(f"'{LABEL_LINES}' is not the lines of '{LABELS}'")
-    for folder, rules_from_file in CLIENTS.items():
-        if (bundle / folder).is_dir():
-            found += _client_files(bundle, folder, labels, source, rules_from_file)
+    for form in (form for target in get_args(TargetName) for form in forms(target).FORMS.values()):
+        if form.configured and (bundle / form.configured).is_dir():
+            found += _client_files(bundle, form.configured, labels, source, form.rules_from_file)
     if (bundle / TASK).is_file():
         found += packed(bundle / TASK, labels, source)
         if not _says(bundle / TASK, describe(str(limits["variant"]))):

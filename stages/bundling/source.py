@@ -77,10 +77,9 @@ class Source:
         """Return the artifact's logits, fp32 [1, labels]."""
         return self.runtime.run(inputs)["logits"]
 
-    def configure(self, out: Path) -> None:
+    def configure(self, out: Path, *, rules_from_file: bool = False) -> None:
         """Write the checkpoint's `config.json` and its tokenizer files, as clients take them, into a directory."""
-        # swift-transformers takes nothing but the model's kind from the class.
-        tokenization.write(self.tokenization, out, rules_from_file=self.target == "coreml-metal")
+        tokenization.write(self.tokenization, out, rules_from_file=rules_from_file)
         artifact.write_json(out / "config.json", self.config)
 
     def asked(self, given: Arrays | None = None, *, batches: bool = False) -> Iterator[Inputs]:

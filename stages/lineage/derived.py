@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from stages.bundling import contents, golden
+from stages.bundling.forms import forms as of_target
 from stages.bundling.probe import PROBE
 from stages.bundling.source import Source
 from stages.core import artifact
@@ -123,9 +124,10 @@ def _again(bundle: Path, manifest: Mapping[str, Any], places: Mapping[str, Path]
         out = Path(scratch)
         contents.describe(source, verdict, places, forms, said["left_out"], out)
         golden.write(places["reference"], places["parity"], out)
-        for folder in (contents.CONFIGURED[form] for form in forms if form in contents.CONFIGURED):
-            (out / folder).mkdir(parents=True)
-            source.configure(out / folder)
+        known = of_target(source.target).FORMS
+        for form in (known[name] for name in forms if known[name].configured):
+            (out / form.configured).mkdir(parents=True)
+            source.configure(out / form.configured, rules_from_file=form.rules_from_file)
         written = {name: artifact.sha256(out / name) for name in files(out)}
     listed = _listed(manifest)
     found.findings += [

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from stages.bundling import limits, onnx_forms, ort_form, ort_format
+from stages.bundling import onnx_cpu, onnx_forms, ort_form, ort_format
 from stages.core.errors import ArtifactError
 from stages.schema.variant import Dynamic, Float, Mixed, WeightOnly
 from stages.targets.onnx_cpu import graph
@@ -109,7 +109,7 @@ def test_weights_that_the_format_would_widen_are_left_out_with_the_reason(precis
     ],
 )
 def test_limits_name_the_oldest_runtime_that_was_seen_right(form, precision, oldest, tmp_path):
-    (found,) = limits.clients(form, make_source(tmp_path / "build", precision))
+    (found,) = onnx_cpu.clients(form, make_source(tmp_path / "build", precision))
     assert (found["client"], found["oldest_seen_right"]) == ("ONNX Runtime", oldest)
 
 
@@ -118,7 +118,7 @@ def test_limits_claim_nothing_of_an_opset_that_was_not_tried(tmp_path):
     model = graph.load(source.artifact / graph.MODEL)
     model.opset_import[0].version = 21
     (source.artifact / graph.MODEL).write_bytes(model.SerializeToString())
-    (found,) = limits.clients("onnx", source)
+    (found,) = onnx_cpu.clients("onnx", source)
     assert (found["oldest_seen_right"], found["established"]) == ("unknown", "opset 21; tried with opset 20 alone")
 
 

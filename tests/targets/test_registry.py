@@ -10,15 +10,20 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
+from stages.bundling.forms import Forms
+from stages.bundling.source import Source
+from stages.faults.tensor import Editor
 from stages.measure.structure import Graph
+from stages.schema.release import Release
 from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, TargetName
 from stages.targets import facts, registry
 from stages.targets.base import Inputs, Runtime
 
 PACKAGES = sorted(path.parent.name for path in Path("stages/targets").glob("*/__init__.py"))
-NAMES = {"Graph": Graph, "Inputs": Inputs, "Precision": Precision, "Runtime": Runtime, "Task": Task}
-"""What `registry` imports for mypy alone."""
+NAMES = {"Graph": Graph, "Inputs": Inputs, "Precision": Precision, "Release": Release, "Runtime": Runtime}
+NAMES |= {"Source": Source, "Task": Task}
+"""What protocols name and do not import when they run."""
 PARTS = {
     "convert": registry.Convert,
     "quantize": registry.Quantize,
@@ -65,6 +70,12 @@ def test_every_part_of_a_target_offers_what_its_callers_use(package):
     modules = {part: import_module(f"stages.targets.{package}.{part}") for part in PARTS}
     assert {part: faults(modules[part], protocol) for part, protocol in PARTS.items()} == {part: [] for part in PARTS}
     assert faults(import_module(f"stages.targets.{package}"), facts.Facts) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_target_has_forms_and_can_be_damaged(package):
+    assert faults(import_module(f"stages.bundling.{package}"), Forms) == []
+    assert faults(import_module(f"stages.faults.{package}").ArtifactEditor, Editor) == []
 
 
 def test_the_registry_gives_out_exactly_the_parts():
