@@ -21,12 +21,6 @@ def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> Non
     is fp32 [1, labels]. The program is meant for `quantize`, which also writes the fp32 artifact: it lacks the guard
     that Core ML wants on signed indices, because a 16-bit program needs none and could not drop it again.
 
-    Args:
-        checkpoint: output of `compress`.
-        task: sequence lengths.
-        target: minimum deployment target.
-        out: directory to write into.
-
     Raises:
         Unsupported: several lengths on a deployment target that enumerates the shapes of one input only.
         ConversionError: coremltools cannot express the checkpoint, or gave other inputs or outputs.

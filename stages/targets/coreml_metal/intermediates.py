@@ -19,10 +19,6 @@ from stages.targets.coreml_metal.runtime import PACKAGE
 def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
     """Compute one utterance on any host, every value rounded to its declared type.
 
-    Args:
-        artifact: output of `quantize`.
-        inputs: `input_ids` and `attention_mask`, int32 [1, n], n being a length the program accepts.
-
     Yields:
         Operation type, tensor name and value of each float tensor, in order of execution.
 

@@ -17,13 +17,6 @@ from stages.targets.coreml_metal.runtime import PACKAGE
 def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
     """Look up ids with the reference executor.
 
-    Args:
-        converted: output of `convert`.
-        ids: int32 [n].
-
-    Returns:
-        Their vectors, fp32 [n, width].
-
     Raises:
         ArtifactError: ids are read by anything but one lookup, or that fails.
     """

@@ -31,13 +31,6 @@ def quantize(
     All but `float 32` compute in 16 bits, and all but `float` keep every matrix and table compressed. `static` also
     rounds what its linear layers read and write to 8 bits.
 
-    Args:
-        converted: output of `convert`.
-        precision: see `SUPPORTED`.
-        calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded; for `static` and `mixed`.
-        target: the deployment target the program was converted for.
-        out: directory to write into.
-
     Returns:
         What was asked, the tensors compressed and those left in float with the reason, each with its bytes; for
         `static` also the layers that compute with integers, for `mixed` what was measured to choose.

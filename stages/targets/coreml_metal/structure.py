@@ -36,9 +36,6 @@ INTEGERS = ("int", "uint")
 def read(artifact: Path) -> Graph:
     """Return output → value.
 
-    Args:
-        artifact: output of `convert` or `quantize`.
-
     Raises:
         ArtifactError: the package is missing, damaged, or uses what the executor has no definition of.
     """

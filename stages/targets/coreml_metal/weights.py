@@ -19,9 +19,6 @@ __all__ = ["reach", "weights"]
 def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
     """List every weight of two dimensions or more and 1,024 elements or more, decompressed.
 
-    Args:
-        artifact: output of `quantize`.
-
     Returns:
         Constant → fp32, shaped as the program computes with it, which for `linear` is torch's [out, in]: look-up
         tables and blocks expanded by the reference executor, on every host.

@@ -60,10 +60,6 @@ IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z")
 def strays(converted: Path, artifact: Path) -> list[str]:
     """Name what a package holds that comparing programs does not account for.
 
-    Args:
-        converted: output of `convert`, whose declarations the artifact must repeat.
-        artifact: output of `quantize`.
-
     Returns:
         One line for each: files, fields, functions, blobs and operations that lead nowhere, declarations that differ.
 

@@ -23,12 +23,6 @@ def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
 
     Inputs `input_ids` and `attention_mask` are int32 [batch, sequence], the output `logits` fp32 [batch, labels].
 
-    Args:
-        checkpoint: output of `compress`.
-        task: its `max_length` bounds the sequence.
-        target: opset.
-        out: directory to write into.
-
     Raises:
         ConversionError: torch cannot express the checkpoint at this opset, or gave other inputs or outputs.
     """

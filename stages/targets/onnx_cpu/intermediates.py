@@ -21,10 +21,6 @@ def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, ND
 
     ONNX Runtime's graph optimisations are off: a fused operator has no tensors inside.
 
-    Args:
-        artifact: output of `quantize`.
-        inputs: `input_ids` and `attention_mask`, int32 [1, n].
-
     Yields:
         Operator type, tensor name and value of each float tensor, in order of execution. Integers of a quantised
         graph appear as what their own scale and zero point make of them, where a `DequantizeLinear` does.

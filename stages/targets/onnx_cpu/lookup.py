@@ -15,13 +15,6 @@ from stages.targets.onnx_cpu import graph
 def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
     """Look up ids with ONNX Runtime.
 
-    Args:
-        converted: output of `convert`.
-        ids: int32 [n].
-
-    Returns:
-        Their vectors, fp32 [n, width].
-
     Raises:
         ArtifactError: ids are read by anything but one lookup, or that fails.
     """

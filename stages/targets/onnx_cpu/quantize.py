@@ -27,13 +27,6 @@ def quantize(
 ) -> dict[str, Any]:
     """Write `model.onnx` at a precision, and `signature.json`, into an existing directory.
 
-    Args:
-        converted: output of `convert`.
-        precision: see `SUPPORTED`.
-        calibration: `input_ids`, `attention_mask` int32 [n, max_length], right-padded; read by static and mixed.
-        target: not read; nothing of it shapes a precision.
-        out: directory to write into.
-
     Returns:
         What was asked, what `convert` fused, the weights compressed and those left in fp32, each with its bytes,
         scales aside; of a mixture also what was measured to choose it.

@@ -17,9 +17,6 @@ from stages.targets.onnx_cpu import graph, integers
 def read(artifact: Path) -> Graph:
     """Return output → value.
 
-    Args:
-        artifact: output of `convert` or `quantize`.
-
     Raises:
         ArtifactError: the file cannot be read, or quantises in a form that no precision of ours has.
     """

@@ -19,9 +19,6 @@ INTEGERS = (np.int8, np.uint8)
 def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
     """List every stored weight of two dimensions or more and 1,024 elements or more, dequantised.
 
-    Args:
-        artifact: output of `quantize`.
-
     Returns:
         Initialiser → fp32; the second factor of a matrix product is turned to [out, in], as torch has it.
 
@@ -38,12 +35,7 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def reach(value: NDArray[np.float32], granularity: str) -> NDArray[np.float32]:
-    """Return what each scale of a weight has to cover: the largest sum of two neighbours, which tables need not.
-
-    Args:
-        value: [out, in].
-        granularity: as in `measure.rounding.reach`.
-    """
+    """Return what each scale of a weight has to cover: the largest sum of two neighbours, which tables need not."""
     if granularity == "block_32":
         return rounding.reach(value, granularity)
     pairs = integers.pair_reach(value.T, per_channel=granularity == "channel")

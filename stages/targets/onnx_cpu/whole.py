@@ -39,10 +39,6 @@ ADDED = re.compile(r"(_(cast|half|quantized|scale|stored|zero_point))+\Z")
 def strays(converted: Path, artifact: Path) -> list[str]:
     """Name what a file holds that comparing graphs does not account for.
 
-    Args:
-        converted: output of `convert`, whose declarations the artifact must repeat.
-        artifact: output of `quantize`.
-
     Returns:
         One line for each: fields, values, nodes and opsets that lead nowhere, declarations that differ.
 

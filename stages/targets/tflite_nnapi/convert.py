@@ -26,12 +26,6 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
     Every signature `length_N` maps `input_ids` and `attention_mask`, int32 [1, N], to `logits`, fp32 [1, labels];
     all share one copy of the weights.
 
-    Args:
-        checkpoint: output of `compress`.
-        task: its `sequence_lengths` become signatures.
-        target: has no setting that shapes the fp32 file.
-        out: directory to write into.
-
     Raises:
         Unsupported: the checkpoint's activation is none that the format expresses for NNAPI.
         ConversionError: litert-torch cannot lower the checkpoint, or gave another graph than was asked for.

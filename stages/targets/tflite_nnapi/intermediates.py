@@ -18,10 +18,6 @@ from stages.targets.tflite_nnapi import flatbuffer
 def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
     """Compute one utterance as `runtime` does, every tensor kept: XNNPACK then writes those inside its part too.
 
-    Args:
-        artifact: output of `quantize`.
-        inputs: `input_ids` and `attention_mask`, int32 [1, n], n being the length of a signature.
-
     Yields:
         Operator type, tensor name and value of each float or quantised tensor, dequantised, in order of execution.
 

@@ -16,12 +16,8 @@ from stages.targets.tflite_nnapi import flatbuffer
 def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
     """Look up ids with LiteRT.
 
-    Args:
-        converted: output of `convert`.
-        ids: int32 [n].
-
     Returns:
-        Their vectors, fp32 [n, width]; NaN where signatures disagree.
+        NaN where signatures disagree.
 
     Raises:
         ArtifactError: ids are read by anything but one lookup, or that fails.

@@ -29,13 +29,6 @@ def quantize(
 ) -> dict[str, Any]:
     """Write `model.tflite` at `precision` and `signature.json` into an existing directory.
 
-    Args:
-        converted: output of `convert`.
-        precision: one of `SUPPORTED`.
-        calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded; read for static and mixed.
-        target: bits of lookup tables and normalisations at static precisions.
-        out: directory to write into.
-
     Returns:
         What was asked, calibration utterances per signature, integer tensors, weights per type, and the bytes of
         each weight left in float; of a mixture also what was measured to choose it.

@@ -31,9 +31,6 @@ FORMAT_OPTIONS = {"asymmetricQuantizeInputs", "quantizedBiasType"}
 def read(artifact: Path) -> Graph:
     """Return signature and output → value.
 
-    Args:
-        artifact: output of `convert` or `quantize`.
-
     Raises:
         ArtifactError: the file cannot be read, contradicts itself, or stores a type that no precision of ours has.
     """

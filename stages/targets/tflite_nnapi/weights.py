@@ -21,9 +21,6 @@ INTEGERS = {"INT4", "INT8", "INT16", "UINT8"}
 def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
     """List every stored weight of two dimensions or more and 1,024 elements or more, dequantised.
 
-    Args:
-        artifact: output of `quantize`.
-
     Returns:
         Tensor → fp32, shaped as stored, which for FULLY_CONNECTED is torch's [out, in]. A buffer that signatures
         share is listed once.

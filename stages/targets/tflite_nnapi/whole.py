@@ -39,10 +39,6 @@ ADDED = re.compile(r"(_(dequant|duplicated_\d+|quantized|scales))+\Z")
 def strays(converted: Path, artifact: Path) -> list[str]:
     """Name what a file holds that comparing graphs does not account for.
 
-    Args:
-        converted: output of `convert`, whose declarations the artifact must repeat.
-        artifact: output of `quantize`.
-
     Returns:
         One line for each: fields, tensors, buffers and operators that lead nowhere, declarations that differ.
 
