@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from stages.core.errors import ConversionError, InputError
 from stages.core.splits import spread
 from stages.measure.metrics import kl_divergence
 from stages.schema.variant import Mixed
-from stages.targets.base import Runtime, utterances
+from stages.targets.base import SIGNATURE, Runtime, utterances
 
 Lower = Callable[[frozenset[str], Path], int]
 """Weights at the low precision, the others being at the high one, and a directory → bytes of the artifact there."""
-Open = Callable[[Path], Runtime]
+Open = Callable[[Path, int], Runtime]
+"""A directory with an artifact and its signature, and how many threads."""
 Trial = dict[str, float]
 """`kl_divergence_mean` and `size_bytes` of a mixture."""
 Attempt = Callable[[frozenset[str]], Trial]
@@ -57,12 +59,13 @@ def choose(
         ConversionError: the high precision alone is beyond the budget.
     """
     rows = _sample(calibration, precision.utterances)
-    reference = _answers(open_runtime(converted), rows)
+    reference = _answers(open_runtime(converted, 1), rows)
 
     def attempt(low: frozenset[str]) -> Trial:
         with tempfile.TemporaryDirectory() as scratch:
             size = lower(low, Path(scratch))
-            outputs = _answers(open_runtime(Path(scratch)), rows)
+            shutil.copyfile(converted / SIGNATURE, Path(scratch) / SIGNATURE)
+            outputs = _answers(open_runtime(Path(scratch), 1), rows)
         divergence = kl_divergence(reference=reference, outputs=outputs)
         return {"kl_divergence_mean": float(divergence.mean()), "size_bytes": size}
 

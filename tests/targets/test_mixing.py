@@ -8,6 +8,7 @@ import pytest
 from stages.core.errors import ConversionError, InputError
 from stages.schema.variant import Dynamic, Mixed
 from stages.targets import mixing
+from stages.targets.base import read_signature, write_signature
 
 SIZES = {"wide": 4096, "narrow": 64, "useless": 0}
 STEPS = {"low": 0.5, "high": 0.01}
@@ -51,9 +52,13 @@ def choose(tmp_path, budget, rows=32):
 
     ids = np.random.default_rng(1).integers(0, 16, (rows, 5)).astype(np.int32)
     calibration = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    return mixing.choose(
-        list(SIZES), precision, calibration, tmp_path, lower, lambda path: built.get(path, Rounded({}))
-    )
+    write_signature(tmp_path, sequence_lengths=[5], dynamic=False, pad_token_id=0)
+
+    def opened(directory, threads):
+        assert (read_signature(directory).sequence_lengths, threads) == ([5], 1)
+        return built.get(directory, Rounded({}))
+
+    return mixing.choose(list(SIZES), precision, calibration, tmp_path, lower, opened)
 
 
 def test_every_weight_is_measured_alone_and_the_most_sensitive_stands_first(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from stages.schema.variant import CoremlMetal, Mixed
 from stages.targets import mixing
-from stages.targets.base import SIGNATURE
 from stages.targets.coreml_metal import lowering
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, constants, looked_up
 from stages.targets.coreml_metal.runtime import open_runtime
@@ -24,14 +22,10 @@ def find(
 
     def lower(low: frozenset[str], out: Path) -> int:
         lowering.lower(converted, precision, target, out / PACKAGE, {}, low)
-        shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
         return (out / PACKAGE / WEIGHTS).stat().st_size
-
-    def opened(directory: Path) -> Any:
-        return open_runtime(directory, threads=1)
 
     names = [constant.name for constant in constants(converted / PACKAGE) if constant.is_weight]
     if precision.among == "tables":
         tables = looked_up(converted / PACKAGE)
         names = [name for name in names if name in tables]
-    return mixing.choose(names, precision, calibration, converted, lower, opened)
+    return mixing.choose(names, precision, calibration, converted, lower, open_runtime)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from stages.schema.variant import Mixed
 from stages.targets import mixing
-from stages.targets.base import SIGNATURE
 from stages.targets.onnx_cpu import graph, lowering
 from stages.targets.onnx_cpu.runtime import open_runtime
 
@@ -24,15 +22,11 @@ def find(converted: Path, precision: Mixed, calibration: Mapping[str, NDArray[An
         model = graph.load(converted / graph.MODEL)
         lowering.lower(model, lowering.shares(weights, precision, low), {})
         graph.write(model, out / graph.MODEL)
-        shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
         return (out / graph.MODEL).stat().st_size
-
-    def opened(directory: Path) -> Any:
-        return open_runtime(directory, threads=1)
 
     names = [
         weight.name
         for weight in weights
         if weight.elements >= lowering.SMALLEST and (precision.among == "all" or weight.kind == "lookup")
     ]
-    return mixing.choose(names, precision, calibration, converted, lower, opened)
+    return mixing.choose(names, precision, calibration, converted, lower, open_runtime)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from stages.schema.variant import Mixed
 from stages.targets import mixing
-from stages.targets.base import SIGNATURE
 from stages.targets.tflite_nnapi import flatbuffer, lowering
 from stages.targets.tflite_nnapi.runtime import open_runtime
 
@@ -63,11 +61,7 @@ def find(converted: Path, precision: Mixed, calibration: Mapping[str, NDArray[An
     def lower(low: frozenset[str], out: Path) -> int:
         written = lowering.lower(source, recipe(model, precision, low), {})
         flatbuffer.write(flatbuffer.parse(written, flatbuffer.MODEL), out / flatbuffer.MODEL)
-        shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
         return (out / flatbuffer.MODEL).stat().st_size
 
-    def opened(directory: Path) -> Any:
-        return open_runtime(directory, threads=1)
-
     names = [name for name, group in groups(model).items() if precision.among == "all" or group.lookup]
-    return mixing.choose(names, precision, calibration, converted, lower, opened)
+    return mixing.choose(names, precision, calibration, converted, lower, open_runtime)
