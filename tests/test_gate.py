@@ -7,6 +7,7 @@ import pytest
 from stages import gate
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError
+from stages.schema.verdict import Entry
 from tests.judging.measurements import HOST, benchmark, parity
 
 LOCK = "onnxruntime==1.32.0\n"
@@ -65,6 +66,7 @@ def test_leftovers_of_removed_variants_are_not_judged_and_the_contract_holds(tmp
     entries = judged_build(tmp_path, "kept")
     assert list(entries) == ["kept"]
     entry = entries["kept"]
+    assert set(entry) == set(Entry.__annotations__) - {"divergence", "foreign_cores"}
     assert (entry["target"], entry["compression"], entry["precision"]) == ("onnx-cpu", "none", "fp32")
     assert (entry["verdict"], entry["reasons"]) == ("pass", [])
     assert entry["thresholds"] == settings_of("kept").gate.applied("fp32")

@@ -13,6 +13,7 @@ from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
 from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
+from stages.schema.verdict import Entry
 from stages.targets.base import read_signature
 
 SAMPLES = Path(__file__).with_name("samples")
@@ -34,7 +35,7 @@ def add(
     key: str,
     variant: Variant,
     precision: Precision,
-    verdict: Mapping[str, Any],
+    verdict: Entry,
     places: Mapping[str, Path],
     settings: Release,
 ) -> None:
@@ -64,7 +65,7 @@ def add(
 
 def describe(
     source: Source,
-    verdict: Mapping[str, Any],
+    verdict: Entry,
     places: Mapping[str, Path],
     forms: Mapping[str, Any],
     left_out: Mapping[str, str],
