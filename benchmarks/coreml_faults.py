@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.coreml_mutations import Edit, flip, swap_arguments, write
+from benchmarks.coreml_edit import Edit, flip, swap_arguments, write
 
 Fault = Callable[[Edit], None]
 EMBEDDING = "word_embeddings_weight"

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.coreml_mutations import MODEL, WEIGHTS
+from benchmarks.coreml_edit import MODEL, WEIGHTS
 from stages.coreml import Program, open_program, proto
 from stages.coreml.errors import ProgramError
 

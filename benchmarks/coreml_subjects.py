@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.coreml_mutations import Array, Subject
+from benchmarks.coreml_edit import Array, Subject
 from stages.coreml import open_program
 from stages.coreml.audit import audit
 

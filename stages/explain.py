@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from stages.core import artifact, cli
+from stages.core import cli
 from stages.judging import explained
+from stages.schema import verdict
 from stages.schema.layout import behind
 from stages.targets import divergence
 
@@ -27,11 +27,11 @@ def run(build: Path, verdicts: Path, out: Path) -> None:
         verdicts: what the gate wrote.
         out: where the explanations go.
     """
-    entries = artifact.read_json(verdicts)["variants"]
+    entries = verdict.read(verdicts)
     explained.write(out, verdicts, divergence.locate(_failing(build, entries)))
 
 
-def _failing(build: Path, entries: Mapping[str, Any]) -> dict[str, divergence.Case]:
+def _failing(build: Path, entries: Mapping[str, verdict.Entry]) -> dict[str, divergence.Case]:
     """Say where what failed lies, and what it should have been."""
     failing = {key: entry for key, entry in entries.items() if entry["verdict"] == "fail"}
     places = {key: behind(build, key, entry["compression"], entry["target"]) for key, entry in failing.items()}

@@ -20,6 +20,7 @@ from stages.judging.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Gate
 from stages.schema.layout import CHECKPOINTS, HOST, MEASURED, behind, place
 from stages.schema.variant import Precision, Variant
+from stages.schema.verdict import Entry
 from stages.targets import executing
 
 SCORED = ("accuracy", "parameters")
@@ -49,7 +50,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
     unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, SCORED)]
     baseline = artifact.read_json(place(build, "data") / "summary.json")["baseline"]
     unsound += judge_score("baseline", baseline, SCORED[:1])
-    out: dict[str, Any] = {}
+    out: dict[str, Entry] = {}
     for key, variant in settings.variants.items():
         places = behind(build, key, variant.compression, variant.target)
         summary = artifact.read_json(artifact.require(places["reference"]) / "summary.json")
@@ -69,10 +70,12 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             },
             "compression": variant.compression,
             "counts": measured.counts,
+            "dominated": "",
             "host": benchmark.get("host", {}),
             "intervals": measured.intervals,
             "measured": {role: artifact.digest(places[role]) for role in MEASURED},
             "metrics": measured.values,
+            "notes": [],
             "precision": variant.precision,
             "reasons": verdict.reasons,
             "runtime": measured.runtime,
@@ -105,7 +108,7 @@ def _foreign(places: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _flat(scores: Mapping[str, Any], variants: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(scores: Mapping[str, Any], variants: Mapping[str, Entry]) -> dict[str, Any]:
     """One tree of numbers for `dvc metrics`: what came in, what was distilled, what was built."""
     tree: dict[str, Any] = {key: entry["metrics"] for key, entry in variants.items()}
     return tree | {name: {key: score[key] for key in SCORED if key in score} for name, score in scores.items()}

@@ -26,6 +26,7 @@ from stages.schema.layout import MEASURED, VERDICTS, behind, earlier
 from stages.schema.release import Release
 from stages.schema.signing import Signing
 from stages.schema.variant import Precision, Variant
+from stages.schema.verdict import Entry, read
 from stages.targets.facts import NOT_RUN, executor
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "spiece.model")
@@ -55,7 +56,7 @@ def may_ship(variant: Variant, verdict: str) -> bool:
     return verdict == "pass" or (verdict == "not_measured" and variant.release_not_measured)
 
 
-def missing(variants: Mapping[str, Variant], verdicts: Mapping[str, Any]) -> list[str]:
+def missing(variants: Mapping[str, Variant], verdicts: Mapping[str, Entry]) -> list[str]:
     """Name every required variant that may not ship, with the first reason."""
     return [
         f"'{key}' is {verdicts[key]['verdict']} ({(verdicts[key]['reasons'] or ['no reason'])[0]})"
@@ -69,9 +70,7 @@ def places(key: str, variant: Variant, build: Path) -> dict[str, Path]:
     return {**behind(build, key, variant.compression, variant.target), **earlier(build, variant.compression)}
 
 
-def bundle(
-    key: str, settings: Params, verdict: Mapping[str, Any], build: Path, out: Path, signer: Signer | None
-) -> None:
+def bundle(key: str, settings: Params, verdict: Entry, build: Path, out: Path, signer: Signer | None) -> None:
     """Write one bundle.
 
     Args:
@@ -111,7 +110,7 @@ def bundle(
     close(out, *(signer or (None, None)))
 
 
-def _check_measured(verdict: Mapping[str, Any], sources: Mapping[str, Path]) -> None:
+def _check_measured(verdict: Entry, sources: Mapping[str, Path]) -> None:
     """Refuse a verdict on other measurements than those that lie here, and measurements of another artifact.
 
     Raises:
@@ -132,7 +131,7 @@ def _check_measured(verdict: Mapping[str, Any], sources: Mapping[str, Path]) -> 
             )
 
 
-def _warning(verdict: Mapping[str, Any]) -> dict[str, str]:
+def _warning(verdict: Entry) -> dict[str, str]:
     if absent := executor(verdict["runtime"]).instead_of:
         return {"WARNING": f"NOT RUN BY {absent.upper()}: {NOT_RUN}"}
     if verdict["verdict"] == "pass":
@@ -161,7 +160,7 @@ def run(settings: Params, build: Path, verdicts: Path, lock: Path, out: Path) ->
         ReleaseRefused: names each required variant without a passing verdict.
     """
     check_lock(lock, [verdicts])
-    judged = artifact.read_json(verdicts)["variants"]
+    judged = read(verdicts)
     for key in settings.variants:
         if key not in judged:
             raise ArtifactError(f"'{verdicts}' has no verdict on variant '{key}'", next_step="run `dvc repro`")

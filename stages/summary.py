@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from stages.core import cli
 from stages.judging import explained
 from stages.measure import truncation
 from stages.schema.layout import REPORT, VERDICTS, place
+from stages.schema.verdict import Entry
 
 COLOURS = {"pass": "green", "fail": "red", "not_measured": "yellow"}
 
 
-def row(key: str, entry: Mapping[str, Any]) -> list[str]:
+def row(key: str, entry: Entry) -> list[str]:
     """One variant as cells; a latency appears only beside its verdict, a rate only with its interval."""
     values, intervals = entry["metrics"], entry["intervals"]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from stages.core import artifact, cli, params, process
 from stages.core.errors import ArtifactError
+from stages.schema import verdict
 from stages.schema.layout import HOST
 from stages.tracking import fetch, place, record, store
 from stages.tracking import tracked as readback
@@ -35,7 +36,7 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: P
     """
     _check_host(build / HOST)
     where, later = place.choose(os.environ), place.may_wait(os.environ)
-    fetch.lay_out(build, artifact.read_json(verdicts)["variants"])
+    fetch.lay_out(build, verdict.read(verdicts))
     found = record.collect(build, verdicts, report, params_file, params.read(params_file))
     known = readback.knows(build, where, found.fingerprint)
     written: list[str] = []

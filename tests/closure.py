@@ -45,6 +45,22 @@ def imports(path):
     return {found for found in paths if found}
 
 
+def modules(path):
+    """Modules of stages/ and benchmarks/ that a file names in its imports; a package stands for its `__init__`."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {_file(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {_file(f"{node.module}.{alias.name}") or _file(node.module) for alias in node.names}
+    return found - {None}
+
+
+def _file(name):
+    path = Path(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if (ROOT / file).is_file()), None)
+
+
 def package_files(package):
     """A package imported as such brings its `__init__`, and a registry of modules brings them all."""
     source = (ROOT / package / "__init__.py").read_text(encoding="utf-8")

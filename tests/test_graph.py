@@ -3,13 +3,35 @@
 import importlib
 import re
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import yaml
-from closure import ROOT, closure, names
+from closure import ROOT, closure, modules, names
 
 TARGETS = {path.parent.name for path in (ROOT / "stages/targets").glob("*/__init__.py")}
+
+ROOMS = {
+    "core": (),
+    "measure": ("core",),
+    "schema": ("core", "measure"),
+    "coreml": ("core",),
+    "data": ("core", "measure", "schema"),
+    "models": ("core", "data", "measure", "schema"),
+    "compression": ("core", "measure", "models", "schema"),
+    "targets": ("core", "coreml", "measure", "models", "schema"),
+    "judging": ("core", "measure", "schema"),
+    "tracking": ("core", "judging", "measure", "schema", "targets"),
+    "bundling": ("core", "coreml", "measure", "schema", "targets"),
+    "lineage": ("bundling", "core", "schema", "targets", "tracking"),
+    "reporting": ("core", "judging", "measure", "schema", "targets"),
+    "asking": ("core", "measure", "schema", "targets"),
+    "faults": ("core", "coreml", "judging", "lineage", "measure", "schema", "targets"),
+    "sweeping": ("core", "judging", "measure", "reporting", "schema", "targets", "tracking"),
+}
+"""Room → rooms that its modules may import. A room stands behind all that it imports, so there is no circle of rooms;
+stages may import any room, and no room a stage."""
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +116,27 @@ def test_no_stage_imports_another_stage():
         assert not others - {"stages/__init__.py"}, f"{own} imports {others}"
 
 
-def test_core_measure_schema_and_coreml_import_nothing_above_them():
-    below = {"core": (), "measure": ("core",), "schema": ("core", "measure"), "coreml": ("core",)}
-    for package, lower in below.items():
-        allowed = (package, *lower)
-        files = sorted((ROOT / "stages" / package).rglob("*.py"))
-        assert files
-        for path in files:
-            for found in closure(path.relative_to(ROOT).as_posix()):
-                assert found.split("/")[1] in allowed, f"{path} reaches {found}"
+def test_every_room_imports_what_it_may_and_nothing_else():
+    rooms = {path.name for path in (ROOT / "stages").iterdir() if (path / "__init__.py").is_file()}
+    assert rooms == set(ROOMS)
+    for index, (room, below) in enumerate(ROOMS.items()):
+        assert set(below) <= set(list(ROOMS)[:index]), f"'{room}' stands before what it imports"
+        for path in sorted((ROOT / "stages" / room).rglob("*.py")):
+            found = {module.parts[1] for module in modules(path.relative_to(ROOT))} - {"__init__.py"}
+            assert found <= {room, *below}, f"{path} imports {sorted(found - {room, *below})}"
+
+
+def test_nothing_imports_itself_by_way_of_another():
+    files = [path.relative_to(ROOT) for room in ("stages", "benchmarks") for path in (ROOT / room).rglob("*.py")]
+    order = list(TopologicalSorter({path: modules(path) - {path} for path in files}).static_order())
+    assert set(files) <= set(order)
+
+
+def test_no_file_is_longer_than_350_lines():
+    files = [path for room in ("stages", "tests") for path in (ROOT / room).rglob("*.py")]
+    assert len(files) > 400
+    lines = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in files}
+    assert {name: count for name, count in lines.items() if count > 350} == {}
 
 
 def test_params_of_every_stage_are_declared(stages):

@@ -11,6 +11,7 @@ from stages.bundling.forms import forms as of_target
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.measure import truncation
+from stages.schema.verdict import Entry
 from stages.targets.facts import NOT_RUN, executor
 
 CARD = "README.md"
@@ -29,9 +30,7 @@ MEASURES = {
 """Metric → what a reader calls it, unit, factor."""
 
 
-def write(
-    source: Source, verdict: Mapping[str, Any], places: Mapping[str, Path], forms: Mapping[str, Any], bundle: Path
-) -> None:
+def write(source: Source, verdict: Entry, places: Mapping[str, Path], forms: Mapping[str, Any], bundle: Path) -> None:
     """Write the model card.
 
     Args:
@@ -62,7 +61,7 @@ def write(
     (bundle / CARD).write_text("\n\n".join("\n".join(section) for section in sections) + "\n", encoding="utf-8")
 
 
-def _head(source: Source, verdict: Mapping[str, Any]) -> list[str]:
+def _head(source: Source, verdict: Entry) -> list[str]:
     made = f"{verdict['compression']} × {verdict['target']} × {verdict['precision']}"
     runtime = verdict["runtime"] or "nothing"
     ran = ", ".join(f"{name} {version}" for name, version in sorted(verdict.get("runtime_versions", {}).items()))
@@ -88,7 +87,7 @@ def _use(source: Source) -> list[str]:
     ]
 
 
-def _measured(verdict: Mapping[str, Any]) -> list[str]:
+def _measured(verdict: Entry) -> list[str]:
     values, intervals = verdict["metrics"], verdict["intervals"]
     lines = ["## Measured", "| | value | 95 % interval |", "|---|---:|---:|"]
     for name, (said, unit, factor) in MEASURES.items():
@@ -103,7 +102,7 @@ def _measured(verdict: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _asked(verdict: Mapping[str, Any]) -> list[str]:
+def _asked(verdict: Entry) -> list[str]:
     """List what the gate asked and what it found: whoever reads a `pass` sees what it was worth."""
     values, asked = verdict["metrics"], verdict["thresholds"]
     lines = [
@@ -120,7 +119,7 @@ def _asked(verdict: Mapping[str, Any]) -> list[str]:
     return [*lines, "", below]
 
 
-def _limits(source: Source, verdict: Mapping[str, Any], reference: Path) -> list[str]:
+def _limits(source: Source, verdict: Entry, reference: Path) -> list[str]:
     signature, special = source.signature, source.tokenization.special
     padded = "not padded" if signature.dynamic else f"padded to {' or '.join(map(str, signature.sequence_lengths))}"
     ids = ", ".join(f"{token} = {index}" for token, index in special.values())

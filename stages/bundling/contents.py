@@ -14,6 +14,7 @@ from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
 from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
+from stages.schema.verdict import Entry
 from stages.targets.base import read_signature
 
 SAMPLES = Path(__file__).with_name("samples")
@@ -24,7 +25,7 @@ def add(
     key: str,
     variant: Variant,
     precision: Precision,
-    verdict: Mapping[str, Any],
+    verdict: Entry,
     places: Mapping[str, Path],
     settings: Release,
 ) -> None:
@@ -54,7 +55,7 @@ def add(
 
 def describe(
     source: Source,
-    verdict: Mapping[str, Any],
+    verdict: Entry,
     places: Mapping[str, Path],
     forms: Mapping[str, Any],
     left_out: Mapping[str, str],

@@ -1,4 +1,4 @@
-"""The errors a stage may end with, each one line: what is wrong, what was expected, what to do next.
+"""The errors a command may end with, each one line: what is wrong, what was expected, what to do next.
 
 TinsmithError
 ├── ConfigError            conf/ or params.yaml says something that cannot be built
@@ -6,8 +6,17 @@ TinsmithError
 │   └── Unsupported        a compression, target and precision that do not go together
 ├── InputError             a data set, checkpoint or tokenizer from outside is unusable
 ├── ArtifactError          a stage's output directory is missing, incomplete or altered
+│   └── ProgramError       a Core ML package holds no program that can be executed as it declares
+│       ├── Malformed      it is truncated, contradictory or points outside its own files
+│       ├── UnsupportedOp  an operation, attribute or type that the executor has no definition of
+│       └── Mismatch       a value whose shape or type is not the declared one
 ├── ConversionError        a toolchain produced no artifact, or another one than was asked for
-└── ReleaseRefused         a required variant has no passing verdict
+├── ReleaseRefused         a required variant has no passing verdict
+├── AuditFailed            something in a chain is not what it was recorded as
+├── KeyRefused             a signing key cannot be used, or lies where it must not
+├── TrackingRefused        the server or database of MLFLOW_TRACKING_URI cannot be used
+├── TurnLost               another build took over the database while this one was writing
+└── StageFailed            a stage of a sweep's job ended with an error
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""What can be wrong with a saved Core ML program, each naming the operation, its output and the function.
-
-ArtifactError
-└── ProgramError          the package does not hold a program that can be executed as it declares
-    ├── Malformed         truncated, contradictory or pointing outside its own files
-    ├── UnsupportedOp     an operation, attribute or type the executor has no definition of
-    └── Mismatch          a value whose shape or type is not the declared one, or an input of the wrong shape
-"""
+"""What can be wrong with a saved Core ML program, each naming the operation, its output and the function."""
 
 from __future__ import annotations
 
@@ -25,4 +18,4 @@ class UnsupportedOp(ProgramError):
 
 
 class Mismatch(ProgramError):
-    """A value whose shape or type is not the declared one."""
+    """A value whose shape or type is not the declared one, or an input of the wrong shape."""

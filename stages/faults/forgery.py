@@ -24,7 +24,7 @@ from stages.faults.catalogue import NotApplicable
 from stages.faults.inject import CLEAN, Case, Outcome
 from stages.lineage import lock
 from stages.lineage.bundle import SUMS, close, statement_path
-from stages.schema import layout
+from stages.schema import layout, verdict
 
 MODELS = (".mlmodel", ".onnx", ".ort", ".tflite")
 """How the files of a bundle's other forms end."""
@@ -34,7 +34,7 @@ LEFT_BEHIND = ("*.log", layout.DEMO, layout.OPINIONS, "promoted.json", "tracked.
 
 def exchange_verdicts(build: Path, key: str) -> None:
     """Give a variant the verdict on another, and that one its own."""
-    entries = artifact.read_json(build / layout.VERDICTS)["variants"]
+    entries = verdict.read(build / layout.VERDICTS)
     other = next((name for name in sorted(entries) if name != key), None)
     if other is None:
         raise NotApplicable("there is no other variant")
@@ -44,7 +44,7 @@ def exchange_verdicts(build: Path, key: str) -> None:
 
 def weaken_threshold(build: Path, key: str) -> None:
     """Let the gate have asked for nothing."""
-    entries = artifact.read_json(build / layout.VERDICTS)["variants"]
+    entries = verdict.read(build / layout.VERDICTS)
     entries[key] |= {"thresholds": _weakened(entries[key]["thresholds"]), "reasons": [], "verdict": "pass"}
     _judge(build, entries)
 
@@ -178,7 +178,7 @@ def _weakened(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {**asked, "variant": asked["variant"][:1]}
 
 
-def _judge(build: Path, entries: Mapping[str, Any]) -> None:
+def _judge(build: Path, entries: Mapping[str, verdict.Entry]) -> None:
     """Write verdicts, and the statement that says the gate wrote them."""
     artifact.write_json(build / layout.VERDICTS, {"variants": entries})
     path = statement_path(build, build / layout.VERDICTS)

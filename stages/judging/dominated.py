@@ -6,15 +6,14 @@ No fault, so no failure: an artifact can be dominated on this host and worth its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.measure.statistics import paired_difference
 from stages.schema.variant import Float, Precision, Variant
+from stages.schema.verdict import Entry
 
-Entry = Mapping[str, Any]
 Right = NDArray[np.bool_]
 LATENCY = "latency_p50_ms"
 

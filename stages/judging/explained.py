@@ -8,6 +8,7 @@ from typing import Any
 
 from stages.core import artifact
 from stages.schema.layout import EXPLAINED
+from stages.schema.verdict import Entry, read
 
 
 def write(out: Path, verdicts: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
@@ -21,7 +22,7 @@ def write(out: Path, verdicts: Path, found: Mapping[str, Mapping[str, Any]]) -> 
     artifact.write_json(out, {"variants": dict(found), "verdicts": artifact.sha256(verdicts)})
 
 
-def read_verdicts(verdicts: Path) -> dict[str, Any]:
+def read_verdicts(verdicts: Path) -> dict[str, Entry]:
     """Read the verdicts as people are shown them: the last of a variant's reasons is where it went wrong.
 
     Args:
@@ -31,7 +32,7 @@ def read_verdicts(verdicts: Path) -> dict[str, Any]:
     Returns:
         Variant → its entry, of a failing one `reasons` with the conclusion and `divergence` with all its parts.
     """
-    entries: dict[str, Any] = artifact.read_json(verdicts)["variants"]
+    entries = read(verdicts)
     path = verdicts.with_name(EXPLAINED)
     if not path.is_file():
         return entries

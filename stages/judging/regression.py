@@ -19,8 +19,8 @@ from stages.core import artifact
 from stages.judging.answers import right
 from stages.measure.statistics import paired_difference
 from stages.schema.gate import Baseline
+from stages.schema.verdict import Entry
 
-Entry = Mapping[str, Any]
 Answers = NDArray[np.int64]
 LATENCY = "latency_p50_ms"
 

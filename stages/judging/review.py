@@ -14,17 +14,16 @@ from stages.judging.regression import read_released, regressions, slowdown
 from stages.schema.gate import Baseline
 from stages.schema.layout import HOST, place
 from stages.schema.variant import Precision, Variant
-
-Entries = Mapping[str, Mapping[str, Any]]
+from stages.schema.verdict import Entry
 
 
 def review(
-    entries: Entries,
+    entries: Mapping[str, Entry],
     variants: Mapping[str, Variant],
     precisions: Mapping[str, Precision],
     baseline: Baseline | None,
     build: Path,
-) -> dict[str, Any]:
+) -> dict[str, Entry]:
     """Return the verdicts with `dominated` (why, or empty) and `notes`, failing those that fell behind a release.
 
     Args:
@@ -41,7 +40,7 @@ def review(
     parent = parents(variants, precisions)
     reviewed = {}
     for key, entry in entries.items():
-        found = dict(entry)
+        found = entry.copy()
         found["dominated"] = _dominated(build, entries, key, parent[key]) if key in parent else ""
         found["notes"] = _notes(build, key, host)
         if baseline:
@@ -53,7 +52,7 @@ def review(
     return reviewed
 
 
-def _dominated(build: Path, entries: Entries, key: str, parent: str) -> str:
+def _dominated(build: Path, entries: Mapping[str, Entry], key: str, parent: str) -> str:
     answers, others = read_answers(build, key), read_answers(build, parent)
     if answers is None or others is None:
         return ""
@@ -69,7 +68,7 @@ def _notes(build: Path, key: str, host: Mapping[str, Any]) -> list[str]:
 
 
 def _fallen(
-    build: Path, key: str, entry: Mapping[str, Any], baseline: Baseline, host: Mapping[str, Any]
+    build: Path, key: str, entry: Entry, baseline: Baseline, host: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """Return why a variant was not compared with the release, and where it fell behind it."""
     bundles = Path(baseline.bundles)

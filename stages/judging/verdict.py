@@ -9,6 +9,7 @@ from typing import Any
 from stages.judging.soundness import Flat, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.schema.gate import Gate, Threshold, needed_items
+from stages.schema.verdict import Word
 
 # Extremes are taken over the probe and the test split; rates and means come from the larger, the test split.
 EXTREMES = ("max_abs_error", "relative_max_error", "cosine_similarity_min", "kl_divergence_max", "non_finite_count")
@@ -60,7 +61,7 @@ class Measurement:
 class Verdict:
     """What the gate says of one variant."""
 
-    verdict: str
+    verdict: Word
     reasons: list[str] = field(default_factory=list)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
+from stages.schema.verdict import Entry
 from stages.targets.facts import NOT_RUN, executor
 
 BOM = "bom.cdx.json"
@@ -46,7 +47,7 @@ class Facts:
     """
 
     key: str
-    verdict: Mapping[str, Any]
+    verdict: Entry
     manifests: Mapping[str, Json]
     digests: Mapping[str, str]
     files: Mapping[str, str]
@@ -56,7 +57,7 @@ class Facts:
     licences: Mapping[str, str]
 
 
-def write(bundle: Path, key: str, verdict: Mapping[str, Any], places: Mapping[str, Path]) -> None:
+def write(bundle: Path, key: str, verdict: Entry, places: Mapping[str, Path]) -> None:
     """Write the BOM of a bundle whose other files are all there.
 
     Args:
@@ -71,7 +72,7 @@ def write(bundle: Path, key: str, verdict: Mapping[str, Any], places: Mapping[st
     artifact.write_json(bundle / BOM, describe(replace(facts, licences=licences)))
 
 
-def gather(key: str, verdict: Mapping[str, Any], places: Mapping[str, Path], files: Mapping[str, str]) -> Facts:
+def gather(key: str, verdict: Entry, places: Mapping[str, Path], files: Mapping[str, str]) -> Facts:
     """Read what a BOM is made of; the tools' licences, which only their installation states, are left out.
 
     Args:

@@ -1,9 +1,4 @@
-"""What can be wrong with a chain, or with the key that signs it.
-
-TinsmithError
-├── AuditFailed    something is not what it was recorded as
-└── KeyRefused     a signing key cannot be used, or lies where it must not
-"""
+"""What can be wrong with a chain, or with the key that signs it."""
 
 from __future__ import annotations
 

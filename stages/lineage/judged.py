@@ -17,6 +17,7 @@ from stages.lineage.runs import MALFORMED, ran
 from stages.lineage.sealed import signature
 from stages.schema.gate import Gate
 from stages.schema.layout import MEASURED, VERDICTS
+from stages.schema.verdict import Entry
 
 WARNING = "WARNING"
 
@@ -51,7 +52,7 @@ def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> Link:
     return found
 
 
-def _agree(bundle: Path, verdict: Mapping[str, Any], ground: Ground, found: Link) -> None:
+def _agree(bundle: Path, verdict: Entry, ground: Ground, found: Link) -> None:
     """Compare the verdict with the gate's own, and its thresholds with those that DVC recorded of the gate's run."""
     gate = ground.build / VERDICTS if ground.build else None
     if gate is None or not gate.is_file():

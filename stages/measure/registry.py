@@ -12,6 +12,7 @@ from typing import Literal
 
 Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte"]
 Split = Literal["probe", "test", "coverage", "calibration"]
+Group = Literal["quality", "benchmark", "parity"]
 When = Literal["always", "read", "executed", "timed", "asked"]
 
 RATE_ITEMS = 10
@@ -80,6 +81,13 @@ class Metric:
     interval: Literal["", "proportion", "paired", "quantile"] = ""
     min_n: int = 1
     positive: bool = False
+
+    @property
+    def group(self) -> Group:
+        """What it tells of an artifact: how good its answers are, what it costs, or how near it is to its reference."""
+        if self.name.startswith("accuracy"):
+            return "quality"
+        return "benchmark" if self.sample.when in ("always", "timed") else "parity"
 
     @property
     def is_rate(self) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
@@ -16,12 +16,10 @@ from stages.measure.registry import REGISTRY
 from stages.reporting import templates, wording
 from stages.sweeping import drawing
 from stages.sweeping.alone import CONTENDED
+from stages.sweeping.findings import Findings, Platform
 from stages.sweeping.ledger import STATES
 from stages.sweeping.points import asked
-
-if TYPE_CHECKING:
-    from stages.sweeping.settings import Sweep
-    from stages.sweeping.summary import Findings, Platform
+from stages.sweeping.settings import Sweep
 
 STYLE = "svg .mark.beaten { opacity: 0.35; } svg .mark.beaten.hollow { opacity: 0.8; }"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.schema.verdict import Entry
 from stages.sweeping.pareto import Point
 
 # About the sweep and not the build; and what a variant's own name says already.
@@ -38,7 +39,7 @@ def _telling(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if len({one.get(name) for one in found}) > 1]
 
 
-def _point(record: Mapping[str, Any], key: str, entry: Mapping[str, Any], overrides: dict[str, str]) -> Point:
+def _point(record: Mapping[str, Any], key: str, entry: Entry, overrides: dict[str, str]) -> Point:
     apart = " ".join(f"{name}={value}" for name, value in overrides.items())
     return Point(
         job=record["id"],

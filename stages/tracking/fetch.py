@@ -10,13 +10,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from stages.core.errors import ArtifactError
 from stages.schema.layout import behind
+from stages.schema.verdict import Entry
 
 
-def needed(build: Path, judged: Mapping[str, Any]) -> list[Path]:
+def needed(build: Path, judged: Mapping[str, Entry]) -> list[Path]:
     """Return the outputs that a record of the build reads, beside verdicts and report.
 
     Args:
@@ -27,7 +27,7 @@ def needed(build: Path, judged: Mapping[str, Any]) -> list[Path]:
     return list(dict.fromkeys(path for found in places for path in found.values()))
 
 
-def lay_out(build: Path, judged: Mapping[str, Any]) -> list[Path]:
+def lay_out(build: Path, judged: Mapping[str, Entry]) -> list[Path]:
     """Fetch what is not here; a build whose outputs lie here asks nobody.
 
     Returns:

@@ -15,11 +15,13 @@ from typing import Any
 
 from stages.core import artifact, revision
 from stages.judging import explained
+from stages.measure.registry import REGISTRY
 from stages.schema.layout import CHECKPOINTS, behind, place
+from stages.schema.verdict import Entry, Word
 
 SHORT = 12
 SPLITS = ("train", "validation", "calibration", "probe", "test")
-VERDICTS = ("pass", "fail", "not_measured")
+VERDICTS: tuple[Word, ...] = ("pass", "fail", "not_measured")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Variant:
 
     key: str
     fingerprint: str
-    verdict: Mapping[str, Any]
+    verdict: Entry
     chain: Mapping[str, str]
     artifact: Path
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -152,7 +154,7 @@ def git_state() -> dict[str, str]:
     return {"dirty": "unknown" if told else str(bool(here.dirty)).lower(), "rev": here.commit}
 
 
-def _variant(build: Path, key: str, entry: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Variant:
+def _variant(build: Path, key: str, entry: Entry, pairs: Sequence[Mapping[str, Any]]) -> Variant:
     places = behind(build, key, entry["compression"], entry["target"])
     chain = {role: artifact.digest(path) for role, path in places.items()}
     made, compressed = artifact.manifest(places["artifact"]), artifact.manifest(places["compressed"])
@@ -164,19 +166,18 @@ def _variant(build: Path, key: str, entry: Mapping[str, Any], pairs: Sequence[Ma
         entry,
         chain,
         places["artifact"],
-        metrics=_metrics(entry, benchmark["values"]) | _with_teacher(key, pairs),
+        metrics=_metrics(entry) | _with_teacher(key, pairs),
         params=flatten(compressed["params"]) | flatten(made["params"]) | axes,
         host=_host(benchmark["host"]) if "latency_p50_ms" in entry["metrics"] else "",
         tools=", ".join(f"{tool} {version}" for tool, version in sorted(made["tools"].items())),
     )
 
 
-def _metrics(entry: Mapping[str, Any], benchmarked: Mapping[str, Any]) -> dict[str, float]:
+def _metrics(entry: Entry) -> dict[str, float]:
     """Group metrics as MLflow's charts do, by what stands before the slash."""
     grouped: dict[str, float] = {}
     for name, value in entry["metrics"].items():
-        quality = name == "n" or name.startswith("accuracy")
-        group = "quality" if quality else "benchmark" if name in benchmarked else "parity"
+        group = "quality" if name == "n" else REGISTRY[name].group
         grouped[f"{group}/{name}"] = float(value)
         if name in entry["intervals"]:
             low, high = entry["intervals"][name]
@@ -196,7 +197,7 @@ def _with_teacher(key: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, flo
     }
 
 
-def _across_platforms(judged: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _across_platforms(judged: Mapping[str, Entry], pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the lowest agreement of two passing variants of one compression on different platforms, if there are two.
 
     It bounds how differently two apps answer that ship what was built here.

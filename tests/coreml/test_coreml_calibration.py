@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.coreml_mutations import relative_error
+from benchmarks.coreml_edit import relative_error
 from stages.coreml import open_program
 from stages.coreml.calibration import calibrate, standing_in_for_predict
 

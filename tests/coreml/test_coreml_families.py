@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from benchmarks.coreml_mutations import relative_error
+from benchmarks.coreml_edit import relative_error
 from stages.coreml import open_program
 
 pytestmark = pytest.mark.target

@@ -4,10 +4,10 @@ import shutil
 import sqlite3
 
 import pytest
-from test_track import VARIANTS, ask, collect, counts, empty_database, here, make, publish_first  # noqa: F401
 
 from stages.tracking import check, place, store
 from stages.tracking.errors import TrackingRefused
+from tests.tracking.tracked_build import VARIANTS, ask, collect, counts, here, make, publish_first
 
 pytestmark = pytest.mark.target
 KEY = "onnx-cpu-fp32"
@@ -21,7 +21,7 @@ OF_MODEL = (
 
 
 @pytest.fixture(scope="module")
-def tracked(empty_database, tmp_path_factory):  # noqa: F811
+def tracked(empty_database, tmp_path_factory):
     """A build published once: every test leaves it as the build would write it."""
     return publish_first(make(tmp_path_factory.mktemp("checked")), empty_database)
 

@@ -9,13 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from test_promote import bundle
-from test_track import ARGUMENTS, build, counts, empty_database, tracked, write_variant  # noqa: F401 (fixtures)
 
 from stages import promote, track
 from stages.core import artifact
 from stages.lineage import recorded
 from stages.tracking import place
 from stages.tracking.errors import ADVICE, CORRECT, TrackingRefused
+from tests.tracking.tracked_build import ARGUMENTS, counts, write_variant
 
 DOWN = "http://user:hunter2@127.0.0.1:9"
 PROMOTE = ["--release", "build/release", "--promoted", "build/promoted.json"]
@@ -47,7 +47,7 @@ def test_the_advice_fits_the_reason(reason, advice):
 
 
 @contextmanager
-def running(build, monkeypatch, **environment):  # noqa: F811
+def running(build, monkeypatch, **environment):
     with monkeypatch.context() as patch:
         patch.chdir(build.parent)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -65,7 +65,7 @@ def one_line(capsys):
 
 
 @pytest.fixture
-def ready(build, empty_database):  # noqa: F811
+def ready(build, empty_database):
     """A build beside an empty database."""
     (build.parent / "mlruns").mkdir()
     shutil.copy2(empty_database, build.parent / "mlruns/mlflow.db")
@@ -111,7 +111,7 @@ def test_a_database_that_takes_no_more_is_one_line_and_is_filled_later(ready, mo
 
 
 @pytest.mark.target
-def test_an_experiment_that_was_deleted_in_the_ui_is_named_with_the_way_to_restore_it(tracked, monkeypatch, capsys):  # noqa: F811
+def test_an_experiment_that_was_deleted_in_the_ui_is_named_with_the_way_to_restore_it(tracked, monkeypatch, capsys):
     import mlflow
 
     client = mlflow.MlflowClient(place.Place("tinsmith", tracked.parent / "mlruns/mlflow.db").uri)
@@ -141,7 +141,7 @@ def test_an_experiment_of_any_name_is_tracked_and_promoted(ready, monkeypatch, c
 
 
 @pytest.mark.target
-def test_a_database_that_another_program_holds_is_one_line(tracked, monkeypatch, capsys):  # noqa: F811
+def test_a_database_that_another_program_holds_is_one_line(tracked, monkeypatch, capsys):
     monkeypatch.setattr(place, "BUSY_S", 0.1)
     write_variant(tracked, "onnx-cpu-fp32", "other bytes")
     holder = sqlite3.connect(tracked.parent / "mlruns/mlflow.db")
@@ -189,7 +189,7 @@ def server(status, body):
         (200, {}, "name the root of an MLflow server"),
     ],
 )
-def test_what_a_server_says_is_one_line(build, monkeypatch, capsys, status, body, advice):  # noqa: F811
+def test_what_a_server_says_is_one_line(build, monkeypatch, capsys, status, body, advice):
     with server(status, body) as uri, running(build, monkeypatch, MLFLOW_TRACKING_URI=uri):
         assert track.main(ARGUMENTS) == 1
     assert advice in one_line(capsys)
@@ -206,7 +206,7 @@ OPTIONAL = {
 }
 
 
-def build_of(build):  # noqa: F811
+def build_of(build):
     return build.relative_to(build.parent)
 
 
@@ -238,7 +238,7 @@ def test_a_release_may_go_on_while_the_server_is_down_and_is_tracked_later(ready
 
 
 @pytest.mark.target
-def test_a_build_that_was_tracked_before_the_server_went_down_keeps_its_record(tracked, monkeypatch):  # noqa: F811
+def test_a_build_that_was_tracked_before_the_server_went_down_keeps_its_record(tracked, monkeypatch):
     with running(tracked, monkeypatch) as patch:
         assert track.main(ARGUMENTS) == 0
         before = artifact.read_json(tracked / "tracked.json")

@@ -8,16 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_track import (  # noqa: F401 (fixtures)
-    ARGUMENTS,
-    REPOSITORY,
-    VARIANTS,
-    build,
-    collect,
-    empty_database,
-    make,
-    write_variant,
-)
 
 from stages import track
 from stages.core import artifact
@@ -26,6 +16,7 @@ from stages.lineage import recorded
 from stages.lineage.findings import findings
 from stages.tracking import place
 from stages.tracking.errors import TrackingRefused
+from tests.tracking.tracked_build import ARGUMENTS, REPOSITORY, VARIANTS, make, write_variant
 
 TEMPORARY = ".dvc/tmp/exps/standalone/tmpabc"
 AWKWARD = "a#b?c=%2Fd é"
@@ -52,7 +43,7 @@ def audited(workspace, monkeypatch):
 
 
 @pytest.fixture
-def workspace(tmp_path, empty_database):  # noqa: F811
+def workspace(tmp_path, empty_database):
     """A workspace with a build and an empty database."""
     home = tmp_path / "first"
     home.mkdir()
@@ -126,7 +117,7 @@ def test_only_a_clear_word_lets_a_release_go_on_untracked():
 
 
 @pytest.mark.target
-def test_a_workspace_of_any_name_is_tracked_inside_itself_and_audited(tmp_path, monkeypatch, empty_database):  # noqa: F811
+def test_a_workspace_of_any_name_is_tracked_inside_itself_and_audited(tmp_path, monkeypatch, empty_database):
     workspace = tmp_path / AWKWARD
     workspace.mkdir()
     fill(workspace, empty_database)
@@ -271,7 +262,7 @@ def test_an_experiments_build_is_tracked_and_registers_nothing_until_it_is_the_w
 
 
 @pytest.mark.target
-def test_a_kill_while_mlflow_makes_its_tables_leaves_nothing_that_the_next_run_stumbles_over(build, monkeypatch):  # noqa: F811
+def test_a_kill_while_mlflow_makes_its_tables_leaves_nothing_that_the_next_run_stumbles_over(build, monkeypatch):
     import mlflow
 
     database = build.parent / "mlruns/mlflow.db"

@@ -1,7 +1,6 @@
 """The alias `released` stands on what lies in a bundle, and nowhere else."""
 
 import pytest
-from test_track import VARIANTS, ask, build, collect, empty_database, here, tracked, write_variant  # noqa: F401
 
 from stages import promote
 from stages.asking import record as clients
@@ -10,6 +9,7 @@ from stages.lineage import recorded
 from stages.schema.layout import CLIENTS, PLACES
 from stages.tracking import place, record
 from stages.tracking import tracked as readback
+from tests.tracking.tracked_build import ask, collect, here, write_variant
 
 SHIPPED = ("coreml-metal-fp16", "onnx-cpu-fp32")
 BOUND = {"top1_agreement": 1.0, "probability_difference": 0.001}
@@ -17,19 +17,19 @@ OPTIONAL = {"utterances": 1, "required": ["optimum"], "before_release": False, "
 pytestmark = pytest.mark.target
 
 
-def bundle(build, key):  # noqa: F811
+def bundle(build, key):
     """What the release writes of a variant, as far as promoting reads it."""
     chain = next(variant.chain for variant in collect(build).variants if variant.key == key)
     artifact.write_json(build / "release" / key / artifact.MANIFEST, {"parents": dict(chain)})
 
 
-def released(build):  # noqa: F811
+def released(build):
     rows = ask(build, "SELECT name, version FROM registered_model_aliases WHERE alias = 'released'")
     return {name.removeprefix("tinsmith."): version for name, version in rows}
 
 
 @pytest.fixture
-def shipped(tracked, monkeypatch):  # noqa: F811
+def shipped(tracked, monkeypatch):
     """The tracked build with its bundles, in the current directory."""
     monkeypatch.chdir(tracked.parent)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -101,7 +101,7 @@ def test_an_experiment_that_is_not_the_workspaces_build_moves_no_alias(shipped, 
     assert released(shipped) == {}
 
 
-def answered(build, verdict, **entry):  # noqa: F811
+def answered(build, verdict, **entry):
     """What Optimum answered to the bundle that lies there, which has a Hugging Face directory for it."""
     directory = build / "release/onnx-cpu-fp32"
     (directory / "hf/onnx").mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from test_track import ONCE, build, collect, empty_database, start  # noqa: F401 (fixtures)
 
 from stages.tracking import place, store
 from stages.tracking.errors import TurnLost
 from stages.tracking.turn import Turn, turn
+from tests.tracking.tracked_build import ONCE, collect, start
 
 pytestmark = pytest.mark.target
 
@@ -116,7 +116,7 @@ def counts(uri):
     }
 
 
-def test_two_builds_that_end_together_on_one_server_write_everything_once(build, server):  # noqa: F811
+def test_two_builds_that_end_together_on_one_server_write_everything_once(build, server):
     both = [start(build, MLFLOW_TRACKING_URI=server) for _ in range(2)]
     said = sorted(process.communicate(timeout=300)[0] for process in both)
     assert said[0].startswith("MLflow has this build")
@@ -128,7 +128,7 @@ def test_two_builds_that_end_together_on_one_server_write_everything_once(build,
     assert store.compare(where, collect(build)) == []
 
 
-def test_a_file_that_a_server_lost_is_sent_again(build, server, stored):  # noqa: F811
+def test_a_file_that_a_server_lost_is_sent_again(build, server, stored):
     where = place.choose({"MLFLOW_TRACKING_URI": server, "MLFLOW_EXPERIMENT_NAME": "lost"})
     with place.opened(where):
         store.publish(where, collect(build))
@@ -139,7 +139,7 @@ def test_a_file_that_a_server_lost_is_sent_again(build, server, stored):  # noqa
         assert lost.is_file()
 
 
-def test_a_database_is_written_without_a_server_too(build, database):  # noqa: F811
+def test_a_database_is_written_without_a_server_too(build, database):
     where = place.choose({"MLFLOW_TRACKING_URI": database, "MLFLOW_EXPERIMENT_NAME": "direct"})
     with place.opened(where):
         assert store.publish(where, collect(build))[0] == "build"
@@ -147,7 +147,7 @@ def test_a_database_is_written_without_a_server_too(build, database):  # noqa: F
 
 
 @pytest.fixture
-def client(tmp_path, empty_database):  # noqa: F811
+def client(tmp_path, empty_database):
     import mlflow
 
     shutil.copy2(empty_database, tmp_path / "mlflow.db")

@@ -1,0 +1,62 @@
+"""What `verdicts.json` says of one variant: a contract with tools outside, so keys are added and none is renamed.
+
+The types say to mypy what a key holds; a file of an older release may lack the newest, and says so with a KeyError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict
+
+from stages.core import artifact
+
+Word = Literal["pass", "fail", "not_measured"]
+
+
+class Entry(TypedDict):
+    """One variant's verdict, as the gate writes it."""
+
+    calibration: dict[str, Any]
+    """What was measured of the calibration beside its metrics."""
+    compression: str
+    counts: dict[str, int]
+    """Metric → items that it was measured on."""
+    dominated: str
+    """Why its parent is the better choice on this host, or empty."""
+    host: dict[str, Any]
+    """Fingerprint of the host that timed it, empty where nothing did."""
+    intervals: dict[str, list[float]]
+    """Metric → its 95 % interval, of rates and quantiles."""
+    measured: dict[str, str]
+    """`parity`, `benchmark` → digest of what was judged."""
+    metrics: dict[str, float]
+    """Metric → number, only what was measured and can be."""
+    notes: list[str]
+    """Where the numbers of this host are not the device's."""
+    precision: str
+    reasons: list[str]
+    """Why it is not a pass."""
+    runtime: str | None
+    """What executed it for parity, if anything did."""
+    runtime_versions: dict[str, str]
+    target: str
+    thresholds: dict[str, Any]
+    """All that it was judged by."""
+    timing: str
+    """Why it has no latency, or empty."""
+    verdict: Word
+    divergence: NotRequired[Mapping[str, Any]]
+    """Where it first departs from its checkpoint; added where `explained.json` is read beside the verdicts."""
+    foreign_cores: NotRequired[float | None]
+    """In a sweep's record: cores that others used while it was timed."""
+
+
+def read(verdicts: Path) -> dict[str, Entry]:
+    """Read the gate's verdicts: variant → entry.
+
+    Raises:
+        ArtifactError: the file is missing or is not JSON.
+    """
+    found: dict[str, Entry] = artifact.read_json(verdicts)["variants"]
+    return found
