@@ -49,7 +49,7 @@ def compose(given: Sequence[str], out: Path) -> None:
     temporary = out.with_name(f".{out.stem}.tmp.yaml")
     try:
         if given:
-            _dump(advice.sound(parsed, CONF), temporary)
+            _dump(advice.sound(parsed, CONF), temporary, whole=True)
             advice.check(parsed, CONF, params.read(temporary))
             _dump(given, temporary)
         else:
@@ -62,10 +62,10 @@ def compose(given: Sequence[str], out: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _dump(given: Sequence[str], out: Path) -> None:
+def _dump(given: Sequence[str], out: Path, *, whole: bool = False) -> None:
     from dvc.utils.hydra import compose_and_dump
 
-    with overrides.complete():
+    with overrides.complete(whole=whole):
         compose_and_dump(out, str(CONF.resolve()), None, "config", str(Path.cwd()), list(given))
 
 
