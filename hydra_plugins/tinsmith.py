@@ -16,11 +16,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from hydra_plugins.tinsmith_variants import CONF, of_this_repository
 from stages.core.errors import ConfigError
 from stages.schema import advice, plan
 from stages.schema import overrides as asked
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 PARAMS = CONF.with_name("params.yaml")
 # Keys that a sweep has besides those of a build.
 OF_SWEEPS = ("hydra", "sweep")
@@ -60,9 +60,7 @@ def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
 
     @wraps(load)
     def load_configuration(self: Any, config_name: str | None, overrides: list[str], **options: Any) -> DictConfig:
-        sources = [source.path for source in self.config_search_path.get_path() if source.provider == "main"]
-        where = [Path(str(path).removeprefix("file://")).resolve() for path in sources]
-        if config_name not in ("config", "sweep") or where != [CONF]:
+        if config_name not in ("config", "sweep") or not of_this_repository(self.config_search_path):
             return load(self, config_name=config_name, overrides=overrides, **options)
         compose = partial(load, self, config_name=config_name, **options)
         if config_name == "sweep":
@@ -73,6 +71,7 @@ def _keeping(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
             print(f"params.yaml keeps {asked.quoted(still)} (`python -m stages.compose` drops it)", file=sys.stderr)
         config = _advised(compose, wanted, several=False)
         with open_dict(config):
+            _leave_out(config, wanted)
             config[asked.KEY] = [entry.replace("${", "\\${") for entry in wanted]
         if not asked.is_complete():
             _reach_from_apart(config.plan)
@@ -98,6 +97,25 @@ def _advised(compose: Callable[..., DictConfig], wanted: list[str], *, several: 
         except ConfigError as error:
             raise ConfigCompositionException(str(error)) from None  # DVC prints a cause as well
         raise
+
+
+def _leave_out(config: DictConfig, wanted: list[str]) -> None:
+    """Keep what variants name.
+
+    Raises:
+        ConfigError: an override is of something else, and would change nothing.
+    """
+    if asked.is_whole():
+        plan.named(config)
+        return
+    gone = plan.leave_out(config)  # type: ignore[arg-type]
+    for entry in wanted:
+        key = asked.key_of(entry).lstrip("+~")
+        if of := [name for name in gone if f"{key}.".startswith(f"{name}.")]:
+            raise ConfigError(
+                f"'{entry}' changes nothing: no variant names '{of[0].rpartition('.')[2]}'",
+                expected="one that does in the list `variant=[…]`",
+            )
 
 
 def _reach_from_apart(plan: DictConfig) -> None:

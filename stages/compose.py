@@ -7,6 +7,7 @@ Why: `dvc repro` never composes conf/, so an edit there would be silently ignore
     python -m stages.compose                          compose the defaults
     python -m stages.compose experiment=clinc150      with Hydra overrides, which params.yaml records
     python -m stages.compose --keep data.seed=7       with those recorded, and one more; so does `dvc exp run -S …`
+    python -m stages.compose --schemas build/schemas  JSON Schemas of conf/'s groups instead, for editors
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, InputError
-from stages.schema import advice, overrides
+from stages.schema import advice, editing, overrides
 from stages.schema.config import Config
 from stages.schema.fresh import check_fresh
 from stages.targets.supported import check
@@ -49,7 +50,7 @@ def compose(given: Sequence[str], out: Path) -> None:
     temporary = out.with_name(f".{out.stem}.tmp.yaml")
     try:
         if given:
-            _dump(advice.sound(parsed, CONF), temporary)
+            _dump(advice.sound(parsed, CONF), temporary, whole=True)
             advice.check(parsed, CONF, params.read(temporary))
             _dump(given, temporary)
         else:
@@ -62,10 +63,10 @@ def compose(given: Sequence[str], out: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _dump(given: Sequence[str], out: Path) -> None:
+def _dump(given: Sequence[str], out: Path, *, whole: bool = False) -> None:
     from dvc.utils.hydra import compose_and_dump
 
-    with overrides.complete():
+    with overrides.complete(whole=whole):
         compose_and_dump(out, str(CONF.resolve()), None, "config", str(Path.cwd()), list(given))
 
 
@@ -131,6 +132,9 @@ def run_check(tree: dict[str, Any], out: Path) -> None:
 def _body(arguments: argparse.Namespace) -> None:
     if arguments.check:
         run_check(params.read(arguments.params), arguments.check)
+    elif arguments.schemas:
+        for group, schema in editing.schemas(CONF).items():
+            artifact.write_json(arguments.schemas / f"{group}.json", schema)
     else:
         recompose(arguments.overrides, arguments.params, keep=arguments.keep)
 
@@ -139,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--check", type=Path, metavar="RECEIPT", help="compare instead of composing")
+    parser.add_argument("--schemas", type=Path, metavar="DIRECTORY", help="write JSON Schemas instead of composing")
     parser.add_argument("--keep", action="store_true", help="begin with the overrides that params.yaml records")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. experiment=clinc150")
     return cli.execute(parser, argv, _body, outputs=("check",))

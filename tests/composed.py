@@ -14,12 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @cache
 def _text(*given):
-    with tempfile.TemporaryDirectory() as directory, overrides.complete():
+    with tempfile.TemporaryDirectory() as directory, overrides.complete(whole=True):
         out = Path(directory) / "params.yaml"
         compose_and_dump(str(out), str(ROOT / "conf"), None, "config", str(ROOT), list(given))
         return out.read_text(encoding="utf-8")
 
 
 def composed(*given):
-    """Compose conf/ with Hydra overrides; the tree is the caller's own."""
+    """Compose all of conf/ with Hydra overrides, what no variant names too; the tree is the caller's own."""
     return yaml.safe_load(_text(*given))

@@ -94,6 +94,14 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
             "'onnx-cpu' cannot be lowered to precision 'pal4'; expected one of: float 16 or 32, dynamic wi8",
         ),
         (f"+variants.odd={NONE % 'fp4'}", "names precision 'fp4', which conf/config.yaml does not select"),
+        (
+            "compressions.sparse.pattern.sparsity=0.5",
+            "changes nothing: no variant names 'sparse'; expected one that does",
+        ),
+        (
+            "variant=[onnx-cpu-pal4]",
+            "'onnx-cpu' cannot be lowered to precision 'pal4'; expected one of: float 16 or 32",
+        ),
         (f"gate.reference=[{FLOOR % ('percent', 75)}]", "is measured in 'fraction', its threshold in 'percent'"),
         (f"gate.reference=[{FLOOR % ('fraction', 75)}]", "can never fire"),
         (
@@ -125,6 +133,56 @@ def test_what_fewer_texts_can_show_composes_on_fewer_texts(workspace):
     assert (done.returncode, done.stderr) == (0, "")
     optional = ("variant=[onnx-cpu-fp32]", "variants.onnx-cpu-fp32.required=false")
     assert run(workspace, "data.test_size=600", *optional).returncode == 0  # its verdict says what it lacks
+
+
+def composed(workspace, *overrides):
+    done = run(workspace, *overrides)
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))
+
+
+def test_a_variant_is_what_its_name_says_unless_a_file_says_otherwise(workspace):
+    names = ["onnx-cpu-fp16", "coreml-metal-small_vocabulary_shared-pal4", "onnx-cpu-fp32"]
+    (workspace / "conf/variant/onnx-cpu-fp32.yaml").write_text(
+        f"# @package variants.onnx-cpu-fp32\n{yaml.safe_dump(yaml.safe_load(NONE % 'fp32') | {'required': False})}",
+        encoding="utf-8",
+    )
+    variants = composed(workspace, f"variant=[{','.join(names)}]", "release.required=true")["variants"]
+    said = {
+        key: (one["target"], one["compression"], one["precision"], one["required"]) for key, one in variants.items()
+    }
+    assert said == {
+        names[0]: ("onnx-cpu", "none", "fp16", True),
+        names[1]: ("coreml-metal", "small_vocabulary_shared", "pal4", True),
+        names[2]: ("onnx-cpu", "none", "fp32", False),
+    }
+    variants = composed(
+        workspace, "release.required=false", "variants.onnx-cpu-fp16.required=true", f"variant=[{','.join(names)}]"
+    )
+    assert {key: one["required"] for key, one in variants["variants"].items()} == {
+        names[0]: True,
+        names[1]: False,
+        names[2]: False,
+    }
+
+
+def test_a_name_that_says_no_variant_is_one_line_with_the_nearest_in_a_file_too(workspace):
+    (workspace / "conf/experiment/odd.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /variant: [onnx-cpu-pruned-fp23]\n", encoding="utf-8"
+    )
+    done = run(workspace, "experiment=odd")
+    assert done.returncode == 1
+    assert "conf/variant has no 'onnx-cpu-pruned-fp23'; expected TARGET-PRECISION or TARGET-COMPRESSION" in done.stderr
+    assert "(nearest: onnx-cpu-pruned-fp32 or " in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_params_have_what_variants_name_and_nothing_else(workspace):
+    tree = composed(workspace, "variant=[onnx-cpu-small_vocabulary_shared-fp32,coreml-metal-pal4]")
+    assert set(tree["compressions"]) == {"none", "small_vocabulary", "small_vocabulary_shared"}
+    assert set(tree["targets"]) == {"onnx-cpu", "coreml-metal"}
+    assert set(tree["precisions"]) == set(tree["gate"]["precisions"]) == {"fp32", "pal4"}
+    assert (ROOT / "params.yaml").stat().st_size <= 15_000
 
 
 def test_every_experiment_composes(workspace):
@@ -178,8 +236,8 @@ def test_a_chained_compression_brings_its_steps_but_no_reference_of_them():
 @pytest.mark.parametrize(
     ("after", "message"),
     [
-        ({"b": "gone", "c": None}, "compression 'b' comes after 'gone', which .* expected one of: b, c"),
-        ({"a": "c", "b": "a", "c": "b"}, "in a circle: a after c after b after a; expected .*`after: null`"),
+        ({"b": None, "c": "gone"}, "compression 'c' comes after 'gone', which .* expected one of: b, c"),
+        ({"a": "c", "b": "a", "c": "b"}, "in a circle: c after b after a after c; expected .*`after: null`"),
         ({"c": "c"}, "in a circle: c after c"),
     ],
 )

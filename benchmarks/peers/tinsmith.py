@@ -6,14 +6,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import TypeAdapter
 
 from benchmarks.peers.recipes import Plan, Recipe, Step
 from stages.core import params
+from stages.schema.naming import options, variant_name
 from stages.schema.variant import Float, Precision
 from stages.targets.onnx_cpu import supports
 from stages.targets.onnx_cpu.graph import MODEL
 
+CONF = Path("conf")
 TARGET = "onnx-cpu"
 MAX_LENGTH = 64
 """Of the longest timed input; the checkpoints have as many positions."""
@@ -35,7 +38,7 @@ def overrides(checkpoint: Path, data: Path) -> list[str]:
         "student=none",
         f"task.max_length={MAX_LENGTH}",
         f"task.sequence_lengths=[{MAX_LENGTH}]",
-        "variant=[onnx-cpu-fp32]",
+        f"variant=[{','.join(variant_name(TARGET, 'none', precision) for precision in _supported())}]",
     ]
 
 
@@ -63,7 +66,7 @@ def plan(work: Path) -> Plan:
         _step(work, "convert", converted, target=TARGET, checkpoint="compressed/none"),
     ]
     steps, recipes = [*intake, *shared], []
-    for key, precision in _precisions(params.read(work / "params.yaml")).items():
+    for key, precision in _precisions(params.read(work / "params.yaml")["precisions"]).items():
         places = {"converted": converted, "reference": "reference/none"}
         checked = places | {"checkpoint": "compressed/none", "teacher": "teacher", "data": "data"}
         own = [
@@ -78,10 +81,15 @@ def plan(work: Path) -> Plan:
     return Plan(tuple(steps), tuple(recipes))
 
 
+def _supported() -> list[str]:
+    files = {name: CONF / "precision" / f"{name}.yaml" for name in options(CONF, "precision")}
+    found = _precisions({name: yaml.safe_load(file.read_text(encoding="utf-8")) for name, file in files.items()})
+    return [name for name, precision in found.items() if supports(precision)]
+
+
 def _precisions(tree: dict[str, Any]) -> dict[str, Precision]:
     adapter: TypeAdapter[Precision] = TypeAdapter(Precision)
-    found = {key: adapter.validate_python(value) for key, value in tree["precisions"].items()}
-    return {key: precision for key, precision in found.items() if supports(precision)}
+    return {key: adapter.validate_python(value) for key, value in tree.items()}
 
 
 def _step(work: Path, stage: str, out: str, **options: str) -> Step:

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from stages.core.errors import ConfigError
+from stages.schema import naming
+from stages.schema.naming import options
 from stages.schema.overrides import DERIVED
 
 MANY = 4
@@ -61,13 +63,23 @@ def groups(conf: Path) -> list[str]:
     return sorted(path.name for path in conf.iterdir() if path.is_dir() and path.name != "sweep")
 
 
-def options(conf: Path, group: str) -> list[str]:
-    """Return the options of a group."""
-    return sorted(path.stem for path in (conf / group).glob("*.yaml"))
+def no_option(conf: Path, group: str, name: str) -> ConfigError:
+    """Say of a name that a group has not which are its nearest."""
+    known = _known(conf, group)
+    expected = f"one of: {', '.join(known)}{_nearest(name, known)}"
+    if group == "variant":
+        near = difflib.get_close_matches(name, known, n=MANY)
+        expected = f"{naming.RULE}{f' (nearest: {_either(near)})' if near else ''}"
+    return ConfigError(f"conf/{group} has no '{name}'", expected=expected)
+
+
+def _known(conf: Path, group: str) -> list[str]:
+    named = naming.variants(conf) if group == "variant" else ()
+    return sorted({*options(conf, group), *named})
 
 
 def _check_choice(override: Any, conf: Path) -> None:
-    group, value, known = str(override.key_or_group), _chosen(override), options(conf, str(override.key_or_group))
+    group, value, known = str(override.key_or_group), _chosen(override), _known(conf, str(override.key_or_group))
     if override.is_delete() or override.is_add() or override.is_force_add():
         raise ConfigError(
             f"'{override.input_line}': group '{group}' is always there, once", expected=f"`{group}=…`: {_few(known)}"
@@ -76,9 +88,7 @@ def _check_choice(override: Any, conf: Path) -> None:
         raise ConfigError(f"'{override.input_line}': one option of '{group}' is chosen", expected=_few(known))
     for name in value if isinstance(value, list) else [value]:
         if str(name) not in known:
-            raise ConfigError(
-                f"conf/{group} has no '{name}'", expected=f"one of: {', '.join(known)}{_nearest(str(name), known)}"
-            )
+            raise no_option(conf, group, str(name))
 
 
 def _chosen(override: Any) -> Any:
@@ -98,7 +108,7 @@ def _unknown(name: str, conf: Path, composed: Mapping[str, Any]) -> ConfigError:
             expected=f"one of its own keys ({has}), or `{first}={holders[0]} {name}=…`",
         )
     group, option = first.removesuffix("s"), inside.partition(".")[0]
-    if _is_several(conf, group) and option in options(conf, group) and not _has(composed, f"{group}s.{option}"):
+    if _is_several(conf, group) and option in _known(conf, group) and not _has(composed, f"{group}s.{option}"):
         return ConfigError(f"{group} '{option}' is not chosen", expected=f"'{option}' in the list `{group}=[…]`")
     keys = list(_keys(composed))
     # The same words with a level left out come before a likeness of letters.

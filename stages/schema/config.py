@@ -51,8 +51,8 @@ def check(config: Config) -> None:
     """Refuse a configuration whose groups do not fit together.
 
     Raises:
-        ConfigError: a key DVC cannot handle, a name that no group defines, a twin, no thresholds, or so few texts that
-            nothing can meet those of a required variant.
+        ConfigError: a key DVC cannot handle, a twin, no thresholds, or so few texts that nothing can meet those of a
+            required variant.
     """
     for key in (*config.compressions, *config.precisions, *config.variants):
         if not KEY.fullmatch(key):
@@ -67,17 +67,6 @@ def check(config: Config) -> None:
 
 
 def _check_variant(config: Config, key: str, variant: Variant) -> None:
-    for group, name, options in (
-        ("compression", variant.compression, config.compressions),
-        ("target", variant.target, config.targets),
-        ("precision", variant.precision, config.precisions),
-    ):
-        if name not in options:
-            raise ConfigError(
-                f"variant '{key}' names {group} '{name}', which conf/config.yaml does not select",
-                expected=f"one of: {', '.join(options)}",
-                next_step="to build fewer variants, choose them: `variant=[…]`",
-            )
     if variant.precision not in config.gate.precisions:
         raise ConfigError(f"conf/gate has no thresholds for precision '{variant.precision}' of variant '{key}'")
     short = shortages(config.gate, [variant.precision], _known_sizes(config.data))

@@ -20,21 +20,28 @@ from stages.schema.plan import params_digest
 KEY = "overrides"
 DERIVED = ("plan", "conf_digest", "params_digest", KEY)
 _complete: ContextVar[bool] = ContextVar("complete", default=False)
+_whole: ContextVar[bool] = ContextVar("whole", default=False)
 
 
 @contextmanager
-def complete() -> Iterator[None]:
-    """Compose in this block with what is given and nothing else."""
-    token = _complete.set(True)
+def complete(*, whole: bool = False) -> Iterator[None]:
+    """Compose in this block with what is given and nothing else, and if `whole` with all that no variant names too."""
+    tokens = _complete.set(True), _whole.set(whole)
     try:
         yield
     finally:
-        _complete.reset(token)
+        _complete.reset(tokens[0])
+        _whole.reset(tokens[1])
 
 
 def is_complete() -> bool:
     """Whether what is given is all, as `stages.compose` has it; DVC gives only what is to change."""
     return _complete.get()
+
+
+def is_whole() -> bool:
+    """Whether what no variant names stays, for advice and for whoever chooses from it."""
+    return _whole.get()
 
 
 def to_keep(path: Path) -> list[str]:

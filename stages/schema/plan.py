@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ Tree = Mapping[str, Any]
 
 DATA_MODULES = {"embedded": "embedded", "clinc150": "clinc150", "jsonl": "files", "csv": "files", "hub": "hub"}
 SPLITS = ("train", "validation", "test")
+NAMED = {"compression": "compressions", "target": "targets", "precision": "precisions"}
+"""What a variant names, and the key that has all of it."""
 
 
 def conf_digest(conf: Path) -> str:
@@ -42,6 +44,50 @@ def params_digest(tree: Tree) -> str:
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
+def leave_out(config: MutableMapping[str, Any]) -> list[str]:
+    """Take compressions, targets, precisions and their thresholds out that no variant names.
+
+    Args:
+        config: the composed configuration, which loses them; all of it stays where there are no variants.
+
+    Returns:
+        Dotted keys of what was taken out.
+    """
+    names = named(config)
+    places = [(config[group], group, names[group]) for group in NAMED.values()]
+    places.append((config["gate"]["precisions"], "gate.precisions", names["precisions"]))
+    gone = [(place, where, name) for place, where, keep in places for name in [*place] if keep and name not in keep]
+    for place, _, name in gone:
+        del place[name]
+    return [f"{where}.{name}" for _, where, name in gone]
+
+
+def named(config: Tree) -> dict[str, set[str]]:
+    """Return the compressions that variants name, with the steps before them, and the targets and precisions.
+
+    Raises:
+        ConfigError: a variant has no compression, or a `.` in its name made Hydra nest it; it names what is not
+            selected; or its compressions cannot be ordered.
+    """
+    found: dict[str, set[str]] = {group: set() for group in NAMED.values()}
+    for key, variant in (config.get("variants") or {}).items():
+        if not isinstance(variant, Mapping) or not set(NAMED) <= set(variant):
+            raise ConfigError(
+                f"variant '{key}' names no compression, target or precision",
+                expected="all three, and no '.' in a variant's name",
+            )
+        for kind, group in NAMED.items():
+            if variant[kind] not in config[group]:
+                raise ConfigError(
+                    f"variant '{key}' names {kind} '{variant[kind]}', which conf/config.yaml does not select",
+                    expected=f"one of: {', '.join(config[group])}",
+                    next_step="to build fewer variants, choose them: `variant=[…]`",
+                )
+            found[group].add(variant[kind])
+    found["compressions"] = {step for name in found["compressions"] for step in chain(config["compressions"], name)}
+    return found
+
+
 def derive(tree: Tree) -> dict[str, Any]:
     """Derive the instances of every repeated stage from the chosen variants.
 
@@ -54,23 +100,16 @@ def derive(tree: Tree) -> dict[str, Any]:
         fields dvc.yaml interpolates; `references`, the compressions that variants name.
 
     Raises:
-        ConfigError: a variant has no compression, or a `.` in its name made Hydra nest it; or compressions that cannot
-            be ordered.
+        ConfigError: compressions cannot be ordered.
     """
     known: Tree = tree.get("compressions") or {}
-    chains = {name: chain(known, name) for name in known}
     variants: dict[str, Any] = {}
     conversions: dict[str, Any] = {}
     compressions: dict[str, Any] = {}
     for key, variant in (tree.get("variants") or {}).items():
-        if not isinstance(variant, Mapping) or "compression" not in variant:
-            raise ConfigError(
-                f"variant '{key}' names no compression",
-                expected="conf/variant files with compression, target, precision, and no '.' in a variant's name",
-            )
         compression, target = variant["compression"], variant["target"]
         conversion = f"{compression}-{target}"
-        compressions |= _steps(known, chains.get(compression, [compression]))
+        compressions |= _steps(known, chain(known, compression))
         conversions[conversion] = {"compression": compression, "target": target, "module": module_name(target)}
         variants[key] = {
             **conversions[conversion],
@@ -114,10 +153,7 @@ def chain(compressions: Tree, name: str) -> list[str]:
 def _steps(known: Tree, steps: list[str]) -> dict[str, Any]:
     """Fields of the stages of one chain: a step's kind, and what below build/ it starts from."""
     sources = [*(f"compressed/{after}" for after in steps[1:]), "student"]
-    return {
-        name: {"kind": known.get(name, {}).get("kind", name), "source": source}
-        for name, source in zip(steps, sources, strict=True)
-    }
+    return {name: {"kind": known[name]["kind"], "source": source} for name, source in zip(steps, sources, strict=True)}
 
 
 def _baseline(gate: Tree) -> str:

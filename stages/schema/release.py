@@ -20,6 +20,8 @@ class Release(Section):
     copy of the weights."""
     golden: Literal["ids", "text"]
     """How `probe.json` gives the probe split: token ids, or the utterances as well."""
+    required: bool
+    """Whether a variant that has no file in conf/variant is one without whose passing verdict `release` fails."""
 
     @field_validator("forms")
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.core.params import Section, parse
+from stages.schema.naming import variant_name
 from stages.schema.variant import Precision
 from stages.targets.facts import facts
 
@@ -23,15 +24,14 @@ def cross(tree: Tree) -> dict[str, Any]:
         tree: the composed configuration, with `compressions`, `targets` and `precisions`.
 
     Returns:
-        Variants as in params.yaml. `none` is left out of the name, so that a sweep and the plain build share a cache.
+        Variants as in params.yaml, under the names of the plain build, so that both share a cache.
     """
     variants = {}
     for compression in tree.get("compressions") or {}:
         for target in tree.get("targets") or {}:
             for name, precision in (tree.get("precisions") or {}).items():
                 if facts(target).supports(parse(_Lowering, {"precision": precision}, name).precision):
-                    parts = [target, name] if compression == "none" else [target, compression, name]
-                    variants["-".join(parts)] = {
+                    variants[variant_name(target, compression, name)] = {
                         "compression": compression,
                         "target": target,
                         "precision": name,

@@ -20,6 +20,7 @@ from stages.core.errors import TinsmithError, first_line
 from stages.judging import explained
 from stages.schema.config import Config
 from stages.schema.layout import EXPLAINED, VERDICTS
+from stages.schema.plan import leave_out
 from stages.sweeping import flight, git, workspace
 from stages.sweeping.build import Builder, Step, environment_of
 from stages.sweeping.ledger import Ledger, job_id
@@ -69,6 +70,7 @@ def resolve(config: DictConfig) -> tuple[Sweep, dict[str, Any], str]:
     build = config.copy()
     with open_dict(build):
         settings = read(OmegaConf.to_container(build.pop("sweep"), resolve=True))
+        leave_out(build)  # type: ignore[arg-type]
     OmegaConf.resolve(build)
     tree: Any = OmegaConf.to_container(build)
     return settings, tree, OmegaConf.to_yaml(build)

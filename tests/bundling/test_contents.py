@@ -53,7 +53,7 @@ def bundle(places, tmp_path):
         (out / "labels.json").write_bytes((places["data"] / "labels.json").read_bytes())
         for file in ("tokenizer.json", "tokenizer_config.json"):
             (out / "tokenizer" / file).write_bytes((places["compressed"] / file).read_bytes())
-        settings = Release(forms=list(forms), golden=golden)
+        settings = Release(forms=list(forms), golden=golden, required=True)
         contents.add(out, "toy", VARIANT, Float(kind="float", bits=32), verdict, places, settings)
         return out
 

@@ -228,7 +228,7 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
     variant = Variant(**names, required=True, release_not_measured=False)
     verdict = {**names, "dominated": "", "intervals": {}, "metrics": {}, "notes": [], "reasons": []}
     verdict |= {"runtime": "litert-cpu-xnnpack", "thresholds": toy.thresholds(), "timing": "", "verdict": "pass"}
-    settings = Release(forms=["litert"], golden="ids")
+    settings = Release(forms=["litert"], golden="ids", required=True)
     contents.add(out, "toy", variant, PRECISIONS["static"], verdict, {**places, "teacher": data}, settings)
     assert sorted(path.name for path in (out / "litert").iterdir()) == ["task.tflite"]
     assert derived.differences(out) == []

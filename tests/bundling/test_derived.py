@@ -52,7 +52,7 @@ def bundle(places, tmp_path, monkeypatch):
         artifact.write_json(out / "labels.json", list(toy.LABELS))
         for name in ("tokenizer.json", "tokenizer_config.json"):
             (out / "tokenizer" / name).write_bytes((places["compressed"] / name).read_bytes())
-        settings = Release(forms=["hf", "text"], golden="ids")
+        settings = Release(forms=["hf", "text"], golden="ids", required=True)
         contents.add(out, "toy", VARIANT, Float(kind="float", bits=32), {}, places, settings)
         return out
 

@@ -27,7 +27,10 @@ WORDS = (
 )
 LABELS = ("no", "yes")
 LENGTH = 8
-SETTINGS = {"precisions": {"fp32": {"kind": "float", "bits": 32}}, "release": {"forms": ["hf"], "golden": "ids"}}
+SETTINGS = {
+    "precisions": {"fp32": {"kind": "float", "bits": 32}},
+    "release": {"forms": ["hf"], "golden": "ids", "required": True},
+}
 """What a release of it reads of params.yaml beside variants and key."""
 
 

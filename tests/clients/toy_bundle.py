@@ -73,7 +73,7 @@ def write(root, forms=("hf",)):
         (out / "labels.json").write_bytes(outputs["data"]["labels.json"])
         artifact.write_json(out / "verdict.json", VERDICT)
         artifact.write_arrays(out / "golden.npz", {**inputs, "artifact_logits": logits})
-        settings = Release(forms=list(forms), golden="ids")
+        settings = Release(forms=list(forms), golden="ids", required=True)
         contents.add(out, KEY, Variant(**VARIANT), Float(kind="float", bits=32), VERDICT, places, settings)
     artifact.write_json(root / "params.yaml", params())  # JSON is YAML
     return build
