@@ -19,6 +19,7 @@ from stages.judging.review import review
 from stages.judging.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Gate
 from stages.schema.layout import CHECKPOINTS, HOST, MEASURED, behind, place
+from stages.schema.measured import Benchmark, Parity, read_benchmark, read_parity
 from stages.schema.variant import Precision, Variant
 from stages.schema.verdict import Entry
 from stages.targets import executing
@@ -54,7 +55,8 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
     for key, variant in settings.variants.items():
         places = behind(build, key, variant.compression, variant.target)
         summary = artifact.read_json(artifact.require(places["reference"]) / "summary.json")
-        parity, benchmark = (artifact.read_json(artifact.require(places[role]) / "metrics.json") for role in MEASURED)
+        parity = read_parity(artifact.require(places["parity"]))
+        benchmark = read_benchmark(artifact.require(places["benchmark"]))
         measured = flatten(parity, benchmark, host)
         measured.altered.extend(_foreign(places))
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
@@ -90,7 +92,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
     artifact.write_json(merged, _flat(scores, reviewed))
 
 
-def _versions(parity: Mapping[str, Any], benchmark: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+def _versions(parity: Parity, benchmark: Benchmark) -> dict[str, Mapping[str, str]]:
     """Return what each stage that ran the artifact says it ran on."""
     stages = {"parity": parity, "benchmark": benchmark}
     return {

@@ -6,7 +6,7 @@ import importlib
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from stages.judging.verdict import Verdict, flatten, judge
 from stages.measure import extent
 from stages.schema.gate import Gate, Threshold
 from stages.schema.layout import behind, place
+from stages.schema.measured import Benchmark, Parity
 from stages.schema.variant import Precision, Target, Variant
 from stages.targets import registry
 from stages.targets.parity import Inputs, measure_artifact
@@ -189,9 +190,9 @@ def _judged(case: Case, directory: Path, inputs: Inputs) -> Outcome:
 def _judged_once(case: Case, directory: Path, inputs: Inputs, *, execute: bool) -> Verdict:
     measured, _ = measure_artifact(case.variant.target, directory, inputs, execute=execute)
     # Faults are not timed; how much of an artifact there is needs no clock.
-    timing: dict[str, Any] = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
+    timing: Benchmark = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
     timing["values"] = extent.measure(directory, inputs.checkpoint)
-    return judge(flatten(measured, timing, {}), case.thresholds, case.gate.interval_below_n, [])
+    return judge(flatten(cast(Parity, measured), timing, {}), case.thresholds, case.gate.interval_below_n, [])
 
 
 def _copy(source: Path, destination: Path) -> Path:

@@ -13,6 +13,7 @@ from stages.judging.dominated import dominated, parents
 from stages.judging.regression import read_released, regressions, slowdown
 from stages.schema.gate import Baseline
 from stages.schema.layout import HOST, place
+from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import Precision, Variant
 from stages.schema.verdict import Entry
 
@@ -61,7 +62,7 @@ def _dominated(build: Path, entries: Mapping[str, Entry], key: str, parent: str)
 
 
 def _notes(build: Path, key: str, host: Mapping[str, Any]) -> list[str]:
-    measured = artifact.read_json(place(build, "parity", variant=key) / "metrics.json")
+    measured = read_parity(place(build, "parity", variant=key))
     counted = {"clipped": 0, "sums": 0} | (measured.get("saturation") or {})
     said = host_truth.notes(machine=host["machine"], isa=host["cpu_isa"].split(), **counted)
     return [*filter(None, [measured.get("numerics")]), *said]
@@ -83,5 +84,5 @@ def _fallen(
         read_answers(build, key),
         read_labels(build, entry["compression"]),
     )
-    ratios = artifact.read_json(place(build, "benchmark", variant=key) / "metrics.json").get("ratios_to_release", [])
+    ratios = read_benchmark(place(build, "benchmark", variant=key)).get("ratios_to_release", [])
     return [], fallen + slowdown(old, entry["metrics"], baseline, host, ratios)

@@ -9,6 +9,7 @@ from typing import Any
 from stages.judging.soundness import Flat, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.schema.gate import Gate, Threshold, needed_items
+from stages.schema.measured import Benchmark, Parity, PartName, SplitName, Structure
 from stages.schema.verdict import Word
 
 # Extremes are taken over the probe and the test split; rates and means come from the larger, the test split.
@@ -19,7 +20,7 @@ COVERAGE = {
     "coverage_kl_mean": "kl_divergence_mean",
     "coverage_relative_error": "relative_max_error",
 }
-PARTS = ("audit", "structure", "conversion", "form", "calibration", "activations")
+PARTS: tuple[PartName, ...] = ("audit", "structure", "conversion", "form", "calibration", "activations")
 MEASURED, NOT_MEASURED = "measured", "not_measured"
 UNSAID = "it has neither a latency nor a reason why there is none"
 
@@ -65,7 +66,7 @@ class Verdict:
     reasons: list[str] = field(default_factory=list)
 
 
-def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mapping[str, Any]) -> Measurement:
+def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any]) -> Measurement:
     """Merge a variant's parity and benchmark into one flat set of metrics.
 
     Args:
@@ -103,14 +104,15 @@ def flatten(parity: Mapping[str, Any], benchmark: Mapping[str, Any], host: Mappi
     )
 
 
-def _untimed(benchmark: Mapping[str, Any]) -> str | None:
+def _untimed(benchmark: Benchmark) -> str | None:
     """Return why nothing was timed; None where it was."""
     return None if benchmark.get("status") == MEASURED else benchmark.get("reason") or UNSAID
 
 
-def _add_splits(found: Flat, parity: Mapping[str, Any]) -> None:
+def _add_splits(found: Flat, parity: Parity) -> None:
     """Add what the answers say: of the test split, the worse of probe and test, all of them, and of the coverage."""
-    splits = {name: parity.get(name, {}).get("values", {}) for name in ("probe", "test", "coverage")}
+    names: tuple[SplitName, ...] = ("probe", "test", "coverage")
+    splits = {name: parity.get(name, {}).get("values", {}) for name in names}
     found.add(parity.get("test", {}))
     for name in EXTREMES:
         # Any split alone proves the artifact broken: what is not finite is counted on all of them.
@@ -135,12 +137,13 @@ def _worst(name: str, values: Sequence[Any]) -> Any:
     return (max if metric.better == "lower" else min)(values)
 
 
-def _details(parity: Mapping[str, Any]) -> dict[str, str]:
+def _details(parity: Parity) -> dict[str, str]:
     """Name the weight, operator or form behind a metric, worst first."""
     audit = parity.get("audit", {})
     weights = audit.get("weights", {})
     forms = parity.get("form", {}).get("forms", {})
-    structure = parity.get("structure", {"beyond": [], "differences": []})
+    nothing: Structure = {"beyond": [], "differences": []}
+    structure = parity.get("structure", nothing)
     found = {
         "activations_beyond_count": "; ".join(parity.get("activations", {}).get("misfits", [])[:2]),
         "conversion_weight_error_max": audit.get("converted", ""),

@@ -17,6 +17,7 @@ from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
 from stages.reporting.lineage import Lineage, read_lineage
 from stages.reporting.mixtures import Mixture, read_mixtures
 from stages.schema.layout import CHECKPOINTS, MEASURED, behind, place
+from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import TargetName, Variant
 from stages.targets.facts import Executor, executor
 
@@ -242,7 +243,7 @@ def read_hosts(variants: Sequence[str], build: Path) -> list[Host]:
     """Group the chosen variants by the host their benchmark was taken on."""
     groups: list[tuple[dict[str, Any], list[tuple[str, float]]]] = []
     for key in variants:
-        measured = artifact.read_json(place(build, "benchmark", variant=key) / "metrics.json")
+        measured = read_benchmark(place(build, "benchmark", variant=key))
         entry = (key, float(measured["load_average"][0]))
         known = next((members for facts, members in groups if facts == measured["host"]), None)
         if known is None:
@@ -256,7 +257,7 @@ def read_hosts(variants: Sequence[str], build: Path) -> list[Host]:
 
 
 def _check_judged(line: Line, parity: Path) -> None:
-    measured = artifact.read_json(parity / "metrics.json")
+    measured = read_parity(parity)
     # A verdict beside another run's distributions would vouch for numbers it has never seen.
     values = measured["test"]["values"] if measured["status"] == "measured" else {}
     for name in ("mean_abs_error", "top1_agreement"):

@@ -17,6 +17,7 @@ from stages.core import artifact, revision
 from stages.judging import explained
 from stages.measure.registry import REGISTRY
 from stages.schema.layout import CHECKPOINTS, behind, place
+from stages.schema.measured import read_benchmark
 from stages.schema.verdict import Entry, Word
 
 SHORT = 12
@@ -158,7 +159,7 @@ def _variant(build: Path, key: str, entry: Entry, pairs: Sequence[Mapping[str, A
     places = behind(build, key, entry["compression"], entry["target"])
     chain = {role: artifact.digest(path) for role, path in places.items()}
     made, compressed = artifact.manifest(places["artifact"]), artifact.manifest(places["compressed"])
-    benchmark = artifact.read_json(places["benchmark"] / "metrics.json")
+    benchmark = read_benchmark(places["benchmark"])
     axes = {name: entry[name] for name in ("compression", "precision", "target", "verdict")}
     return Variant(
         key,
