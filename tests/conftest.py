@@ -8,25 +8,11 @@ import numpy as np
 import pytest
 
 from stages.core import artifact
+from stages.models import families
 
-FAMILIES = {
-    "albert": {
-        "embedding_size": 16,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-    },
-    "bert": {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2},
-    "distilbert": {"dim": 32, "hidden_dim": 48, "n_heads": 4, "n_layers": 2},
-    "mobilebert": {
-        "embedding_size": 16,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "intra_bottleneck_size": 32,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-    },
+NARROWER = {
+    "albert": {"embedding_size": 16},
+    "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 32},
 }
 INTENTS = {"alarm": "wake", "lights": "lamp", "music": "song", "weather": "rain"}
 FILLERS = [f"word{number}" for number in range(40)]
@@ -43,9 +29,16 @@ def _environment():
     os.environ.update(before)
 
 
-@pytest.fixture(params=sorted(FAMILIES))
+@pytest.fixture(params=families.names())
 def family(request):
     return request.param
+
+
+def shape_of(family, hidden_size=32, ffn_size=48, layers=2):
+    """Sizes of a small model, under the names that its family gives them."""
+    fields = families.find(family)
+    sizes = {fields.hidden_size: hidden_size, fields.ffn_size: ffn_size, fields.heads: 4, fields.layers: layers}
+    return sizes | NARROWER.get(family, {})
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +57,7 @@ def make_model():
             id2label=dict(enumerate(labels)),
             label2id={name: index for index, name in enumerate(labels)},
             max_position_embeddings=16,
-            **{"vocab_size": len(VOCABULARY), **FAMILIES[family], **spread, **overrides},
+            **{"vocab_size": len(VOCABULARY), **shape_of(family), **spread, **overrides},
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -19,6 +19,7 @@ from stages.core.splits import UNKNOWN
 from stages.measure import identity, invariance, metrics
 from stages.measure.audit import Expected, match
 from stages.measure.structure import Grids, compare, misfits
+from stages.models.families import family_of
 from stages.targets import conversion, own_grid, registry
 from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
 from stages.targets.facts import executor
@@ -238,8 +239,7 @@ def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint:
         lengths=signature.sequence_lengths,
         pad_token_id=signature.pad_token_id,
         vocabulary=int(config["vocab_size"]),
-        # MobileBERT's trigrams read the first position after the text.
-        reach=int(bool(config.get("trigram_input"))),
+        reach=family_of(config).reach(config),
         batches=runtime.batches,
     )
     return {
