@@ -136,9 +136,11 @@ def lower_rank(model: Any, ranks: Mapping[str, int]) -> None:
 def _share_norm(embeddings: Any, layers: Sequence[Any], path: str) -> None:
     below, _, name = path.rpartition(".")
     holders = [layer.get_submodule(below) for layer in layers]
-    embeddings.LayerNorm = getattr(holders[0], name)
+    shared = getattr(holders[0], name)
+    if embeddings.LayerNorm.weight.shape == shared.weight.shape:  # else a projection stands between (ELECTRA)
+        embeddings.LayerNorm = shared
     for holder in holders:
-        setattr(holder, name, embeddings.LayerNorm)
+        setattr(holder, name, shared)
 
 
 def _lower(path: str, module: torch.nn.Module, rank: int) -> torch.nn.Module:

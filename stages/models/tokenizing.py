@@ -147,6 +147,17 @@ def _check_model(directory: Path, tokenizer: Any, model: Any) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise InputError(f"the tokenizer of '{directory}' has no padding token", next_step="set its pad_token")
+    _check_padding(directory, tokenizer, model)
+
+
+def _check_padding(directory: Path, tokenizer: Any, model: Any) -> None:
+    counted, wanted = family_of(model.config).padded_positions, model.config.pad_token_id
+    if counted and tokenizer.pad_token_id != wanted:
+        raise InputError(
+            f"the tokenizer of '{directory}' pads with id {tokenizer.pad_token_id}, and config.json has pad_token_id: "
+            f"{wanted}, which a '{model.config.model_type}' model counts its positions from",
+            expected="one id: only who trained it knows which",
+        )
     if family_of(model.config).reach(model.config) and tokenizer.pad_token_id in _in_texts(tokenizer):
         raise InputError(
             f"the tokenizer of '{directory}' pads with '{tokenizer.pad_token}', which texts contain",

@@ -38,8 +38,9 @@ def test_a_scratch_teacher_of_every_family_has_the_shape_asked_for(family):
     assert getattr(config, fields.ffn_size) == 96
     assert getattr(config, fields.activation) == "quick_gelu"
     assert config.id2label == {0: "a", 1: "b", 2: "c"}
-    assert config.num_labels == built(config).classifier.out_features == 3
-    assert built(config).classifier.in_features == 64
+    head = built(config).get_submodule(fields.head)
+    assert (config.num_labels, head.out_features, head.in_features) == (3, 3, 64)
+    assert fields.positions(config) == 16
 
 
 def test_a_narrower_student_of_every_family_builds(family, make_model):
@@ -49,7 +50,7 @@ def test_a_narrower_student_of_every_family_builds(family, make_model):
     student = built(config)
     assert family_of(config).name == family
     assert config.id2label == teacher.config.id2label
-    assert student.classifier.in_features == 16
+    assert student.get_submodule(find(family).head).in_features == 16
     assert student.num_parameters() < teacher.num_parameters()
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 from stages.core.errors import InputError
 from stages.core.names import module_name
 from stages.models.families.base import Family, setting
 
-HERE = Path(__file__).parent
-
 
 def names() -> list[str]:
     """Name all families, as `model_type` of a config does."""
-    return sorted(path.stem.replace("_", "-") for path in HERE.glob("*.py") if path.stem not in ("__init__", "base"))
+    return sorted(module.name.replace("_", "-") for module in iter_modules(__path__) if module.name != "base")
 
 
 def family_of(config: Any) -> Family:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import torch
 
@@ -159,7 +162,8 @@ class Family:
         copies: content of a config.json → settings in it that repeat another one: name → that one.
         published: config fields in proportion to which `narrow` chooses those of a model from scratch.
         narrow: config fields, width of the layers → what else follows from that width.
-        padded_positions: whether positions are counted from the one after `pad_token_id`, not from 0.
+        padded_positions: whether positions are counted from the one after `pad_token_id`, not from 0, and stop where a
+            text spells the padding token, which no artifact does.
         neighbours: config field that says whether a token is embedded together with its neighbours.
         layer_list: path of the list of layers below the encoder.
         members: entry of that list → the layers in it.
@@ -205,6 +209,11 @@ class Family:
     def first_position(self, config: Any) -> int:
         """Row of the position table that the first token reads."""
         return int(setting(config, "pad_token_id")) + 1 if self.padded_positions else 0
+
+    def position_ids(self, config: Any) -> NDArray[np.int64] | None:
+        """Rows of the position table that the tokens of a text read, in order; None where the model counts from 0."""
+        first = self.first_position(config)
+        return np.arange(first, first + self.positions(config)) if self.padded_positions else None
 
     def positions(self, config: Any) -> int:
         """Tokens that the position table has rows for."""
