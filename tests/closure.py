@@ -89,7 +89,7 @@ def named(path, chosen):
     places = [
         ROOT / pattern.replace("*", name)
         for pattern in patterns
-        for name in (FAMILIES if pattern == "stages/models/families/*" else (*chosen, ""))
+        for name in (FAMILIES if pattern == "stages/models/families/*" else chosen)
     ]
     files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     return [file.relative_to(ROOT) for file in files if file.is_file()]

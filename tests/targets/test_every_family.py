@@ -14,7 +14,7 @@ from stages.measure.audit import match
 from stages.models import checkpoint, families, importing, mask, student
 from stages.models.blocks import blocks
 from stages.models.encode import Encoded, logits
-from stages.schema.model import ImportLimits, Shape, TrainTeacher
+from stages.schema.model import ImportLimits, Shape
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, OnnxCpu, TfliteNnapi
 from stages.targets import conversion, registry
@@ -29,9 +29,6 @@ TARGETS = {
     "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
 }
 SHAPE = Shape(kind="shape", layers=2, hidden_size=32, heads=4, ffn_size=48, activation="quick_gelu")
-
-
-SCRATCH = yaml.safe_load(Path("conf/teacher/embedded.yaml").read_text(encoding="utf-8"))
 
 
 def texts(count=12):
@@ -60,7 +57,6 @@ def test_one_file_is_all_that_another_family_takes(make_model, tokenizer, tmp_pa
     assert "camembert" not in families.names()
     (tmp_path / "camembert.py").write_text(CAMEMBERT, encoding="utf-8")
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
-    TrainTeacher.model_validate({**SCRATCH, "family": "camembert"})
     go("camembert", ["onnx-cpu"], make_model, tokenizer, tmp_path)
 
 

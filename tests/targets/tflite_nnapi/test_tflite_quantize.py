@@ -200,9 +200,8 @@ def test_a_mask_constant_of_ten_thousand_would_leave_int8_nothing_to_tell_scores
     shutil.copytree(converted["bert"], far)
     editor = ArtifactEditor(far)
     checkpoint = load_file(checkpoints["bert"] / "model.safetensors")
-    subject = Subject(
-        editor, checkpoint, mask_constant=32.0, heads=4, parts=find("bert").parts, random=np.random.default_rng(0)
-    )
+    random = np.random.default_rng(0)
+    subject = Subject(editor, checkpoint, mask_constant=32.0, heads=4, parts=find("bert").parts, random=random)
     subject.scalar(32.0).store(np.float32(1e4))
     editor.save()
     inputs, divergences = utterances(48, seed=2), []
