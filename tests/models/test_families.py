@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from stages.core.errors import ConfigError, InputError
@@ -72,3 +75,11 @@ def test_another_family_is_refused_naming_the_supported_ones():
 
     with pytest.raises(InputError, match="family 'llama'; expected one of: albert, bert, .*"):
         family_of(LlamaConfig())
+
+
+def test_what_is_known_of_a_family_takes_neither_torch_nor_transformers():
+    """The report, parity and the faults ask too."""
+    program = "import sys; from stages.models import families; [families.find(one) for one in families.names()]; "
+    program += "print(*({'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
