@@ -21,9 +21,11 @@ from typing import Any
 
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, InputError
+from stages.models import families
 from stages.schema import advice, editing, overrides
 from stages.schema.config import Config
 from stages.schema.fresh import check_fresh
+from stages.schema.model import TrainTeacher
 from stages.targets.supported import check
 
 CONF = Path("conf")
@@ -101,6 +103,10 @@ def validate(tree: dict[str, Any]) -> Config:
         raise ConfigError("no variant is chosen", expected="at least one in the `variant` list of conf/config.yaml")
     config = params.parse(Config, tree, "")
     check(config)
+    if isinstance(config.teacher, TrainTeacher) and config.teacher.family not in families.names():
+        raise ConfigError(
+            f"teacher.family '{config.teacher.family}'", expected=f"one of: {', '.join(families.names())}"
+        )
     return config
 
 

@@ -116,6 +116,7 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     from stages.models import checkpoint
     from stages.models.coverage import encode_coverage
     from stages.models.encode import encode
+    from stages.models.families import family_of
 
     artifact.require(data)
     artifact.require(compressed)
@@ -124,7 +125,8 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     read = {name: splits.read_split(data, name) for name in ("train", "validation", *SPLITS)}
     encoded = {name: encode(tokenizer, split.texts, length) for name, split in read.items()}
     found = {name: golden(model, encoded[name], read[name].labels) for name in SPLITS}
-    coverage = encode_coverage(tokenizer, encoded.values(), length)
+    spelled_padding = not family_of(model.config).padded_positions
+    coverage = encode_coverage(tokenizer, encoded.values(), length, spelled_padding=spelled_padding)
     found["coverage"] = golden(model, coverage, np.full(len(coverage), splits.UNKNOWN))
     with artifact.writing(
         out,

@@ -80,7 +80,7 @@ def train(teacher: TrainTeacher, data: dict[str, Split], labels: list[str], max_
     from transformers import AutoModelForSequenceClassification
 
     from stages.models.encode import encode
-    from stages.models.families import teacher_config
+    from stages.models.shapes import teacher_config
     from stages.models.training import Examples, fit, reproducible
     from stages.models.vocabulary import train_tokenizer
 

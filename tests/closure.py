@@ -8,6 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REGISTRY = "stages/targets/registry.py"
 """Gives out the parts of a target: which ones a file needs, its calls say."""
+FAMILIES = {path.stem for path in (ROOT / "stages/models/families").glob("*.py")}
+"""Any of which a checkpoint may be of."""
 
 
 def module_path(name):
@@ -84,7 +86,11 @@ def names(path):
 def named(path, chosen):
     """Modules under stages/ that a file finds by name, where `*` is one of `chosen`."""
     patterns = {name.replace(".", "/") for name in names(path) if name.startswith("stages.")}
-    places = [ROOT / pattern.replace("*", name) for pattern in patterns for name in chosen]
+    places = [
+        ROOT / pattern.replace("*", name)
+        for pattern in patterns
+        for name in (FAMILIES if pattern == "stages/models/families/*" else chosen)
+    ]
     files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     return [file.relative_to(ROOT) for file in files if file.is_file()]
 

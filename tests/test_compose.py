@@ -82,6 +82,7 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         ("benchmark.repetitions=0", "'benchmark.repetitions' is 0; expected: input should be greater than"),
         ("variant=[]", "no variant is chosen"),
         ("student.heads=3", "3 heads do not divide hidden_size 64"),
+        ("teacher.family=deberta-v2", "teacher.family is 'deberta-v2'; expected one of: albert, bert, "),
         ("teacher.training.dropout=1.0", "input should be less than 1"),
         ("teacher.training.learning_rate=inf", "input should be a finite number"),
         ("distill={temperature: 1, kl_weight: 0, ce_weight: 0}", "all weights of the loss are 0"),

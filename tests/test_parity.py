@@ -89,7 +89,7 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
     chain = {"teacher": {}, "checkpoint": {}, "converted": {"compressed": "checkpoint"}}
     chain |= {"artifact": {"converted": "converted"}, "reference": {}}
     names = splits.read_labels(data)
-    config = {"vocab_size": 49, "pad_token_id": 0, "id2label": dict(enumerate(names))}
+    config = {"model_type": "bert", "vocab_size": 49, "pad_token_id": 0, "id2label": dict(enumerate(names))}
     config["label2id"] = {name: index for index, name in enumerate(names)}
     rows = {}
     for part in (*parity.SPLITS, "calibration"):

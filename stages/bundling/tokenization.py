@@ -21,6 +21,8 @@ UNKNOWN_CLASSES = {"", "TokenizersBackend"}
 GENERIC = "PreTrainedTokenizerFast"
 ROLES = ("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token")
 BERT = "BertTokenizer"
+OF_KIND = {"Unigram": "XLMRobertaTokenizer", "WordPiece": BERT}
+"""Kind of tokenizer → a class by which swift-transformers knows it; all others are BPE to it."""
 ENDS = ("cls_token", "sep_token")
 BREAKS = {"\n", "\r"}
 BERT_TOKENS = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
@@ -129,8 +131,8 @@ class Tokenization:
         if not self.is_bert:
             stated = str(config.get("tokenizer_class", ""))
             name = GENERIC if stated in UNKNOWN_CLASSES | {BERT} else stated
-            pieces = rules_from_file and self.content["model"].get("type") == "WordPiece"
-            return config | {"tokenizer_class": BERT if pieces else name}
+            kind = self.content["model"].get("type")
+            return config | {"tokenizer_class": OF_KIND.get(kind, name) if rules_from_file else name}
         normaliser = self.content["normalizer"]
         return config | {
             "do_lower_case": normaliser["lowercase"],

@@ -12,6 +12,7 @@ from stages.compression import Outcome
 from stages.core.errors import ConfigError, Unsupported
 from stages.models import encode, importance
 from stages.models.blocks import blocks, pruned_heads
+from stages.models.families import family_of
 from stages.models.recovery import before, recover
 from stages.models.training import Examples
 from stages.schema.compression import PruneLayers
@@ -29,7 +30,7 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
         params: how many layers go, which, and how to recover.
 
     Raises:
-        Unsupported: a family whose layers are not known, or layers that share their weights.
+        Unsupported: layers that share their weights.
         ConfigError: no layer would be left.
     """
     layers = _layers(model)
@@ -82,18 +83,12 @@ def keep(model: Any, layers: torch.nn.ModuleList, kept: Sequence[int]) -> None:
 
 
 def _layers(model: Any) -> torch.nn.ModuleList:
-    parts = blocks(model)
-    shared = model.config.model_type == "albert" or len(parts) < model.config.num_hidden_layers
-    if shared:
+    family, parts = family_of(model.config), blocks(model)
+    if family.shares_layers or len(parts) < model.config.num_hidden_layers:
         raise Unsupported("the checkpoint's layers share their weights", expected="layers that can go one by one")
-    layers: torch.nn.ModuleList = _owner(model).layer
+    layers: torch.nn.ModuleList = model.base_model.get_submodule(family.layer_list)
     return layers
 
 
-def _owner(model: Any) -> Any:
-    encoder = model.base_model
-    return encoder.transformer if model.config.model_type == "distilbert" else encoder.encoder
-
-
 def _put(model: Any, layers: torch.nn.ModuleList) -> None:
-    _owner(model).layer = layers
+    model.base_model.set_submodule(family_of(model.config).layer_list, layers)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stages.compression import Outcome
 from stages.core.errors import ConfigError
 from stages.models import importance, profile
-from stages.models.blocks import Block, blocks, heads_left, keep_ffn_units, remove_heads
+from stages.models.blocks import blocks, heads_left, keep_ffn_units, remove_heads
+from stages.models.families.base import Block
 from stages.models.importance import Importance
 from stages.models.recovery import before, recover
 from stages.models.training import Examples

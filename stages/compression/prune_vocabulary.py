@@ -21,6 +21,7 @@ from stages.core.errors import ConfigError, Unsupported
 from stages.measure import meaning
 from stages.models import checkpoint
 from stages.models.encode import encode
+from stages.models.families import family_of
 from stages.models.recovery import Utterances, before, recover
 from stages.models.training import Examples
 from stages.schema.compression import PruneVocabulary
@@ -73,8 +74,14 @@ def keep_rows(model: Any, kept: NDArray[np.int64]) -> None:
     Args:
         model: classifier, changed in place.
         kept: old ids, ascending; the place of each is its new id.
+
+    Raises:
+        Unsupported: the padding would get another id, in a family that counts positions from it.
     """
     table, renumbered = model.get_input_embeddings(), _renumbering(kept)
+    pad = model.config.pad_token_id
+    if family_of(model.config).padded_positions and renumbered.get(pad) != pad:
+        raise Unsupported(f"padding would move from id {pad}, which positions are counted from", expected="id 0 or 1")
     table.weight = torch.nn.Parameter(table.weight.detach()[torch.from_numpy(kept)].clone())
     table.num_embeddings = len(kept)
     table.padding_idx = renumbered.get(table.padding_idx)
@@ -106,7 +113,10 @@ def _rules(tokenizer: Any) -> dict[str, Any]:
     rules = meaning.rules_of(tokenizer.backend_tokenizer)
     kind = rules["model"]["type"]
     if kind not in ("WordPiece", "WordLevel"):
-        raise Unsupported(f"cannot prune the vocabulary of a '{kind}' tokenizer", expected="WordPiece or WordLevel")
+        raise Unsupported(
+            f"cannot prune the vocabulary of a '{kind}' tokenizer",
+            expected="WordPiece or WordLevel: merges and scores cannot be cut by use alone",
+        )
     return rules
 
 

@@ -26,16 +26,6 @@ LOOKALIKES = {
     "erf": "tanh",
 }
 """Activation function → one that a careless conversion has put in its place."""
-ROLES = {
-    "query": ("query.weight", "q_lin.weight", "q_proj.weight"),
-    "key": ("key.weight", "k_lin.weight", "k_proj.weight"),
-    "output": ("attention.output.dense.weight", "out_lin.weight", "attention.dense.weight"),
-    "up": ("intermediate.dense.weight", "lin1.weight", "ffn.weight"),
-    "words": ("word_embeddings.weight",),
-    "positions": ("position_embeddings.weight",),
-    "classifier": ("classifier.weight",),
-}
-"""Part of a transformer → how checkpoints end its name; the first in file order is taken."""
 
 
 class NotApplicable(LookupError):
@@ -51,6 +41,7 @@ class Subject:
         checkpoint: tensors by name, to find weights by content.
         mask_constant: what the export module subtracts from masked scores.
         heads: of the first layer.
+        parts: part of a transformer → how the name of its weight ends; the first in order of names is taken.
         random: choices of the fault.
     """
 
@@ -58,6 +49,7 @@ class Subject:
     checkpoint: Checkpoint
     mask_constant: float
     heads: int
+    parts: Mapping[str, str]
     random: np.random.Generator
 
     def part(self, role: str) -> Tensor:
@@ -66,7 +58,7 @@ class Subject:
         Raises:
             NotApplicable: the checkpoint or the artifact has none.
         """
-        names = [name for name in sorted(self.checkpoint) if name.endswith(ROLES[role])]
+        names = [name for name in sorted(self.checkpoint) if name.endswith(self.parts[role])]
         if not names:
             raise NotApplicable(f"the checkpoint has no {role} weight")
         try:

@@ -20,6 +20,7 @@ from stages.faults.hidden import BESIDE, HIDDEN
 from stages.faults.tensor import Editor
 from stages.judging.verdict import Verdict, flatten, judge
 from stages.measure import extent
+from stages.models.families import family_of
 from stages.schema.gate import Gate, Threshold
 from stages.schema.layout import behind, place
 from stages.schema.measured import Benchmark, Parity
@@ -170,11 +171,13 @@ def _subject(case: Case, editor: Editor, seed: int) -> Subject:
 
     checkpoint = case.inputs.checkpoint
     config = artifact.read_json(checkpoint / "config.json")
+    family = family_of(config)
     return Subject(
         editor=editor,
         checkpoint=load_file(checkpoint / "model.safetensors"),
         mask_constant=float(artifact.read_json(checkpoint / "profile.json")["mask_constant"]),
-        heads=int(config.get("num_attention_heads") or config["n_heads"]),
+        heads=int(config[family.heads]),
+        parts=family.parts,
         random=np.random.default_rng(seed),
     )
 

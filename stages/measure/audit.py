@@ -53,6 +53,7 @@ def match(
     stored: Mapping[str, NDArray[Any]],
     *,
     positions: int,
+    first: int = 0,
     expected: Expected | None = None,
 ) -> dict[str, Match]:
     """Find every matrix of a checkpoint among an artifact's weights, by content.
@@ -67,7 +68,8 @@ def match(
     Args:
         checkpoint: tensors by name, as in `model.safetensors`.
         stored: fp32 weights by name, linear layers as torch has them, [out, in]; dimensions of 1 may come first.
-        positions: tokens of the longest input; rows of `POSITIONS` beyond are not compared.
+        positions: tokens of the longest input; rows of `POSITIONS` that none of them reads are not compared.
+        first: row of `POSITIONS` that the first token reads.
         expected: what rounding may cost; None where nothing was rounded.
 
     Returns:
@@ -78,12 +80,14 @@ def match(
         ValueError: the checkpoint has no matrix to look for.
     """
     tensors = {name: np.asarray(value, np.float32) for name, value in checkpoint.items()}
-    wanted = {name: value[:positions] if name.endswith(POSITIONS) else value for name, value in tensors.items()}
+    read = slice(first, first + positions)
+    wanted = {name: value[read] if name.endswith(POSITIONS) else value for name, value in tensors.items()}
     wanted = {k: v for k, v in wanted.items() if v.ndim == 2 and v.size >= SMALLEST and not k.endswith(ONE_ROW)}
     if not wanted:
         raise ValueError(f"the checkpoint has no matrix of {SMALLEST} elements")
     matrices = [value.reshape(value.shape[-2:]) for value in stored.values() if _is_matrix(value)]
-    groups, cut = _by_shape(matrices), _by_shape([value[:positions] for value in matrices])
+    groups = _by_shape(matrices)
+    cut = _by_shape([value[start : start + positions] for start in sorted({0, first}) for value in matrices])
     found: dict[str, Match] = {}
     for table in (False, True):
         shapes: dict[tuple[int, ...], list[str]] = {}

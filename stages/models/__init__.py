@@ -1,1 +1,1 @@
-"""Hugging Face checkpoints: loading, encoding, training and the module that converters see. Imports torch."""
+"""Hugging Face checkpoints: loading, encoding, training, what converters see. Imports torch; `families` does not."""

@@ -3,86 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from stages.core.errors import InputError, Unsupported
-
-FAMILIES = ("albert", "bert", "distilbert", "mobilebert")
-
-
-@dataclass(frozen=True)
-class Ffn:
-    """A two-layer FFN: `units` = outputs of `up` = inputs of `down`."""
-
-    up: torch.nn.Linear
-    down: torch.nn.Linear
-
-    @property
-    def unit_parameters(self) -> int:
-        """Weights and biases that go with a unit."""
-        return int(self.up.in_features + 1 + self.down.out_features)
-
-
-@dataclass(frozen=True)
-class Block:
-    """One encoder layer with weights of its own; layers that share them, as ALBERT's of a group, are one block.
-
-    Attributes:
-        query: hidden → heads × head_size, like `key` and `value`.
-        key: see `query`.
-        value: see `query`.
-        output: heads × head_size → hidden; its input is the heads' outputs side by side.
-        head_size: width of one head; transformers derives it from the unpruned config, so it survives pruning.
-        ffns: one, or several in MobileBERT.
-    """
-
-    query: torch.nn.Linear
-    key: torch.nn.Linear
-    value: torch.nn.Linear
-    output: torch.nn.Linear
-    head_size: int
-    ffns: tuple[Ffn, ...]
-
-    @property
-    def heads(self) -> int:
-        """Heads that are left."""
-        return int(self.query.out_features) // self.head_size
-
-    @property
-    def head_parameters(self) -> int:
-        """Weights and biases that go with a head."""
-        rows = sum(linear.in_features + 1 for linear in (self.query, self.key, self.value))
-        return int(self.head_size * (rows + self.output.out_features))
+from stages.models.families import family_of
+from stages.models.families.base import Block
 
 
 def blocks(model: Any) -> list[Block]:
     """List a classifier's blocks, first layer first.
 
     Raises:
-        Unsupported: the family's layers are not known here, or a layer is no plain Linear any more.
+        Unsupported: a layer is no plain Linear any more.
     """
     ranks = getattr(model.config, "low_rank", None) or {}
     lowered = [path for path in ranks if not path.endswith("_embeddings")]
     if lowered:
         raise Unsupported(f"'{lowered[0]}' is of low rank", expected="factorize as the last step on these layers")
-    family = model.config.model_type
-    if family not in FAMILIES:
-        raise Unsupported(f"cannot prune a '{family}' checkpoint", expected=f"one of: {', '.join(FAMILIES)}")
-    encoder = model.base_model
-    if family == "albert":
-        groups = encoder.encoder.albert_layer_groups
-        return [_albert(layer) for group in groups for layer in group.albert_layers]
-    layers = encoder.transformer.layer if family == "distilbert" else encoder.encoder.layer
-    single = _distilbert if family == "distilbert" else _bert
-    return [single(layer) for layer in dict.fromkeys(layers)]  # shared ones once
-
-
-def ffn_size_key(model: Any) -> str:
-    """Name of the config key that holds the number of FFN units."""
-    return "hidden_dim" if model.config.model_type == "distilbert" else "intermediate_size"
+    family = family_of(model.config)
+    entries = model.base_model.get_submodule(family.layer_list)
+    layers = [layer for entry in entries for layer in family.members(entry)]
+    return [family.block(layer) for layer in dict.fromkeys(layers)]  # shared ones once
 
 
 def pruned_heads(config: Any) -> dict[int, list[int]]:
@@ -146,7 +89,7 @@ def keep_ffn_units(model: Any, kept: Sequence[Sequence[Sequence[int]]]) -> None:
         for ffn, units in zip(block.ffns, of_block, strict=True):
             _keep_outputs(ffn.up, units)
             _keep_inputs(ffn.down, units)
-    setattr(model.config, ffn_size_key(model), sizes.pop())
+    setattr(model.config, family_of(model.config).ffn_size, sizes.pop())
 
 
 def _check_heads(model: Any, layer: int, chosen: Sequence[int], layers: int) -> None:
@@ -168,7 +111,8 @@ def _keep_heads(block: Block, positions: Sequence[int]) -> None:
 def _keep_outputs(linear: torch.nn.Linear, index: Sequence[int]) -> None:
     rows = torch.as_tensor(index)
     linear.weight = torch.nn.Parameter(linear.weight.detach()[rows].clone())
-    linear.bias = torch.nn.Parameter(linear.bias.detach()[rows].clone())
+    if linear.bias is not None:
+        linear.bias = torch.nn.Parameter(linear.bias.detach()[rows].clone())
     linear.out_features = len(index)
 
 
@@ -176,41 +120,3 @@ def _keep_inputs(linear: torch.nn.Linear, index: Sequence[int]) -> None:
     columns = torch.as_tensor(index)
     linear.weight = torch.nn.Parameter(linear.weight.detach()[:, columns].contiguous())
     linear.in_features = len(index)
-
-
-def _bert(layer: Any) -> Block:
-    attention = layer.attention
-    # MobileBERT stacks further FFNs between the attention and the last one.
-    stacked = tuple(Ffn(ffn.intermediate.dense, ffn.output.dense) for ffn in getattr(layer, "ffn", ()))
-    return Block(
-        attention.self.query,
-        attention.self.key,
-        attention.self.value,
-        attention.output.dense,
-        attention.self.attention_head_size,
-        (*stacked, Ffn(layer.intermediate.dense, layer.output.dense)),
-    )
-
-
-def _distilbert(layer: Any) -> Block:
-    attention = layer.attention
-    return Block(
-        attention.q_lin,
-        attention.k_lin,
-        attention.v_lin,
-        attention.out_lin,
-        attention.attention_head_size,
-        (Ffn(layer.ffn.lin1, layer.ffn.lin2),),
-    )
-
-
-def _albert(layer: Any) -> Block:
-    attention = layer.attention
-    return Block(
-        attention.query,
-        attention.key,
-        attention.value,
-        attention.dense,
-        attention.attention_head_size,
-        (Ffn(layer.ffn, layer.ffn_output),),
-    )

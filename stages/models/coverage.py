@@ -32,19 +32,25 @@ EDGES = (
 text, more than any maximum length."""
 
 
-def encode_coverage(tokenizer: Any, normal: Iterable[Encoded], max_length: int) -> Encoded:
+def encode_coverage(
+    tokenizer: Any, normal: Iterable[Encoded], max_length: int, *, spelled_padding: bool = True
+) -> Encoded:
     """Build the inputs that, together with an ordinary text, let no row of a table that normal text uses go unread.
 
     Args:
         tokenizer: fast, with a padding token.
         normal: what normal text is: all utterances of the data set.
         max_length: width of the arrays.
+        spelled_padding: whether the model reads a text that spells the padding token as it reads others.
 
     Returns:
         `EDGES`, in order; then one input per length from 1 to `max_length`; then every id that `normal` uses and the
         rows before do not, as many to an input as fit.
     """
     edges = encode(tokenizer, EDGES, max_length)
+    if not spelled_padding:
+        sound = ~((edges.input_ids == tokenizer.pad_token_id) & (edges.attention_mask == 1)).any(axis=1)
+        edges = Encoded(edges.input_ids[sound], edges.attention_mask[sound], edges.truncated)
     special = edges.input_ids[0, : edges.lengths[0]].tolist()  # what the tokenizer puts around no text at all
     head, tail = special[:1], special[1:]
     used = np.unique(np.concatenate([np.unique(one.input_ids[one.attention_mask == 1]) for one in normal]))

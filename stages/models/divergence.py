@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages.models.families import family_of
 from stages.models.intermediates import visit
 from stages.models.trail import Bands, Divergence, Step, Tensor, Trail
 
@@ -68,6 +69,7 @@ def follow(model: torch.nn.Module, inputs: Mapping[str, Array], tensors: Sequenc
         tensors: the artifact's, in order of execution.
         bands: of the artifact's precision.
     """
+    inputs = asked(model, inputs)
     constant = _constant(model, inputs)
     follower = _Follower(tensors, bands, constant)
     visit(model, inputs, follower)
@@ -81,6 +83,12 @@ def follow(model: torch.nn.Module, inputs: Mapping[str, Array], tensors: Sequenc
         if again.steps[index].within:
             exchanged = tuple(follower.steps[i].module for i in pair)
     return Trail(tuple(follower.steps), follower.describe(index, exchanged))
+
+
+def asked(model: Any, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Give the positions that the artifact has, where the model would count those of padding otherwise."""
+    counted = family_of(model.config).position_ids(model.config)
+    return inputs if counted is None else {**inputs, "position_ids": counted[None, : inputs["input_ids"].shape[1]]}
 
 
 def _constant(model: torch.nn.Module, inputs: Mapping[str, Array]) -> set[str]:

@@ -9,6 +9,7 @@ import torch
 
 from stages.core import artifact
 from stages.models.checkpoint import load_model
+from stages.models.families import family_of
 
 
 class ExportModule(torch.nn.Module):
@@ -32,11 +33,17 @@ class ExportModule(torch.nn.Module):
         super().__init__()
         self.model = model
         self.mask_constant = mask_constant
+        self.position_ids: torch.Tensor | None
+        counted = family_of(model.config).position_ids(model.config)
+        given = None if counted is None else torch.from_numpy(counted)[None]
+        self.register_buffer("position_ids", given, persistent=False)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return logits [batch, labels] for int32 ids and mask [batch, length]."""
         additive = (attention_mask.to(torch.float32) - 1.0) * self.mask_constant
-        return self.model(input_ids=input_ids, attention_mask=additive[:, None, None, :]).logits
+        # Where positions are counted by what is no padding, the model would count with operators that NNAPI lacks.
+        given = {} if self.position_ids is None else {"position_ids": self.position_ids[:, : input_ids.shape[1]]}
+        return self.model(input_ids=input_ids, attention_mask=additive[:, None, None, :], **given).logits
 
 
 def load_export_module(checkpoint: Path) -> ExportModule:

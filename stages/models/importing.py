@@ -13,7 +13,8 @@ from transformers import AutoModelForSequenceClassification
 from stages.core.errors import ConfigError, InputError, first_line
 from stages.models.checkpoint import load_config, load_model
 from stages.models.contents import ADAPTERS, CONFIG
-from stages.models.families import FAMILIES, family_of
+from stages.models.families import family_of
+from stages.models.families.base import setting
 from stages.models.quarantine import LOADED, checked
 from stages.models.settings import adopt, check_tokenizer_class
 from stages.models.tensors import require_finite
@@ -72,9 +73,10 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
         check_tokenizer_class(private)
         config = _config(private)
         _check_shape(private, config, limits)
-        if config.max_position_embeddings < max_length:
+        positions = family_of(config).positions(config)
+        if positions < max_length:
             raise InputError(
-                f"'{private}' has {config.max_position_embeddings} positions and the task's max_length is {max_length}",
+                f"'{private}' has {positions} positions and the task's max_length is {max_length}",
                 next_step="lower task.max_length",
             )
         model = load_model(private)
@@ -100,7 +102,7 @@ def adopt_labels(model: Any, labels: list[str]) -> None:
         )
     order = torch.tensor([ids[label] for label in labels])
     with torch.no_grad():
-        for tensor in model.classifier.parameters():
+        for tensor in model.get_submodule(family_of(model.config).head).parameters():
             tensor.copy_(tensor[order].clone())
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: index for index, label in enumerate(labels)}
@@ -131,7 +133,7 @@ def _check_shape(directory: Path, config: Any, limits: ImportLimits) -> None:
 
     On the meta device a model has shapes and no memory.
     """
-    layers = getattr(config, FAMILIES[family_of(config)].layers)
+    layers = setting(config, family_of(config).layers)
     if type(layers) is not int or layers > limits.layers:
         raise InputError(
             f"'{directory / 'config.json'}' has {layers} layers",

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.core.errors import InputError
 from stages.data.labels import flaw
-from stages.models.rules import COUNT, MAPPING, or_null
+from stages.models.families.base import COUNT, MAPPING, or_null
 
 LABELLING = {
     **dict.fromkeys(("id2label", "label2id"), or_null(MAPPING)),

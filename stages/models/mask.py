@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stages.core.errors import InputError
 from stages.models.encode import Encoded, logits
 from stages.models.export import ExportModule
+from stages.models.families import family_of
 
 # Doubling, with a step between. Ends below the largest fp16 (65504): Core ML computes the mask in half precision.
 LADDER = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -84,7 +85,7 @@ def neutralise_padding(model: Any, pad_token_id: int) -> bool:
         Whether anything changed.
     """
     row = model.get_input_embeddings().weight.data[pad_token_id]
-    if not _reads_neighbours(model.config) or not bool(row.any()):
+    if not family_of(model.config).reach(model.config) or not bool(row.any()):
         return False
     row.zero_()
     return True
@@ -95,7 +96,7 @@ def disturb_padding(config: Any, encoded: Encoded, pad_token_id: int, seed: int)
 
     Where embeddings read neighbours, the first padding position is an input of the model and stays as it is.
     """
-    reach = int(_reads_neighbours(config))
+    reach = family_of(config).reach(config)
     width = encoded.input_ids.shape[1]
     hidden = np.arange(width)[None, :] >= encoded.lengths[:, None] + reach
     drawn = np.random.default_rng(seed).integers(0, config.vocab_size - 1, encoded.input_ids.shape, dtype=np.int32)
@@ -121,10 +122,6 @@ def _measure(
     found = export_logits(module, encoded)
     leak = float(np.abs(export_logits(module, disturbed) - found).max()) / spread
     return MaskCalibration(constant, leak, float(np.abs(found - stock).max()) / spread)
-
-
-def _reads_neighbours(config: Any) -> bool:
-    return bool(getattr(config, "trigram_input", False))
 
 
 def _hides_padding(measured: MaskCalibration) -> bool:

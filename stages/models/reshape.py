@@ -14,8 +14,7 @@ import torch
 
 from stages.core.errors import InputError, Unsupported
 from stages.models.blocks import pruned_heads
-
-SHARING = ("bert", "distilbert")
+from stages.models.families import family_of, find, names
 
 
 class LowRankLinear(torch.nn.Module):
@@ -98,16 +97,18 @@ def share_layers(model: Any, groups: Sequence[int]) -> None:
     Raises:
         Unsupported: layers that share already, or a family whose layers differ by more than their weights.
     """
-    family, encoder = model.config.model_type, model.base_model
-    if family not in SHARING or shared_layers(model.config):
-        fault = "cannot share its layers" if family == "mobilebert" else "shares its layers already"
-        raise Unsupported(f"a '{family}' checkpoint {fault}", expected=f"own layers in one of: {', '.join(SHARING)}")
-    layers = encoder.transformer.layer if family == "distilbert" else encoder.encoder.layer
+    family, encoder = family_of(model.config), model.base_model
+    already = family.shares_layers or bool(shared_layers(model.config))
+    if already or not family.last_norm:
+        fault = "shares its layers already" if already else "cannot share its layers"
+        able = ", ".join(name for name in names() if find(name).last_norm)
+        raise Unsupported(f"a '{family.name}' checkpoint {fault}", expected=f"own layers in one of: {able}")
+    layers = encoder.get_submodule(family.layer_list)
     firsts, heads = [groups.index(group) for group in sorted(set(groups))], pruned_heads(model.config)
     kept = [layers[first] for first in firsts]
     for layer, group in enumerate(groups):
         layers[layer] = kept[group]
-    _share_norm(encoder.embeddings, kept, family)
+    _share_norm(encoder.embeddings, kept, family.last_norm)
     model.config.pruned_heads = {group: heads[first] for group, first in enumerate(firsts) if first in heads}
     model.config.shared_layers = list(groups)
 
@@ -132,12 +133,14 @@ def lower_rank(model: Any, ranks: Mapping[str, int]) -> None:
     model.config.low_rank = {**low_rank(model.config), **ranks}
 
 
-def _share_norm(embeddings: Any, layers: Sequence[Any], family: str) -> None:
-    holders = layers if family == "distilbert" else [layer.output for layer in layers]
-    name = "output_layer_norm" if family == "distilbert" else "LayerNorm"
-    embeddings.LayerNorm = getattr(holders[0], name)
+def _share_norm(embeddings: Any, layers: Sequence[Any], path: str) -> None:
+    below, _, name = path.rpartition(".")
+    holders = [layer.get_submodule(below) for layer in layers]
+    shared = getattr(holders[0], name)
+    if embeddings.LayerNorm.weight.shape == shared.weight.shape:  # else a projection stands between (ELECTRA)
+        embeddings.LayerNorm = shared
     for holder in holders:
-        setattr(holder, name, embeddings.LayerNorm)
+        setattr(holder, name, shared)
 
 
 def _lower(path: str, module: torch.nn.Module, rank: int) -> torch.nn.Module:

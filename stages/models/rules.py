@@ -1,80 +1,12 @@
-"""What each setting of config.json may say: the fields that models are built with, and those that change no answer."""
+"""What settings of config.json may say that no family computes with: those that must ask for nothing, and notes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
-from transformers.activations import ACT2FN
+from stages.models.families.base import ANY, FLAG, INDEX, MAPPING, Rule, one_of, or_null
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What a setting may be.
-
-    Attributes:
-        fits: tells whether a value is taken.
-        expected: the same in words.
-        next_step: what to do about any other value.
-    """
-
-    fits: Callable[[Any], bool]
-    expected: str
-    next_step: str = ""
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def one_of(*values: Any, next_step: str = "") -> Rule:
-    """Take these values, of these types, alone."""
-    taken = [(type(value), value) for value in values]
-    shown = " or ".join("null" if value is None else str(value).lower() for value in values)
-    return Rule(lambda value: (type(value), value) in taken, shown, next_step)
-
-
-def or_null(rule: Rule) -> Rule:
-    """Take null as well."""
-    return replace(rule, fits=lambda value: value is None or rule.fits(value), expected=f"{rule.expected}, or null")
-
-
-COUNT = Rule(lambda value: type(value) is int and value >= 1, "a whole number from 1 up")
-INDEX = Rule(lambda value: type(value) is int and value >= 0, "a whole number from 0 up")
-SHARE = Rule(lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
-SPREAD = Rule(lambda value: type(value) is float and _number(value) and value >= 0, "a finite fraction, as 0.02")
-FLAG = Rule(lambda value: type(value) is bool, "true or false")
-NAME = Rule(lambda value: isinstance(value, str), "a name")
-# xIELU alone is computed in bfloat16, which neither TFLite nor Core ML has.
-ACTIVATIONS = ACT2FN.keys() - {"xielu"}
-ACTIVATION = Rule(
-    lambda value: isinstance(value, str) and value in ACTIVATIONS, "an activation that transformers computes in fp32"
-)
-MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
-ANY = Rule(lambda _value: True, "anything")
 ENCODER = "only encoders that see the whole text are built: take the encoder it was made from, without this setting"
-
-# Fields of the four families' config classes, under the names that the classes give them.
-FIELDS: dict[str, Rule] = {
-    **dict.fromkeys(("vocab_size", "max_position_embeddings", "type_vocab_size"), COUNT),
-    **dict.fromkeys(("hidden_size", "dim", "embedding_size", "intra_bottleneck_size"), COUNT),
-    **dict.fromkeys(("num_hidden_layers", "n_layers", "num_hidden_groups", "inner_group_num"), COUNT),
-    **dict.fromkeys(("num_attention_heads", "n_heads"), COUNT),
-    **dict.fromkeys(("intermediate_size", "hidden_dim", "num_feedforward_networks"), COUNT),
-    **dict.fromkeys(("hidden_act", "activation"), ACTIVATION),
-    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"), SHARE),
-    **dict.fromkeys(("qa_dropout", "seq_classif_dropout", "classifier_dropout_prob"), SHARE),
-    "classifier_dropout": or_null(SHARE),
-    "initializer_range": SPREAD,
-    "layer_norm_eps": SPREAD,
-    "normalization_type": one_of("no_norm", "layer_norm"),
-    "pad_token_id": or_null(INDEX),
-    **dict.fromkeys(("trigram_input", "use_bottleneck", "use_bottleneck_attention"), FLAG),
-    **dict.fromkeys(("key_query_shared_bottleneck", "classifier_activation", "sinusoidal_pos_embds"), FLAG),
-}
-
 TASKS = ("sentiment-analysis", "text-classification")  # one pipeline of transformers under two names
 LABELS_EXCLUDE = "the labels must exclude each other: sigmoids are for several labels per text"
 

@@ -17,9 +17,11 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from transformers.tokenization_python import PythonBackend
 
 from stages.core.errors import InputError
-from stages.models.families import FAMILIES
+from stages.models.families import find, names
+from stages.models.families.base import ANY, COUNT, NAME, Family, Rule
 from stages.models.labelling import LABELLING, check_labelling
-from stages.models.rules import ANY, FIELDS, LEFT_BEHIND, NAME, SILENT, STRUCTURE, TOKENS, Rule
+from stages.models.rules import LEFT_BEHIND, SILENT, STRUCTURE, TOKENS
+from stages.models.shapes import config_class
 from stages.models.tasks import check_task
 
 SHOWN = 60
@@ -51,11 +53,12 @@ def adopt(path: Path) -> None:
     path.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
 
 
-def rules_of(family: str) -> dict[str, Rule]:
+def rules_of(family: Family) -> dict[str, Rule]:
     """Return what config.json of a family may say: key → rule."""
-    known = {name: rule for name, rule in FIELDS.items() if name in _fields(family)}
+    known = {name: rule for name, rule in family.rules.items() if name in _fields(family)}
     aliases = {alias: known[name] for alias, name in _aliases(family).items()}
-    return {**left_behind(), **SILENT, **KEPT, **LABELLING, **aliases, **known, **_copies(family)}
+    copies = dict.fromkeys(family.copies({}), COUNT)
+    return {**left_behind(), **SILENT, **KEPT, **LABELLING, **aliases, **known, **copies}
 
 
 def left_behind() -> dict[str, Rule]:
@@ -81,12 +84,10 @@ def check_tokenizer_class(directory: Path) -> None:
             )
 
 
-def _family(path: Path, config: dict[str, Any]) -> str:
-    name = config.get("model_type")
-    if not isinstance(name, str) or name not in FAMILIES:
-        what = f"the checkpoint is of family '{name}'" if name else f"'{path}' names no family (model_type)"
-        raise InputError(what, expected=f"one of: {', '.join(FAMILIES)}")
-    return name
+def _family(path: Path, config: dict[str, Any]) -> Family:
+    if not config.get("model_type"):
+        raise InputError(f"'{path}' names no family (model_type)", expected=f"one of: {', '.join(names())}")
+    return find(config["model_type"])
 
 
 def _check(path: Path, key: str, value: Any, rule: Rule | None) -> None:
@@ -100,47 +101,34 @@ def _check(path: Path, key: str, value: Any, rule: Rule | None) -> None:
         raise InputError(f"'{path}' has {key}: {_shown(value)}", expected=rule.expected, next_step=rule.next_step)
 
 
-def _repeated(config: dict[str, Any], family: str) -> Iterator[tuple[str, Any, Any]]:
+def _repeated(config: dict[str, Any], family: Family) -> Iterator[tuple[str, Any, Any]]:
     """Yield every setting that repeats another one, its value, and what the other one says."""
-    copies = {**_aliases(family), **_sources(config, family)}
+    copies = {**_aliases(family), **family.copies(config)}
     for key, source in copies.items():
         if key in config and source in config:
             yield key, config[key], config[source]
 
 
-def _sources(config: dict[str, Any], family: str) -> dict[str, str]:
-    if family == "mobilebert":  # derived when the config is made, and then stored
-        bottleneck = config.get("use_bottleneck", True)
-        return {"true_hidden_size": "intra_bottleneck_size" if bottleneck else "hidden_size"}
-    return {} if family == "albert" else {"embedding_size": FAMILIES[family].hidden_size}
-
-
-def _copies(family: str) -> dict[str, Rule]:
-    key = "true_hidden_size" if family == "mobilebert" else "embedding_size"
-    return {key: FIELDS["hidden_size"]}
-
-
-def _kept(family: str) -> set[str]:
+def _kept(family: Family) -> set[str]:
     """Name the settings that a model is built with."""
     computed = (_fields(family) | _aliases(family).keys()) - left_behind().keys()
     return computed | KEPT.keys() | LABELLING.keys()
 
 
-def _fields(family: str) -> set[str]:
-    return {field.name for field in dataclasses.fields(FAMILIES[family].config)}  # type: ignore[arg-type]
+def _fields(family: Family) -> set[str]:
+    return {field.name for field in dataclasses.fields(config_class(family))}
 
 
-def _aliases(family: str) -> dict[str, str]:
-    found: dict[str, str] = FAMILIES[family].config.attribute_map  # type: ignore[attr-defined]
+def _aliases(family: Family) -> dict[str, str]:
+    found: dict[str, str] = config_class(family).attribute_map
     return found
 
 
-def _check_shape(path: Path, config: dict[str, Any], family: str) -> None:
+def _check_shape(path: Path, config: dict[str, Any], family: Family) -> None:
     """Check the settings that must fit each other; what is not given has the default of the family's class."""
-    described = FAMILIES[family].config.from_dict(  # type: ignore[attr-defined]
-        {key: value for key, value in config.items() if key in FIELDS or key in _aliases(family)}
-    )
-    width = getattr(described, "true_hidden_size", described.hidden_size)
+    known = family.rules.keys() | _aliases(family).keys()
+    described = config_class(family).from_dict({key: value for key, value in config.items() if key in known})
+    width = getattr(described, family.attention_width)
     if width % described.num_attention_heads:
         raise InputError(f"'{path}' has {described.num_attention_heads} heads in layers of width {width}")
     pad = described.pad_token_id

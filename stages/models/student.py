@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from stages.models.families import student_config
+from stages.models.families import family_of
+from stages.models.families.base import Family
 from stages.models.objective import layer_map
+from stages.models.shapes import student_config
 from stages.models.training import reproducible
 from stages.schema.model import Shape
 
 # Spread of projected word embeddings: wide enough that utterances differ before the first step.
 EMBEDDING_STD = 0.05
-LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
 EMBEDDINGS = re.compile(r"_embeddings\.weight$")
 
 
@@ -38,7 +39,7 @@ def build(teacher: Any, shape: Shape, seed: int) -> Any:
         student = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
         layers = layer_map(config.num_hidden_layers, teacher.config.num_hidden_layers)
         with torch.no_grad():
-            _copy(teacher.state_dict(), student.state_dict(), layers)
+            _copy(teacher.state_dict(), student.state_dict(), layers, family_of(config))
             _project(teacher.get_input_embeddings().weight, teacher.state_dict(), student.state_dict())
     return student.eval()
 
@@ -59,9 +60,9 @@ def principal_directions(embeddings: torch.Tensor, width: int) -> torch.Tensor:
     return directions * (EMBEDDING_STD / spread) if spread > 0 else directions
 
 
-def _copy(given: dict[str, torch.Tensor], taken: dict[str, torch.Tensor], layers: list[int]) -> None:
+def _copy(given: dict[str, torch.Tensor], taken: dict[str, torch.Tensor], layers: list[int], family: Family) -> None:
     for name, tensor in taken.items():
-        source = given.get(_teacher_name(name, layers))
+        source = given.get(_teacher_name(name, layers, family))
         if source is not None and source.shape == tensor.shape:
             tensor.copy_(source)
 
@@ -76,6 +77,9 @@ def _project(words: torch.Tensor, given: dict[str, torch.Tensor], taken: dict[st
             tensor.copy_((source - source.mean(dim=0)) @ principal_directions(words, tensor.shape[1]))
 
 
-def _teacher_name(name: str, layers: list[int]) -> str:
+def _teacher_name(name: str, layers: list[int], family: Family) -> str:
     """Name the teacher's tensor: `encoder.layer.1.…` of the student ↔ `encoder.layer.3.…` of the teacher."""
-    return LAYER.sub(lambda match: str(layers[int(match.group())]), name)
+    if family.shares_layers:
+        return name
+    number = rf"(?<=\.{re.escape(family.layer_list)}\.)\d+(?=\.)"
+    return re.sub(number, lambda match: str(layers[int(match.group())]), name)

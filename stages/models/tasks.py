@@ -9,6 +9,8 @@ from typing import Any
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from stages.core.errors import InputError
+from stages.models.families import find, names
+from stages.models.families.base import Family
 
 # The end of a class's name → what such a model does.
 TASKS = {
@@ -24,32 +26,27 @@ TASKS = {
     "Model": "a bare encoder without a classifier",
 }
 # The start of a tensor's name → the same, for checkpoints that do not say what they are.
-HEADS = {
-    "qa_outputs.": TASKS["ForQuestionAnswering"],
-    "cls.seq_relationship.": TASKS["ForNextSentencePrediction"],
-    "cls.predictions.": TASKS["ForMaskedLM"],
-    "predictions.": TASKS["ForMaskedLM"],
-    "vocab_projector.": TASKS["ForMaskedLM"],
-    "lm_head.": TASKS["ForMaskedLM"],
+HEADS = {"qa_outputs.": TASKS["ForQuestionAnswering"], "lm_head.": TASKS["ForMaskedLM"]} | {
+    start: TASKS[kind] for name in names() for start, kind in find(name).unused.items()
 }
 REMEDY = "fine-tune it as {classifier} on your labels, and import that"
 
 
-def check_task(path: Path, config: dict[str, Any], family: str) -> None:
+def check_task(path: Path, config: dict[str, Any], family: Family) -> None:
     """Refuse what its own `architectures` call another thing than a sentence classifier.
 
     Args:
         path: config.json, for messages.
         config: what stands in it.
-        family: one of `families.FAMILIES`.
+        family: its own.
 
     Raises:
         InputError: names the task that the checkpoint was made for.
     """
-    classifier: str = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[family]
+    classifier: str = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[family.name]
     named = config.get("architectures")
     if named is None or named == []:
-        if family == "mobilebert" and config.get("classifier_activation") is False:
+        if any(config.get(key) == value for key, value in family.ambiguous.items()):
             raise InputError(
                 f"'{path}' names no architectures, and without a pooler a token classifier looks the same",
                 expected=f'"architectures": ["{classifier}"]',

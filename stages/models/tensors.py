@@ -15,14 +15,10 @@ import torch
 from safetensors import safe_open
 
 from stages.core.errors import InputError
+from stages.models.families import family_of
 from stages.models.tasks import HEADS
 
-# Heads of pretraining beside the classifier, which says nothing with them. `position_ids` are counted, and compared.
-HARMLESS = re.compile(
-    r"cls\.(predictions|seq_relationship)\..*"  # BERT, MobileBERT
-    r"|(vocab_transform|vocab_layer_norm|vocab_projector)\..*"  # DistilBERT
-    r"|(predictions|sop_classifier)\..*"  # ALBERT
-)
+# `position_ids` are counted, and compared.
 POSITIONS = re.compile(r"(.*\.)?position_ids")
 FLOATS = {"F16", "BF16", "F32", "F64"}
 LAYOUTS = {None, "pt", "np", "mlx"}
@@ -64,8 +60,9 @@ def match(path: Path, model: Any) -> dict[str, str]:
             raise InputError(f"'{path}' has weights in the layout of '{layout}'", expected="PyTorch's")
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         _check_positions(path, file)
-    matched, unused = _resolve(path, list(slices), weights, model.base_model_prefix)
-    _require_all(path, matched, unused, weights)
+    heads = [name for name in slices if name.startswith(tuple(family_of(model.config).unused))]
+    matched, unused = _resolve(path, [name for name in slices if name not in heads], weights, model.base_model_prefix)
+    _require_all(path, matched, unused, heads, weights)
     if unused:
         raise _unused(path, unused)
     for name, target in matched.items():
@@ -93,7 +90,7 @@ def _resolve(
     for name in names:
         target = _target(name, weights, prefix)
         if target is None:
-            unused += [] if HARMLESS.fullmatch(name) or POSITIONS.fullmatch(name) else [name]
+            unused += [] if POSITIONS.fullmatch(name) else [name]
             continue
         if id(weights[target]) in taken:
             both = f"'{taken[id(weights[target])]}' and '{name}'"
@@ -109,7 +106,9 @@ def _target(name: str, weights: Mapping[str, Any], prefix: str) -> str | None:
     return next((one for one in (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")) if one in weights), None)
 
 
-def _require_all(path: Path, matched: Mapping[str, str], unused: list[str], weights: Mapping[str, Any]) -> None:
+def _require_all(
+    path: Path, matched: Mapping[str, str], unused: list[str], heads: list[str], weights: Mapping[str, Any]
+) -> None:
     present = {id(weights[target]) for target in matched.values()}
     missing = sorted(name for name, weight in weights.items() if id(weight) not in present)
     if not missing:
@@ -123,12 +122,7 @@ def _require_all(path: Path, matched: Mapping[str, str], unused: list[str], weig
             expected=f"'{weight}'",
             next_step="save the model itself, not what it is wrapped in",
         )
-    raise _missing(path.parent, missing, [*unused, *_heads(path)])
-
-
-def _heads(path: Path) -> list[str]:
-    with safe_open(path, "pt") as file:
-        return [name for name in file.keys() if HARMLESS.fullmatch(name)]  # noqa: SIM118 (no mapping)
+    raise _missing(path.parent, missing, [*unused, *heads])
 
 
 def _missing(directory: Path, missing: list[str], others: list[str]) -> InputError:

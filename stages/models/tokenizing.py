@@ -18,6 +18,7 @@ from stages.core.errors import InputError, first_line
 from stages.measure.edges import EDGES
 from stages.measure.meaning import LIMITS, PARTS, differences, rules_of, vocabulary
 from stages.models.checkpoint import load_tokenizer, save_tokenizer
+from stages.models.families import family_of
 from stages.models.token_settings import check_settings
 
 TOKENIZER = "tokenizer.json"
@@ -146,10 +147,21 @@ def _check_model(directory: Path, tokenizer: Any, model: Any) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise InputError(f"the tokenizer of '{directory}' has no padding token", next_step="set its pad_token")
-    if getattr(model.config, "trigram_input", False) and tokenizer.pad_token_id in _in_texts(tokenizer):
+    _check_padding(directory, tokenizer, model)
+
+
+def _check_padding(directory: Path, tokenizer: Any, model: Any) -> None:
+    counted, wanted = family_of(model.config).padded_positions, model.config.pad_token_id
+    if counted and tokenizer.pad_token_id != wanted:
+        raise InputError(
+            f"the tokenizer of '{directory}' pads with id {tokenizer.pad_token_id}, and config.json has pad_token_id: "
+            f"{wanted}, which a '{model.config.model_type}' model counts its positions from",
+            expected="one id: only who trained it knows which",
+        )
+    if family_of(model.config).reach(model.config) and tokenizer.pad_token_id in _in_texts(tokenizer):
         raise InputError(
             f"the tokenizer of '{directory}' pads with '{tokenizer.pad_token}', which texts contain",
-            expected="a padding token of its own: MobileBERT reads the one after a text",
+            expected="a padding token of its own: the model reads the one after a text",
         )
 
 

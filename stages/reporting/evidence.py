@@ -11,6 +11,7 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.judging import explained
 from stages.measure import truncation
+from stages.models.families import family_of
 from stages.reporting.agreement import Model, read_agreement
 from stages.reporting.clients import Asked, demo, read_clients
 from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
@@ -228,10 +229,11 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
 def read_checkpoint(directory: Path) -> Checkpoint:
     """Read what a teacher or student is, without loading it."""
     config, evaluation = (artifact.read_json(directory / f"{name}.json") for name in ("config", "evaluation"))
+    family = family_of(config)
     return Checkpoint(
         model_type=config["model_type"],
-        layers=config.get("num_hidden_layers", config.get("n_layers")),
-        hidden_size=config.get("hidden_size", config.get("dim")),
+        layers=config.get(family.layers),
+        hidden_size=config.get(family.hidden_size),
         parameters=evaluation["parameters"],
         accuracy=evaluation["accuracy"],
         accuracy_interval=evaluation["accuracy_interval"],

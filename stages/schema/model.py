@@ -76,7 +76,8 @@ class TrainTeacher(Section):
     """A teacher trained from scratch on the train split, so that the default needs nothing."""
 
     kind: Literal["train"]
-    family: Literal["bert", "distilbert", "mobilebert", "albert"]
+    family: str
+    """A module of stages/models/families."""
     layers: Count
     hidden_size: Count
     heads: Count

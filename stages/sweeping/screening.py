@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Screen:
         from safetensors.numpy import load_file
 
         from stages.measure.audit import match
+        from stages.models.families import family_of
         from stages.targets import registry
 
         chosen = self.tree["variants"][variant]
@@ -65,7 +67,9 @@ class Screen:
         checkpoint = self.pipeline.check_out(self._place("compressed", variant))
         stored = registry.weights(chosen["target"]).weights(artifact)
         tensors = load_file(checkpoint / "model.safetensors")
-        found = match(tensors, stored, positions=self.tree["task"]["max_length"])
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        first = family_of(config).first_position(config)
+        found = match(tensors, stored, positions=self.tree["task"]["max_length"], first=first)
         return min(pair.cosine for pair in found.values())
 
     def _metrics(self, stage: str, variant: str) -> dict[str, float]:

@@ -17,8 +17,9 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
 from stages.core.splits import UNKNOWN
 from stages.measure import identity, invariance, metrics
-from stages.measure.audit import Expected, match
+from stages.measure.audit import Expected, Match, match
 from stages.measure.structure import Grids, compare, misfits
+from stages.models.families import family_of
 from stages.targets import conversion, own_grid, registry
 from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
 from stages.targets.facts import executor
@@ -103,7 +104,7 @@ def audit(
     checkpoint: Arrays,
     converted: Callable[[], Arrays],
     stored: Callable[[], Arrays],
-    positions: int,
+    matching: Callable[..., dict[str, Match]],
     expected: Expected | None,
 ) -> dict[str, Any]:
     """Compare weights with the checkpoint's; no runtime takes part.
@@ -111,17 +112,16 @@ def audit(
     Args:
         checkpoint: tensors by name.
         converted: gives weights of the converted model, fp32, which must still be the checkpoint's own.
-        stored: gives weights of the artifact, fp32, which may have been rounded. Asked for when the others are gone:
-            a model is held in memory once.
-        positions: tokens of the longest input.
+        stored: gives weights of the artifact, fp32, maybe rounded, when the others are gone: one model in memory.
+        matching: `measure.audit.match` for the family's position table.
         expected: what rounding may cost; None where the artifact is in floats.
 
     Returns:
         `values`; `counts`, the matrices that were compared; `weights`: cosine of the worst ones by name; `converted`:
         the matrix that conversion changed most; `rounded`: the one furthest beyond what its own grid explains.
     """
-    errors = {name: found.error for name, found in match(checkpoint, converted(), positions=positions).items()}
-    found = match(checkpoint, stored(), positions=positions, expected=expected)
+    errors = {name: found.error for name, found in matching(checkpoint, converted()).items()}
+    found = matching(checkpoint, stored(), expected=expected)
     cosines = {name: one.cosine for name, one in found.items()}
     worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
     result: dict[str, Any] = {
@@ -238,8 +238,7 @@ def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint:
         lengths=signature.sequence_lengths,
         pad_token_id=signature.pad_token_id,
         vocabulary=int(config["vocab_size"]),
-        # MobileBERT's trigrams read the first position after the text.
-        reach=int(bool(config.get("trigram_input"))),
+        reach=family_of(config).reach(config),
         batches=runtime.batches,
     )
     return {
@@ -310,11 +309,13 @@ def measure_artifact(
             inputs.checkpoint, inputs.teacher, inputs.converted, inputs.reference, inputs.data
         )
         tensors = load_file(inputs.checkpoint / "model.safetensors")
+        config = artifact.read_json(inputs.checkpoint / "config.json")
+        first = family_of(config).first_position(config)
         result["audit"] = audit(
             tensors,
             partial(weights.weights, inputs.converted),
             partial(weights.weights, artifact_dir),
-            splits["test"]["input_ids"].shape[1],
+            partial(match, positions=splits["test"]["input_ids"].shape[1], first=first),
             own_grid.expected(target, artifact.read_json(artifact_dir / QUANTIZATION).get("asked")),
         )
         result["calibration"] = check_calibration(artifact_dir, inputs.reference, splits)

@@ -9,6 +9,7 @@ from stages.core.errors import ConfigError, Unsupported
 from stages.models.blocks import blocks
 from stages.models.checkpoint import load_model, save
 from stages.models.encode import logits
+from stages.models.families import find, names
 
 
 def test_the_least_missed_layers_go():
@@ -41,12 +42,12 @@ def test_a_layer_that_does_nothing_is_not_missed(make_model, examples):
     assert (logits(model, encoded) == wanted).all()  # measuring leaves the model as it was
 
 
-@pytest.mark.parametrize("single", ["bert", "distilbert", "mobilebert"])
+@pytest.mark.parametrize("single", [name for name in names() if not find(name).shares_layers])
 def test_the_checkpoint_reloads_with_the_layers_that_are_left(
     single, make_model, tokenizer, examples, settings, tmp_path
 ):
     asked = settings("fewer_layers", by="evenly")
-    model = make_model(single, **{"n_layers" if single == "distilbert" else "num_hidden_layers": 3})
+    model = make_model(single, **{find(single).layers: 3})
     last = blocks(model)[2].query.weight.detach().clone()
     outcome = prune_layers.apply(model, tokenizer, examples, asked)
     assert outcome.removed["layers"] == [1]

@@ -11,19 +11,25 @@ from stages.models import importance, profile
 from stages.models.blocks import blocks, heads_left, pruned_heads, remove_heads
 from stages.models.checkpoint import load_model, save
 from stages.models.encode import logits
+from stages.models.families import family_of, find, names
 
 
-@pytest.fixture(params=["bert", "distilbert"])
+@pytest.fixture(params=[name for name in names() if find(name).last_norm])
 def sharing(request):
     return request.param
 
 
 def layers(model):
-    return model.distilbert.transformer.layer if hasattr(model, "distilbert") else model.bert.encoder.layer
+    return model.base_model.get_submodule(family_of(model.config).layer_list)
 
 
 def deep(make_model, family="bert", layers=4):
-    return make_model(family, **{"n_layers" if family == "distilbert" else "num_hidden_layers": layers})
+    return make_model(family, **{find(family).layers: layers})
+
+
+def norms_in_front(model):
+    """Of the embeddings, where no projection stands between them and the layers."""
+    return int(model.base_model.embeddings.LayerNorm.weight.numel() == model.config.hidden_size)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,7 @@ def test_layers_stay_equal_through_recovery_and_are_stored_once(
     first, second = (layer.state_dict() for layer in layers(found))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(start, blocks(found)[0].output.weight)
-    norm = 2 * found.config.hidden_size  # the one in front of the first layer is shared too
+    norm = 2 * found.config.hidden_size * norms_in_front(found)
     assert profile.parameters(found) == before - own - norm
     assert sum(weight.numel() for weight in load_file(tmp_path / "model.safetensors").values()) == before - own - norm
     encoded = examples["validation"].encoded
@@ -67,7 +73,7 @@ def test_layers_of_a_group_are_equal_and_groups_differ(sharing, make_model, toke
     assert all(torch.equal(one[name], same[name]) and torch.equal(other[name], last[name]) for name in one)
     # All but the normalisation in front of the layers, of which there is one.
     assert sum(torch.equal(one[name], other[name]) for name in one) == 2
-    norms = 2 * 2 * found.config.hidden_size
+    norms = 2 * found.config.hidden_size * (1 + norms_in_front(found))
     stored = sum(weight.numel() for weight in load_file(tmp_path / "model.safetensors").values())
     assert profile.parameters(found) == stored == before - 2 * own - norms
     encoded = examples["validation"].encoded

@@ -1,4 +1,4 @@
-"""The executor against torch: what the same weights compute, over six architectures."""
+"""The executor against torch: what the same weights compute, over every encoder family and two decoders."""
 
 import copy
 
@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks.coreml_edit import relative_error
 from stages.coreml import open_program
+from stages.models import families
 
 pytestmark = pytest.mark.target
 LENGTH = 12
-ENCODERS = ("albert", "bert", "distilbert", "mobilebert")
+ENCODERS = families.names()
 DECODERS = {
     "llama": {
         "hidden_size": 32,

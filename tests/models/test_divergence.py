@@ -6,25 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from stages.models.divergence import follow, relative_error
+from stages.models.blocks import blocks
+from stages.models.divergence import asked, follow, relative_error
 from stages.models.intermediates import visit
 from stages.models.trail import Bands, Tensor
 
 BANDS = Bands(matrix=1e-4, rest=1e-4)
 IDS = np.array([[2, 9, 30, 12, 41, 17, 25, 11, 3, 0, 0]], np.int32)
 INPUTS = {"input_ids": IDS, "attention_mask": (IDS > 0).astype(np.int32)}
-LAYER = {
-    "albert": "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn_output",
-    "bert": "bert.encoder.layer.1.output.dense",
-    "distilbert": "distilbert.transformer.layer.1.ffn.lin2",
-    "mobilebert": "mobilebert.encoder.layer.1.output.dense",
-}
-ATTENTION = {
-    "albert": "albert.encoder.albert_layer_groups.0.albert_layers.0.attention",
-    "bert": "bert.encoder.layer.0.attention.self",
-    "distilbert": "distilbert.transformer.layer.0.attention",
-    "mobilebert": "mobilebert.encoder.layer.0.attention.self",
-}
+
+
+def path(model, module):
+    return next(name for name, found in model.named_modules() if found is module)
+
+
+def last_layer(model):
+    return path(model, blocks(model)[-1].ffns[-1].down)
 
 
 def computed(model, leave_out=()):
@@ -36,17 +33,12 @@ def computed(model, leave_out=()):
         if name not in leave_out:
             tensors.append(Tensor("OP", f"t{len(tensors)}", np.ascontiguousarray(array.squeeze().T)))
 
-    visit(model, INPUTS, keep)
+    visit(model, asked(model, INPUTS), keep)
     return tensors
 
 
 def divergence(model, artifact, **kept):
     return follow(model, INPUTS, computed(artifact, **kept), BANDS).divergence
-
-
-def projections(model, family):
-    attention = model.get_submodule(ATTENTION[family])
-    return (attention.q_lin, attention.k_lin) if family == "distilbert" else (attention.query, attention.key)
 
 
 def test_a_sound_artifact_diverges_nowhere(make_model, family):
@@ -60,9 +52,9 @@ def test_a_sound_artifact_diverges_nowhere(make_model, family):
 def test_a_zeroed_layer_is_named_with_the_errors_before_and_after(make_model, family):
     model = make_model(family)
     broken = copy.deepcopy(model)
-    broken.get_submodule(LAYER[family]).weight.data.zero_()
+    broken.get_submodule(last_layer(model)).weight.data.zero_()
     found = divergence(model, broken)
-    assert found.at.module == LAYER[family]
+    assert found.at.module == last_layer(model)
     assert found.before.error < 1e-6 < BANDS.matrix < found.at.error
     assert found.operators[-1] == f"OP {found.at.tensor}"
 
@@ -70,13 +62,12 @@ def test_a_zeroed_layer_is_named_with_the_errors_before_and_after(make_model, fa
 def test_queries_and_keys_that_changed_places_are_both_named(make_model, family):
     model = make_model(family)
     broken = copy.deepcopy(model)
-    query, key = projections(broken, family)
+    query, key = blocks(broken)[0].query, blocks(broken)[0].key
     for part in ("weight", "bias"):
         one, other = getattr(query, part).data.clone(), getattr(key, part).data.clone()
         getattr(query, part).data, getattr(key, part).data = other, one
     found = divergence(model, broken)
-    names = ("q_lin", "k_lin") if family == "distilbert" else ("query", "key")
-    assert found.exchanged == tuple(f"{ATTENTION[family]}.{name}" for name in names)
+    assert found.exchanged == (path(broken, query), path(broken, key))
     assert found.module == found.exchanged[0]
 
 

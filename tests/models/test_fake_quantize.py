@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from stages.models.fake_quantize import Grid, RoundedInput, RoundedWeight, round_between, rounding
+from stages.models.families import find
 from stages.models.folded import norm_gains
 
 GRANULARITIES = ("tensor", "channel", "block_32")
@@ -167,7 +168,7 @@ def test_what_is_left_is_a_plain_checkpoint_on_the_grid(family, make_model):
     assert not torch.allclose(inside, untouched(**utterance()).logits, atol=1e-3)
     table = model.get_input_embeddings().weight
     assert all(len(row.unique()) <= 15 for row in table)
-    assert model.classifier.weight.requires_grad
+    assert model.get_submodule(find(family).head).weight.requires_grad
 
 
 def test_the_layers_behind_a_normalisation_are_found(make_model):

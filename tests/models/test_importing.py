@@ -113,14 +113,14 @@ def test_fewer_positions_than_the_task_needs_is_refused(directory):
 
 
 def test_another_family_is_refused(directory):
-    edit(directory / "config.json", model_type="roberta")
-    with pytest.raises(InputError, match="family 'roberta'; expected one of: bert"):
+    edit(directory / "config.json", model_type="deberta-v2")
+    with pytest.raises(InputError, match="family 'deberta-v2'; expected one of: albert, bert"):
         importing.read(directory, LABELS, 16, LIMITS)
 
 
 def test_an_unknown_family_is_one_line(directory):
     edit(directory / "config.json", model_type="nonsense")
-    with pytest.raises(InputError, match="family 'nonsense'; expected one of: bert"):
+    with pytest.raises(InputError, match="family 'nonsense'; expected one of: albert, bert"):
         importing.read(directory, LABELS, 16, LIMITS)
 
 

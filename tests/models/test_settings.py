@@ -10,7 +10,8 @@ import yaml
 
 from stages.core.errors import InputError
 from stages.models import checkpoint, importing, settings
-from stages.models.families import FAMILIES
+from stages.models.families import find
+from stages.models.shapes import config_class
 from stages.schema.model import ImportLimits
 
 LABELS = ["alarm", "lights", "music", "weather"]
@@ -225,19 +226,19 @@ def test_every_family_has_its_own_settings(adopt, family, changes, message):
     "changes", [{"model_type": "modernbert"}, {"model_type": "nonsense"}, {"model_type": ["bert"]}]
 )
 def test_an_unknown_family_is_refused_by_naming_ours(adopt, changes):
-    with pytest.raises(InputError, match="of family .*; expected one of: bert, distilbert, mobilebert, albert"):
+    with pytest.raises(InputError, match="of family .*; expected one of: albert, bert, "):
         adopt(**changes)
 
 
 def test_a_missing_family_is_never_guessed_from_the_directory(adopt):
-    with pytest.raises(InputError, match="names no family .model_type.; expected one of: bert"):
+    with pytest.raises(InputError, match="names no family .model_type.; expected one of: albert, bert"):
         adopt(model_type=...)
 
 
 def test_every_field_of_every_family_is_known(family):
     """Fails where a new version of transformers gives a family a setting that nobody has looked at."""
-    names = {field.name for field in dataclasses.fields(FAMILIES[family].config)}
-    assert names - settings.rules_of(family).keys() == set()
+    names = {field.name for field in dataclasses.fields(config_class(find(family)))}
+    assert names - settings.rules_of(find(family)).keys() == set()
 
 
 def test_the_padding_id_is_the_tokenizers(saved, tmp_path):

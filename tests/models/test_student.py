@@ -3,12 +3,12 @@ import torch
 
 from stages.core.errors import ConfigError
 from stages.models import student
-from stages.models.families import FAMILIES
+from stages.models.families import find
 from stages.schema.model import Shape
 
 
 def shape_of(model, family, **changes):
-    names, config = FAMILIES[family], model.config
+    names, config = find(family), model.config
     same = {
         "layers": getattr(config, names.layers),
         "hidden_size": getattr(config, names.hidden_size),

@@ -51,10 +51,9 @@ def test_user_text_is_escaped_wherever_it_appears(build: Path) -> None:
             entry["reasons"] = [HOSTILE]
 
     rewrite(build / "verdicts.json", inject)
-    rewrite(build / "student/config.json", lambda value: value.update(model_type=HOSTILE))
     rewrite(build / "data/summary.json", lambda value: value["baseline"].update(method=HOSTILE))
     rewrite(build / "benchmark/onnx-cpu-fp32/metrics.json", lambda value: value["host"].update({HOSTILE: HOSTILE}))
-    for name in ("student", "data", "benchmark/onnx-cpu-fp32"):
+    for name in ("data", "benchmark/onnx-cpu-fp32"):
         reseal(build / name)
     html = written(build)
     assert HOSTILE not in html

@@ -1,6 +1,7 @@
 """Fold what an embedding adds to its words, the same for every utterance, into one table.
 
-Hugging Face looks positions up by 0, 1, 2, …, and adds row 0 of the token types to every token.
+Positions are looked up by 0, 1, 2, …, or from a later row on where the first rows are padding's (RoBERTa); row 0 of the
+token types is added to every token.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ TABLE = "positions"
 def fold(graph: Any, max_length: int) -> int:
     """Rewrite in place.
 
-    Before: `Add(Add(words, Gather(types, zeros)), Gather(table, 0 … n - 1))`, in any order, with the operators that
-    make and expand these indices. After: `Add(words, Slice(table + types[0], 0, n))`, the table cut to `max_length`.
+    Before: `Add(Add(words, Gather(types, zeros)), Gather(table, k … k + n - 1))`, in any order, with the operators that
+    make and expand these indices. After: `Add(words, Slice(table + types[0], 0, n))`, of the table the
+    `max_length` rows from k on.
 
     Returns:
         Lookups that are gone.
@@ -87,16 +89,19 @@ def _source(ids: Any) -> NDArray[np.int64] | None:
 
 
 def _in_order(value: Any) -> tuple[NDArray[np.float32], Any] | None:
-    """Return the table and the number of rows, of a lookup by 0, 1, 2 and so on."""
+    """Return the table from the first row that is read, and the number of rows, of a lookup by k, k + 1 and so on."""
     found = _lookup(value)
     maker = None if found is None else found[1].producer()
     if found is None or maker is None or maker.op_type != "Slice":
         return None
     counted, *limits = (None if item.const_value is None else item.const_value.numpy() for item in maker.inputs)
-    if counted is None or counted.ndim != 2 or not np.array_equal(counted, np.arange(counted.size)[None]):
+    if counted is None or counted.ndim != 2 or not counted.size:
+        return None
+    first = int(counted[0, 0])
+    if not np.array_equal(counted, np.arange(first, first + counted.size)[None]):
         return None
     start, _, axis, step = limits if len(limits) == 4 else (None,) * 4
-    return (found[0], maker.inputs[2]) if (start, axis, step) == (0, 1, 1) else None
+    return (found[0][first:], maker.inputs[2]) if (start, axis, step) == (0, 1, 1) else None
 
 
 def _stored(graph: Any, value: NDArray[Any], name: str) -> Any:

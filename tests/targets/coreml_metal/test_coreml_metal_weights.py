@@ -11,6 +11,7 @@ from stages.faults.catalogue import STORED, Subject
 from stages.faults.coreml_metal import ArtifactEditor
 from stages.measure.audit import match
 from stages.measure.structure import compare
+from stages.models.families import find
 from stages.targets import own_grid
 from stages.targets.coreml_metal.structure import read
 from stages.targets.coreml_metal.weights import weights
@@ -95,7 +96,16 @@ def test_every_precision_is_its_conversion_rounded(builds, name):
 def test_a_fault_in_what_is_stored_is_beyond_rounding(builds, name, fault, tmp_path):
     shutil.copytree(builds.artifact / name, tmp_path / name)
     editor = ArtifactEditor(tmp_path / name)
-    STORED[fault](Subject(editor, builds.tensors, mask_constant=1e4, heads=4, random=np.random.default_rng(1)))
+    STORED[fault](
+        Subject(
+            editor,
+            builds.tensors,
+            mask_constant=1e4,
+            heads=4,
+            parts=find("bert").parts,
+            random=np.random.default_rng(1),
+        )
+    )
     editor.save()
     found = compare(read(builds.converted), read(tmp_path / name))
     assert found.beyond or found.differences

@@ -12,6 +12,7 @@ from stages.core.errors import ConversionError, InputError
 from stages.faults.catalogue import Subject
 from stages.faults.tflite_nnapi import ArtifactEditor
 from stages.measure.metrics import measure_parity
+from stages.models.families import find
 from stages.targets.tflite_nnapi import flatbuffer, lowering, normalisation, quantize
 from tests.targets.tflite_models import FLOAT, PRECISIONS, STATIC, TARGET, lowered, run_all, utterances
 
@@ -199,7 +200,8 @@ def test_a_mask_constant_of_ten_thousand_would_leave_int8_nothing_to_tell_scores
     shutil.copytree(converted["bert"], far)
     editor = ArtifactEditor(far)
     checkpoint = load_file(checkpoints["bert"] / "model.safetensors")
-    subject = Subject(editor, checkpoint, mask_constant=32.0, heads=4, random=np.random.default_rng(0))
+    random = np.random.default_rng(0)
+    subject = Subject(editor, checkpoint, mask_constant=32.0, heads=4, parts=find("bert").parts, random=random)
     subject.scalar(32.0).store(np.float32(1e4))
     editor.save()
     inputs, divergences = utterances(48, seed=2), []

@@ -10,6 +10,7 @@ from stages.faults.catalogue import STORED, Subject
 from stages.faults.tflite_nnapi import ArtifactEditor
 from stages.measure.audit import match
 from stages.measure.structure import compare
+from stages.models.families import find
 from stages.targets import own_grid
 from stages.targets.tflite_nnapi import flatbuffer
 from stages.targets.tflite_nnapi.structure import read
@@ -111,7 +112,8 @@ def test_a_fault_in_what_is_stored_is_beyond_rounding(name, fault, checkpoints, 
     (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
     editor = ArtifactEditor(tmp_path)
     checkpoint = load_file(checkpoints["bert"] / "model.safetensors")
-    STORED[fault](Subject(editor, checkpoint, mask_constant=32.0, heads=4, random=np.random.default_rng(1)))
+    random = np.random.default_rng(1)
+    STORED[fault](Subject(editor, checkpoint, mask_constant=32.0, heads=4, parts=find("bert").parts, random=random))
     editor.save()
     found = compare(read(converted["bert"]), read(tmp_path))
     assert found.beyond or found.differences

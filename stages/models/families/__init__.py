@@ -1,0 +1,46 @@
+"""The families of encoders Tinsmith takes in, each described whole by the module that is called as it is."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from pkgutil import iter_modules
+from typing import Any
+
+from stages.core.errors import InputError
+from stages.core.names import module_name
+from stages.models.families.base import Family, setting
+
+
+def names() -> list[str]:
+    """Name all families, as `model_type` of a config does."""
+    return sorted(module.name.replace("_", "-") for module in iter_modules(__path__) if module.name != "base")
+
+
+def family_of(config: Any) -> Family:
+    """Return the family of a checkpoint.
+
+    Args:
+        config: its config, or the content of its config.json.
+
+    Raises:
+        InputError: it is none of `names`.
+    """
+    return find(setting(config, "model_type"))
+
+
+def find(name: Any) -> Family:
+    """Return the family of a name.
+
+    Raises:
+        InputError: it is none of `names`.
+    """
+    if name not in names():
+        raise InputError(f"the checkpoint is of family '{name}'", expected=f"one of: {', '.join(names())}")
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Family:
+    found: Family = importlib.import_module(f"stages.models.families.{module_name(name)}").FAMILY
+    return found

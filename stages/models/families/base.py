@@ -1,0 +1,229 @@
+"""What the code asks about a family of encoders, and what its answers are made of.
+
+Nothing here or in a family's file imports torch or transformers, so that stages without them can ask too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a setting of config.json may be.
+
+    Attributes:
+        fits: tells whether a value is taken.
+        expected: the same in words.
+        next_step: what to do about any other value.
+    """
+
+    fits: Callable[[Any], bool]
+    expected: str
+    next_step: str = ""
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def one_of(*values: Any, next_step: str = "") -> Rule:
+    """Take these values, of these types, alone."""
+    taken = [(type(value), value) for value in values]
+    shown = " or ".join("null" if value is None else str(value).lower() for value in values)
+    return Rule(lambda value: (type(value), value) in taken, shown, next_step)
+
+
+def or_null(rule: Rule) -> Rule:
+    """Take null as well."""
+    return replace(rule, fits=lambda value: value is None or rule.fits(value), expected=f"{rule.expected}, or null")
+
+
+def _computed_in_fp32(value: Any) -> bool:
+    """Whether transformers knows the activation; xIELU alone is computed in bfloat16, which no target has."""
+    from transformers.activations import ACT2FN
+
+    return isinstance(value, str) and value in ACT2FN and value != "xielu"
+
+
+COUNT = Rule(lambda value: type(value) is int and value >= 1, "a whole number from 1 up")
+INDEX = Rule(lambda value: type(value) is int and value >= 0, "a whole number from 0 up")
+SHARE = Rule(lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
+SPREAD = Rule(lambda value: type(value) is float and _number(value) and value >= 0, "a finite fraction, as 0.02")
+FLAG = Rule(lambda value: type(value) is bool, "true or false")
+NAME = Rule(lambda value: isinstance(value, str), "a name")
+ACTIVATION = Rule(_computed_in_fp32, "an activation that transformers computes in fp32")
+MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
+ANY = Rule(lambda _value: True, "anything")
+
+COMMON: Mapping[str, Rule] = {
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "hidden_size", "num_hidden_layers"), COUNT),
+    **dict.fromkeys(("num_attention_heads", "intermediate_size", "type_vocab_size"), COUNT),
+    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), SHARE),
+    "classifier_dropout": or_null(SHARE),
+    "hidden_act": ACTIVATION,
+    "initializer_range": SPREAD,
+    "layer_norm_eps": SPREAD,
+    "pad_token_id": or_null(INDEX),
+}
+"""What BERT computes with, and most families after it."""
+
+
+@dataclass(frozen=True)
+class Ffn:
+    """A two-layer FFN: `units` = outputs of `up` = inputs of `down`."""
+
+    up: torch.nn.Linear
+    down: torch.nn.Linear
+
+    @property
+    def unit_parameters(self) -> int:
+        """Weights and biases that go with a unit."""
+        return int(self.up.in_features + 1 + self.down.out_features)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One encoder layer with weights of its own; layers that share them, as ALBERT's of a group, are one block.
+
+    Attributes:
+        query: hidden → heads × head_size, like `key` and `value`.
+        key: see `query`.
+        value: see `query`.
+        output: heads × head_size → hidden; its input is the heads' outputs side by side.
+        head_size: width of one head; transformers derives it from the unpruned config, so it survives pruning.
+        ffns: one, or several in MobileBERT.
+    """
+
+    query: torch.nn.Linear
+    key: torch.nn.Linear
+    value: torch.nn.Linear
+    output: torch.nn.Linear
+    head_size: int
+    ffns: tuple[Ffn, ...]
+
+    @property
+    def heads(self) -> int:
+        """Heads that are left."""
+        return int(self.query.out_features) // self.head_size
+
+    @property
+    def head_parameters(self) -> int:
+        """Weights and biases that go with a head."""
+        rows = sum(linear.in_features + 1 for linear in (self.query, self.key, self.value))
+        return int(self.head_size * (rows + self.output.out_features))
+
+
+def bert_block(layer: Any) -> Block:
+    """Read a layer that is built as BERT's."""
+    attention = layer.attention
+    return Block(
+        attention.self.query,
+        attention.self.key,
+        attention.self.value,
+        attention.output.dense,
+        attention.self.attention_head_size,
+        (Ffn(layer.intermediate.dense, layer.output.dense),),
+    )
+
+
+BERT_WEIGHTS: Mapping[str, str] = {
+    "query": "query.weight",
+    "key": "key.weight",
+    "output": "attention.output.dense.weight",
+    "up": "intermediate.dense.weight",
+    "words": "word_embeddings.weight",
+    "positions": "position_embeddings.weight",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family; what is not said is as in BERT.
+
+    Attributes:
+        name: `model_type` of its config.
+        layers: config field with the number of layers.
+        hidden_size: config field with their width.
+        attention_width: config field with the width that the heads divide.
+        heads: config field with the attention heads per layer.
+        ffn_size: config field with the units of an FFN.
+        activation: config field with the FFN's activation.
+        rules: what each field of its config may say.
+        copies: content of a config.json → settings in it that repeat another one: name → that one.
+        published: config fields in proportion to which `narrow` chooses those of a model from scratch.
+        narrow: config fields, width of the layers → what else follows from that width.
+        padded_positions: whether positions are counted from the one after `pad_token_id`, not from 0, and stop where a
+            text spells the padding token, which no artifact does.
+        neighbours: config field that says whether a token is embedded together with its neighbours.
+        layer_list: path of the list of layers below the encoder.
+        members: entry of that list → the layers in it.
+        shares_layers: whether entries of that list stand for several layers.
+        block: layer → its matrices.
+        last_norm: path, below a layer, of the normalisation that ends it; "" where layers differ by more than weights.
+        attention_dropout: end of the path of the modules that drop attention weights.
+        head: path of the linear layer that gives the logits.
+        weights: part of a transformer → how its weight's name ends in a checkpoint.
+        unused: beginning of a tensor's name → the class that has such a head, which the classifier says nothing with.
+        ambiguous: config field → a value with which tensors do not tell a classifier of texts from one of words.
+    """
+
+    name: str
+    layers: str = "num_hidden_layers"
+    hidden_size: str = "hidden_size"
+    attention_width: str = "hidden_size"
+    heads: str = "num_attention_heads"
+    ffn_size: str = "intermediate_size"
+    activation: str = "hidden_act"
+    rules: Mapping[str, Rule] = field(default_factory=lambda: COMMON)
+    copies: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda _config: {"embedding_size": "hidden_size"}
+    published: Mapping[str, Any] = field(default_factory=dict)
+    narrow: Callable[[Mapping[str, Any], int], dict[str, int]] = lambda _fields, _hidden_size: {}
+    padded_positions: bool = False
+    neighbours: str = ""
+    layer_list: str = "encoder.layer"
+    members: Callable[[Any], Iterable[Any]] = lambda layer: (layer,)
+    shares_layers: bool = False
+    block: Callable[[Any], Block] = bert_block
+    last_norm: str = "output.LayerNorm"
+    attention_dropout: str = "attention.self.dropout"
+    head: str = "classifier"
+    weights: Mapping[str, str] = field(default_factory=lambda: BERT_WEIGHTS)
+    unused: Mapping[str, str] = field(default_factory=dict)
+    ambiguous: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """`weights`, and that of the linear layer which gives the logits."""
+        return {**self.weights, "classifier": f"{self.head}.weight"}
+
+    def first_position(self, config: Any) -> int:
+        """Row of the position table that the first token reads."""
+        return int(setting(config, "pad_token_id")) + 1 if self.padded_positions else 0
+
+    def position_ids(self, config: Any) -> NDArray[np.int64] | None:
+        """Rows of the position table that the tokens of a text read, in order; None where the model counts from 0."""
+        first = self.first_position(config)
+        return np.arange(first, first + self.positions(config)) if self.padded_positions else None
+
+    def positions(self, config: Any) -> int:
+        """Tokens that the position table has rows for."""
+        return int(setting(config, "max_position_embeddings")) - self.first_position(config)
+
+    def reach(self, config: Any) -> int:
+        """Positions of the padding that a text's answer depends on, whatever the mask says."""
+        return int(bool(self.neighbours and setting(config, self.neighbours)))
+
+
+def setting(config: Any, name: str) -> Any:
+    """Read a field of a config, or of the content of a config.json; None where there is none."""
+    return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)

@@ -1,0 +1,101 @@
+"""Every family goes the whole way: in, distilled, masked, to all three targets, with its own weights and answers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.numpy import load_file
+
+from stages.core import artifact
+from stages.measure.audit import match
+from stages.models import checkpoint, families, importing, mask, student
+from stages.models.blocks import blocks
+from stages.models.encode import Encoded, logits
+from stages.schema.model import ImportLimits, Shape
+from stages.schema.task import Task
+from stages.schema.variant import CoremlMetal, OnnxCpu, TfliteNnapi
+from stages.targets import conversion, registry
+from stages.targets.base import utterances
+
+LABELS = ["alarm", "lights", "music", "weather"]
+LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
+TASK = Task(name="classify", max_length=16, sequence_lengths=[16])
+TARGETS = {
+    "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
+    "tflite-nnapi": TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32),
+    "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
+}
+SHAPE = Shape(kind="shape", layers=2, hidden_size=32, heads=4, ffn_size=48, activation="quick_gelu")
+
+
+def texts(count=12):
+    random = np.random.default_rng(3)
+    present = np.arange(16) < random.integers(3, 17, count)[:, None]
+    ids = np.where(present, random.integers(5, 49, present.shape), 0).astype(np.int32)
+    return Encoded(ids, present.astype(np.int32), 0)
+
+
+CAMEMBERT = """
+from dataclasses import replace
+
+from stages.models.families import roberta
+
+FAMILY = replace(roberta.FAMILY, name="camembert")
+"""
+
+
+@pytest.mark.target
+def test_every_family_goes_the_whole_way(family, make_model, tokenizer, tmp_path):
+    go(family, TARGETS, make_model, tokenizer, tmp_path)
+
+
+@pytest.mark.target
+def test_one_file_is_all_that_another_family_takes(make_model, tokenizer, tmp_path, monkeypatch):
+    assert "camembert" not in families.names()
+    (tmp_path / "camembert.py").write_text(CAMEMBERT, encoding="utf-8")
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
+    go("camembert", ["onnx-cpu"], make_model, tokenizer, tmp_path)
+
+
+def go(family, targets, make_model, tokenizer, tmp_path):
+    """Import a model, distil, mask and convert it, and hold the targets to its weights and answers."""
+    torch.set_num_threads(1)
+    facts, encoded = families.find(family), texts()
+    (tmp_path / "outside").mkdir()
+    checkpoint.save(make_model(family), tokenizer, tmp_path / "outside")
+    teacher, taken = importing.read(tmp_path / "outside", LABELS, TASK.max_length, LIMITS)
+    model = student.build(teacher, SHAPE, seed=0)
+    for parameter in model.parameters():  # wide enough that a wrong layer shows
+        if parameter.ndim > 1:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    mask.neutralise_padding(model, taken.pad_token_id)
+    constant = mask.calibrate(model, encoded, taken.pad_token_id).constant
+    compressed = tmp_path / "compressed"
+    compressed.mkdir()
+    checkpoint.save(model, taken, compressed)
+    artifact.write_json(compressed / "profile.json", {"mask_constant": constant})
+    tensors, expected = load_file(compressed / "model.safetensors"), logits(model, encoded, batch_size=1)
+    assert len(blocks(model)) == len({id(block.query) for block in blocks(model)})
+    for role, end in facts.parts.items():
+        assert any(name.endswith(end) for name in tensors), role
+    for name in targets:
+        converted = tmp_path / name
+        converted.mkdir()
+        registry.load(name, "convert").convert(compressed, TASK, TARGETS[name], converted)
+        runtime = registry.load(name, "runtime").open_runtime(converted, threads=1)
+        found = np.concatenate([runtime.run(one)["logits"] for one in utterances(vars(encoded))])
+        error = float(np.abs(found - expected).max() / expected.std())
+        weights = registry.load(name, "weights").weights(converted)
+        first = facts.first_position(model.config)
+        audited = match(tensors, weights, positions=TASK.max_length, first=first)
+        words = registry.load(name, "lookup").looked_up(converted, np.arange(49, dtype=np.int32))
+        print(f"{family} {name} {error:.1e} {max(one.error for one in audited.values())}")
+        assert error < 1e-4, name
+        assert {key for key, one in audited.items() if one.error} == set(), name
+        assert conversion.vocabulary_error(tensors, words) == 0, name
+    fused = json.loads((tmp_path / "onnx-cpu" / "fused.json").read_text(encoding="utf-8"))
+    assert (fused["attention"], fused["softmax_left"]) == (2, 0)
+    assert fused["positions"] >= 1
