@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, cli, params, process
+from stages.targets.facts import runtimes
 
 # Directory → where `plan` lists what belongs there.
 LISTED = {
@@ -49,7 +50,7 @@ def remove_leftovers(build: Path, plan: Mapping[str, Any]) -> list[str]:
 
 def run(out: Path, plan: Mapping[str, Any]) -> None:
     """Write the fingerprint, unchanged bytes on an unchanged host, and clear what lies beside it."""
-    artifact.write_json(out, process.host_fingerprint())
+    artifact.write_json(out, process.host_fingerprint(runtimes()))
     for path in remove_leftovers(out.parent, plan):
         print(f"removed '{path}': it is no longer chosen")
 

@@ -18,6 +18,7 @@ from stages.core import artifact, cli, params, process
 from stages.core.errors import ArtifactError
 from stages.schema import verdict
 from stages.schema.layout import HOST
+from stages.targets.facts import runtimes
 from stages.tracking import fetch, place, record, store
 from stages.tracking import tracked as readback
 from stages.tracking.errors import TrackingRefused
@@ -59,7 +60,7 @@ def run(build: Path, verdicts: Path, report: Path, params_file: Path, tracked: P
 
 def _check_host(described: Path) -> None:
     """Refuse a workspace that moved, where this stage is run by itself: no latency is passed on silently."""
-    there, here = artifact.read_json(described), process.host_fingerprint()
+    there, here = artifact.read_json(described), process.host_fingerprint(runtimes())
     changed = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
     if changed:
         raise ArtifactError(

@@ -21,6 +21,7 @@ from benchmarks.peers.building import Cost
 from benchmarks.peers.measuring import Effort
 from benchmarks.peers.recipes import Plan, Recipe, Step
 from stages.core import artifact, process
+from stages.targets.facts import runtimes
 
 BUILDERS = ("optimum", "olive", "tinsmith")
 
@@ -105,7 +106,7 @@ def main() -> int:
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
     measured = {name: measure(name, arguments.work, effort) for name in arguments.only}
-    result: dict[str, Any] = {"checkpoints": measured, "host": process.host_fingerprint()}
+    result: dict[str, Any] = {"checkpoints": measured, "host": process.host_fingerprint(runtimes())}
     if "student" in arguments.only:
         result["plain"] = by_hand(arguments.real, arguments.work, effort, anew="tinsmith" in arguments.builders)
     if (arguments.build / "verdicts.json").is_file():

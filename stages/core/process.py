@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-RUNTIMES = ("ai-edge-litert", "coremltools", "numpy", "onnxruntime")
 # Instruction sets that change what int8 kernels compute or how fast: named in the fingerprint for people.
 INTEGER_ISA = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve"}
 
@@ -55,7 +54,7 @@ def hidden(names: Sequence[str]) -> Iterator[None]:
             del sys.modules[name]
 
 
-def host_fingerprint(runtimes: tuple[str, ...] = RUNTIMES) -> dict[str, str | int]:
+def host_fingerprint(runtimes: Sequence[str]) -> dict[str, str | int]:
     """Describe what decides a latency on this host.
 
     Args:

@@ -37,6 +37,7 @@ class Facts(Protocol):
         SUPPORTED: the precisions it can be lowered to, for error messages.
         CONVERTED_WITH: distributions whose versions `convert` records.
         QUANTIZED_WITH: those that `quantize` records.
+        EXECUTED_WITH: those whose versions decide what its artifacts answer on a host, and how fast.
         LIBRARY: the runtime's own package. An app links it: what importing it costs is no part of a load time.
         EXECUTORS: all that may run its artifacts.
     """
@@ -44,6 +45,7 @@ class Facts(Protocol):
     SUPPORTED: str
     CONVERTED_WITH: tuple[str, ...]
     QUANTIZED_WITH: tuple[str, ...]
+    EXECUTED_WITH: tuple[str, ...]
     LIBRARY: str
     EXECUTORS: tuple[Executor, ...]
 
@@ -54,6 +56,11 @@ class Facts(Protocol):
 def facts(target: str) -> Facts:
     """Import a target's package, and none of its parts."""
     return cast(Facts, importlib.import_module(f"stages.targets.{module_name(target)}"))
+
+
+def runtimes() -> list[str]:
+    """Name the distributions that execute artifacts of any target."""
+    return sorted({name for target in get_args(TargetName) for name in facts(target).EXECUTED_WITH})
 
 
 def executor(label: str | None, *targets: str) -> Executor:

@@ -9,13 +9,14 @@ import pytest
 from stages import host, track
 from stages.core import artifact, process
 from stages.core.errors import ArtifactError
+from stages.targets.facts import runtimes
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_fingerprint_repeats_and_names_cpu_cores_and_runtimes():
-    first = process.host_fingerprint()
-    assert first == process.host_fingerprint()
+    first = process.host_fingerprint(runtimes())
+    assert first == process.host_fingerprint(runtimes())
     assert {"cpu_model", "cores", "os", "runtime_onnxruntime", "runtime_ai-edge-litert"} <= set(first)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from stages.core import artifact
 from stages.core.process import host_fingerprint
 from stages.tracking import place, record, store
+from stages.targets.facts import runtimes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNTIMES = {"coreml-metal": "reference-interpreted", "onnx-cpu": "onnxruntime-cpu"}
@@ -110,7 +111,7 @@ def make(workspace):
         write(root / "converted" / pair, "convert", {"model.bin": pair})
     for key in VARIANTS:
         write_variant(root, key)
-    artifact.write_json(root / "host.json", host_fingerprint())
+    artifact.write_json(root / "host.json", host_fingerprint(runtimes()))
     artifact.write_json(root / "verdicts.json", {"variants": {key: verdict_of(key) for key in VARIANTS}})
     write(root / "report", "report", {"index.html": "<html></html>", "agreement.json": PAIRS})
     artifact.write_json(workspace / "params.yaml", PARAMS)  # JSON is YAML

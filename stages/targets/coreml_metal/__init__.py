@@ -14,6 +14,7 @@ SUPPORTED = (
 )
 CONVERTED_WITH = ("coremltools", "torch")
 QUANTIZED_WITH = ("coremltools",)
+EXECUTED_WITH = ("coremltools", "numpy")
 LIBRARY = "coremltools"
 ComputeUnits = Literal["ALL", "CPU_AND_GPU", "CPU_AND_NE", "CPU_ONLY"]
 INTERPRETED = Executor(

@@ -13,6 +13,7 @@ SUPPORTED = (
 )
 CONVERTED_WITH = ("onnx", "onnxscript", "torch")
 QUANTIZED_WITH = ("onnx", "onnxruntime")
+EXECUTED_WITH = ("onnxruntime",)
 LIBRARY = "onnxruntime"
 ORT = "onnxruntime-cpu"
 EXECUTORS = (Executor(ORT, "ONNX Runtime's CPU kernels: what ships is what ran."),)

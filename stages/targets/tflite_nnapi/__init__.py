@@ -12,6 +12,7 @@ SUPPORTED = (
 )
 CONVERTED_WITH = ("litert-torch", "torch")
 QUANTIZED_WITH = ("ai-edge-quantizer", "ai-edge-litert")
+EXECUTED_WITH = ("ai-edge-litert",)
 LIBRARY = "ai_edge_litert.interpreter"
 LITERT = "litert-cpu-xnnpack"
 EXECUTORS = (
