@@ -10,8 +10,8 @@ from pathlib import Path
 
 from stages.core import artifact
 from stages.core.process import host_fingerprint
-from stages.tracking import place, record, store
 from stages.targets.facts import runtimes
+from stages.tracking import place, record, store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNTIMES = {"coreml-metal": "reference-interpreted", "onnx-cpu": "onnxruntime-cpu"}
