@@ -202,6 +202,10 @@ def test_everything_that_version_4_wrote_of_a_config_in_full_is_no_hindrance(ado
     )
 
 
+def test_the_settings_of_other_heads_are_no_hindrance_to_electra(adopt):
+    adopt("electra", summary_type="first", summary_use_proj=True, summary_activation="gelu", summary_last_dropout=0.1)
+
+
 def test_the_old_keys_of_albert_and_the_aliases_of_distilbert_are_no_hindrance(adopt):
     adopt("albert", net_structure_type=0, gap_size=0, num_memory_blocks=0, down_scale_factor=1)
     adopt("distilbert", tie_weights_=True, hidden_size=32, num_attention_heads=4)
@@ -222,12 +226,10 @@ def test_every_family_has_its_own_settings(adopt, family, changes, message):
         adopt(family, **changes)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"model_type": "modernbert"}, {"model_type": "nonsense"}, {"model_type": ["bert"]}]
-)
-def test_an_unknown_family_is_refused_by_naming_ours(adopt, changes):
-    with pytest.raises(InputError, match="of family .*; expected one of: albert, bert, "):
-        adopt(**changes)
+@pytest.mark.parametrize("name", ["deberta-v2", "modernbert", "mpnet", "roformer", "nonsense", ["bert"]])
+def test_an_unknown_family_is_refused_by_naming_ours(adopt, name):
+    with pytest.raises(InputError, match="of family .*; expected one of: albert, bert, .*, roberta, xlm-roberta"):
+        adopt(model_type=name)
 
 
 def test_a_missing_family_is_never_guessed_from_the_directory(adopt):

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from stages.models.families.base import COMMON, COUNT, SHARE, Block, Family, Ffn
-
-# The published width of word embeddings, whatever the width of the layers.
-EMBEDDING_SIZE = 128
-
-
-def _narrow(fields: Mapping[str, Any], hidden_size: int) -> dict[str, int]:
-    return {"embedding_size": min(fields["embedding_size"], hidden_size)}
+from stages.models.families.base import COMMON, COUNT, SHARE, WORDS_WIDTH, Block, Family, Ffn, narrow_words
 
 
 def _block(layer: Any) -> Block:
@@ -35,8 +27,8 @@ FAMILY = Family(
         "classifier_dropout_prob": SHARE,
     },
     copies=lambda _config: {},
-    published={"embedding_size": EMBEDDING_SIZE},
-    narrow=_narrow,
+    published={"embedding_size": WORDS_WIDTH},
+    narrow=narrow_words,
     layer_list="encoder.albert_layer_groups",
     members=lambda group: group.albert_layers,
     shares_layers=True,

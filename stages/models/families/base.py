@@ -136,6 +136,15 @@ def bert_block(layer: Any) -> Block:
     )
 
 
+WORDS_WIDTH = 128
+"""Published width of word embeddings that do not grow with the layers: ALBERT's, MobileBERT's, small ELECTRA's."""
+
+
+def narrow_words(fields: Mapping[str, Any], hidden_size: int) -> dict[str, int]:
+    """Keep such embeddings from being wider than the layers."""
+    return {"embedding_size": min(fields["embedding_size"], hidden_size)}
+
+
 BERT_WEIGHTS: Mapping[str, str] = {
     "query": "query.weight",
     "key": "key.weight",

@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stages.models.families.base import COMMON, COUNT, FLAG, Block, Family, Ffn, bert_block, one_of
+from stages.models.families.base import (
+    COMMON,
+    COUNT,
+    FLAG,
+    WORDS_WIDTH,
+    Block,
+    Family,
+    Ffn,
+    bert_block,
+    narrow_words,
+    one_of,
+)
 
-# The published width of word embeddings, whatever the width of the layers.
-EMBEDDING_SIZE = 128
 # The published ratio of a layer's outer width (512) to the one its attention works in (128).
 BOTTLENECK_RATIO = 4
 
@@ -20,7 +29,7 @@ def _narrow(fields: Mapping[str, Any], hidden_size: int) -> dict[str, int]:
     # `true_hidden_size` is derived when a config is made and then stored: left alone, it keeps the old width.
     true_size = bottleneck if fields["use_bottleneck"] else hidden_size
     return {
-        "embedding_size": min(fields["embedding_size"], hidden_size),
+        **narrow_words(fields, hidden_size),
         "intra_bottleneck_size": bottleneck,
         "true_hidden_size": true_size,
     }
@@ -49,7 +58,7 @@ FAMILY = Family(
     },
     copies=_copies,
     published={
-        "embedding_size": EMBEDDING_SIZE,
+        "embedding_size": WORDS_WIDTH,
         "hidden_size": BOTTLENECK_RATIO,
         "intra_bottleneck_size": 1,
         "use_bottleneck": True,
