@@ -85,14 +85,14 @@ def go(family, targets, make_model, tokenizer, tmp_path):
     for name in targets:
         converted = tmp_path / name
         converted.mkdir()
-        registry.load(name, "convert").convert(compressed, TASK, TARGETS[name], converted)
-        runtime = registry.load(name, "runtime").open_runtime(converted, threads=1)
+        registry.convert(name).convert(compressed, TASK, TARGETS[name], converted)
+        runtime = registry.runtime(name).open_runtime(converted, threads=1)
         found = np.concatenate([runtime.run(one)["logits"] for one in utterances(vars(encoded))])
         error = float(np.abs(found - expected).max() / expected.std())
-        weights = registry.load(name, "weights").weights(converted)
+        weights = registry.weights(name).weights(converted)
         first = facts.first_position(model.config)
         audited = match(tensors, weights, positions=TASK.max_length, first=first)
-        words = registry.load(name, "lookup").looked_up(converted, np.arange(49, dtype=np.int32))
+        words = registry.lookup(name).looked_up(converted, np.arange(49, dtype=np.int32))
         print(f"{family} {name} {error:.1e} {max(one.error for one in audited.values())}")
         assert error < 1e-4, name
         assert {key for key, one in audited.items() if one.error} == set(), name
