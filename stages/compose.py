@@ -105,7 +105,7 @@ def validate(tree: dict[str, Any]) -> Config:
     check(config)
     if isinstance(config.teacher, TrainTeacher) and config.teacher.family not in families.names():
         raise ConfigError(
-            f"teacher.family '{config.teacher.family}'", expected=f"one of: {', '.join(families.names())}"
+            f"teacher.family is '{config.teacher.family}'", expected=f"one of: {', '.join(families.names())}"
         )
     return config
 
