@@ -3,6 +3,7 @@
 import importlib
 import re
 import tomllib
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -131,6 +132,12 @@ def test_nothing_imports_itself_by_way_of_another():
     files = [path.relative_to(ROOT) for room in ("stages", "benchmarks") for path in (ROOT / room).rglob("*.py")]
     order = list(TopologicalSorter({path: modules(path) - {path} for path in files}).static_order())
     assert set(files) <= set(order)
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """Pytest would import the first for the second where no package tells them apart."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_file_is_longer_than_350_lines():
