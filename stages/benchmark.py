@@ -58,7 +58,11 @@ def summarise(samples: dict[str, NDArray[np.float64]], confidence: float) -> dic
 def run(
     settings: Params, target: str, artifact_dir: Path, reference: Path, checkpoint: Path, host: Path, out: Path
 ) -> None:
-    """Measure, or record why nothing was measured."""
+    """Measure, or record why nothing was measured.
+
+    Raises:
+        ArtifactError: the release to measure beside is missing or altered, or its artifact cannot be timed.
+    """
     values = extent.measure(artifact_dir, checkpoint)
     result: dict[str, Any] = {
         "counts": dict.fromkeys(values, 1),
@@ -81,9 +85,10 @@ def run(
             result["counts"] |= summary["counts"] | dict.fromkeys(process, 1)
             result |= {key: timed[key] for key in ("runtime", "runtime_versions")}
             result |= {"intervals": summary["intervals"], "status": "measured"}
-            result["ratios_to_release"] = _beside_release(settings, target, artifact_dir, reference, result)
         except ArtifactError as error:
             result |= {"reason": str(error), "status": "failed"}
+        else:  # what is wrong with the release stops the build, and is no fault of this variant's
+            result["ratios_to_release"] = _beside_release(settings, target, artifact_dir, reference, result)
     with artifact.writing(
         out, stage="benchmark", parents={"artifact": artifact_dir, "host": host}, params=settings
     ) as temporary:
@@ -95,10 +100,10 @@ def _beside_release(
     settings: Params, target: str, artifact_dir: Path, reference: Path, measured: dict[str, Any]
 ) -> list[float]:
     """Time the variant and its released predecessor in turns, where what is recorded of them leaves a doubt."""
-    old = read_released(Path(settings.baseline.bundles), artifact_dir.name) if settings.baseline else None
-    if settings.baseline is None or old is None:
+    if settings.baseline is None:
         return []
-    if not may_be_slower(old, measured["values"], settings.baseline, measured["host"]):
+    old = read_released(Path(settings.baseline.bundles), artifact_dir.name)
+    if old is None or not may_be_slower(old, measured["values"], settings.baseline, measured["host"]):
         return []
     return time_in_turns(target, old.path, artifact_dir, reference / "probe.npz", settings.benchmark)
 

@@ -33,18 +33,18 @@ def run(build: Path, verdicts: Path, out: Path) -> None:
 
 def _failing(build: Path, entries: Mapping[str, verdict.Entry]) -> dict[str, divergence.Case]:
     """Say where what failed lies, and what it should have been."""
-    failing = {key: entry for key, entry in entries.items() if entry["verdict"] == "fail"}
-    places = {key: behind(build, key, entry["compression"], entry["target"]) for key, entry in failing.items()}
-    return {
-        key: divergence.Case(
-            target=failing[key]["target"],
-            artifact=found["artifact"],
-            checkpoint=found["compressed"],
-            reference=found["reference"],
-            parity=found["parity"],
-        )
-        for key, found in places.items()
-    }
+    cases = {}
+    for key, entry in entries.items():
+        if entry["verdict"] == "fail":
+            places = behind(build, key, entry["compression"], entry["target"])
+            cases[key] = divergence.Case(
+                target=entry["target"],
+                artifact=places["artifact"],
+                checkpoint=places["compressed"],
+                reference=places["reference"],
+                parity=places["parity"],
+            )
+    return cases
 
 
 def main(argv: Sequence[str] | None = None) -> int:

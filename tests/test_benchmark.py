@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stages import benchmark
 from stages.core import artifact
+from stages.core.errors import ArtifactError
 from stages.judging.soundness import Flat, sift
 from stages.measure.registry import REGISTRY
 from stages.schema.gate import Baseline, Benchmark
@@ -106,6 +107,14 @@ def test_a_release_is_timed_beside_where_its_record_leaves_a_doubt(host, latency
     assert len(ratios) == (TURNS if timed else 0)
     assert all(0.01 < ratio < 100 for ratio in ratios)  # of one artifact to itself
     assert benchmarked(places)["ratios_to_release"] == []
+
+
+def test_an_altered_release_stops_the_benchmark_and_fails_no_variant(places):
+    baseline = released(places, {"cpu_model": "Another"}, 1.0)
+    (places / "released/artifact/verdict.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="is not what its stage wrote"):
+        benchmarked(places, baseline)
+    assert not (places / "out").exists()
 
 
 def test_an_artifact_that_cannot_be_opened_is_a_failed_benchmark_that_still_has_its_size(places):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.core.artifact import read_json
 from stages.schema.layout import behind
 from stages.sweeping.pipeline import Pipeline
 from stages.sweeping.settings import Profile
@@ -67,7 +67,7 @@ class Screen:
         checkpoint = self.pipeline.check_out(self._place("compressed", variant))
         stored = registry.weights(chosen["target"]).weights(artifact)
         tensors = load_file(checkpoint / "model.safetensors")
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        config = read_json(checkpoint / "config.json")
         first = family_of(config).first_position(config)
         found = match(tensors, stored, positions=self.tree["task"]["max_length"], first=first)
         return min(pair.cosine for pair in found.values())

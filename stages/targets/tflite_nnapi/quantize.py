@@ -125,8 +125,9 @@ def check_normalisations(model: Any, precision: Precision, target: TfliteNnapi) 
     Raises:
         ConversionError: one is computed in another type.
     """
-    integers = isinstance(precision, Static) and target.static_normalisation_bits == 8
-    wanted = f"INT{precision.activation_bits}" if integers and isinstance(precision, Static) else "FLOAT32"
+    wanted = "FLOAT32"
+    if isinstance(precision, Static) and target.static_normalisation_bits == 8:
+        wanted = f"INT{precision.activation_bits}"
     alien = normalisation.types(model) - {wanted}
     if alien:
         raise ConversionError(f"normalisations are computed in {', '.join(sorted(alien))}", expected=wanted)
