@@ -13,6 +13,7 @@ from stages.schema.task import Task
 from stages.schema.variant import Dynamic, Float, OnnxCpu, Precision, Static, WeightOnly
 from stages.targets.onnx_cpu import graph, quantize
 from stages.targets.onnx_cpu.runtime import open_runtime
+from tests.targets.running import logits_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TASK = Task(name="classify", max_length=32, sequence_lengths=[16, 32])
@@ -80,10 +81,7 @@ def utterances(count: int, seed: int = 0) -> dict[str, Any]:
 
 
 def run_all(directory: Path, inputs: dict[str, Any]) -> Any:
-    runtime = open_runtime(directory, threads=1)
-    lengths = inputs["attention_mask"].sum(axis=1)
-    rows = [{name: inputs[name][i : i + 1, :n] for name in inputs} for i, n in enumerate(lengths)]
-    return np.concatenate([runtime.run(row)["logits"] for row in rows])
+    return logits_of(open_runtime(directory, threads=1), inputs)
 
 
 def sha256(directory: Path) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, TfliteNnapi, WeightOnly
-from stages.targets.base import INPUTS
 from stages.targets.tflite_nnapi import quantize
 from stages.targets.tflite_nnapi.runtime import open_runtime
+from tests.targets.running import logits_of
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 ONE_LENGTH = Task(name="classify", max_length=16, sequence_lengths=[16])
@@ -55,11 +55,7 @@ def utterances(count: int, seed: int = 0, shortest: int = 3) -> dict[str, Any]:
 
 
 def run_all(directory: Path, inputs: dict[str, Any]) -> Any:
-    """Logits of every row at its true length, so that every signature takes part."""
-    runtime = open_runtime(directory, threads=1)
-    lengths = inputs["attention_mask"].sum(axis=1)
-    rows = [{name: inputs[name][i : i + 1, :n] for name in INPUTS} for i, n in enumerate(lengths)]
-    return np.concatenate([runtime.run(row)["logits"] for row in rows])
+    return logits_of(open_runtime(directory, threads=1), inputs)
 
 
 def lowered(converted: Path, name: str, out: Path) -> tuple[Path, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
 
     _require_activation(checkpoint)
     _lower(load_export_module(checkpoint), task.sequence_lengths, out / flatbuffer.MODEL)
-    gc.collect()
     model = flatbuffer.read(out / flatbuffer.MODEL)
     flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)

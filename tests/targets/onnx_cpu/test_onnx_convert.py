@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pickle
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -29,6 +25,7 @@ from tests.targets.onnx_models import (
     sha256,
     utterances,
 )
+from tests.targets.running import run_elsewhere
 
 pytestmark = pytest.mark.target
 
@@ -99,15 +96,7 @@ def test_another_process_writes_the_same_bytes_and_quantises_without_torch(
 ) -> None:
     out = tmp_path / "again"
     work = (checkpoints["bert"], converted["bert"], utterances(16, seed=1), TASK, TARGET, SMALLER, out)
-    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER_PROCESS],
-        input=pickle.dumps(work),
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    run_elsewhere(OTHER_PROCESS, work, tmp_path)
     expected = {name: sha256(path) for name, path in {**artifacts, "converted": converted["bert"]}.items()}
     assert {path.name: sha256(path) for path in out.iterdir()} == expected
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +13,7 @@ from stages.targets.base import INPUTS
 from stages.targets.tflite_nnapi import flatbuffer, sharing
 from stages.targets.tflite_nnapi.convert import convert
 from stages.targets.tflite_nnapi.runtime import open_runtime
+from tests.targets.running import run_elsewhere
 from tests.targets.tflite_models import ONE_LENGTH, PRECISIONS, TARGET, TASK, utterances
 
 pytestmark = pytest.mark.target
@@ -149,15 +146,7 @@ convert(checkpoint, task, target, out / "converted")
 def test_another_process_writes_the_same_bytes_and_quantises_without_torch(checkpoints, converted, artifacts, tmp_path):
     out = tmp_path / "again"
     work = (checkpoints["bert"], converted["bert"], utterances(32, seed=1), TASK, PRECISIONS, out)
-    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER_PROCESS],
-        input=pickle.dumps(work),
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    run_elsewhere(OTHER_PROCESS, work, tmp_path)
     both = {**artifacts, "converted": converted["bert"]}
     expected = {name: artifact.sha256(path / flatbuffer.MODEL) for name, path in both.items()}
     assert {path.name: artifact.sha256(path / flatbuffer.MODEL) for path in out.iterdir()} == expected
