@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-REGISTRY = "stages/targets/registry.py"
-"""Gives out the parts of a target: which ones a file needs, its calls say."""
+REGISTRIES = ("stages/targets/registry.py", "stages/tasks/registry.py")
+"""Give out the parts of a target and of a task: which ones a file needs, its calls say."""
 FAMILIES = {path.stem for path in (ROOT / "stages/models/families").glob("*.py")}
 """Any of which a checkpoint may be of."""
 
@@ -78,8 +78,9 @@ def names(path):
         given = calls["importlib.import_module"].args[0]
         parts = given.values if isinstance(given, ast.JoinedStr) else [given]
         found.add("".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in parts))
-    if Path(REGISTRY) in imports(path):
-        found |= {f"stages.targets.*.{name[9:]}" for name in calls if re.fullmatch(r"registry\.\w+", name)}
+    for registry in (Path(name) for name in REGISTRIES if Path(name) in imports(path)):
+        called = [re.fullmatch(rf"(?:registry|{registry.parent.name})\.(\w+)", name) for name in calls]
+        found |= {f"stages.{registry.parent.name}.*.{name[1]}" for name in called if name}
     return found
 
 

@@ -1,0 +1,1 @@
+"""A text to one of several labels."""

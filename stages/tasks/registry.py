@@ -1,0 +1,116 @@
+"""What the parts of a task offer, and how to find one by the task's name; nothing else knows where they lie.
+
+A part is a module of the task's package, imported when it is asked for and without the others, as those of a target are
+(`targets.registry`): what reads verdicts must not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.tasks import folder
+from stages.tasks.base import Arrays, Call, Items
+
+if TYPE_CHECKING:
+    from stages.data.splits import Example, Splits
+    from stages.measure.metrics import Values
+    from stages.measure.statistics import Interval
+    from stages.schema.task import Task
+
+
+class Data(Protocol):
+    """Makes what the task learns from and is judged by out of a data set's rows."""
+
+    def read(self, raw: Splits) -> Splits:
+        """Return the rows as the task's examples.
+
+        Raises:
+            InputError: nothing can be trained or judged on them.
+        """
+
+    def stratum(self, example: Example) -> str:
+        """Name what an example is one of, so that parts of a split hold each kind in its share."""
+
+    def classes(self, train: Sequence[Example]) -> list[str]:
+        """Name the classes of an item in the order of the logits: what `labels.json` holds."""
+
+    def honesty_bar(self, train: Sequence[Example], test: Sequence[Example], seed: int) -> dict[str, object]:
+        """Measure what a model that is no transformer reaches: metric, its interval, `n`, `method`."""
+
+
+class Model(Protocol):
+    """Tells how the task's checkpoints answer.
+
+    Attributes:
+        HEAD: what the names of their classes in transformers end with.
+    """
+
+    HEAD: str
+
+    def wanted(
+        self, tokenizer: Any, texts: Sequence[str], labels: Sequence[str | None], encoded: Any, classes: Sequence[str]
+    ) -> NDArray[np.int64]:
+        """Return what is right: int64 [n], or [n, max_length] where a text has many items; -1 where it is not known."""
+
+    def items(self, values: Any, attention_mask: Any) -> Any:
+        """Pick the items out of what a forward pass gives, or of what `wanted` gives, text by text.
+
+        Args:
+            values: [batch, …], a tensor of torch or an array of numpy.
+            attention_mask: [batch, length], of the same library.
+
+        Returns:
+            [items, …]
+        """
+
+
+class Interface(Protocol):
+    """Says how an artifact of the task is called, and gives the module that converters see."""
+
+    def calls(self, task: Task) -> tuple[Call, ...]:
+        """Return the calls of an artifact."""
+
+    def load(self, checkpoint: Path) -> Any:
+        """Return the torch module to convert, in eval mode."""
+
+
+class Exercise(Protocol):
+    """Runs an opened artifact, or a converted model, as an app would."""
+
+    def answer(self, session: Any, split: Arrays, name: str) -> NDArray[np.float32]:
+        """Return the logits of a split's items, fp32 [items, classes].
+
+        Raises:
+            ArtifactError: it fails while it runs, or answers in another shape than the reference.
+        """
+
+    def case(self, split: Arrays) -> NDArray[np.int32]:
+        """Return the text that each item of a split belongs to: int32 [items]."""
+
+
+class Quality(Protocol):
+    """Measures how good answers are."""
+
+    def measure(
+        self, items: Items, reference: NDArray[np.float32], teacher: NDArray[np.float32]
+    ) -> tuple[Values, Mapping[str, Interval], Mapping[str, int]]:
+        """Return values, 95 % intervals and the items behind each, paired with the reference and the teacher."""
+
+
+def _part(name: str, task: str) -> Any:
+    return importlib.import_module(f"stages.tasks.{folder(task)}.{name}")
+
+
+# A task's name → its part.
+data: Callable[[str], Data] = partial(_part, "data")
+model: Callable[[str], Model] = partial(_part, "model")
+interface: Callable[[str], Interface] = partial(_part, "interface")
+exercise: Callable[[str], Exercise] = partial(_part, "exercise")
+quality: Callable[[str], Quality] = partial(_part, "quality")
