@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from stages.core import artifact, cli
 from stages.core.params import Section
 from stages.data import sources
-from stages.data.baseline import measure_baseline
 from stages.data.splits import SPLITS, Carved, Example, Splits, carve_all, check, hold_out, remove_duplicates
 from stages.data.synthetic import invent
 from stages.schema.data import Csv, Data, Hub, JsonLines
 from stages.schema.task import Task
+from stages.tasks import registry as tasks
 
 
 class Params(Section):
@@ -45,23 +45,24 @@ class Prepared(NamedTuple):
     carved: dict[str, Carved]
 
 
-def split(raw: Splits, data: Data) -> Prepared:
-    """Turn train, validation (where there is one) and test as they came into five disjoint splits.
+def split(raw: Splits, data: Data, task: tasks.Data) -> Prepared:
+    """Turn train, validation (where there is one) and test as they came into five disjoint splits of a task.
 
     Raises:
         InputError: the data set cannot be trained or judged on.
         ConfigError: calibration or probe ask for more than there is.
     """
     check(raw)
+    raw = task.read(raw)
     held_out: dict[str, Carved] = {}
     if "validation" not in raw and isinstance(data, JsonLines | Csv | Hub):
         had = len(raw["train"])
-        raw = hold_out(raw, data.validation_share, data.seed)
+        raw = hold_out(raw, data.validation_share, data.seed, task.stratum)
         size = len(raw["validation"])
         held_out = {"validation": Carved("train", size, size, had)}
-    distinct, duplicates = remove_duplicates(raw)
+    distinct, duplicates = remove_duplicates(raw, task.stratum)
     splits, carved = carve_all(
-        distinct, calibration_size=data.calibration_size, probe_size=data.probe_size, seed=data.seed
+        distinct, task.stratum, calibration_size=data.calibration_size, probe_size=data.probe_size, seed=data.seed
     )
     if data.probe == "synthetic":
         real = (example.text for examples in raw.values() for example in examples)
@@ -69,28 +70,28 @@ def split(raw: Splits, data: Data) -> Prepared:
     return Prepared(splits, duplicates, held_out | carved)
 
 
-def summarise(prepared: Prepared, seed: int) -> dict[str, Any]:
+def summarise(prepared: Prepared, task: tasks.Data, seed: int) -> dict[str, Any]:
     """Describe the splits and measure the baseline.
 
     Returns:
-        `counts` per split, number of `labels`, `duplicates`, `baseline` (accuracy with interval and n), and what was
-        `carved` out of what.
+        `counts` per split, number of `labels`, `duplicates`, `baseline` (the task's honesty bar), and what was `carved`
+        out of what.
     """
     splits = prepared.splits
     return {
-        "baseline": measure_baseline(splits["train"], splits["test"], seed),
+        "baseline": task.honesty_bar(splits["train"], splits["test"], seed),
         "carved": {name: carved._asdict() for name, carved in prepared.carved.items()},
         "counts": {name: len(splits[name]) for name in SPLITS},
         "duplicates": prepared.duplicates,
-        "labels": len({example.label for example in splits["train"]}),
+        "labels": len(task.classes(splits["train"])),
     }
 
 
 def run(settings: Params, out: Path) -> None:
     """Write the data set; nothing is written when it cannot be used."""
-    data = settings.data
+    data, task = settings.data, tasks.data(settings.task.name)
     source = sources.load(data)
-    prepared = split(source.splits, data)
+    prepared = split(source.splits, data, task)
     for name, carved in prepared.carved.items():
         if name == "validation" or carved.taken != carved.wanted or (name, carved.source) == ("probe", "train"):
             print(f"{name}: {carved}", file=sys.stderr)
@@ -99,8 +100,8 @@ def run(settings: Params, out: Path) -> None:
     ) as directory:
         for name in SPLITS:
             (directory / f"{name}.jsonl").write_text(_jsonl(prepared.splits[name]), encoding="utf-8")
-        artifact.write_json(directory / "labels.json", sorted({example.label for example in prepared.splits["train"]}))
-        artifact.write_json(directory / "summary.json", summarise(prepared, data.seed))
+        artifact.write_json(directory / "labels.json", task.classes(prepared.splits["train"]))
+        artifact.write_json(directory / "summary.json", summarise(prepared, task, data.seed))
 
 
 def _jsonl(examples: Sequence[Example]) -> str:

@@ -101,7 +101,7 @@ def closure(*roots, chosen=()):
 
     Args:
         roots: files.
-        chosen: what a name that is only known at run time may be: packages of targets, kinds of compression.
+        chosen: what a name that is only known at run time may be: packages of targets and tasks, kinds of compression.
     """
     seen, waiting = set(), [Path(root) for root in roots]
     while waiting:

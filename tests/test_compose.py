@@ -13,6 +13,7 @@ from stages.core.errors import ConfigError, StaleParams
 from stages.schema import plan
 
 ROOT = Path(__file__).resolve().parent.parent
+TASK = {"name": "classify"}
 NONE = "{compression: none, target: onnx-cpu, precision: %s, required: true, release_not_measured: false}"
 
 FLOOR = "{metric: accuracy, unit: %s, at_least: %s, min_n: 10}"
@@ -82,6 +83,7 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         ("benchmark.repetitions=0", "'benchmark.repetitions' is 0; expected: input should be greater than"),
         ("variant=[]", "no variant is chosen"),
         ("student.heads=3", "3 heads do not divide hidden_size 64"),
+        ("task.name=translate", "task.name is 'translate'; expected one of: classify"),
         ("teacher.family=deberta-v2", "teacher.family is 'deberta-v2'; expected one of: albert, bert, "),
         ("teacher.training.dropout=1.0", "input should be less than 1"),
         ("teacher.training.learning_rate=inf", "input should be a finite number"),
@@ -214,17 +216,21 @@ def test_data_or_a_teacher_that_is_not_there_stops_the_build_before_dvc_does(wor
 
 def test_three_files_side_by_side_are_three_dependencies():
     data = {"kind": "jsonl", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
-    derived = plan.derive({"data": data, "teacher": {"kind": "train"}, "variants": {}})
+    derived = plan.derive({"data": data, "task": TASK, "teacher": {"kind": "train"}, "variants": {}})
     assert derived["data"] == {"module": "files", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
 
 
 def chained(**after):
     compressions = {name: {"kind": "toy", "after": before} for name, before in after.items()}
     variants = {"v": {"compression": "c", "target": "onnx-cpu", "precision": "fp32"}}
-    return {"data": {"kind": "embedded"}, "teacher": {"kind": "train"}} | {
+    return {"data": {"kind": "embedded"}, "task": TASK, "teacher": {"kind": "train"}} | {
         "compressions": compressions,
         "variants": variants,
     }
+
+
+def test_a_task_names_its_package():
+    assert plan.derive(chained(c=None) | {"task": {"name": "to-say-it"}})["task"] == {"module": "to_say_it"}
 
 
 def test_a_chained_compression_brings_its_steps_but_no_reference_of_them():

@@ -79,6 +79,7 @@ def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(sta
 
 def test_deps_cover_the_import_closure_of_every_stage(stages):
     tree = params()["plan"]
+    task = tree["task"]["module"]
     assert len(stages) > 30
     for name, (cmd, deps, _) in stages.items():
         module = stage_of(cmd)
@@ -87,7 +88,7 @@ def test_deps_cover_the_import_closure_of_every_stage(stages):
         if module in ("promote", "track"):
             continue  # they run on every repro
         chosen = {item["module"]} if "module" in item else {*TARGETS, item.get("kind")}
-        needed = closure(f"stages/{module}.py", chosen=chosen - {None})
+        needed = closure(f"stages/{module}.py", chosen=chosen - {None} | {task})
         missing = {path for path in needed if not any(path == dep or path.startswith(f"{dep}/") for dep in deps)}
         assert not missing, f"{name} lacks {sorted(missing)}"
 
@@ -100,6 +101,8 @@ def test_what_is_found_by_name_is_in_the_closure():
     converting = closure("stages/convert.py", chosen={"onnx_cpu"})
     assert {"stages/targets/onnx_cpu/__init__.py", "stages/targets/onnx_cpu/fuse.py"} <= converting
     assert not {path for path in converting if path.startswith("stages/targets/tflite_nnapi")}
+    assert "stages/tasks/classify/data.py" in closure("stages/prepare.py", chosen={"classify"})
+    assert "stages/tasks/classify/data.py" not in closure("stages/prepare.py")
     assert "stages/compression/qat.py" in closure("stages/compress.py", chosen={"qat"})
     assert "stages/compression/qat.py" not in closure("stages/compress.py", chosen={"none"})
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 from stages.core.errors import ConfigError, InputError
-from stages.data.labels import check_distinct
 
 RAW = ("train", "validation", "test")
 SPLITS = ("train", "validation", "test", "calibration", "probe")
@@ -23,14 +22,16 @@ MOST = 4
 
 
 class Example(NamedTuple):
-    """One utterance and the name of its intent."""
+    """One utterance and what is known of it, None where nothing is."""
 
     text: str
-    label: str
+    label: str | None
 
 
 Splits = dict[str, list[Example]]
 """Split name → examples."""
+Stratum = Callable[[Example], str]
+"""Names what an example is one of; a part that is taken out of a split holds each in its share."""
 
 
 class Carved(NamedTuple):
@@ -71,33 +72,20 @@ def normalise(text: str) -> str:
 
 
 def check(splits: Splits) -> None:
-    """Check that a classifier can be trained on train and judged on the rest.
+    """Check that there is something to learn from and to judge by.
 
     Args:
         splits: train, test and, where there is one, validation.
 
     Raises:
-        InputError: an empty split, fewer than two labels, labels that look alike, or one that train does not teach.
+        InputError: an empty split.
     """
-    given = [split for split in RAW if split in splits]
-    for split in given:
-        if not splits[split]:
+    for split in RAW:
+        if not splits.get(split, True):
             raise InputError(f"the {split} split is empty", expected="at least one utterance in each split")
-    known = {example.label for example in splits["train"]}
-    check_distinct(example.label for split in given for example in splits[split])
-    if len(known) < 2:
-        raise InputError(f"train has one label only, '{min(known)}'", expected="two or more")
-    for split in given[1:]:
-        unknown = sorted({example.label for example in splits[split]} - known)
-        if unknown:
-            raise InputError(
-                f"the {split} split has {len(unknown)} label(s) that train does not have: {_quoted(unknown)}",
-                expected="labels of train only",
-                next_step=f"correct the label column, or drop those utterances from {split}",
-            )
 
 
-def remove_duplicates(splits: Splits) -> tuple[Splits, dict[str, object]]:
+def remove_duplicates(splits: Splits, stratum: Stratum) -> tuple[Splits, dict[str, object]]:
     """Make train, validation and test disjoint by normalised text, at the expense of train first.
 
     Test stays as it came, so that its figures compare with published ones; validation loses what test has;
@@ -107,7 +95,7 @@ def remove_duplicates(splits: Splits) -> tuple[Splits, dict[str, object]]:
         The splits, and what was found: counts, and texts that occur with different labels.
 
     Raises:
-        InputError: nothing of a split, or no utterance of a label, is left.
+        InputError: nothing of a split, or of a stratum of train, is left.
     """
     texts = {split: {normalise(example.text) for example in splits[split]} for split in RAW}
     kept = {
@@ -118,7 +106,7 @@ def remove_duplicates(splits: Splits) -> tuple[Splits, dict[str, object]]:
     for split in ("train", "validation"):
         if not kept[split]:
             raise InputError(f"no {split} utterance is left: every text occurs in a later split too")
-    _check_labels_left(splits["train"], kept["train"], "duplicates")
+    _check_strata_left(splits["train"], kept["train"], stratum, "duplicates")
     contradictions = _contradictions(splits)
     return kept, {
         "contradicting_labels": len(contradictions),
@@ -134,7 +122,7 @@ def remove_duplicates(splits: Splits) -> tuple[Splits, dict[str, object]]:
     }
 
 
-def hold_out(splits: Splits, share: float, seed: int) -> Splits:
+def hold_out(splits: Splits, share: float, seed: int, stratum: Stratum) -> Splits:
     """Take a validation split out of train where a data set has none.
 
     Every text of train counts once, and those that test has are not chosen, so that what is held out stays held out
@@ -143,23 +131,26 @@ def hold_out(splits: Splits, share: float, seed: int) -> Splits:
     Args:
         splits: train and test.
         share: of train's distinct texts.
-        seed: of the choice within each label.
+        seed: of the choice within each stratum.
+        stratum: of which validation gets its share.
 
     Raises:
-        InputError: train has nothing that test does not have, or a label of which nothing would be left.
+        InputError: train has nothing that test does not have, or a stratum of which nothing would be left.
     """
     distinct = _first_of_each(splits["train"], {normalise(example.text) for example in splits["test"]})
     if not distinct:
         raise InputError("no train utterance is left for validation: every text occurs in test too")
     size = max(1, round(share * len(distinct)))
-    _, taken = carve(distinct, size, Random(f"{seed}/validation"))  # noqa: S311
+    _, taken = carve(distinct, size, Random(f"{seed}/validation"), stratum)  # noqa: S311
     texts = {normalise(example.text) for example in taken}
     left = [example for example in splits["train"] if normalise(example.text) not in texts]
-    _check_labels_left(splits["train"], left, "validation")
+    _check_strata_left(splits["train"], left, stratum, "validation")
     return {"train": left, "validation": taken, "test": splits["test"]}
 
 
-def carve_all(splits: Splits, *, calibration_size: int, probe_size: int, seed: int) -> tuple[Splits, dict[str, Carved]]:
+def carve_all(
+    splits: Splits, stratum: Stratum, *, calibration_size: int, probe_size: int, seed: int
+) -> tuple[Splits, dict[str, Carved]]:
     """Take calibration out of train, and probe out of validation, or of train where that would halve validation.
 
     Of a small data set fewer are taken than asked for: see `MOST` and `FEWEST`.
@@ -169,7 +160,7 @@ def carve_all(splits: Splits, *, calibration_size: int, probe_size: int, seed: i
 
     Raises:
         ConfigError: a size leaves nothing to take it from.
-        InputError: nothing of a label would be left in train.
+        InputError: nothing of a stratum would be left in train.
     """
     taken: Splits = dict(splits)
     carved: dict[str, Carved] = {}
@@ -183,9 +174,9 @@ def carve_all(splits: Splits, *, calibration_size: int, probe_size: int, seed: i
                 expected=f"at most {len(examples) - 1}",
             )
         # A string seed is hashed with SHA-512, not with PYTHONHASHSEED; one per split.
-        taken[source], taken[name] = carve(examples, fitting, Random(f"{seed}/{name}"))  # noqa: S311
+        taken[source], taken[name] = carve(examples, fitting, Random(f"{seed}/{name}"), stratum)  # noqa: S311
         carved[name] = Carved(source, fitting, size, len(examples))
-    _check_labels_left(splits["train"], taken["train"], "calibration")
+    _check_strata_left(splits["train"], taken["train"], stratum, "calibration")
     return {split: taken[split] for split in SPLITS}, carved
 
 
@@ -197,22 +188,23 @@ def _source(name: str, splits: Splits, size: int) -> str:
     return next(roomy, "validation")
 
 
-def carve(examples: Sequence[Example], size: int, random: Random) -> tuple[list[Example], list[Example]]:
-    """Split off `size` examples with every label's share as close to its share of the whole as `size` allows.
+def carve(
+    examples: Sequence[Example], size: int, random: Random, stratum: Stratum
+) -> tuple[list[Example], list[Example]]:
+    """Split off `size` examples with every stratum's share as close to its share of the whole as `size` allows.
 
-    Systematic sampling: the i-th of a label's n examples, in random order, stands at (i + ½)/n; the first `size`
-    places are taken. A label's count is then within one of its fair share, and no label is emptied before half
-    of everything is taken.
+    Systematic sampling: the i-th of a stratum's n examples, in random order, stands at (i + ½)/n; the first `size`
+    places are taken. A stratum's count is then within one of its fair share, and none is emptied before half of
+    everything is taken.
 
     Returns:
         What is left and what was taken, both in the order of `examples`.
     """
-    by_label: dict[str, list[int]] = defaultdict(list)
+    strata: dict[str, list[int]] = defaultdict(list)
     for index, example in enumerate(examples):
-        by_label[example.label].append(index)
+        strata[stratum(example)].append(index)
     places = []
-    for label in sorted(by_label):
-        indices = by_label[label]
+    for _, indices in sorted(strata.items()):
         random.shuffle(indices)
         places += [((rank + 0.5) / len(indices), random.random(), index) for rank, index in enumerate(indices)]
     taken = {index for _, _, index in sorted(places)[:size]}
@@ -234,19 +226,20 @@ def _contradictions(splits: Splits) -> dict[str, list[str]]:
     labels: dict[str, set[str]] = defaultdict(set)
     for split in RAW:
         for example in splits[split]:
-            labels[normalise(example.text)].add(example.label)
+            labels[normalise(example.text)].add(str(example.label))
     return {text: sorted(found) for text, found in sorted(labels.items()) if len(found) > 1}
 
 
-def _check_labels_left(before: Sequence[Example], after: Sequence[Example], remover: str) -> None:
-    gone = sorted({example.label for example in before} - {example.label for example in after})
+def _check_strata_left(before: Sequence[Example], after: Sequence[Example], stratum: Stratum, remover: str) -> None:
+    gone = sorted({stratum(example) for example in before} - {stratum(example) for example in after})
     if gone:
         raise InputError(
-            f"train keeps no utterance of {_quoted(gone)} once {remover} are taken out",
-            expected="more distinct utterances of each label than validation and test share with train",
+            f"train keeps no utterance of {quoted(gone)} once {remover} are taken out",
+            expected="more distinct utterances of each than validation and test share with train",
         )
 
 
-def _quoted(names: Sequence[str], most: int = 5) -> str:
+def quoted(names: Sequence[str], most: int = 5) -> str:
+    """List the first names, and say how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(f"'{name}'" for name in names[:most]) + more

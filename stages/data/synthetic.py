@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Any
 
 from stages.core.errors import ConfigError
 from stages.data.splits import Example, normalise
@@ -16,8 +15,6 @@ from stages.data.splits import Example, normalise
 # A word that occurs in fewer utterances may be a name or a number of somebody's.
 COMMON = 5
 ATTEMPTS = 100
-# JSON's null, which `core.splits` reads as an unknown label.
-NO_LABEL: Any = None
 
 
 def invent(train: Sequence[Example], real: Iterable[str], size: int, seed: int) -> list[Example]:
@@ -44,7 +41,7 @@ def invent(train: Sequence[Example], real: Iterable[str], size: int, seed: int) 
         text = " ".join(random.choices(words, k=random.choice(lengths)))
         if normalise(text) not in taken:
             taken.add(normalise(text))
-            invented.append(Example(text, NO_LABEL))
+            invented.append(Example(text, None))
         if len(invented) == size:
             return invented
     raise ConfigError(

@@ -95,9 +95,9 @@ def derive(tree: Tree) -> dict[str, Any]:
         tree: the composed configuration, without `plan`.
 
     Returns:
-        `baseline`, `data` and `teacher` (what outside file a stage depends on), and for `foreach`: `compressions` (C,
-        with those a chosen one comes after), `conversions` (C-T) and `variants` (V), each a mapping from key to the
-        fields dvc.yaml interpolates; `references`, the compressions that variants name.
+        `baseline`, `data`, `task` and `teacher` (what file or module a stage depends on), and for `foreach`:
+        `compressions` (C, with those a chosen one comes after), `conversions` (C-T) and `variants` (V), each a mapping
+        from key to the fields dvc.yaml interpolates; `references`, the compressions that variants name.
 
     Raises:
         ConfigError: compressions cannot be ordered.
@@ -123,6 +123,7 @@ def derive(tree: Tree) -> dict[str, Any]:
         "conversions": conversions,
         "data": _sources(tree["data"]),
         "references": sorted({variant["compression"] for variant in variants.values()}),
+        "task": {"module": module_name(tree["task"]["name"])},
         "teacher": {"source": _teacher_source(tree["teacher"])},
         "variants": variants,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -10,9 +10,9 @@ from stages.core.params import Section
 
 
 class Task(Section):
-    """`classify`: an encoder with a classification head; text in, one logit per label out."""
+    """One of `stages/tasks`, and the lengths that are served."""
 
-    name: Literal["classify"]
+    name: str
     max_length: Annotated[int, Field(ge=4, le=512)]
     """Longest token sequence, special tokens included; longer texts are truncated and counted."""
     sequence_lengths: Annotated[list[int], Field(min_length=1)]

@@ -22,7 +22,6 @@ def test_a_valid_section_is_frozen():
         ({"max_length": "32"}, r"'task\.max_length' is '32'; expected: input should be a valid integer"),
         ({"max_length": 32.5}, r"'task\.max_length' is 32\.5; expected: input should be a valid integer"),
         ({"colour": 1}, r"unknown key 'task\.colour'; expected a key of the schema"),
-        ({"name": "translate"}, r"'task\.name' is 'translate'; expected: input should be 'classify'"),
         ({"sequence_lengths": [32, 16]}, "sequence_lengths ascend"),
         ({"sequence_lengths": [16]}, "end at max_length"),
     ],
