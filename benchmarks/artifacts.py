@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from stages.core import artifact
 from stages.measure.statistics import bootstrap_quantile
 from stages.targets import registry
-from stages.targets.base import Runtime
+from stages.targets.base import Session
+from stages.tasks.base import FORWARD
 
 
 def interleave(
-    runtimes: dict[str, Runtime], split: dict[str, NDArray[np.int32]], rounds: int
+    runtimes: dict[str, Session], split: dict[str, NDArray[np.int32]], rounds: int
 ) -> dict[str, NDArray[np.float64]]:
     """Run every utterance through every artifact, in turn.
 
@@ -42,7 +43,7 @@ def interleave(
             inputs = {name: split[name][index : index + 1, :length] for name in ("input_ids", "attention_mask")}
             for key, runtime in runtimes.items():
                 started = time.perf_counter_ns()
-                runtime.run(inputs)
+                runtime.run(FORWARD, inputs)
                 elapsed = (time.perf_counter_ns() - started) / 1e6
                 fastest[key][index] = min(fastest[key][index], elapsed)
     return fastest
@@ -55,7 +56,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     entries = artifact.read_json(arguments.build / "verdicts.json")["variants"]
-    runtimes: dict[str, Runtime] = {}
+    runtimes: dict[str, Session] = {}
     for key, entry in entries.items():
         module = registry.runtime(entry["target"])
         reason = module.timing_unavailable()

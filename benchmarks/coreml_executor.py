@@ -25,6 +25,8 @@ import numpy.typing as npt
 
 from stages.coreml import open_program
 from stages.coreml.executor import MODES, Mode
+from stages.targets.base import one_by_one
+from stages.tasks.classify.interface import CALLS
 
 Array = npt.NDArray[Any]
 SIZES = {"2 layers x 128": (2, 128), "4 layers x 256": (4, 256)}
@@ -49,7 +51,7 @@ def _converted(module: Any, precision: str, lengths: Sequence[int] = (LENGTH,)) 
     example = tuple(torch.ones(1, LENGTH, dtype=torch.int32) for _ in range(2))
     with torch.no_grad():
         traced = torch.jit.trace(module, example, check_trace=False)
-    return toolchain.build(traced, lengths, "iOS18", precision, None)
+    return toolchain.build(traced, one_by_one(CALLS[0]), lengths, "iOS18", precision, None)
 
 
 def _random_bert(layers: int, width: int) -> Any:

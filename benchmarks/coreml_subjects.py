@@ -12,6 +12,8 @@ import numpy as np
 from benchmarks.coreml_edit import Array, Subject
 from stages.coreml import open_program
 from stages.coreml.audit import audit
+from stages.targets.base import one_by_one
+from stages.tasks.classify.interface import CALLS
 
 LENGTH = 12
 VOCABULARY = 60
@@ -63,7 +65,7 @@ def convert(model: Any, precision: str, target: str = "iOS18") -> Any:
     example = tuple(torch.from_numpy(value) for value in batch(0).values())
     with torch.no_grad():
         traced = torch.jit.trace(module, example, check_trace=False)
-    return toolchain.build(traced, [LENGTH], target, precision, None)
+    return toolchain.build(traced, one_by_one(CALLS[0]), [LENGTH], target, precision, None)
 
 
 def subjects(folder: Path) -> dict[str, Subject]:

@@ -24,6 +24,7 @@ from stages.schema.variant import Precision, Static, Target
 from stages.targets import registry
 from stages.targets.base import utterances
 from stages.targets.facts import facts
+from stages.tasks.base import FORWARD
 
 
 class Params(Section):
@@ -67,7 +68,7 @@ def stability(settings: Params, converted: Path, calibration: Mapping[str, NDArr
                 Path(scratch),
             )
             opened = runtime.open_runtime(Path(scratch), threads=1)
-            logits = [opened.run(inputs)["logits"] for inputs in utterances(calibration)]
+            logits = [opened.run(FORWARD, inputs)["logits"] for inputs in utterances(calibration)]
             answers.append(np.concatenate(logits).argmax(axis=1))
     return {"calibration_agreement": float((answers[0] == answers[1]).mean())}
 

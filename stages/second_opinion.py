@@ -26,10 +26,10 @@ from stages.measure import metrics
 from stages.schema.gate import Gate
 from stages.schema.layout import OPINIONS, behind
 from stages.schema.variant import Variant
-from stages.targets.base import read_signature
+from stages.targets.base import Opened, read_signature
 from stages.targets.parity import evaluate
-from stages.targets.tflite_nnapi.flatbuffer import MODEL, signature_name
-from stages.targets.tflite_nnapi.runtime import LitertRuntime
+from stages.targets.tflite_nnapi.flatbuffer import MODEL
+from stages.targets.tflite_nnapi.runtime import opened, signature_runners
 
 Arrays = Mapping[str, NDArray[Any]]
 KERNELS = {"reference": "BUILTIN_REF", "default": "AUTO"}
@@ -44,7 +44,7 @@ class Params(Section):
     variants: dict[str, Variant]
 
 
-def open_in_tensorflow(directory: Path, kernels: str) -> LitertRuntime:
+def open_in_tensorflow(directory: Path, kernels: str) -> Opened:
     """Open an artifact in TensorFlow's interpreter.
 
     Args:
@@ -60,10 +60,10 @@ def open_in_tensorflow(directory: Path, kernels: str) -> LitertRuntime:
     resolver = lite.experimental.OpResolverType[KERNELS[kernels]]
     try:
         interpreter = lite.Interpreter(str(directory / MODEL), experimental_op_resolver_type=resolver, num_threads=1)
-        runners = {n: interpreter.get_signature_runner(signature_name(n)) for n in signature.sequence_lengths}
+        runners = signature_runners(interpreter, signature)
     except (ValueError, RuntimeError) as error:
         raise ArtifactError(f"TensorFlow cannot open '{directory / MODEL}': {first_line(error)}") from error
-    return LitertRuntime(runners, signature.pad_token_id)
+    return opened(runners, signature)
 
 
 def compare(judged: Arrays, given: Arrays) -> dict[str, Any]:

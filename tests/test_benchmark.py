@@ -13,9 +13,9 @@ from stages.judging.soundness import Flat, sift
 from stages.measure.registry import REGISTRY
 from stages.schema.gate import Baseline, Benchmark
 from stages.targets import executing
-from stages.targets.base import write_signature
 from stages.targets.timing import TURNS
 from tests.closure import ROOT
+from tests.targets.running import sign
 
 pytestmark = pytest.mark.target
 REPETITIONS = 12
@@ -45,7 +45,7 @@ def places(tmp_path):
     ones = np.ones((2, 4), np.int32)
     with artifact.writing(tmp_path / "artifact", stage="quantize", parents={}) as out:
         (out / "model.onnx").write_bytes(model())
-        write_signature(out, sequence_lengths=[4], dynamic=True, pad_token_id=0)
+        sign(out, 4, dynamic=True)
     with artifact.writing(tmp_path / "reference", stage="reference", parents={}) as out:
         artifact.write_arrays(out / "probe.npz", {"input_ids": ones, "attention_mask": ones})
     with artifact.writing(tmp_path / "checkpoint", stage="compress", parents={}) as out:

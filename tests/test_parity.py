@@ -17,8 +17,8 @@ from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Input
 from stages.models.encode import encode
 from stages.targets import parity
-from stages.targets.base import write_signature
 from stages.targets.facts import Executor
+from tests.targets.running import sign
 
 LOGITS = np.float32([[3, 0], [0, 3], [2, 1], [0, 1]])
 
@@ -32,7 +32,7 @@ class Recorder:
     def __init__(self, answers):
         self.answers, self.shapes = answers, []
 
-    def run(self, inputs):
+    def run(self, call, inputs):
         self.shapes.append(inputs["input_ids"].shape)
         row = int(inputs["input_ids"][0, 0])
         return {"logits": self.answers[row : row + 1]}
@@ -108,7 +108,7 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
                 count = len(ids["input_ids"])
                 known = {"labels": np.zeros(count, np.int64), "logits": np.tile(answer, (count, 1))}
                 artifact.write_arrays(out / f"{part}.npz", ids | known)
-            write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
+            sign(out, 8)
 
     def run(stored, reason=None, graph=CONSTANTS, strays=lambda *_: [], table=WEIGHTS[WORDS]):
         def weights(directory):
@@ -203,7 +203,7 @@ def test_a_conversion_is_asked_for_another_batch_than_forms_are(wrong_at, bound,
     class Batched(Recorder):
         batches = True
 
-        def run(self, inputs):
+        def run(self, call, inputs):
             ids = inputs["input_ids"]
             return {"logits": self.answers[ids[:, 0]] * (-1 if len(ids) == wrong_at else 1)}
 
@@ -277,7 +277,7 @@ def test_calibration_on_what_is_judged_or_on_other_utterances_is_seen(measured, 
             artifact.write_json(
                 out / "quantization.json", {"asked": {"kind": "float", "bits": 32}, "calibration": used}
             )
-            write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=0)
+            sign(out, 8)
         found = measured(WEIGHTS)
         values = found["calibration"]["values"]
         assert (values["calibration_overlap"] > 0.2, values["calibration_agreement"]) == (True, 0.75)
@@ -289,7 +289,7 @@ def test_a_signature_that_is_not_the_converted_models_is_named(measured, tmp_pat
         tmp_path / "artifact", stage="quantize", parents={"converted": tmp_path / "converted"}
     ) as out:
         artifact.write_json(out / "quantization.json", {"asked": {"kind": "float", "bits": 32}})
-        write_signature(out, sequence_lengths=[8], dynamic=False, pad_token_id=7)
+        sign(out, 8, pad=7)
     assert measured(WEIGHTS)["altered"] == ["its signature.json is not the converted model's"]
 
 

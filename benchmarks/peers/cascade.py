@@ -13,7 +13,8 @@ from benchmarks.peers.measuring import Effort
 from benchmarks.peers.timing import Contender, Tokens
 from stages.core import artifact
 from stages.targets import registry
-from stages.targets.base import Runtime
+from stages.targets.base import Session
+from stages.tasks.base import FORWARD
 
 TEACHER = "teacher, eager torch fp32"
 GOALS = {"faster": 30.0, "retained": 0.995, "smaller": 30.0}
@@ -65,11 +66,11 @@ def measure(build: Path, effort: Effort) -> list[dict[str, Any]]:
     return rows
 
 
-def _open(runtime: Runtime) -> Contender:
+def _open(session: Session) -> Contender:
     def feed(ids: Tokens) -> dict[str, Tokens]:
         return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
-    return Contender(feed, lambda inputs: runtime.run(inputs)["logits"])
+    return Contender(feed, lambda inputs: session.run(FORWARD, inputs)["logits"])
 
 
 def _answering(contender: Contender, utterances: Sequence[Tokens]) -> Contender:

@@ -16,7 +16,8 @@ from stages.measure.metrics import softmax
 from stages.schema.layout import RELEASE, behind
 from stages.schema.variant import Variant
 from stages.targets import registry
-from stages.targets.base import Runtime
+from stages.targets.base import Session
+from stages.tasks.base import FORWARD
 
 Probabilities = NDArray[np.float64]
 
@@ -89,10 +90,10 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     edges = [Item(edge["text"], edge["ids"], edge["name"]) for edge in _edges(bundle)]
     ids = [row[mask == 1].tolist() for row, mask in zip(test["input_ids"], test["attention_mask"], strict=True)]
     utterances = [Item(texts[index], ids[index]) for index in chosen]
-    runtime, longest = registry.runtime(variant.target).open_runtime(bundle, 1), signature["sequence_lengths"][-1]
+    session, longest = registry.runtime(variant.target).open_runtime(bundle, 1), signature["sequence_lengths"][-1]
     own = Answers(
         softmax(artifact.read_arrays(parity / "outputs.npz")["test"][chosen]),
-        _answers(runtime, edges),
+        _answers(session, edges),
     )
     pads = file_of(bundle, "task") is not None
     return Question(
@@ -101,7 +102,7 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
         utterances=utterances,
         edges=edges,
         artifact=own,
-        padded=Answers(_answers(runtime, utterances, longest), _answers(runtime, edges, longest)) if pads else own,
+        padded=Answers(_answers(session, utterances, longest), _answers(session, edges, longest)) if pads else own,
         reference=softmax(test["logits"][chosen]),
     )
 
@@ -125,11 +126,11 @@ def _edges(bundle: Path) -> list[dict[str, Any]]:
     return list(artifact.read_json(bundle / "probe.json")["edges"])
 
 
-def _answers(runtime: Runtime, items: Sequence[Item], length: int = 0) -> Probabilities:
+def _answers(session: Session, items: Sequence[Item], length: int = 0) -> Probabilities:
     """Ask a runtime by the reference's ids, padded at the end to `length` where they are fewer."""
     found = []
     for item in items:
         row, mask = np.zeros((2, 1, max(length, len(item.ids))), np.int32)
         row[0, : len(item.ids)], mask[0, : len(item.ids)] = item.ids, 1
-        found.append(softmax(runtime.run({"attention_mask": mask, "input_ids": row})["logits"]))
+        found.append(softmax(session.run(FORWARD, {"attention_mask": mask, "input_ids": row})["logits"]))
     return np.concatenate(found)

@@ -10,7 +10,8 @@ from typing import Any
 from stages.bundling.source import Source
 from stages.core.errors import ArtifactError
 from stages.coreml.proto import model_file, read_model
-from stages.targets.base import INPUTS, OUTPUTS, SIGNATURE
+from stages.targets.base import SIGNATURE
+from stages.tasks.base import FORWARD
 
 FOLDER = "coreml"
 PACKAGE = f"{FOLDER}/model.mlpackage"
@@ -45,11 +46,12 @@ def _describe(description: Any, source: Source) -> None:
     """Fill in place what `MLModel.modelDescription` shows: no name, shape or type changes."""
     lengths = " or ".join(map(str, source.signature.sequence_lengths))
     said = (
-        f"Token ids, padded on the right with {source.signature.pad_token_id} to {lengths}.",
+        f"Token ids, padded on the right with {source.signature.tokens.pad} to {lengths}.",
         "1 on tokens, 0 on padding.",
         "One per label, in the order of the labels; softmax makes probabilities of them.",
     )
-    sentences = dict(zip((*INPUTS, *OUTPUTS), said, strict=True))
+    call = source.signature.call(FORWARD)
+    sentences = {one.name: text for one, text in zip((*call.inputs, *call.outputs), said, strict=True)}
     for item in (*description.input, *description.output):
         item.shortDescription = sentences[item.name]
     metadata = description.metadata

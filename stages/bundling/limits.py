@@ -9,6 +9,7 @@ from typing import Any
 from stages.bundling.forms import forms as of_target
 from stages.bundling.source import Source
 from stages.core import artifact
+from stages.tasks.base import FORWARD
 
 LIMITS = "limits.json"
 TRUNCATION = (
@@ -31,6 +32,7 @@ def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str],
         bundle: directory to write into.
     """
     signature = source.signature
+    call = signature.call(FORWARD)
     described = {
         name: {**form, "clients": of_target(source.target).clients(name, source)} for name, form in forms.items()
     }
@@ -38,11 +40,11 @@ def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str],
         bundle / LIMITS,
         {
             "forms": described,
-            "inputs": signature.inputs,
+            "inputs": [tensor.name for tensor in call.inputs],
             "labels": len(source.labels),
             "left_out": dict(left_out),
             "max_length": source.max_length,
-            "outputs": signature.outputs,
+            "outputs": [tensor.name for tensor in call.outputs],
             "padded": not signature.dynamic,
             "sequence_lengths": signature.sequence_lengths,
             "special_tokens": {

@@ -14,8 +14,9 @@ from stages.bundling.source import ROUNDING, Source, differs
 from stages.bundling.tokenization import lines
 from stages.core.errors import ArtifactError, first_line
 from stages.measure.metrics import softmax
-from stages.targets.base import INPUTS, SIGNATURE, Inputs, pad_to_signature
+from stages.targets.base import SIGNATURE, Inputs
 from stages.targets.tflite_nnapi import flatbuffer
+from stages.tasks.base import FORWARD, INPUTS
 
 FOLDER = "litert"
 MODEL = f"{FOLDER}/{flatbuffer.MODEL}"
@@ -82,7 +83,7 @@ def check_task(source: Source, bundle: Path) -> None:
     run = _open(bundle / TASK).get_signature_runner()
     for inputs in source.asked():
         # At full length, whatever the utterance's: the task file has the longest signature alone.
-        padded = pad_to_signature(inputs, [source.max_length], source.signature.pad_token_id)
+        padded = source.signature.padded(FORWARD, inputs, [source.max_length])
         wanted, found = softmax(source.answer(padded)), _scores(run, padded)
         if found.shape != wanted.shape or not np.abs(found - wanted).max() <= ROUNDING:
             raise differs(TASK, source.key, found, wanted)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from stages.bundling.source import Answer, Source
 from stages.core.errors import ArtifactError, first_line
-from stages.targets.base import INPUTS, OUTPUTS, Inputs
+from stages.targets.base import Inputs
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.runtime import DTYPES
+from stages.tasks.base import INPUTS
 
 
 def int64_copy(artifact: Path) -> Any:
@@ -90,7 +91,7 @@ def open_session(content: bytes, form: str, *, rewrite: bool = False, save: Path
 def answer(session: Any, inputs: Inputs) -> NDArray[np.float32]:
     """Return logits, fp32 [batch, labels], from a session that takes ids of either width."""
     feed = {item.name: inputs[item.name].astype(DTYPES[item.type]) for item in session.get_inputs()}
-    logits: NDArray[np.float32] = session.run(list(OUTPUTS), feed)[0]
+    logits: NDArray[np.float32] = session.run(["logits"], feed)[0]
     return logits
 
 

@@ -13,7 +13,8 @@ from stages.bundling.source import Source
 from stages.core import artifact
 from stages.measure.edges import EDGES
 from stages.measure.metrics import softmax
-from stages.targets.base import INPUTS, utterances
+from stages.targets.base import utterances
+from stages.tasks.base import INPUTS
 
 PROBE = "probe.json"
 DIGITS = 6
@@ -35,7 +36,7 @@ def write(source: Source, texts: Sequence[str] | None, bundle: Path) -> None:
     artifact.write_json(
         bundle / PROBE,
         {
-            "computed_by": source.runtime.label,
+            "computed_by": source.session.label,
             "edges": list(_edges(source)),
             "max_length": source.max_length,
             "utterances": rows,

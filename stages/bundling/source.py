@@ -18,7 +18,8 @@ from stages.core.errors import ArtifactError
 from stages.core.splits import spread
 from stages.schema.variant import Precision
 from stages.targets import registry
-from stages.targets.base import INPUTS, Inputs, Runtime, Signature, utterances
+from stages.targets.base import Inputs, Session, Signature, utterances
+from stages.tasks.base import FORWARD, INPUTS
 
 Answer = Callable[[Inputs], NDArray[np.float32]]
 """Logits fp32 [batch, labels] of utterances of one length."""
@@ -64,7 +65,7 @@ class Source:
         return self.signature.sequence_lengths[-1]
 
     @cached_property
-    def runtime(self) -> Runtime:
+    def session(self) -> Session:
         """The artifact, opened by its target's runtime."""
         return self._open(self.artifact)
 
@@ -75,7 +76,7 @@ class Source:
 
     def answer(self, inputs: Inputs) -> NDArray[np.float32]:
         """Return the artifact's logits, fp32 [1, labels]."""
-        return self.runtime.run(inputs)["logits"]
+        return self.session.run(FORWARD, inputs)["logits"]
 
     def configure(self, out: Path, *, rules_from_file: bool = False) -> None:
         """Write the checkpoint's `config.json` and its tokenizer files, as clients take them, into a directory."""
@@ -101,7 +102,7 @@ class Source:
     def check_directory(self, form: str, directory: Path, given: Arrays | None = None) -> None:
         """Check a form that lies in a directory as an artifact does, with its signature."""
         copy = self._open(directory)
-        self.check(form, lambda inputs: copy.run(inputs)["logits"], self.answer, given)
+        self.check(form, lambda inputs: copy.run(FORWARD, inputs)["logits"], self.answer, given)
 
     def check(
         self, form: str, answer: Answer, wanted: Answer, given: Arrays | None = None, *, batches: bool = False
@@ -123,7 +124,7 @@ class Source:
             if not np.array_equal(ours, theirs):
                 raise differs(form, self.key, theirs, ours)
 
-    def _open(self, directory: Path) -> Runtime:
+    def _open(self, directory: Path) -> Session:
         return registry.runtime(self.target).open_runtime(directory, threads=1)
 
 

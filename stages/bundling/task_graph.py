@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from stages.bundling.task_metadata import INPUTS, OUTPUT
-from stages.targets.base import INPUTS as OURS
-from stages.targets.base import OUTPUTS
 from stages.targets.tflite_nnapi import flatbuffer
+from stages.tasks.base import INPUTS as OURS
 
 PER_CHANNEL = {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 12}
 PER_BLOCK = {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 14}
@@ -72,7 +71,7 @@ def take_segments(model: Any) -> None:
     segments = schema.TensorT()
     segments.shape, segments.type, segments.buffer = graph.tensors[indices[0]].shape, schema.TensorType.INT32, 0
     graph.inputs = np.array([*indices, _add(graph, segments)], np.int32)
-    (logits,) = [item.tensorIndex for item in signature.outputs if item.name.decode() in OUTPUTS]
+    (logits,) = [item.tensorIndex for item in signature.outputs]
     scores = _softmax(model, graph, _dequantised(model, graph, logits))
     graph.outputs = np.array([scores], np.int32)
     signature.inputs = [_named(name, index) for name, index in zip(INPUTS, graph.inputs, strict=True)]

@@ -12,8 +12,9 @@ from stages.bundling import onnx_forms
 from stages.bundling.source import ROUNDING, Source, differs
 from stages.bundling.tokenization import BERT_TOKENS, Tokenization, lines
 from stages.measure.metrics import softmax
-from stages.targets.base import INPUTS, OUTPUTS, Inputs
+from stages.targets.base import Inputs
 from stages.targets.onnx_cpu import graph
+from stages.tasks.base import INPUTS
 
 FORM = "text/model.onnx"
 EXTENSIONS = "ai.onnx.contrib"
@@ -39,7 +40,7 @@ def write(source: Source, bundle: Path) -> str:
 
     def answer(inputs: Inputs) -> NDArray[np.float32]:
         rows = dict(zip(ROWS, (inputs[name][0].astype(np.int64) for name in INPUTS), strict=True))
-        logits, found = session.run([*OUTPUTS, PROBABILITIES], rows)
+        logits, found = session.run(["logits", PROBABILITIES], rows)
         wanted = softmax(logits)
         if not np.abs(found - wanted).max() <= ROUNDING:
             raise differs(FORM, source.key, found, wanted)
@@ -69,7 +70,7 @@ def take_text(model: Any, tokenization: Tokenization, labels: int) -> None:
         helper.make_node("Unsqueeze", [row, "first_axis"], [name], f"Unsqueeze_{name}")
         for row, name in zip(ROWS, INPUTS, strict=True)
     ]
-    softmax = helper.make_node("Softmax", list(OUTPUTS), [PROBABILITIES], "Softmax_probabilities", axis=-1)
+    softmax = helper.make_node("Softmax", ["logits"], [PROBABILITIES], "Softmax_probabilities", axis=-1)
     model.graph.initializer.append(helper.make_tensor("first_axis", TensorProto.INT64, [1], [0]))
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info(TEXT, TensorProto.STRING, [1]))

@@ -39,7 +39,7 @@ def foreign_interface(checkpoint: Path, teacher: Path, converted: Path, referenc
     """
     config, tokens = artifact.read_json(checkpoint / CONFIG), artifact.read_json(checkpoint / TOKENIZER)
     known = renumbering(artifact.read_json(teacher / TOKENIZER), tokens)
-    padding = artifact.read_json(converted / SIGNATURE)["pad_token_id"]
+    padding = artifact.read_json(converted / SIGNATURE)["tokens"]["pad"]
     found = foreign_labels(config, splits.read_labels(data))
     found += foreign_settings(config, artifact.read_json(teacher / CONFIG), _shapes(checkpoint), known)
     if config.get("pad_token_id") != padding:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from stages.measure.audit import ONE_ROW, match
 from stages.measure.metrics import measure_parity
 from stages.targets import registry
-from stages.targets.base import INPUTS, Runtime
+from stages.targets.base import Session
+from stages.tasks.base import FORWARD, INPUTS
 
 Arrays = Mapping[str, NDArray[Any]]
 WORDS = "word_embeddings.weight"
@@ -64,11 +65,11 @@ def vocabulary_error(checkpoint: Arrays, rows: NDArray[np.float32]) -> float:
     return match({name: checkpoint[name], **others}, {name: rows}, positions=len(rows))[name].error
 
 
-def batch_error(runtime: Runtime, probe: Arrays, pad_token_id: int) -> float:
+def batch_error(session: Session, probe: Arrays, pad_token_id: int) -> float:
     """Ask for many texts at once, more than a batch that a trace or a rewrite may have had in mind.
 
     Args:
-        runtime: the opened converted model, which takes several utterances.
+        session: the opened converted model, which takes several utterances.
         probe: the reference's probe inputs, int32 [n, max_length], right-padded, and its logits.
         pad_token_id: the padding.
 
@@ -80,7 +81,7 @@ def batch_error(runtime: Runtime, probe: Arrays, pad_token_id: int) -> float:
     length = int(sizes[rows].max())
     mask = probe["attention_mask"][rows, :length].astype(np.int32)
     ids = np.where(mask == 1, probe["input_ids"][rows, :length], np.int32(pad_token_id)).astype(np.int32)
-    logits = runtime.run(dict(zip(INPUTS, (ids, mask), strict=True)))["logits"]
+    logits = session.run(FORWARD, dict(zip(INPUTS, (ids, mask), strict=True)))["logits"]
     # Over the spread of all, as the other errors are: a part of the texts may have less.
     spread = max(float(probe["logits"].std()), float(np.finfo(np.float32).tiny))
     values, _ = measure_parity(reference=probe["logits"][rows], outputs=logits)

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from stages.core import artifact, cli
 from stages.core.errors import TinsmithError, first_line
 from stages.targets import registry
-from stages.targets.base import INPUTS, Inputs, Signature, pad_to_signature, read_signature
+from stages.targets.base import Inputs, Signature, read_signature
+from stages.tasks.base import FORWARD, INPUTS
 
 if TYPE_CHECKING:
     from stages.models.trail import Bands, Step, Trail
@@ -111,7 +112,7 @@ def examine(case: Case) -> dict[str, Any]:
     asked = artifact.read_json(case.artifact / "quantization.json")["asked"]
     intermediates = registry.intermediates(case.target).intermediates
     runs = [(origin, inputs, list(intermediates(case.artifact, inputs))) for origin, inputs in worst_inputs(case)]
-    runtime = registry.runtime(case.target).open_runtime(case.artifact, threads=1)
+    session = registry.runtime(case.target).open_runtime(case.artifact, threads=1)
 
     from stages.models import checkpoint, divergence
     from stages.models.trail import Tensor
@@ -122,7 +123,7 @@ def examine(case: Case) -> dict[str, Any]:
     for origin, inputs, found in runs:
         tensors = [Tensor(*item) for item in found]
         trails.append((divergence.follow(model, inputs, tensors, bands), origin))
-        logits = runtime.run(inputs)["logits"]
+        logits = session.run(FORWARD, inputs)["logits"]
         alone = next(item.value for item in reversed(tensors) if item.value.size == logits.size)
         unfused = max(unfused, divergence.relative_error(alone.reshape(logits.shape), logits))
     diverging = [(trail, origin) for trail, origin in trails if trail.divergence]
@@ -166,7 +167,7 @@ def worst_inputs(case: Case) -> Iterator[tuple[dict[str, Any], Inputs]]:
         size = int(splits[name]["attention_mask"][row].sum())
         inputs = {key: splits[name][key][row : row + 1, :size] for key in INPUTS}
         for length in _lengths(signature, size):
-            padded = pad_to_signature(inputs, [length], signature.pad_token_id)
+            padded = signature.padded(FORWARD, inputs, [length])
             yield {"length": length, "row": row, "split": name}, padded
 
 

@@ -18,7 +18,7 @@ class Executor:
     """What ran an artifact, and what that says of the numbers beside it.
 
     Attributes:
-        label: its name in every file, as `Runtime.label` gives it.
+        label: its name in every file, as `Session.label` gives it.
         meaning: what a reader of the figures must know of it.
         note: where its numerics are not the device's, for a reader of the verdict; or empty.
         instead_of: the platform's own runtime, where this only interprets what that would run; or empty.

@@ -16,11 +16,12 @@ from stages.core.errors import ConversionError, InputError
 from stages.core.splits import spread
 from stages.measure.metrics import kl_divergence
 from stages.schema.variant import Mixed
-from stages.targets.base import SIGNATURE, Runtime, utterances
+from stages.targets.base import SIGNATURE, Session, utterances
+from stages.tasks.base import FORWARD
 
 Lower = Callable[[frozenset[str], Path], int]
 """Weights at the low precision, the others being at the high one, and a directory → bytes of the artifact there."""
-Open = Callable[[Path, int], Runtime]
+Open = Callable[[Path, int], Session]
 """A directory with an artifact and its signature, and how many threads."""
 Trial = dict[str, float]
 """`kl_divergence_mean` and `size_bytes` of a mixture."""
@@ -130,5 +131,5 @@ def _sample(calibration: Mapping[str, NDArray[Any]], count: int) -> list[dict[st
     return [rows[index] for index in spread(len(rows), count)]
 
 
-def _answers(runtime: Runtime, rows: Sequence[dict[str, NDArray[np.int32]]]) -> NDArray[np.float32]:
-    return np.concatenate([runtime.run(inputs)["logits"] for inputs in rows])
+def _answers(session: Session, rows: Sequence[dict[str, NDArray[np.int32]]]) -> NDArray[np.float32]:
+    return np.concatenate([session.run(FORWARD, inputs)["logits"] for inputs in rows])

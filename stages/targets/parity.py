@@ -21,8 +21,9 @@ from stages.measure.audit import Expected, Match, match
 from stages.measure.structure import Grids, compare, misfits
 from stages.models.families import family_of
 from stages.targets import conversion, own_grid, registry
-from stages.targets.base import INPUTS, SIGNATURE, Runtime, read_signature, utterances
+from stages.targets.base import SIGNATURE, Session, read_signature, utterances
 from stages.targets.facts import executor
+from stages.tasks.base import FORWARD, INPUTS
 
 Arrays = Mapping[str, NDArray[Any]]
 QUANTIZATION = "quantization.json"
@@ -50,11 +51,11 @@ class Inputs:
     data: Path
 
 
-def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
+def evaluate(session: Session, split: Arrays, name: str) -> NDArray[np.float32]:
     """Run the artifact over a split, one utterance at a time at its true length, as an app would.
 
     Args:
-        runtime: the opened artifact.
+        session: the opened artifact.
         split: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded.
         name: for the progress bar.
 
@@ -64,8 +65,8 @@ def evaluate(runtime: Runtime, split: Arrays, name: str) -> NDArray[np.float32]:
     Raises:
         ArtifactError: the artifact fails while it runs, or answers in another shape than the reference.
     """
-    count = len(split["attention_mask"])
-    rows = [runtime.run(inputs)["logits"] for inputs in tqdm(utterances(split), desc=name, total=count, leave=False)]
+    asked = tqdm(utterances(split), desc=name, total=len(split["attention_mask"]), leave=False)
+    rows = [session.run(FORWARD, inputs)["logits"] for inputs in asked]
     outputs = np.concatenate(rows)
     if outputs.shape != split["logits"].shape:
         raise ArtifactError(f"the artifact answers {outputs.shape}", expected=f"{split['logits'].shape} logits")
@@ -210,7 +211,7 @@ def _widen(ranges: dict[str, tuple[float, float]], name: str, value: NDArray[np.
     ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
 
 
-def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inputs) -> dict[str, Any]:
+def check_conversion(session: Session, splits: Mapping[str, Arrays], inputs: Inputs) -> dict[str, Any]:
     """Compare the converted model, which nothing has rounded yet, with the reference, and with itself in other forms.
 
     What quantisation hides in its own noise (an epsilon, a position, an activation function of another model) is in
@@ -218,28 +219,28 @@ def check_conversion(runtime: Runtime, splits: Mapping[str, Arrays], inputs: Inp
     """
     shown = {name: split for name, split in splits.items() if name != "test"}
     errors = [
-        metrics.measure_parity(reference=split["logits"], outputs=evaluate(runtime, split, f"converted {name}"))[0]
+        metrics.measure_parity(reference=split["logits"], outputs=evaluate(session, split, f"converted {name}"))[0]
         for name, split in shown.items()
     ]
-    forms = check_forms(runtime, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
+    forms = check_forms(session, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
     worst = [one.get("relative_max_error", np.inf) for one in errors] + [forms.get("form_relative_error", np.inf)]
-    if runtime.batches:
-        worst.append(conversion.batch_error(runtime, splits["probe"], read_signature(inputs.converted).pad_token_id))
+    if session.batches:
+        worst.append(conversion.batch_error(session, splits["probe"], read_signature(inputs.converted).tokens.pad))
     counts = {"conversion_relative_max_error": sum(len(split["logits"]) for split in shown.values())}
     return {"counts": counts, "values": _finite({"conversion_relative_max_error": max(worst)})}
 
 
-def check_forms(runtime: Runtime, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> dict[str, Any]:
+def check_forms(session: Session, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> dict[str, Any]:
     """Ask the artifact the same texts padded, above other padding and in a batch."""
     signature, config = read_signature(artifact_dir), artifact.read_json(checkpoint / "config.json")
     found = invariance.measure(
-        lambda inputs: runtime.run(inputs)["logits"],
+        lambda inputs: session.run(FORWARD, inputs)["logits"],
         probe,
         lengths=signature.sequence_lengths,
-        pad_token_id=signature.pad_token_id,
+        pad_token_id=signature.tokens.pad,
         vocabulary=int(config["vocab_size"]),
         reach=family_of(config).reach(config),
-        batches=runtime.batches,
+        batches=session.batches,
     )
     return {
         "counts": {"form_relative_error": len(invariance.spread_over_lengths(probe))},
@@ -327,13 +328,13 @@ def measure_artifact(
             result["conversion"] = check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
             if grids:
                 result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)
-            runtime = module.open_runtime(artifact_dir, threads=1)
-            outputs = {name: evaluate(runtime, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
-            result["form"] = check_forms(runtime, splits["probe"], artifact_dir, inputs.checkpoint)
+            session = module.open_runtime(artifact_dir, threads=1)
+            outputs = {name: evaluate(session, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
+            result["form"] = check_forms(session, splits["probe"], artifact_dir, inputs.checkpoint)
             result["saturation"] = module.saturation(artifact_dir, splits["probe"])
             result |= measure(splits, np.load(inputs.teacher / "test_logits.npy"), outputs)
-            result |= {"runtime": runtime.label, "runtime_versions": module.versions(), "status": "measured"}
-            result["numerics"] = executor(runtime.label, target).note
+            result |= {"runtime": session.label, "runtime_versions": module.versions(), "status": "measured"}
+            result["numerics"] = executor(session.label, target).note
         else:
             result |= {"reason": reason, "status": "not_measured"}
     except (ArtifactError, InputError) as error:

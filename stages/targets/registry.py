@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stages.measure.structure import Graph
     from stages.schema.task import Task
     from stages.schema.variant import Precision
-    from stages.targets.base import Inputs, Runtime
+    from stages.targets.base import Inputs, Session
 
 
 class Convert(Protocol):
@@ -78,7 +78,7 @@ class Runtimes(Protocol):
     def saturation(self, artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[str, int]:
         """Count the `sums` over a split and those `clipped` on some CPUs alone; empty where none are known to be."""
 
-    def open_runtime(self, artifact: Path, threads: int) -> Runtime:
+    def open_runtime(self, artifact: Path, threads: int) -> Session:
         """Open an artifact, or a converted model, on `threads` cores.
 
         Raises:

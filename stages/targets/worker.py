@@ -25,8 +25,9 @@ from stages.core import artifact, cli
 from stages.core.errors import InputError
 from stages.schema.variant import TargetName
 from stages.targets import registry
-from stages.targets.base import INPUTS, Inputs, Runtime
+from stages.targets.base import Inputs, Session
 from stages.targets.facts import facts
+from stages.tasks.base import FORWARD, INPUTS
 
 KINDS = ("true_length", "full_length")
 STATUS = Path("/proc/self/status")
@@ -60,7 +61,7 @@ def utterances(path: Path, count: int) -> list[dict[str, Inputs]]:
 
 
 def sample(
-    runtime: Runtime, rows: Sequence[dict[str, Inputs]], warmup: int, repetitions: int
+    session: Session, rows: Sequence[dict[str, Inputs]], warmup: int, repetitions: int
 ) -> dict[str, list[float]]:
     """Time single utterances, round robin over `rows`, the two lengths interleaved.
 
@@ -68,7 +69,7 @@ def sample(
     length leaves behind fall on both alike.
 
     Args:
-        runtime: the opened artifact.
+        session: the opened artifact.
         rows: see `utterances`.
         warmup: runs of each length that are not recorded.
         repetitions: recorded runs of each length.
@@ -84,7 +85,7 @@ def sample(
             row = rows[turn % len(rows)]
             for kind in KINDS if turn % 2 == 0 else reversed(KINDS):
                 start = time.perf_counter_ns()
-                runtime.run(row[kind])
+                session.run(FORWARD, row[kind])
                 elapsed = time.perf_counter_ns() - start
                 if turn >= 0:
                     samples[kind].append(elapsed / 1e6)
@@ -129,13 +130,13 @@ def measure(
     # Before the clock starts: an app links its runtime and pays for opening the artifact alone.
     importlib.import_module(facts(target).LIBRARY)
     start = time.perf_counter_ns()
-    runtime = module.open_runtime(directory, threads)
+    session = module.open_runtime(directory, threads)
     load_time_ms = (time.perf_counter_ns() - start) / 1e6
-    samples = sample(runtime, rows, warmup, repetitions)
+    samples = sample(session, rows, warmup, repetitions)
     return {
         "load_time_ms": load_time_ms,
         "peak_rss_bytes": peak_rss_bytes(),
-        "runtime": runtime.label,
+        "runtime": session.label,
         "runtime_versions": module.versions(),
         "samples_ms": samples,
         "threads": threads,

@@ -4,43 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.params import Section
+
 Arrays = Mapping[str, NDArray[Any]]
 """Tensors by name."""
+BATCH, SEQUENCE = "batch", "sequence"
+"""Axes: the texts of one call, and the tokens of each."""
+IDS, MASK = "input_ids", "attention_mask"
+INPUTS = (IDS, MASK)
+"""What an encoder takes: token ids, and 1 where they are text; a split has arrays of the same names."""
+FORWARD = "forward"
+"""The call of an encoder."""
 
 
-class Tensor(NamedTuple):
-    """An input, output or state of a call.
-
-    Attributes:
-        name: as the artifact calls it.
-        dtype: `int32` or `float32`, as the caller gives or gets it, whatever the artifact holds inside.
-        axes: sizes, or names of sizes that vary: `batch`, `sequence`.
-    """
-
-    name: str
-    dtype: str
-    axes: tuple[str | int, ...]
-
-
-class Call(NamedTuple):
-    """One way to run an artifact: `forward` of an encoder, `prefill` and `decode` of a decoder.
-
-    Attributes:
-        name: as `Session.run` takes it.
-        inputs: what is given.
-        outputs: what comes back.
-        states: what one call leaves for the next, such as a cache; empty where calls know nothing of each other.
-    """
+class Tensor(Section):
+    """An input, output or state of a call."""
 
     name: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    states: tuple[Tensor, ...] = ()
+    """As the artifact calls it."""
+    dtype: Literal["int32", "float32"]
+    """As the caller gives or gets it, whatever the artifact holds inside."""
+    axes: list[str | int]
+    """Sizes, or names of sizes that vary: `batch`, `sequence`."""
+
+
+class Call(Section):
+    """One way to run an artifact: `forward` of an encoder, `prefill` and `decode` of a decoder."""
+
+    name: str
+    """As `Session.run` takes it."""
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    states: list[Tensor]
+    """What one call leaves for the next, such as a cache; empty where calls know nothing of each other."""
+
+    @property
+    def names(self) -> tuple[list[str], list[str]]:
+        """Names of the inputs and of the outputs, in order."""
+        return [tensor.name for tensor in self.inputs], [tensor.name for tensor in self.outputs]
+
+
+def encoder(*outputs: Tensor) -> Call:
+    """Return the call of an encoder that gives `outputs` for texts of any number and length."""
+    inputs = [Tensor(name=name, dtype="int32", axes=[BATCH, SEQUENCE]) for name in INPUTS]
+    return Call(name=FORWARD, inputs=inputs, outputs=list(outputs), states=[])
 
 
 @dataclass(frozen=True)

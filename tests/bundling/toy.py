@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stages.schema.gate import Gate
+from stages.tasks.classify.interface import CALLS
 
 WORDS = (
     "[PAD]",
@@ -104,9 +105,8 @@ def summary(**ends):
 
 def signature():
     """`signature.json` of its ONNX artifact."""
-    inputs = ["input_ids", "attention_mask"]
-    lengths = {"dynamic": True, "pad_token_id": 0, "sequence_lengths": [LENGTH]}
-    return json.dumps({"inputs": inputs, "outputs": ["logits"], **lengths}).encode()
+    said = {"task": "classify", "sequence_lengths": [LENGTH], "dynamic": True, "tokens": {"pad": 0}}
+    return json.dumps({**said, "calls": [call.model_dump() for call in CALLS]}).encode()
 
 
 def model(seed=0):

@@ -17,6 +17,7 @@ from stages.measure.metrics import softmax
 from stages.schema.clients import Bound
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, TfliteNnapi
+from stages.tasks.base import FORWARD
 from tests.bundling import toy
 from tests.clients import toy_bundle
 from tests.clients.toy_bundle import KEY, ask
@@ -88,7 +89,7 @@ def per_channel(make_model, tmp_path_factory):
     items = [Item("", [2, *random.integers(5, 40, count).tolist(), 3]) for count in range(2, 12)]
     runtime = open_runtime(root / "artifact", 1)
     rows = [np.array([item.ids], np.int32) for item in items]
-    logits = [runtime.run({"attention_mask": np.ones_like(row), "input_ids": row})["logits"] for row in rows]
+    logits = [runtime.run(FORWARD, {"attention_mask": np.ones_like(row), "input_ids": row})["logits"] for row in rows]
     own = Answers(softmax(np.concatenate(logits)), np.zeros((0, 4), np.float32))
     return root, Question(["a", "b", "c", "d"], LENGTH, items, [], own, own, own.utterances)
 

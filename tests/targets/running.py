@@ -11,15 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from stages.targets.base import INPUTS
+from stages.schema.task import Task
+from stages.targets.base import write_signature
+from stages.tasks.base import FORWARD, INPUTS
+from stages.tasks.classify.interface import CALLS
 from tests.closure import ROOT
 
 
-def logits_of(runtime: Any, inputs: dict[str, Any]) -> Any:
+def sign(directory: Path, longest: int, *, dynamic: bool = False, pad: int = 0) -> None:
+    """Write the signature of a classifier of one length."""
+    task = Task(name="classify", max_length=longest, sequence_lengths=[longest])
+    write_signature(directory, task, CALLS, dynamic=dynamic, pad_token_id=pad)
+
+
+def logits_of(session: Any, inputs: dict[str, Any]) -> Any:
     """Logits of every row at its true length, so that every signature takes part."""
     lengths = inputs["attention_mask"].sum(axis=1)
     rows = [{name: inputs[name][i : i + 1, :n] for name in INPUTS} for i, n in enumerate(lengths)]
-    return np.concatenate([runtime.run(row)["logits"] for row in rows])
+    return np.concatenate([session.run(FORWARD, row)["logits"] for row in rows])
 
 
 def run_elsewhere(code: str, work: Any, directory: Path) -> None:

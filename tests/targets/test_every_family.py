@@ -19,6 +19,7 @@ from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, OnnxCpu, TfliteNnapi
 from stages.targets import conversion, registry
 from stages.targets.base import utterances
+from stages.tasks.base import FORWARD
 
 LABELS = ["alarm", "lights", "music", "weather"]
 LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
@@ -87,7 +88,7 @@ def go(family, targets, make_model, tokenizer, tmp_path):
         converted.mkdir()
         registry.convert(name).convert(compressed, TASK, TARGETS[name], converted)
         runtime = registry.runtime(name).open_runtime(converted, threads=1)
-        found = np.concatenate([runtime.run(one)["logits"] for one in utterances(vars(encoded))])
+        found = np.concatenate([runtime.run(FORWARD, one)["logits"] for one in utterances(vars(encoded))])
         error = float(np.abs(found - expected).max() / expected.std())
         weights = registry.weights(name).weights(converted)
         first = facts.first_position(model.config)

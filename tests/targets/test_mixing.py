@@ -8,7 +8,8 @@ import pytest
 from stages.core.errors import ConversionError, InputError
 from stages.schema.variant import Dynamic, Mixed
 from stages.targets import mixing
-from stages.targets.base import read_signature, write_signature
+from stages.targets.base import read_signature
+from tests.targets.running import sign
 
 SIZES = {"wide": 4096, "narrow": 64, "useless": 0}
 STEPS = {"low": 0.5, "high": 0.01}
@@ -28,7 +29,7 @@ class Rounded:
         ]
         self.table = random.normal(size=(16, 8))
 
-    def run(self, inputs):
+    def run(self, call, inputs):
         row = self.table[inputs["input_ids"][0]].mean(axis=0, keepdims=True)
         for matrix in self.matrices:
             row = np.tanh(row @ matrix)
@@ -52,7 +53,7 @@ def choose(tmp_path, budget, rows=32):
 
     ids = np.random.default_rng(1).integers(0, 16, (rows, 5)).astype(np.int32)
     calibration = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    write_signature(tmp_path, sequence_lengths=[5], dynamic=False, pad_token_id=0)
+    sign(tmp_path, 5)
 
     def opened(directory, threads):
         assert (read_signature(directory).sequence_lengths, threads) == ([5], 1)

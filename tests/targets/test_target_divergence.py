@@ -12,6 +12,7 @@ from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, OnnxCpu, Static, TfliteNnapi
 from stages.targets import divergence, registry
 from stages.targets.divergence import Case
+from stages.tasks.base import FORWARD
 
 pytestmark = pytest.mark.target
 
@@ -113,7 +114,7 @@ def test_making_every_tensor_visible_does_not_change_the_answer(artifacts, key):
     runtime = registry.runtime(target_of(key)).open_runtime(artifacts / key, threads=1)
     for row in range(4):
         inputs = {name: values[row : row + 1] for name, values in split(4, seed=7).items()}
-        logits, found = runtime.run(inputs)["logits"], tensors(artifacts, key, inputs)
+        logits, found = runtime.run(FORWARD, inputs)["logits"], tensors(artifacts, key, inputs)
         assert len(found) > 30
         assert all(value.dtype == np.float32 for _, _, value in found)
         np.testing.assert_allclose(found[-1][2].reshape(logits.shape), logits, atol=1e-5 * np.abs(logits).max())

@@ -18,10 +18,10 @@ from stages.schema.release import Release
 from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, TargetName
 from stages.targets import facts, registry
-from stages.targets.base import Inputs, Runtime
+from stages.targets.base import Inputs, Session
 
 PACKAGES = sorted(path.parent.name for path in Path("stages/targets").glob("*/__init__.py"))
-NAMES = {"Graph": Graph, "Inputs": Inputs, "Precision": Precision, "Release": Release, "Runtime": Runtime}
+NAMES = {"Graph": Graph, "Inputs": Inputs, "Precision": Precision, "Release": Release, "Session": Session}
 NAMES |= {"Source": Source, "Task": Task}
 """What protocols name and do not import when they run."""
 PARTS = {
@@ -48,7 +48,8 @@ def asked(function):
 
 def faults(module, protocol):
     """Say where a module, or a class, is not what a protocol asks."""
-    found = [f"no {name}" for name in protocol.__annotations__ if not hasattr(module, name)]
+    set_later = getattr(module, "__annotations__", ())  # what a class declares it gives its objects
+    found = [f"no {name}" for name in protocol.__annotations__ if not hasattr(module, name) and name not in set_later]
     for name, wanted in members(protocol).items():
         if not hasattr(module, name):
             found.append(f"no {name}")
@@ -57,9 +58,9 @@ def faults(module, protocol):
         if list(ours) != list(theirs):
             found.append(f"{name} has {list(theirs)}, not {list(ours)}")
         for key in ours.keys() & theirs.keys():
-            if ours[key] is Runtime:  # whatever is one; its label may be set when it is opened
+            if ours[key] is Session:  # whatever is one
                 kinds = get_args(theirs[key]) or [theirs[key]]
-                found += [fault for kind in kinds for fault in faults(kind, Runtime) if fault != "no label"]
+                found += [fault for kind in kinds for fault in faults(kind, Session)]
             elif ours[key] not in (theirs[key], Any):
                 found.append(f"{name} has {key} {theirs[key]}, not {ours[key]}")
     return found

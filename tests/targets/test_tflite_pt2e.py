@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
-from stages.targets.base import INPUTS, SIGNATURE
 from stages.targets.tflite_nnapi.flatbuffer import MODEL
 from stages.targets.tflite_nnapi.runtime import open_runtime
+from stages.tasks.base import FORWARD, INPUTS
+from tests.targets.running import sign
 
 pytestmark = pytest.mark.target
 
@@ -40,8 +40,7 @@ def quantised_by_torchao(out: Path, *, dynamic: bool) -> Path:
     quantised, settings = convert_pt2e(prepared, fold_quantize=False), QuantConfig(pt2e_quantizer=quantizer)
     converter = litert_torch.signature("length_8", quantised, sample_kwargs=example)
     converter.convert(quant_config=settings).export(str(out / MODEL))
-    lengths = {"dynamic": False, "pad_token_id": 0, "sequence_lengths": [8]}
-    (out / SIGNATURE).write_text(json.dumps({"inputs": INPUTS, "outputs": ["logits"], **lengths}), encoding="utf-8")
+    sign(out, 8)
     return out
 
 
@@ -56,4 +55,5 @@ def test_static_files_of_pt2e_run(tmp_path: Path) -> None:
 
 
 def run(artifact: Path) -> NDArray[np.float32]:
-    return open_runtime(artifact, threads=1).run({name: np.ones((1, 8), np.int32) for name in INPUTS})["logits"]
+    ones = {name: np.ones((1, 8), np.int32) for name in INPUTS}
+    return open_runtime(artifact, threads=1).run(FORWARD, ones)["logits"]

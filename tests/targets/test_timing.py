@@ -8,8 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stages.core.errors import ArtifactError
 from stages.schema.gate import Benchmark
-from stages.targets.base import write_signature
 from stages.targets.timing import TURNS, time_in_turns
+from tests.targets.running import sign
 
 pytestmark = pytest.mark.target
 SETTINGS = Benchmark(threads=1, warmup=1, repetitions=10, utterances=2, confidence=0.95)
@@ -31,7 +31,7 @@ def artifact(tmp_path):
     graph = helper.make_graph(nodes, "g", inputs, outputs, [table])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     (directory / "model.onnx").write_bytes(model.SerializeToString())
-    write_signature(directory, sequence_lengths=[4], dynamic=True, pad_token_id=0)
+    sign(directory, 4, dynamic=True)
     return directory
 
 

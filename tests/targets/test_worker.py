@@ -14,7 +14,7 @@ import pytest
 
 from stages.core.errors import InputError
 from stages.targets import worker
-from stages.targets.base import write_signature
+from tests.targets.running import sign
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_LENGTH = 16
@@ -45,7 +45,7 @@ def onnx_artifact(tmp_path: Path) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    write_signature(tmp_path, sequence_lengths=[MAX_LENGTH], dynamic=True, pad_token_id=0)
+    sign(tmp_path, MAX_LENGTH, dynamic=True)
     return tmp_path
 
 
@@ -58,7 +58,7 @@ class Recorder:
         self.lengths: list[int] = []
         self.collecting: list[bool] = []
 
-    def run(self, inputs: Any) -> dict[str, Any]:
+    def run(self, call: str, inputs: Any) -> dict[str, Any]:
         self.lengths.append(inputs["input_ids"].shape[1])
         self.collecting.append(gc.isenabled())
         return {"logits": np.zeros((1, 1), np.float32)}

@@ -14,9 +14,10 @@ from stages.core.errors import ConversionError
 from stages.coreml import open_program
 from stages.coreml.calibration import calibrate
 from stages.schema.variant import CoremlMetal, Float
-from stages.targets.base import pad_to_signature, read_signature, utterances
+from stages.targets.base import read_signature, utterances
 from stages.targets.coreml_metal.lowering import Ranges, lower
 from stages.targets.coreml_metal.package import PACKAGE, operations, read_program
+from stages.tasks.base import FORWARD
 
 
 def find_ranges(converted: Path, calibration: Mapping[str, NDArray[Any]], target: CoremlMetal) -> Ranges:
@@ -37,8 +38,7 @@ def find_ranges(converted: Path, calibration: Mapping[str, NDArray[Any]], target
         package = Path(folder) / PACKAGE
         # Its tensors have the names that the passes of `static` find, which come after the same compilation.
         lower(converted, Float(kind="float", bits=16), target, package, {})
-        lengths, pad_token_id = signature.sequence_lengths, signature.pad_token_id
-        padded = (pad_to_signature(inputs, lengths, pad_token_id) for inputs in utterances(calibration))
+        padded = (signature.padded(FORWARD, inputs) for inputs in utterances(calibration))
         return calibrate(open_program(package), padded)
 
 

@@ -9,17 +9,19 @@ from typing import Any
 from stages.core.errors import ConversionError, Unsupported
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal
-from stages.targets.base import INPUTS, OUTPUTS, write_signature
+from stages.targets.base import example, one_by_one, only, write_signature
 from stages.targets.coreml_metal import canonical, toolchain
 from stages.targets.coreml_metal.package import PACKAGE, read_program
+from stages.tasks import registry as tasks
+from stages.tasks.base import SEQUENCE, Call
 
 
 def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> None:
     """Write `model.mlpackage` (fp32) and `signature.json` into an existing directory.
 
-    Inputs `input_ids` and `attention_mask` are int32 [1, n], n one of `task.sequence_lengths`; the output `logits`
-    is fp32 [1, labels]. The program is meant for `quantize`, which also writes the fp32 artifact: it lacks the guard
-    that Core ML wants on signed indices, because a 16-bit program needs none and could not drop it again.
+    The program takes and gives what the task's call says, for one text of n tokens, n in `task.sequence_lengths`. It is
+    meant for `quantize`, which also writes the fp32 artifact: it lacks the guard that Core ML wants on signed indices,
+    because a 16-bit program needs none and could not drop it again.
 
     Raises:
         Unsupported: several lengths on a deployment target that enumerates the shapes of one input only.
@@ -32,35 +34,34 @@ def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> Non
             expected="one of task.sequence_lengths, or minimum_deployment_target iOS18",
         )
     from stages.models.checkpoint import load_config
-    from stages.models.export import load_export_module
 
+    interface = tasks.interface(task.name)
+    call = one_by_one(only(interface.calls(task)))
     ct = toolchain.load_with_torch()
     pipeline = ct.PassPipeline()
     pipeline.remove_passes({"common::guard_negative_gather_indices"})
-    traced = _trace(load_export_module(checkpoint), lengths[-1])
-    model = toolchain.build(traced, lengths, target.minimum_deployment_target, "FLOAT32", pipeline)
+    traced = _trace(interface.load(checkpoint), call, lengths[-1])
+    model = toolchain.build(traced, call, lengths, target.minimum_deployment_target, "FLOAT32", pipeline)
     canonical.save(model, out / PACKAGE)
-    check_interface(out / PACKAGE, lengths)
-    pad_token_id = load_config(checkpoint).pad_token_id or 0
-    write_signature(out, sequence_lengths=lengths, dynamic=False, pad_token_id=pad_token_id)
+    check_interface(out / PACKAGE, call, lengths)
+    write_signature(out, task, [call], dynamic=False, pad_token_id=load_config(checkpoint).pad_token_id or 0)
 
 
-def _trace(module: Any, length: int) -> Any:
+def _trace(module: Any, call: Call, length: int) -> Any:
     import torch
 
-    # Two tensors: one given twice would be traced as one input.
-    example = tuple(torch.ones((1, length), dtype=torch.int32) for _ in INPUTS)
     with torch.no_grad(), warnings.catch_warnings():
         # jit.trace is deprecated; torch.export, which replaces it, gives larger programs in coremltools 9.
         warnings.simplefilter("ignore")
-        return torch.jit.trace(module, example, check_trace=False)
+        return torch.jit.trace(module, tuple(example(call, {SEQUENCE: length}).values()), check_trace=False)
 
 
-def check_interface(package: Path, lengths: list[int]) -> None:
+def check_interface(package: Path, call: Call, lengths: list[int]) -> None:
     """Refuse a package that is called in another way than `signature.json` says.
 
     Args:
         package: the `.mlpackage` directory.
+        call: what it must take and give.
         lengths: token counts its inputs must enumerate.
 
     Raises:
@@ -70,7 +71,10 @@ def check_interface(package: Path, lengths: list[int]) -> None:
     found = {item.name: _interface(item) for item in description.input}
     outputs = {item.name: item.type.multiArrayType for item in description.output}
     dtypes = {name: kind.ArrayDataType.Name(kind.dataType) for name, kind in outputs.items()}
-    expected = dict.fromkeys(INPUTS, ("INT32", lengths)), dict.fromkeys(OUTPUTS, "FLOAT32")
+    expected = (
+        {one.name: (one.dtype.upper(), lengths if SEQUENCE in one.axes else [one.axes[-1]]) for one in call.inputs},
+        {one.name: one.dtype.upper() for one in call.outputs},
+    )
     if (found, dtypes) != expected:
         raise ConversionError(f"the program maps {found} to {dtypes}", expected=f"{expected[0]} to {expected[1]}")
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from stages.core.errors import ArtifactError
 from stages.coreml import open_program
 from stages.coreml.ir import Operation
-from stages.targets.base import INPUTS, read_signature
+from stages.targets.base import read_signature
 from stages.targets.coreml_metal.runtime import PACKAGE
+from stages.tasks.base import IDS, INPUTS
 
 
 def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -23,9 +24,9 @@ def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
     program, length = open_program(converted / PACKAGE), read_signature(converted).sequence_lengths[-1]
     # Their number is no secret of theirs: the length is asked of them.
     readers = [one for one in program.function.block.operations if _reads_ids(one) and one.type != "shape"]
-    if [(one.type, one.inputs.get("indices")) for one in readers] != [("gather", (INPUTS[0],))]:
+    if [(one.type, one.inputs.get("indices")) for one in readers] != [("gather", (IDS,))]:
         ops = ", ".join(one.type for one in readers) or "nothing"
-        raise ArtifactError(f"'{INPUTS[0]}' of '{converted}' is read by {ops}", expected="one gather")
+        raise ArtifactError(f"'{IDS}' of '{converted}' is read by {ops}", expected="one gather")
     front = program.until(readers[0].output)
     mask = np.ones((1, length), np.int32)
     rows = [
@@ -36,4 +37,4 @@ def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
 
 
 def _reads_ids(operation: Operation) -> bool:
-    return any(argument == INPUTS[0] for arguments in operation.inputs.values() for argument in arguments)
+    return any(argument == IDS for arguments in operation.inputs.values() for argument in arguments)

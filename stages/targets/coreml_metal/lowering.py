@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import Unsupported
 from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Precision, Static, WeightOnly
-from stages.targets.base import read_signature
+from stages.targets.base import only, read_signature
 from stages.targets.coreml_metal import canonical, toolchain
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, read_program
 
@@ -81,10 +81,11 @@ def lower(
 
     spec = read_program(converted / PACKAGE)
     program = load_program(spec, spec.specificationVersion, str((converted / PACKAGE / WEIGHTS).parent))
-    lengths = read_signature(converted).sequence_lengths
+    signature = read_signature(converted)
     bits = 32 if precision == Float(kind="float", bits=32) else 16
     pipeline = _pipeline(precision, ranges, low)
-    model = toolchain.build(program, lengths, target.minimum_deployment_target, f"FLOAT{bits}", pipeline)
+    call, lengths = only(signature.calls), signature.sequence_lengths
+    model = toolchain.build(program, call, lengths, target.minimum_deployment_target, f"FLOAT{bits}", pipeline)
     canonical.save(model, package)
 
 

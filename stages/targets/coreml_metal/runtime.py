@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, Unsupported
-from stages.coreml import Program, open_program
-from stages.targets.base import OUTPUTS, Inputs, Signature, pad_to_signature, read_signature
+from stages.coreml import open_program
+from stages.targets.base import Opened, State, read_signature
 from stages.targets.coreml_metal import INTERPRETED, ComputeUnits, native
 from stages.targets.executing import loaded
+from stages.tasks.base import Arrays, Call
 
 PACKAGE = "model.mlpackage"
 OLDEST_MACOS = 13
@@ -61,68 +63,15 @@ def saturation(artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[s
     return {}
 
 
-class CoremlRuntime:
-    """An opened `model.mlpackage`.
-
-    Attributes:
-        label: what executes, with the compute units Core ML may choose from.
-        batches: it takes one utterance at a time.
-    """
-
-    batches = False
-
-    def __init__(self, model: Any, signature: Signature, units: ComputeUnits) -> None:
-        """Wrap a loaded `MLModel`."""
-        self.label = native(units).label
-        self._model = model
-        self._signature = signature
-
-    def run(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
-        """Compute logits fp32 [1, labels] of one utterance: int32 ids and mask [1, n], padded here.
-
-        Raises:
-            InputError: an input is missing, of another type or shape, or longer than the artifact allows.
-        """
-        padded = pad_to_signature(inputs, self._signature.sequence_lengths, self._signature.pad_token_id)
-        outputs = self._model.predict(padded)
-        return {name: np.asarray(outputs[name], np.float32) for name in OUTPUTS}
-
-
-class ReferenceRuntime:
-    """An opened `model.mlpackage`, interpreted in numpy.
-
-    It checks the artifact and not Apple's runtime: fused kernels, fp16 accumulation and placement are Core ML's own.
-
-    Attributes:
-        label: that it is this and not Core ML.
-        batches: it takes one utterance at a time.
-    """
-
-    batches = False
-
-    def __init__(self, program: Program, signature: Signature) -> None:
-        """Wrap a loaded program."""
-        self.label = INTERPRETED.label
-        self._program = program
-        self._signature = signature
-
-    def run(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
-        """Compute logits fp32 [1, labels] of one utterance, every value rounded to its declared type.
-
-        Raises:
-            InputError: an input is missing, of another type or shape, or longer than the artifact allows.
-        """
-        padded = pad_to_signature(inputs, self._signature.sequence_lengths, self._signature.pad_token_id)
-        outputs = self._program.run(padded, mode="declared")
-        return {name: np.asarray(outputs[name], np.float32) for name in OUTPUTS}
-
-
 def open_runtime(
     artifact: Path,
     threads: int,  # noqa: ARG001
     units: ComputeUnits = "ALL",
-) -> CoremlRuntime | ReferenceRuntime:
+) -> Opened:
     """Open an artifact directory for inference, with Core ML where it is to be had.
+
+    The reference executor, every value rounded to its declared type, checks the artifact and not Apple's runtime:
+    fused kernels, fp16 accumulation and placement are Core ML's own.
 
     Args:
         artifact: output of `quantize`.
@@ -137,8 +86,19 @@ def open_runtime(
     if not (artifact / PACKAGE).is_dir():
         raise ArtifactError(f"'{artifact}' has no {PACKAGE}", next_step="run `dvc repro`")
     if coreml_unavailable():
-        return ReferenceRuntime(open_program(artifact / PACKAGE), signature)
-    return CoremlRuntime(_load(artifact / PACKAGE, units), signature, units)
+        program = open_program(artifact / PACKAGE)
+        run = partial(program.run, mode="declared")
+        return Opened(INTERPRETED.label, signature, _execute(run), make_state=program.make_state)
+    model = _load(artifact / PACKAGE, units)
+    return Opened(native(units).label, signature, _execute(model.predict), make_state=model.make_state)
+
+
+def _execute(run: Callable[..., Any]) -> Callable[[Call, Arrays, State | None], Arrays]:
+    def execute(call: Call, inputs: Arrays, state: State | None) -> Arrays:
+        outputs = run(inputs, state=state)
+        return {tensor.name: np.asarray(outputs[tensor.name], tensor.dtype) for tensor in call.outputs}
+
+    return execute
 
 
 def _load(package: Path, units: ComputeUnits) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from stages.core.errors import ConversionError, first_line
 from stages.core.process import hidden
-from stages.targets.base import INPUTS, OUTPUTS
+from stages.tasks.base import SEQUENCE, Call, Tensor
 
 PROBED = ("executorch", "libsvm", "sklearn", "tensorflow", "torchao", "torchaudio", "torchvision", "xgboost")
 """What `import coremltools` imports only to learn whether it is there: 14.5 CPU-seconds and 1.1 GB with all of it,
@@ -83,31 +83,32 @@ def _repair_casts() -> None:
     register_torch_op(_bool, torch_alias=["bool"], override=True)
 
 
-def build(source: Any, lengths: Sequence[int], deployment_target: str, precision: str, pipeline: Any) -> Any:
+def build(
+    source: Any, call: Call, lengths: Sequence[int], deployment_target: str, precision: str, pipeline: Any
+) -> Any:
     """Run coremltools' compiler over a traced module or a loaded program.
 
     Args:
         source: a `torch.jit` trace (after `load_with_torch`), or a MIL program.
+        call: what it takes and gives, for one text at a time.
         lengths: ascending token counts; one is a fixed shape, several are enumerated.
         deployment_target: member of `coremltools.target`.
         precision: `FLOAT16` or `FLOAT32`: what the program computes in.
         pipeline: the compiler passes.
 
     Returns:
-        An `MLModel`, not loaded: int32 `input_ids` and `attention_mask` [1, n], fp32 `logits` [1, labels].
+        An `MLModel`, not loaded.
 
     Raises:
         ConversionError: coremltools gave up; the first line of its reason.
     """
     ct = sys.modules["coremltools"]
-    shapes = [[1, length] for length in lengths]
-    shape = ct.EnumeratedShapes(shapes=shapes, default=shapes[-1]) if len(shapes) > 1 else tuple(shapes[0])
     try:
         return ct.convert(
             source,
-            inputs=[ct.TensorType(name=name, shape=shape, dtype=np.int32) for name in INPUTS],
+            inputs=[_input(ct, tensor, lengths) for tensor in call.inputs],
             # Left open, the output of a 16-bit program becomes fp16 from iOS16 on.
-            outputs=[ct.TensorType(name=name, dtype=np.float32) for name in OUTPUTS],
+            outputs=[ct.TensorType(name=tensor.name, dtype=np.dtype(tensor.dtype).type) for tensor in call.outputs],
             minimum_deployment_target=ct.target[deployment_target],
             compute_precision=ct.precision[precision],
             pass_pipeline=pipeline,
@@ -116,3 +117,10 @@ def build(source: Any, lengths: Sequence[int], deployment_target: str, precision
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = first_line(error)
         raise ConversionError(f"coremltools cannot build the program at {deployment_target}: {reason}") from error
+
+
+def _input(ct: Any, tensor: Tensor, lengths: Sequence[int]) -> Any:
+    shapes = [[length if axis == SEQUENCE else axis for axis in tensor.axes] for length in lengths]
+    several = SEQUENCE in tensor.axes and len(shapes) > 1
+    shape = ct.EnumeratedShapes(shapes=shapes, default=shapes[-1]) if several else tuple(shapes[-1])
+    return ct.TensorType(name=tensor.name, shape=shape, dtype=np.dtype(tensor.dtype).type)

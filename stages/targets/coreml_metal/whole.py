@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.coreml import dtypes, proto
 from stages.targets import messages
-from stages.targets.base import INPUTS, OUTPUTS
+from stages.targets.base import only, read_signature
 from stages.targets.coreml_metal import canonical
 from stages.targets.coreml_metal.package import (
     BLOB_HEADER,
@@ -24,6 +24,7 @@ from stages.targets.coreml_metal.package import (
     blob_offsets,
     read_blobs,
 )
+from stages.tasks.base import Call
 
 FILES = {PACKAGE}
 """What `quantize` writes for this target."""
@@ -67,19 +68,20 @@ def strays(converted: Path, artifact: Path) -> list[str]:
         ArtifactError: a file is missing or damaged.
     """
     first, second = (proto.read_model(directory / PACKAGE / PROGRAM) for directory in (converted, artifact))
+    call = only(read_signature(converted).calls)
     before, after = _declared(first), _declared(second)
-    found = [f"the converted model: {line}" for line in _strays(first, converted / PACKAGE)]
-    found += _strays(second, artifact / PACKAGE)
+    found = [f"the converted model: {line}" for line in _strays(first, converted / PACKAGE, call)]
+    found += _strays(second, artifact / PACKAGE, call)
     return found + [
         f"{key} is {after[key]}, the converted model's {before[key]}" for key in before if before[key] != after[key]
     ]
 
 
-def _strays(model: Any, package: Path) -> Iterator[str]:
+def _strays(model: Any, package: Path, call: Call) -> Iterator[str]:
     yield from (f"file '{name}' is no part of it" for name in sorted(_foreign(package)))
     if (package / MANIFEST).read_text(encoding="utf-8") != canonical.manifest():
         yield f"its {MANIFEST} is not that of one program and its weights"
-    yield from _functions(model)
+    yield from _functions(model, call)
     offsets = {offset for operation in _operations(model) for offset in blob_offsets(operation)}
     yield from _weights(package / WEIGHTS, offsets)
     # Last: it drops what it does not know.
@@ -91,7 +93,7 @@ def _foreign(package: Path) -> set[str]:
     return {path.as_posix() for path in (item.relative_to(package) for item in package.rglob("*")) if path not in ours}
 
 
-def _functions(model: Any) -> Iterator[str]:
+def _functions(model: Any, call: Call) -> Iterator[str]:
     program = model.mlProgram
     if set(program.functions) != {"main"} or any(
         len(one.block_specializations) != 1 for one in program.functions.values()
@@ -107,8 +109,8 @@ def _functions(model: Any) -> Iterator[str]:
         ("its program", (inputs, outputs)),
         ("its description", ([item.name for item in described.input], [item.name for item in described.output])),
     ):
-        if found != (list(INPUTS), list(OUTPUTS)):
-            yield f"{place} maps {found[0]} to {found[1]}, expected {list(INPUTS)} to {list(OUTPUTS)}, in this order"
+        if found != call.names:
+            yield f"{place} maps {found[0]} to {found[1]}, expected {call.names[0]} to {call.names[1]}, in this order"
     reached = set(outputs)
     for operation in reversed(_operations(model)):
         names = [item.name for item in operation.outputs]

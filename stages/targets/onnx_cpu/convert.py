@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,20 @@ from stages.core import artifact
 from stages.core.errors import ConversionError
 from stages.schema.task import Task
 from stages.schema.variant import OnnxCpu
-from stages.targets.base import INPUTS, OUTPUTS, write_signature
+from stages.targets.base import example, only, write_signature
 from stages.targets.onnx_cpu import FUSED, fuse, graph
+from stages.tasks import registry as tasks
+from stages.tasks.base import BATCH, SEQUENCE, Call
 
-EXAMPLE_SHAPE = (2, 4)
-"""Batch and length of the traced example: neither may be 1, which torch.export would make a constant."""
+EXAMPLE = {BATCH: 2, SEQUENCE: 4}
+"""Sizes of the traced example: none may be 1, which torch.export would make a constant."""
+Axes = Sequence[str | int]
 
 
 def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
     """Write `model.onnx` (fp32), `signature.json` and `fused.json` into an existing directory.
 
-    Inputs `input_ids` and `attention_mask` are int32 [batch, sequence], the output `logits` fp32 [batch, labels].
+    The graph takes and gives what the task's call says.
 
     Raises:
         ConversionError: torch cannot express the checkpoint at this opset, or gave other inputs or outputs.
@@ -29,40 +33,37 @@ def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
     import onnx_ir as ir
 
     from stages.models.checkpoint import load_config
-    from stages.models.export import load_export_module
 
-    config = load_config(checkpoint)
-    exported = _export(load_export_module(checkpoint), task.max_length, target.opset)
+    interface, config = tasks.interface(task.name), load_config(checkpoint)
+    call = only(interface.calls(task))
+    exported = _export(interface.load(checkpoint), call, task.max_length, target.opset)
     fused = fuse.fuse(exported, layers=config.num_hidden_layers, max_length=task.max_length)
     model = ir.to_proto(exported)
     del exported
     gc.collect()  # torch's graphs refer to themselves, and hold every weight
     graph.clean(model)
-    _check_signature(model, target.opset)
+    _check_signature(model, call, target.opset)
     graph.write(model, out / graph.MODEL)
     artifact.write_json(out / FUSED, fused)
-    pad_token_id = config.pad_token_id or 0
-    write_signature(out, sequence_lengths=task.sequence_lengths, dynamic=True, pad_token_id=pad_token_id)
+    write_signature(out, task, [call], dynamic=True, pad_token_id=config.pad_token_id or 0)
 
 
-def _export(module: Any, max_length: int, opset: int) -> Any:
+def _export(module: Any, call: Call, max_length: int, opset: int) -> Any:
     import torch
     from torch.export import Dim
 
-    # Two tensors: torch.export takes one tensor given twice for one input, and the graph then looks up the mask.
-    # The dtype of the inputs is decided here and nowhere else; the runtime casts to what it finds.
-    ids, mask = (torch.ones(EXAMPLE_SHAPE, dtype=torch.int32) for _ in INPUTS)
-    axes = {0: Dim("batch"), 1: Dim("sequence", max=max_length)}
+    sizes = {BATCH: Dim(BATCH), SEQUENCE: Dim(SEQUENCE, max=max_length)}
+    axes = tuple({at: sizes[axis] for at, axis in enumerate(one.axes) if axis in sizes} for one in call.inputs)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module,
-                (ids, mask),
+                tuple(example(call, EXAMPLE).values()),
                 dynamo=True,
-                dynamic_shapes=(axes, axes),
-                input_names=list(INPUTS),
-                output_names=list(OUTPUTS),
+                dynamic_shapes=axes,
+                input_names=call.names[0],
+                output_names=call.names[1],
                 opset_version=opset,
                 external_data=False,
                 optimize=False,
@@ -84,17 +85,28 @@ def _name_weights(chart: Any) -> None:
         value.name = value.name.removeprefix("model.")
 
 
-def _check_signature(model: Any, opset: int) -> None:
-    inputs = {item.name: _axes(item) for item in model.graph.input}
-    outputs = {item.name: _axes(item)[:1] for item in model.graph.output}
-    expected = {name: ["batch", "sequence"] for name in INPUTS}, {name: ["batch"] for name in OUTPUTS}
-    if (inputs, outputs) != expected:
+def _check_signature(model: Any, call: Call, opset: int) -> None:
+    inputs, outputs = ({item.name: _axes(item) for item in place} for place in (model.graph.input, model.graph.output))
+    expected = {one.name: one.axes for one in call.inputs}, {one.name: one.axes for one in call.outputs}
+    if not (_alike(inputs, expected[0]) and _alike(outputs, expected[1])):
         raise ConversionError(
             f"the exported graph maps {inputs} to {outputs}", expected=f"{expected[0]} to {expected[1]}"
         )
-    found = {item.domain: item.version for item in model.opset_import}
-    if found not in ({"": opset}, {"": opset, graph.CONTRIB: 1}):
-        raise ConversionError(f"the exported graph uses opsets {found}", expected=f"opset {opset} only")
+    opsets = {item.domain: item.version for item in model.opset_import}
+    if opsets not in ({"": opset}, {"": opset, graph.CONTRIB: 1}):
+        raise ConversionError(f"the exported graph uses opsets {opsets}", expected=f"opset {opset} only")
+
+
+def _alike(found: Mapping[str, Axes], expected: Mapping[str, Axes]) -> bool:
+    """Whether tensors have the axes asked for; a name other than of an example's size may stand for any number."""
+    return found.keys() == expected.keys() and all(
+        len(found[name]) == len(axes)
+        and all(
+            isinstance(size, int) if isinstance(axis, str) and axis not in EXAMPLE else size == axis
+            for size, axis in zip(found[name], axes, strict=True)
+        )
+        for name, axes in expected.items()
+    )
 
 
 def _axes(item: Any) -> list[str | int]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, first_line
-from stages.targets.base import INPUTS
 from stages.targets.onnx_cpu import graph
+from stages.tasks.base import IDS
 
 
 def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -23,10 +23,10 @@ def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
 
     model = graph.load(converted / graph.MODEL)
     # Their number is no secret of theirs: batch and length are asked of them.
-    readers = [node for node in model.graph.node if INPUTS[0] in node.input and graph.operator(node) != "Shape"]
-    if [(graph.operator(node), node.input[1:]) for node in readers] != [("Gather", [INPUTS[0]])]:
+    readers = [node for node in model.graph.node if IDS in node.input and graph.operator(node) != "Shape"]
+    if [(graph.operator(node), node.input[1:]) for node in readers] != [("Gather", [IDS])]:
         ops = ", ".join(graph.operator(node) for node in readers) or "nothing"
-        raise ArtifactError(f"'{INPUTS[0]}' of '{converted}' is read by {ops}", expected="one Gather")
+        raise ArtifactError(f"'{IDS}' of '{converted}' is read by {ops}", expected="one Gather")
     graph.replace_nodes(model.graph, readers)
     names = set(readers[0].input)
     graph.replace_initializers(model.graph, [item for item in model.graph.initializer if item.name in names])
@@ -39,7 +39,7 @@ def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        (found,) = session.run(None, {INPUTS[0]: ids[None]})
+        (found,) = session.run(None, {IDS: ids[None]})
     except Exception as error:  # ONNX Runtime's exceptions share no other base
         raise ArtifactError(f"onnxruntime cannot look up ids of '{converted}': {first_line(error)}") from error
     return np.asarray(found, np.float32).reshape(len(ids), -1)

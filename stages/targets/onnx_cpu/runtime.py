@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ArtifactError, InputError, first_line
-from stages.targets.base import INPUTS, OUTPUTS, Inputs, read_signature
+from stages.core.errors import ArtifactError, first_line
+from stages.targets.base import Opened, State, read_signature
 from stages.targets.executing import loaded
 from stages.targets.onnx_cpu import ORT
 from stages.targets.onnx_cpu.graph import MODEL
+from stages.tasks.base import Arrays, Call
 
-DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
+TAKEN = {"int32": ("tensor(int32)", "tensor(int64)"), "float32": ("tensor(float)",)}
+"""What a caller gives → what the graph may take for it."""
 
 
 def available() -> str | None:
@@ -45,54 +48,12 @@ def saturation(artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[s
     return {"clipped": clipped, "sums": sums}
 
 
-class OnnxRuntime:
-    """An opened `model.onnx`.
-
-    Attributes:
-        label: what executes.
-        batches: it takes several utterances at once.
-    """
-
-    label = ORT
-    batches = True
-
-    def __init__(self, session: Any, max_length: int) -> None:
-        """Wrap a session whose sequence may be up to `max_length`."""
-        self._session = session
-        self._max_length = max_length
-        self._dtypes = {item.name: DTYPES[item.type] for item in session.get_inputs()}
-
-    def run(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
-        """Compute logits fp32 [batch, labels]: int32 ids and mask [batch, n], padded only where lengths differ.
-
-        Raises:
-            InputError: an input is missing, of another type or shape, or longer than the artifact allows.
-            ArtifactError: the model opened, and fails when it runs.
-        """
-        if set(inputs) != set(INPUTS):
-            raise InputError(f"inputs are {sorted(inputs)}", expected=f"exactly {sorted(INPUTS)}")
-        shape = inputs["input_ids"].shape
-        for name, array in inputs.items():
-            if array.dtype != np.int32 or array.shape != shape or len(shape) != 2 or shape[0] < 1:
-                raise InputError(
-                    f"'{name}' is {array.dtype} {list(array.shape)}", expected="int32 [batch, n], both alike"
-                )
-        if not 0 < shape[1] <= self._max_length:
-            raise InputError(f"{shape[1]} tokens do not fit", expected=f"1 to {self._max_length}", next_step="truncate")
-        feed = {name: inputs[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
-        try:
-            outputs = self._session.run(list(OUTPUTS), feed)
-        except Exception as error:  # ONNX Runtime's exceptions share no other base
-            first = first_line(error)
-            raise ArtifactError(f"onnxruntime cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
-        return dict(zip(OUTPUTS, outputs, strict=True))
-
-
-def open_runtime(artifact: Path, threads: int) -> OnnxRuntime:
-    """Open an artifact directory for inference on `threads` cores.
+def open_runtime(artifact: Path, threads: int) -> Opened:
+    """Open an artifact directory for inference on `threads` cores; any number of utterances, never padded.
 
     Raises:
         ArtifactError: the model or its signature is missing or damaged.
+        Unsupported: its calls keep states.
     """
     import onnxruntime
 
@@ -107,9 +68,26 @@ def open_runtime(artifact: Path, threads: int) -> OnnxRuntime:
         first = first_line(error)
         raise ArtifactError(f"onnxruntime cannot open '{path}': {first}", next_step="run `dvc repro`") from error
     found = {item.name: item.type for item in session.get_inputs()}
-    if set(found) != set(signature.inputs) or not set(found.values()) <= set(DTYPES):
-        raise ArtifactError(f"'{path}' takes {found}", expected=f"integer inputs {signature.inputs}")
-    return OnnxRuntime(session, signature.sequence_lengths[-1])
+    for call in signature.calls:
+        names = {tensor.name: tensor.dtype for tensor in call.inputs}
+        if found.keys() != names.keys() or any(kind not in TAKEN[names[name]] for name, kind in found.items()):
+            raise ArtifactError(f"'{path}' takes {found}", expected=f"{names} of call '{call.name}'")
+    return Opened(ORT, signature, _execute(session), batches=True)
+
+
+def _execute(session: Any) -> Callable[[Call, Arrays, State], Arrays]:
+    dtypes = {item.name: DTYPES[item.type] for item in session.get_inputs()}
+
+    def execute(call: Call, inputs: Arrays, state: State) -> Arrays:  # noqa: ARG001 (no call keeps any)
+        _, names = call.names
+        feed = {name: inputs[name].astype(dtype, copy=False) for name, dtype in dtypes.items()}
+        try:
+            return dict(zip(names, session.run(names, feed), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
+            first = first_line(error)
+            raise ArtifactError(f"onnxruntime cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
+
+    return execute
 
 
 def _options(threads: int) -> Any:

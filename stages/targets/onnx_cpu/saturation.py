@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.targets.base import INPUTS
 from stages.targets.onnx_cpu import graph
+from stages.tasks.base import INPUTS
 
 LOW, HIGH = -(2**15), 2**15 - 1
 Pairs = NDArray[np.int32]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.targets import messages
-from stages.targets.base import INPUTS, OUTPUTS
+from stages.targets.base import only, read_signature
 from stages.targets.onnx_cpu import FUSED, graph
+from stages.tasks.base import Call
 
 FILES = {graph.MODEL}
 """What `quantize` writes for this target."""
@@ -45,7 +46,8 @@ def strays(converted: Path, artifact: Path) -> list[str]:
     Raises:
         ArtifactError: a file is missing or is not ONNX.
     """
-    source, made = (_read(directory / graph.MODEL) for directory in (converted, artifact))
+    call = only(read_signature(converted).calls)
+    source, made = (_read(directory / graph.MODEL, call) for directory in (converted, artifact))
     found = [f"the converted model: {line}" for line in source.strays] + made.strays
     found += [
         f"{key} is {made.declared[key]}, the converted model's {value}"
@@ -73,13 +75,13 @@ class _File(NamedTuple):
     names: set[str]
 
 
-def _read(path: Path) -> _File:
+def _read(path: Path, call: Call) -> _File:
     model = graph.load(path)
     declared, names = _declared(model), set(_defined(model)) | {item.name for item in model.graph.output}
-    return _File(list(_strays(model, path)), declared, names)
+    return _File(list(_strays(model, path, call)), declared, names)
 
 
-def _strays(model: Any, path: Path) -> Iterator[str]:
+def _strays(model: Any, path: Path, call: Call) -> Iterator[str]:
     yield from messages.strays(model, path.read_bytes(), FIELDS)
     yield from (f"'{name}' is defined twice" for name, count in _defined(model).items() if count > 1)
     yield from _unread(model.graph)
@@ -90,8 +92,8 @@ def _strays(model: Any, path: Path) -> Iterator[str]:
             yield f"'{node.name}' has an attribute twice"
         yield from (f"'{node.name}' has a value beside its {item.name}" for item in node.attribute if _is_double(item))
     called = [item.name for item in model.graph.input], [item.name for item in model.graph.output]
-    if called != (list(INPUTS), list(OUTPUTS)):
-        yield f"it maps {called[0]} to {called[1]}, expected {list(INPUTS)} to {list(OUTPUTS)}, in this order"
+    if called != call.names:
+        yield f"it maps {called[0]} to {called[1]}, expected {call.names[0]} to {call.names[1]}, in this order"
     used = {node.domain for node in model.graph.node}
     for item in model.opset_import:
         if item.domain not in used or OPSETS.get(item.domain, -1) not in (None, item.version):

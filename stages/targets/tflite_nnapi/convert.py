@@ -9,8 +9,10 @@ from typing import Any
 from stages.core.errors import ConversionError, Unsupported
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
-from stages.targets.base import INPUTS, OUTPUTS, write_signature
+from stages.targets.base import example, one_by_one, only, write_signature
 from stages.targets.tflite_nnapi import flatbuffer, sharing
+from stages.tasks import registry as tasks
+from stages.tasks.base import SEQUENCE, Call
 
 MASK_OPERATORS = {"GATHER_ND", "LOGICAL_AND", "SELECT", "SELECT_V2"}
 """What Hugging Face's own mask turns into; NNAPI has no kernels for them."""
@@ -22,26 +24,26 @@ ACTIVATIONS_LEFT_OUT = ("mish", "sqrtsoftplus")
 def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> None:  # noqa: ARG001 (quantize's knobs)
     """Write `model.tflite` (fp32) and `signature.json` into an existing directory.
 
-    Every signature `length_N` maps `input_ids` and `attention_mask`, int32 [1, N], to `logits`, fp32 [1, labels];
-    all share one copy of the weights.
+    Every signature `length_N` takes and gives what the task's call says, for one text of N tokens; all share one copy
+    of the weights.
 
     Raises:
         Unsupported: the checkpoint's activation is none that the format expresses for NNAPI.
         ConversionError: litert-torch cannot lower the checkpoint, or gave another graph than was asked for.
     """
     from stages.models.checkpoint import load_config
-    from stages.models.export import load_export_module
 
+    interface = tasks.interface(task.name)
+    call = one_by_one(only(interface.calls(task)))
     _require_activation(checkpoint)
-    _lower(load_export_module(checkpoint), task.sequence_lengths, out / flatbuffer.MODEL)
+    _lower(interface.load(checkpoint), call, task.sequence_lengths, out / flatbuffer.MODEL)
     model = flatbuffer.read(out / flatbuffer.MODEL)
     flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
     sharing.unfold(model)
     flatbuffer.write(model, out / flatbuffer.MODEL)
-    _check(out / flatbuffer.MODEL, task.sequence_lengths)
-    pad_token_id = load_config(checkpoint).pad_token_id or 0
-    write_signature(out, sequence_lengths=task.sequence_lengths, dynamic=False, pad_token_id=pad_token_id)
+    _check(out / flatbuffer.MODEL, call, task.sequence_lengths)
+    write_signature(out, task, [call], dynamic=False, pad_token_id=load_config(checkpoint).pad_token_id or 0)
 
 
 def _require_activation(checkpoint: Path) -> None:
@@ -56,26 +58,28 @@ def _require_activation(checkpoint: Path) -> None:
         )
 
 
-def _lower(module: Any, lengths: Sequence[int], path: Path) -> None:
+def _lower(module: Any, call: Call, lengths: Sequence[int], path: Path) -> None:
     """Write what litert-torch makes of a module; through a file, so that no weight is in memory three times."""
     import litert_torch
     import torch
 
-    class NamedOutput(torch.nn.Module):
-        """Gives the output its name: a bare tensor would become `output_0`."""
+    class NamedOutputs(torch.nn.Module):
+        """Gives outputs their names: a bare tensor would become `output_0`."""
 
         def __init__(self, module: Any) -> None:
             super().__init__()
             self.module = module
 
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-            return dict(zip(OUTPUTS, (self.module(input_ids, attention_mask),), strict=True))
+        def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            outputs = self.module(*(inputs[name] for name in call.names[0]))
+            return dict(zip(call.names[1], outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
 
-    named = NamedOutput(module).eval()
+    named = NamedOutputs(module).eval()
     converter: Any = litert_torch
     for length in lengths:
-        example = {name: torch.ones((1, length), dtype=torch.int32) for name in INPUTS}
-        converter = converter.signature(flatbuffer.signature_name(length), named, (), example)
+        converter = converter.signature(
+            flatbuffer.signature_name(length, call.name), named, (), example(call, {SEQUENCE: length})
+        )
     try:
         lowered = converter.convert()
         for weight in named.parameters():  # MLIR has its own by now, and torch's graphs outlive the conversion
@@ -88,12 +92,11 @@ def _lower(module: Any, lengths: Sequence[int], path: Path) -> None:
         ) from (error)
 
 
-def _check(path: Path, lengths: Sequence[int]) -> None:
+def _check(path: Path, call: Call, lengths: Sequence[int]) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    expected = {
-        flatbuffer.signature_name(length): {"inputs": sorted(INPUTS), "outputs": list(OUTPUTS)} for length in lengths
-    }
+    names = {role: sorted(names) for role, names in zip(("inputs", "outputs"), call.names, strict=True)}
+    expected = {flatbuffer.signature_name(length, call.name): names for length in lengths}
     found = Interpreter(model_path=str(path), num_threads=1).get_signature_list()
     if {name: {role: sorted(names) for role, names in roles.items()} for name, roles in found.items()} != expected:
         raise ConversionError(f"the converted file has signatures {found}", expected=f"{expected}")

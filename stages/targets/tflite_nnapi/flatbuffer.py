@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
 from stages.targets.tflite_nnapi import storage
+from stages.tasks.base import FORWARD
 
 MODEL = "model.tflite"
 IDENTIFIER = b"TFL3"
@@ -56,9 +57,9 @@ class Weight:
     size_bytes: int
 
 
-def signature_name(length: int) -> str:
-    """Name the signature that takes `length` tokens."""
-    return f"length_{length}"
+def signature_name(length: int, call: str = FORWARD) -> str:
+    """Name the signature of a call that takes `length` tokens; an encoder's only call needs no name of its own."""
+    return f"{'length' if call == FORWARD else call}_{length}"
 
 
 def read(path: Path) -> Any:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ConversionError, InputError, Unsupported
 from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, TfliteNnapi, WeightOnly
-from stages.targets.base import INPUTS, SIGNATURE, read_signature
+from stages.targets.base import SIGNATURE, read_signature
 from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, lowering, mixed, normalisation, reason, supports
 from stages.targets.tflite_nnapi.runtime import open_runtime
+from stages.tasks.base import FORWARD, INPUTS
 
 BLOCKS = {"block_32": 32}
 """Granularity → weights of an output channel that share a scale, where not all of them do."""
@@ -167,11 +168,11 @@ def _phrase(dtype: str, expanded: bool, activation: str) -> str:
 
 
 def _check_runs(out: Path) -> None:
-    runtime = open_runtime(out, threads=1)
+    session = open_runtime(out, threads=1)
     for length in read_signature(out).sequence_lengths:
-        logits = runtime.run({name: np.ones((1, length), np.int32) for name in INPUTS})["logits"]
-        if not np.isfinite(logits).all():
-            raise ConversionError(f"the artifact gives non-finite logits at length {length}", expected="numbers")
+        for name, values in session.run(FORWARD, {name: np.ones((1, length), np.int32) for name in INPUTS}).items():
+            if not np.isfinite(values).all():
+                raise ConversionError(f"the artifact gives non-finite {name} at length {length}", expected="numbers")
 
 
 def _report(model: Any, precision: Precision, calibration: dict[str, int]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, first_line
-from stages.targets.base import OUTPUTS, Inputs, pad_to_signature, read_signature
+from stages.targets.base import Opened, Signature, State, read_signature
 from stages.targets.executing import loaded
 from stages.targets.tflite_nnapi import LITERT
 from stages.targets.tflite_nnapi.flatbuffer import MODEL, signature_name
+from stages.tasks.base import IDS, Arrays, Call
 
 
 def available() -> str | None:
@@ -37,66 +38,59 @@ def saturation(artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[s
     return {}
 
 
-class LitertRuntime:
-    """An opened `model.tflite`, for one thread: two threads in one runtime silently read each other's tensors.
-
-    Attributes:
-        label: what executes.
-        batches: it takes one utterance at a time.
-    """
-
-    label = LITERT
-    batches = False
-
-    def __init__(self, runners: dict[int, Any], pad_token_id: int) -> None:
-        """Wrap one signature runner per sequence length."""
-        self._runners = runners
-        self._pad_token_id = pad_token_id
-        self._grids = {
-            length: {name: detail["quantization"] for name, detail in runner.get_output_details().items()}
-            for length, runner in runners.items()
-        }
-
-    def run(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
-        """Compute logits fp32 [1, labels] of one utterance: int32 ids and mask [1, n].
-
-        Raises:
-            InputError: an input is missing, of another type or shape, or longer than every signature.
-            ArtifactError: the model opened, and fails when it runs.
-        """
-        padded = pad_to_signature(inputs, list(self._runners), self._pad_token_id)
-        length = padded["input_ids"].shape[1]
-        try:
-            outputs = self._runners[length](**padded)
-        except (ValueError, RuntimeError) as error:
-            first = first_line(error)
-            raise ArtifactError(f"LiteRT cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
-        return {name: _dequantize(outputs[name], *self._grids[length][name]) for name in OUTPUTS}
-
-
-def open_runtime(artifact: Path, threads: int) -> LitertRuntime:
+def open_runtime(artifact: Path, threads: int) -> Opened:
     """Open an artifact directory for inference on `threads` cores, every signature allocated.
+
+    For one thread of Python: two in one runtime silently read each other's tensors.
 
     Raises:
         ArtifactError: the model or its signature is missing, damaged, or not runnable by this LiteRT.
+        Unsupported: its calls keep states.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    signature = read_signature(artifact)
     path = artifact / MODEL
+    signature = read_signature(artifact)
     if not path.is_file():
         raise ArtifactError(f"'{artifact}' has no {MODEL}", next_step="run `dvc repro`")
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        runners = {n: interpreter.get_signature_runner(signature_name(n)) for n in signature.sequence_lengths}
+        runners = signature_runners(Interpreter(model_path=str(path), num_threads=threads), signature)
     except (ValueError, RuntimeError) as error:
         first = first_line(error)
         raise ArtifactError(f"LiteRT cannot open '{path}': {first}", next_step="run `dvc repro`") from error
-    for runner in runners.values():
-        found = set(runner.get_input_details()), set(runner.get_output_details())
-        if found != (set(signature.inputs), set(signature.outputs)):
-            raise ArtifactError(f"'{path}' maps {found[0]} to {found[1]}", expected=f"what '{artifact}' signs")
-    return LitertRuntime(runners, signature.pad_token_id)
+    for call in signature.calls:
+        signed = set(call.names[0]), set(call.names[1])
+        for length in signature.sequence_lengths:
+            runner = runners[signature_name(length, call.name)]
+            found = set(runner.get_input_details()), set(runner.get_output_details())
+            if found != signed:
+                raise ArtifactError(f"'{path}' maps {found[0]} to {found[1]}", expected=f"what '{artifact}' signs")
+    return opened(runners, signature)
+
+
+def signature_runners(interpreter: Any, signature: Signature) -> dict[str, Any]:
+    """Return name → what runs it, of every signature of a file; raises what the interpreter does."""
+    names = [signature_name(n, call.name) for call in signature.calls for n in signature.sequence_lengths]
+    return {name: interpreter.get_signature_runner(name) for name in names}
+
+
+def opened(runners: Mapping[str, Any], signature: Signature) -> Opened:
+    """Make a session of what runs each signature of a file, whichever interpreter opened it."""
+    grids = {
+        key: {name: detail["quantization"] for name, detail in runner.get_output_details().items()}
+        for key, runner in runners.items()
+    }
+
+    def execute(call: Call, inputs: Arrays, state: State) -> Arrays:  # noqa: ARG001 (no call keeps any)
+        key = signature_name(inputs[IDS].shape[1], call.name)
+        try:
+            outputs = runners[key](**inputs)
+        except (ValueError, RuntimeError) as error:
+            first = first_line(error)
+            raise ArtifactError(f"LiteRT cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
+        return {name: _dequantize(outputs[name], *grids[key][name]) for name in call.names[1]}
+
+    return Opened(LITERT, signature, execute)
 
 
 def _dequantize(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.targets.base import INPUTS, OUTPUTS, read_signature
+from stages.targets.base import Signature, only, read_signature
 from stages.targets.tflite_nnapi import flatbuffer, storage
 from stages.targets.tflite_nnapi.structure import GRIDS
 
@@ -45,8 +45,8 @@ def strays(converted: Path, artifact: Path) -> list[str]:
     Raises:
         ArtifactError: a file is missing or is not TFLite.
     """
-    lengths = read_signature(converted).sequence_lengths
-    source, made = (_read(directory / flatbuffer.MODEL, lengths) for directory in (converted, artifact))
+    signature = read_signature(converted)
+    source, made = (_read(directory / flatbuffer.MODEL, signature) for directory in (converted, artifact))
     found = [f"the converted model: {line}" for line in source.strays] + made.strays
     found += [
         f"{key} is {made.declared.get(key)}, the converted model's {source.declared.get(key)}"
@@ -81,24 +81,25 @@ class _File(NamedTuple):
     names: set[str]
 
 
-def _read(path: Path, lengths: list[int]) -> _File:
+def _read(path: Path, signature: Signature) -> _File:
     model = flatbuffer.read(path)
-    found = list(_strays(model, path, lengths))
+    found = list(_strays(model, path, signature))
     return _File(found, _declared(model), _versions(model), set(_tensor_names(model)))
 
 
-def _strays(model: Any, path: Path, lengths: list[int]) -> Iterator[str]:
+def _strays(model: Any, path: Path, signature: Signature) -> Iterator[str]:
     yield from (f"{place} is set, which nothing reads" for place in _unknown(model, ""))
     content = path.read_bytes()
     if flatbuffer.packed(model) != content:
         yield f"of {len(content)} bytes not all belong to a table of the format"
     yield from (f"tensor '{name[:60]}' is there twice" for name, count in _tensor_names(model).items() if count > 1)
     signatures = {item.signatureKey.decode(): int(item.subgraphIndex) for item in model.signatureDefs}
-    expected = {flatbuffer.signature_name(length) for length in lengths}
+    call = only(signature.calls)
+    expected = {flatbuffer.signature_name(length, call.name) for length in signature.sequence_lengths}
     if set(signatures) != expected or sorted(signatures.values()) != list(range(len(model.subgraphs))):
         yield f"its signatures {sorted(signatures)} are of subgraphs {sorted(signatures.values())}"
     for key in sorted(set(_declared(model)) - {"version", "description"}):
-        if _order(model, key) != (list(INPUTS), list(OUTPUTS)):
+        if _order(model, key) != call.names:
             yield f"{key} takes {_order(model, key)[0]} and gives {_order(model, key)[1]}, in another order than ours"
     yield from _unread(model)
     yield from _idle_grids(model)

@@ -8,12 +8,13 @@ import shutil
 import pytest
 
 from stages.core.errors import ConversionError
-from stages.targets.base import read_signature
+from stages.targets.base import one_by_one, read_signature
 from stages.targets.coreml_metal import (
     canonical,
 )
 from stages.targets.coreml_metal.convert import check_interface
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS
+from stages.tasks.classify.interface import CALLS
 from tests.targets.coreml_models import LENGTHS, PRECISIONS, tree
 
 
@@ -33,15 +34,15 @@ def test_quantize_needs_neither_torch_nor_scikit_learn(builds):
 @pytest.mark.parametrize("name", ["converted", *(f"artifact/{name}" for name in PRECISIONS)])
 def test_a_program_takes_int32_at_every_length_and_gives_fp32(builds, name):
     directory = builds.first / name
-    check_interface(directory / PACKAGE, LENGTHS)
+    check_interface(directory / PACKAGE, one_by_one(CALLS[0]), LENGTHS)
     signature = read_signature(directory)
-    assert (signature.sequence_lengths, signature.dynamic, signature.pad_token_id) == (LENGTHS, False, 0)
+    assert (signature.sequence_lengths, signature.dynamic, signature.tokens.pad) == (LENGTHS, False, 0)
 
 
 @pytest.mark.target
 def test_a_program_with_other_lengths_is_refused(builds):
     with pytest.raises(ConversionError, match=r"the program maps .* expected .*\[8, 32\]"):
-        check_interface(builds.converted / PACKAGE, [8, 32])
+        check_interface(builds.converted / PACKAGE, one_by_one(CALLS[0]), [8, 32])
 
 
 @pytest.mark.target

@@ -9,6 +9,7 @@ from stages.core.errors import ConversionError, Unsupported
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Mixed, Palettized, Static
 from stages.targets import coreml_metal
+from stages.targets.base import one_by_one
 from stages.targets.coreml_metal import (
     quantize,
 )
@@ -16,6 +17,7 @@ from stages.targets.coreml_metal.convert import check_interface, convert
 from stages.targets.coreml_metal.lookup import looked_up
 from stages.targets.coreml_metal.package import PACKAGE, constants
 from stages.targets.coreml_metal.whole import strays
+from stages.tasks.classify.interface import CALLS
 from tests.targets.coreml_models import (
     FP16,
     MIXED,
@@ -60,7 +62,7 @@ def test_a_bert_at_one_length_converts_beside_numpy_2_4(checkpoint, tmp_path):
     (tmp_path / "converted").mkdir()
     task = Task(name="classify", max_length=16, sequence_lengths=[16])
     convert(checkpoint("bert"), task, IOS17, tmp_path / "converted")
-    check_interface(tmp_path / "converted" / PACKAGE, [16])
+    check_interface(tmp_path / "converted" / PACKAGE, one_by_one(CALLS[0]), [16])
     lowered(tmp_path / "converted", STATIC, tmp_path / "static", IOS17)
     assert "constexpr_affine_dequantize" in {item.op for item in constants(tmp_path / "static" / PACKAGE)}
     lowered(tmp_path / "converted", PAL4, tmp_path / "pal4", IOS17)

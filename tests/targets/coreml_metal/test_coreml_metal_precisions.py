@@ -21,6 +21,7 @@ from stages.targets.coreml_metal.package import PACKAGE, constants
 from stages.targets.coreml_metal.structure import read
 from stages.targets.coreml_metal.weights import weights
 from stages.targets.coreml_metal.whole import strays
+from stages.tasks.base import FORWARD
 from tests.targets.coreml_models import (
     CALIBRATION,
     FP16,
@@ -202,7 +203,7 @@ def test_a_static_scale_spans_what_calibration_saw_and_no_more(builds):
     rows = [
         {name: array[i : i + 1, :n] for name, array in CALIBRATION.items()} for i, n in enumerate(TRUE_LENGTHS[:, 0])
     ]
-    largest = max(np.abs(opened.run(row)["logits"]).max() for row in rows)
+    largest = max(np.abs(opened.run(FORWARD, row)["logits"]).max() for row in rows)
     found = package.operations(package.read_program(builds.artifact / "static" / PACKAGE))
     last = [operation for operation in found if operation.type == "quantize"][-1]
     scale = next(item for item in found if item.outputs[0].name == last.inputs["scale"].arguments[0].name)

@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stages.core.errors import ArtifactError, InputError
-from stages.targets.base import Signature
+from stages.core.errors import ArtifactError
 from stages.targets.coreml_metal import (
     runtime,
 )
-from tests.targets.coreml_models import LENGTHS, UTTERANCE
+from stages.tasks.base import FORWARD
+from tests.targets.coreml_models import UTTERANCE
+from tests.targets.running import sign
 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML runs here")
@@ -51,7 +52,7 @@ def test_elsewhere_the_reference_executor_answers_and_says_so(builds, name, tole
     ids = np.array([UTTERANCE], np.int32)
     with torch.no_grad():
         expected = builds.model(torch.from_numpy(ids), attention_mask=torch.ones(1, 5)).logits.numpy()
-    found = opened.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["logits"]
+    found = opened.run(FORWARD, {"input_ids": ids, "attention_mask": np.ones_like(ids)})["logits"]
     assert np.abs(found - expected).max() / np.abs(expected).max() < tolerance
 
 
@@ -72,25 +73,20 @@ def test_on_a_mac_the_version_and_the_bridge_decide(version, bridge, reason, mon
     assert (found is None) if reason is None else re.search(reason, found)
 
 
-def test_the_runtime_pads_to_the_smallest_length_that_holds_the_utterance():
+def test_on_a_mac_core_ml_gets_the_smallest_length_that_holds_the_utterance(tmp_path, monkeypatch):
     fed = {}
 
-    def predict(inputs):
+    def predict(inputs, state=None):
         fed.update(inputs)
         return {"logits": np.ones((1, 4), np.float32)}
 
-    signature = Signature(
-        inputs=["input_ids", "attention_mask"],
-        outputs=["logits"],
-        sequence_lengths=LENGTHS,
-        dynamic=False,
-        pad_token_id=7,
-    )
-    opened = runtime.CoremlRuntime(SimpleNamespace(predict=predict), signature, "CPU_AND_NE")
+    sign(tmp_path, 8, pad=7)
+    (tmp_path / runtime.PACKAGE).mkdir()
+    monkeypatch.setattr(runtime, "coreml_unavailable", lambda: None)
+    monkeypatch.setattr(runtime, "_load", lambda *_: SimpleNamespace(predict=predict, make_state=dict))
+    opened = runtime.open_runtime(tmp_path, threads=1, units="CPU_AND_NE")
     three = np.ones((1, 3), np.int32)
-    assert opened.label == "coreml-cpu_and_ne"
-    assert opened.run({"input_ids": three, "attention_mask": three})["logits"].shape == (1, 4)
+    assert (opened.label, opened.new_state()) == ("coreml-cpu_and_ne", None)
+    assert opened.run(FORWARD, {"input_ids": three, "attention_mask": three})["logits"].shape == (1, 4)
     assert fed["input_ids"].tolist() == [[1, 1, 1, 7, 7, 7, 7, 7]]
     assert fed["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0]]
-    with pytest.raises(InputError, match="17 tokens do not fit"):
-        opened.run(dict.fromkeys(fed, np.ones((1, 17), np.int32)))

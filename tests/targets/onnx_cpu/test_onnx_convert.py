@@ -14,6 +14,8 @@ from stages.targets.onnx_cpu import FUSED, graph
 from stages.targets.onnx_cpu.convert import _check_signature
 from stages.targets.onnx_cpu.intermediates import intermediates
 from stages.targets.onnx_cpu.runtime import open_runtime
+from stages.tasks.base import FORWARD
+from stages.tasks.classify.interface import CALLS
 from tests.targets.onnx_models import (
     FAMILIES,
     REPOSITORY,
@@ -46,7 +48,7 @@ def test_converted_graph_agrees_with_hugging_face_at_every_length(
         mask[:, length - padded :] = 0
         with torch.no_grad():
             reference = model(torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long()).logits.numpy()
-        logits = runtime.run({"input_ids": ids, "attention_mask": mask})["logits"]
+        logits = runtime.run(FORWARD, {"input_ids": ids, "attention_mask": mask})["logits"]
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, reference, atol=1e-5)
         assert np.ptp(reference) > 0.05
@@ -131,7 +133,7 @@ def test_an_attention_of_another_form_is_counted_and_transposed_weights_are_stor
     from stages.targets.onnx_cpu import fuse
     from stages.targets.onnx_cpu.convert import _export
 
-    exported = _export(load_export_module(checkpoints["bert"]), TASK.max_length, TARGET.opset)
+    exported = _export(load_export_module(checkpoints["bert"]), CALLS[0], TASK.max_length, TARGET.opset)
     products = [node for node in exported.graph if node.op_type == "MatMul" and node.inputs[1].const_value is not None]
     for node in products:  # as torch leaves matrices that ALBERT's layers share
         upright = ir.Value(
@@ -153,7 +155,7 @@ def test_convert_refuses_a_graph_with_other_inputs(converted: dict[str, Path]) -
 
     model = graph.load(converted["bert"] / graph.MODEL)
     with pytest.raises(ConversionError, match="expected opset 19 only"):
-        _check_signature(model, 19)
+        _check_signature(model, CALLS[0], 19)
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8
     with pytest.raises(ConversionError, match="the exported graph maps"):
-        _check_signature(model, 20)
+        _check_signature(model, CALLS[0], 20)

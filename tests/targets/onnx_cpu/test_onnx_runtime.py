@@ -11,6 +11,7 @@ from stages.core.errors import ArtifactError, InputError
 from stages.targets.base import SIGNATURE
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.runtime import open_runtime
+from stages.tasks.base import FORWARD
 from tests.targets.faults_onnx import zero_onnx_layer
 from tests.targets.onnx_models import (
     INTEGER,
@@ -52,12 +53,12 @@ def test_runtime_refuses_what_the_signature_does_not_admit(converted: dict[str, 
     runtime = open_runtime(converted["bert"], threads=1)
     ones = np.ones((1, 8), np.int32)
     long = np.ones((1, 33), np.int32)
-    with pytest.raises(InputError, match="33 tokens do not fit; expected 1 to 32"):
-        runtime.run({"input_ids": long, "attention_mask": long})
+    with pytest.raises(InputError, match="33 tokens do not fit; expected at most 32"):
+        runtime.run(FORWARD, {"input_ids": long, "attention_mask": long})
     with pytest.raises(InputError, match=r"'attention_mask' is int64 \[1, 8\]; expected int32"):
-        runtime.run({"input_ids": ones, "attention_mask": ones.astype(np.int64)})
+        runtime.run(FORWARD, {"input_ids": ones, "attention_mask": ones.astype(np.int64)})
     with pytest.raises(InputError, match="expected exactly"):
-        runtime.run({"input_ids": ones})
+        runtime.run(FORWARD, {"input_ids": ones})
 
 
 def test_a_graph_of_int64_inputs_runs_alike(converted: dict[str, Path], tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_model_that_opens_and_fails_when_it_runs_is_one_line(artifacts: dict[s
     opened = open_runtime(tmp_path, threads=1)
     beyond = np.array([[1, 5]], np.int32)
     with pytest.raises(ArtifactError, match="onnxruntime cannot run 'model.onnx'.*out of data bounds") as caught:
-        opened.run({"input_ids": beyond, "attention_mask": np.ones_like(beyond)})
+        opened.run(FORWARD, {"input_ids": beyond, "attention_mask": np.ones_like(beyond)})
     assert "\n" not in str(caught.value)
 
 

@@ -22,6 +22,7 @@ from stages.targets.onnx_cpu.lookup import looked_up
 from stages.targets.onnx_cpu.runtime import open_runtime
 from stages.targets.onnx_cpu.structure import read
 from stages.targets.onnx_cpu.whole import strays
+from stages.tasks.base import FORWARD
 from tests.targets.onnx_models import VOCABULARY, run_all, utterances
 
 pytestmark = pytest.mark.target
@@ -224,8 +225,8 @@ def test_a_batch_larger_than_any_traced_is_compared_with_the_reference(converted
     class Limited:
         label, batches = "limited", True
 
-        def run(self, inputs: Any) -> Any:
-            logits = runtime.run(inputs)["logits"]
+        def run(self, call: str, inputs: Any) -> Any:
+            logits = runtime.run(FORWARD, inputs)["logits"]
             logits[32:] = logits[:1]
             return {"logits": logits}
 

@@ -13,6 +13,7 @@ from stages.targets.base import INPUTS
 from stages.targets.tflite_nnapi import flatbuffer, sharing
 from stages.targets.tflite_nnapi.convert import convert
 from stages.targets.tflite_nnapi.runtime import open_runtime
+from stages.tasks.base import FORWARD
 from tests.targets.running import run_elsewhere
 from tests.targets.tflite_models import ONE_LENGTH, PRECISIONS, TARGET, TASK, utterances
 
@@ -39,7 +40,9 @@ def test_converted_graph_agrees_with_hugging_face_at_every_signature(family, che
             padded = {name: torch.tensor(np.pad(item[name], padding)) for name in INPUTS}
             with torch.no_grad():
                 reference = model(**padded).logits.numpy()
-            np.testing.assert_allclose(runtime.run(item)["logits"], reference, atol=1e-4 * max(1, np.ptp(reference)))
+            np.testing.assert_allclose(
+                runtime.run(FORWARD, item)["logits"], reference, atol=1e-4 * max(1, np.ptp(reference))
+            )
 
 
 @pytest.mark.parametrize("family", ["albert", "bert", "distilbert", "mobilebert"])

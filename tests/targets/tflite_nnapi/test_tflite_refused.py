@@ -9,9 +9,9 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError, Unsupported
 from stages.measure.metrics import measure_parity
 from stages.schema.variant import Dynamic, Palettized, Static, WeightOnly
-from stages.targets.base import INPUTS
 from stages.targets.tflite_nnapi import flatbuffer, quantize, supports
 from stages.targets.tflite_nnapi.runtime import open_runtime
+from stages.tasks.base import FORWARD, INPUTS
 from tests.targets.faults_tflite import zero_tflite_layer
 from tests.targets.tflite_models import TARGET, run_all, utterances
 
@@ -86,7 +86,7 @@ def test_what_is_not_tflite_is_refused(tmp_path):
 def test_an_utterance_longer_than_every_signature_is_refused(artifacts):
     inputs = {name: np.ones((1, 17), np.int32) for name in INPUTS}
     with pytest.raises(InputError, match="17 tokens do not fit; expected at most 16"):
-        open_runtime(artifacts["float"], threads=1).run(inputs)
+        open_runtime(artifacts["float"], threads=1).run(FORWARD, inputs)
 
 
 @pytest.mark.parametrize(
