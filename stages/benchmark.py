@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,13 @@ from stages.core.errors import ArtifactError
 from stages.core.params import Section
 from stages.judging.regression import may_be_slower, read_released
 from stages.measure import extent, statistics
+from stages.running import local
+from stages.running.timing import time_artifact, time_in_turns
 from stages.schema.gate import Baseline, Benchmark
+from stages.schema.measured import Benchmark as Measured
 from stages.targets import registry
-from stages.targets.timing import time_artifact, time_in_turns
+from stages.targets.base import read_signature
+from stages.tasks import registry as tasks
 
 
 class Params(Section):
@@ -34,25 +38,28 @@ class Params(Section):
     benchmark: Benchmark
 
 
-def summarise(samples: dict[str, NDArray[np.float64]], confidence: float) -> dict[str, Any]:
+def summarise(
+    samples: Mapping[str, NDArray[np.float64]], latencies: Mapping[str, str], confidence: float
+) -> tuple[dict[str, float], dict[str, statistics.Interval], dict[str, int]]:
     """Turn raw milliseconds into quantiles with bootstrap intervals.
 
     Args:
-        samples: `true_length` and `full_length`, each [repetitions] in ms.
+        samples: kind of call → ms, each [repetitions].
+        latencies: kind of call → how its metrics begin.
         confidence: coverage of the intervals.
 
     Returns:
-        `values`, `intervals`, and `counts`: runs behind each.
+        Values, intervals, and runs behind each.
     """
     values: dict[str, float] = {}
     intervals: dict[str, statistics.Interval] = {}
     counts: dict[str, int] = {}
-    for kind, prefix in (("true_length", "latency"), ("full_length", "latency_full")):
+    for kind, prefix in latencies.items():
         for percent in (50, 90, 99):
             key = f"{prefix}_p{percent}_ms"
             values[key], intervals[key] = statistics.bootstrap_quantile(samples[kind], percent / 100, confidence)
             counts[key] = len(samples[kind])
-    return {"values": {**values, "n": len(samples["true_length"])}, "intervals": intervals, "counts": counts}
+    return values | {"n": len(samples[next(iter(latencies))])}, intervals, counts
 
 
 def run(
@@ -63,32 +70,38 @@ def run(
     Raises:
         ArtifactError: the release to measure beside is missing or altered, or its artifact cannot be timed.
     """
-    values = extent.measure(artifact_dir, checkpoint)
-    result: dict[str, Any] = {
+    values: dict[str, Any] = dict(extent.measure(artifact_dir, checkpoint))
+    result: Measured = {
         "counts": dict.fromkeys(values, 1),
-        "host": artifact.read_json(host),
+        "host": local.fingerprint(),
         "intervals": {},
         "load_average": list(os.getloadavg()),
         "values": values,
     }
     samples: dict[str, NDArray[np.float64]] = {}
-    reason = registry.runtime(target).timing_unavailable()
+    reason = local.available() or registry.runtime(target).timing_unavailable()
     if reason is not None:
         result |= {"reason": reason, "status": "not_measured"}
     else:
         try:
-            timed = time_artifact(target, artifact_dir, reference / "probe.npz", settings.benchmark)
-            samples = {kind: np.asarray(timed["samples_ms"][kind]) for kind in ("true_length", "full_length")}
-            summary = summarise(samples, settings.benchmark.confidence)
-            process = {key: timed[key] for key in ("load_time_ms", "peak_rss_bytes")}
-            result["values"] |= summary["values"] | process
-            result["counts"] |= summary["counts"] | dict.fromkeys(process, 1)
-            result |= {key: timed[key] for key in ("runtime", "runtime_versions")}
-            result |= {"intervals": summary["intervals"], "status": "measured"}
+            timed = time_artifact(local, target, artifact_dir, reference, settings.benchmark)
         except ArtifactError as error:
             result |= {"reason": str(error), "status": "failed"}
-        else:  # what is wrong with the release stops the build, and is no fault of this variant's
-            result["ratios_to_release"] = _beside_release(settings, target, artifact_dir, reference, result)
+        else:
+            latencies = tasks.exercise(read_signature(artifact_dir).task).LATENCIES
+            samples = {kind: np.asarray(timed["samples_ms"][kind]) for kind in latencies}
+            quantiles, intervals, counts = summarise(samples, latencies, settings.benchmark.confidence)
+            values |= {**quantiles, "load_time_ms": timed["load_time_ms"], "peak_rss_bytes": timed["peak_rss_bytes"]}
+            result |= {
+                "counts": {**result["counts"], **counts, "load_time_ms": 1, "peak_rss_bytes": 1},
+                "intervals": intervals,
+                "runtime": timed["runtime"],
+                "runtime_versions": timed["runtime_versions"],
+                "status": "measured",
+            }
+            # What is wrong with the release stops the build, and is no fault of this variant's.
+            kind = next(iter(latencies))
+            result["ratios_to_release"] = _beside_release(settings, target, artifact_dir, reference, kind, result)
     with artifact.writing(
         out, stage="benchmark", parents={"artifact": artifact_dir, "host": host}, params=settings
     ) as temporary:
@@ -97,7 +110,7 @@ def run(
 
 
 def _beside_release(
-    settings: Params, target: str, artifact_dir: Path, reference: Path, measured: dict[str, Any]
+    settings: Params, target: str, artifact_dir: Path, reference: Path, kind: str, measured: Measured
 ) -> list[float]:
     """Time the variant and its released predecessor in turns, where what is recorded of them leaves a doubt."""
     if settings.baseline is None:
@@ -105,7 +118,7 @@ def _beside_release(
     old = read_released(Path(settings.baseline.bundles), artifact_dir.name)
     if old is None or not may_be_slower(old, measured["values"], settings.baseline, measured["host"]):
         return []
-    return time_in_turns(target, old.path, artifact_dir, reference / "probe.npz", settings.benchmark)
+    return time_in_turns(local, target, old.path, artifact_dir, reference, kind, settings.benchmark)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

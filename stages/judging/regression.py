@@ -2,7 +2,7 @@
 
 A change counts when it is beyond its bound and more than noise: answers are paired where both builds have the same
 test split, rates compared by their 95 % intervals where they have not, and a latency that looks worse is measured
-again by the benchmark, old and new in turns (`stages.targets.timing`).
+again by the benchmark, old and new in turns (`stages.running.timing`).
 """
 
 from __future__ import annotations

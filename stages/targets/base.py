@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConfigError, InputError, Unsupported
 from stages.core.params import Section, parse
-from stages.tasks.base import BATCH, IDS, INPUTS, SEQUENCE, Arrays, Call, Tensor, encoder
+from stages.tasks.base import BATCH, IDS, INPUTS, SEQUENCE, Arrays, Call, State, Tensor, encoder
+from stages.tasks.base import Session as Session
 
 if TYPE_CHECKING:
     from stages.schema.task import Task
@@ -20,42 +21,7 @@ if TYPE_CHECKING:
 SIGNATURE = "signature.json"
 
 Inputs = Mapping[str, NDArray[np.int32]]
-State = Any
-"""What calls leave for the next ones, as the runtime keeps it."""
 DTYPES = {name: np.dtype(name) for name in ("int32", "float32")}
-
-
-class Session(Protocol):
-    """An opened artifact.
-
-    Attributes:
-        label: what executes, for example `litert-cpu-xnnpack`.
-        batches: whether it takes several utterances at once.
-    """
-
-    label: str
-    batches: bool
-
-    def new_state(self) -> State | None:
-        """Return an empty state for calls to pass on, None where the artifact keeps none."""
-        ...
-
-    def run(self, call: str, inputs: Arrays, state: State | None = None) -> Arrays:
-        """Make one call.
-
-        Args:
-            call: one that the signature names.
-            inputs: the call's, at their true length; axis `batch` is 1 without `batches`.
-            state: of `new_state`, changed in place.
-
-        Returns:
-            The call's outputs, dequantised, without what was padded.
-
-        Raises:
-            InputError: there is no such call; an input is missing, of another type or shape, or too long.
-            ArtifactError: the model opened, and fails when it runs.
-        """
-        ...
 
 
 class Tokens(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from stages.core.params import Section
 
 Arrays = Mapping[str, NDArray[Any]]
 """Tensors by name."""
+State = Any
+"""What calls leave for the next ones, as the runtime keeps it."""
 BATCH, SEQUENCE = "batch", "sequence"
 """Axes: the texts of one call, and the tokens of each."""
 IDS, MASK = "input_ids", "attention_mask"
@@ -53,6 +55,39 @@ def encoder(*outputs: Tensor) -> Call:
     """Return the call of an encoder that gives `outputs` for texts of any number and length."""
     inputs = [Tensor(name=name, dtype="int32", axes=[BATCH, SEQUENCE]) for name in INPUTS]
     return Call(name=FORWARD, inputs=inputs, outputs=list(outputs), states=[])
+
+
+class Session(Protocol):
+    """An opened artifact.
+
+    Attributes:
+        label: what executes, for example `litert-cpu-xnnpack`.
+        batches: whether it takes several utterances at once.
+    """
+
+    label: str
+    batches: bool
+
+    def new_state(self) -> State | None:
+        """Return an empty state for calls to pass on, None where the artifact keeps none."""
+        ...
+
+    def run(self, call: str, inputs: Arrays, state: State | None = None) -> Arrays:
+        """Make one call.
+
+        Args:
+            call: one that the signature names.
+            inputs: the call's, at their true length; axis `batch` is 1 without `batches`.
+            state: of `new_state`, changed in place.
+
+        Returns:
+            The call's outputs, dequantised, without what was padded.
+
+        Raises:
+            InputError: there is no such call; an input is missing, of another type or shape, or too long.
+            ArtifactError: the model opened, and fails when it runs.
+        """
+        ...
 
 
 @dataclass(frozen=True)

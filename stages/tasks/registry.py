@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.tasks import folder
-from stages.tasks.base import Arrays, Call, Items
+from stages.tasks.base import Arrays, Call, Items, Session
 
 if TYPE_CHECKING:
     from stages.data.splits import Example, Splits
@@ -82,9 +82,15 @@ class Interface(Protocol):
 
 
 class Exercise(Protocol):
-    """Runs an opened artifact, or a converted model, as an app would."""
+    """Runs an opened artifact, or a converted model, as an app would.
 
-    def answer(self, session: Any, split: Arrays, name: str) -> NDArray[np.float32]:
+    Attributes:
+        LATENCIES: kind of call that is timed → how its metrics begin; releases are compared by the first.
+    """
+
+    LATENCIES: Mapping[str, str]
+
+    def answer(self, session: Session, split: Arrays, name: str) -> NDArray[np.float32]:
         """Return the logits of a split's items, fp32 [items, classes].
 
         Raises:
@@ -93,6 +99,9 @@ class Exercise(Protocol):
 
     def case(self, split: Arrays) -> NDArray[np.int32]:
         """Return the text that each item of a split belongs to: int32 [items]."""
+
+    def timed(self, split: Arrays) -> Mapping[str, Sequence[tuple[str, Arrays]]]:
+        """Return kind of call → call and inputs for each text of a split."""
 
 
 class Quality(Protocol):

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, Unsupported
 from stages.coreml import open_program
-from stages.targets.base import Opened, State, read_signature
+from stages.targets.base import Opened, read_signature
 from stages.targets.coreml_metal import INTERPRETED, ComputeUnits, native
 from stages.targets.executing import loaded
-from stages.tasks.base import Arrays, Call
+from stages.tasks.base import Arrays, Call, State
 
 PACKAGE = "model.mlpackage"
 OLDEST_MACOS = 13

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, first_line
-from stages.targets.base import Opened, State, read_signature
+from stages.targets.base import Opened, read_signature
 from stages.targets.executing import loaded
 from stages.targets.onnx_cpu import ORT
 from stages.targets.onnx_cpu.graph import MODEL
-from stages.tasks.base import Arrays, Call
+from stages.tasks.base import Arrays, Call, State
 
 DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 TAKEN = {"int32": ("tensor(int32)", "tensor(int64)"), "float32": ("tensor(float)",)}

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, first_line
-from stages.targets.base import Opened, Signature, State, read_signature
+from stages.targets.base import Opened, Signature, read_signature
 from stages.targets.executing import loaded
 from stages.targets.tflite_nnapi import LITERT
 from stages.targets.tflite_nnapi.flatbuffer import MODEL, signature_name
-from stages.tasks.base import IDS, Arrays, Call
+from stages.tasks.base import IDS, Arrays, Call, State
 
 
 def available() -> str | None:

@@ -7,8 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stages.core.errors import ArtifactError
+from stages.running import local
+from stages.running.timing import TURNS, time_in_turns
 from stages.schema.gate import Benchmark
-from stages.targets.timing import TURNS, time_in_turns
 from tests.targets.running import sign
 
 pytestmark = pytest.mark.target
@@ -39,16 +40,16 @@ def artifact(tmp_path):
 def probe(tmp_path):
     ones = np.ones((2, 4), np.int32)
     np.savez(tmp_path / "probe.npz", input_ids=ones, attention_mask=ones)
-    return tmp_path / "probe.npz"
+    return tmp_path
 
 
 def test_every_turn_gives_one_ratio_measured_anew(artifact, probe, tmp_path):
     shutil.copytree(artifact, tmp_path / "copy")
-    ratios = time_in_turns("onnx-cpu", artifact, tmp_path / "copy", probe, SETTINGS)
+    ratios = time_in_turns(local, "onnx-cpu", artifact, tmp_path / "copy", probe, "true_length", SETTINGS)
     assert len(set(ratios)) == TURNS
     assert min(ratios) > 0
 
 
 def test_what_cannot_be_timed_is_named(artifact, probe, tmp_path):
-    with pytest.raises(ArtifactError, match="missing' cannot be timed: error: "):
-        time_in_turns("onnx-cpu", artifact, tmp_path / "missing", probe, SETTINGS)
+    with pytest.raises(ArtifactError, match="missing' cannot be run: error: "):
+        time_in_turns(local, "onnx-cpu", artifact, tmp_path / "missing", probe, "true_length", SETTINGS)

@@ -1,0 +1,167 @@
+"""The worker: what it times, in which order, what it answers, in what kind of process."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import host
+from stages.core import artifact
+from stages.core.errors import ArtifactError, InputError
+from stages.running import local, worker
+from stages.running.runner import Receipt, Request, Timing
+from stages.targets import registry
+from stages.tasks.base import FORWARD
+from stages.tasks.classify import exercise
+from tests.closure import ROOT
+from tests.targets.running import sign
+
+MAX_LENGTH = 16
+HEAVY = {"torch", "transformers", "onnx", "coremltools", "mlflow", "ai_edge_litert"}
+REQUEST = Request(
+    target="onnx-cpu", threads=1, answer=[], time=Timing(split="probe", texts=3, warmup=2, repetitions=10)
+)
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Path:
+    lengths = np.array([4, 9, 16, 5])
+    mask = (np.arange(MAX_LENGTH) < lengths[:, None]).astype(np.int32)
+    np.savez(
+        tmp_path / "probe.npz",
+        input_ids=mask * 7,
+        attention_mask=mask,
+        labels=np.zeros(4, np.int64),
+        logits=np.zeros((4, 1), np.float32),
+    )
+    return tmp_path / "probe.npz"
+
+
+@pytest.fixture
+def onnx_artifact(tmp_path: Path) -> Path:
+    from onnx import TensorProto, helper
+
+    axes = ["batch", "sequence"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["input_ids", "attention_mask"], ["masked"]),
+            helper.make_node("Cast", ["masked"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["floats"], ["logits"], keepdims=1),
+        ],
+        "sum",
+        [helper.make_tensor_value_info(name, TensorProto.INT32, axes) for name in ("input_ids", "attention_mask")],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    sign(tmp_path, MAX_LENGTH, dynamic=True)
+    return tmp_path
+
+
+class Recorder:
+    """A session that notes what it was asked for."""
+
+    label, batches = "recorder", False
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        self.collecting: list[bool] = []
+
+    def new_state(self) -> None:
+        return None
+
+    def run(self, call: str, inputs: Any, state: Any = None) -> dict[str, Any]:
+        assert (call, state) == (FORWARD, None)
+        self.lengths.append(inputs["input_ids"].shape[1])
+        self.collecting.append(gc.isenabled())
+        return {"logits": np.zeros((1, 1), np.float32)}
+
+
+def calls(probe: Path, count: int) -> worker.Calls:
+    return exercise.timed(worker.read_split(probe, count))
+
+
+def test_lengths_are_true_and_full_interleaved_and_warm_up_is_not_recorded(probe: Path) -> None:
+    session = Recorder()
+    samples = worker.sample(session, calls(probe, 2), warmup=1, repetitions=4)
+    assert session.lengths == [16, 9, 4, 16, 16, 9, 4, 16, 16, 9]
+    assert {kind: len(values) for kind, values in samples.items()} == {"true_length": 4, "full_length": 4}
+    assert all(value > 0 for values in samples.values() for value in values)
+
+
+def test_the_garbage_collector_rests_while_the_clock_runs_and_wakes_afterwards(probe: Path) -> None:
+    session = Recorder()
+    worker.sample(session, calls(probe, 4), warmup=0, repetitions=3)
+    assert session.collecting == [False] * 6
+    assert gc.isenabled()
+
+
+def test_a_split_without_texts_or_unreadable_is_refused(probe: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no text"):
+        worker.read_split(probe, 0)
+    (tmp_path / "cut.npz").write_bytes(probe.read_bytes()[:80])
+    with pytest.raises(ArtifactError, match="cannot read"):
+        worker.read_split(tmp_path / "cut.npz")
+
+
+@pytest.mark.skipif(not worker.STATUS.is_file(), reason="needs /proc")
+def test_peak_memory_is_this_process_own_and_remembers_what_was_freed() -> None:
+    parent = np.ones(256 << 20, np.uint8)  # ru_maxrss of a child would start from here
+    program = (
+        "import numpy as np; from stages.running.worker import peak_rss_bytes as peak; before = peak(); "
+        "block = np.ones(64 << 20, np.uint8); del block; print(before, peak())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before < parent.nbytes
+    assert 48 << 20 < after - before < 80 << 20
+
+
+@pytest.mark.target
+@pytest.mark.usefixtures("probe")
+def test_a_fresh_process_times_an_artifact_with_one_runtime_and_no_toolchain(onnx_artifact: Path) -> None:
+    artifact.write_json(onnx_artifact / "request.json", REQUEST.model_dump())
+    places = {"request": onnx_artifact / "request.json"} | dict.fromkeys(("artifact", "inputs", "out"), onnx_artifact)
+    arguments = [part for name, path in places.items() for part in (f"--{name}", str(path))]
+    program = (
+        f"import sys; from stages.running import worker; status = worker.main({arguments!r}); "
+        f"found = {HEAVY} & set(sys.modules); assert not found, found; sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    receipt: Receipt = artifact.read_json(onnx_artifact / "receipt.json")
+    assert {kind: len(found) for kind, found in receipt["samples_ms"].items()} == {"true_length": 10, "full_length": 10}
+    assert receipt["runtime"] == "onnxruntime-cpu"
+    assert 0 < receipt["load_time_ms"] < 60_000
+    assert 20 << 20 < receipt["peak_rss_bytes"] < 1 << 30
+
+
+@pytest.mark.target
+def test_answers_are_those_of_a_session_in_this_process(onnx_artifact: Path, probe: Path) -> None:
+    request = REQUEST.model_copy(update={"answer": ["probe"], "time": None})
+    receipt = local.run(request, onnx_artifact, onnx_artifact, onnx_artifact)
+    split = artifact.read_arrays(probe)
+    here = exercise.answer(registry.runtime("onnx-cpu").open_runtime(onnx_artifact, 1), split, "probe")
+    np.testing.assert_array_equal(artifact.read_arrays(onnx_artifact / "answers.npz")["probe"], here)
+    assert (here.shape, receipt["samples_ms"]) == ((4, 1), {})
+
+
+@pytest.mark.target
+@pytest.mark.usefixtures("probe")
+def test_a_damaged_artifact_ends_in_one_line_and_no_receipt(onnx_artifact: Path) -> None:
+    (onnx_artifact / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ArtifactError, match="cannot be run: error: onnxruntime cannot open") as caught:
+        local.run(REQUEST, onnx_artifact, onnx_artifact, onnx_artifact)
+    assert "\n" not in str(caught.value)
+    assert not (onnx_artifact / "receipt.json").exists()
+
+
+def test_this_host_is_what_the_build_says_it_is(tmp_path: Path) -> None:
+    host.run(tmp_path / "host.json", dict.fromkeys(host.LISTED.values(), ()))
+    assert (local.available(), local.fingerprint()) == (None, artifact.read_json(tmp_path / "host.json"))
