@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from stages import convert, quantize
 from stages.core import artifact, params
+from stages.measure.items import ITEMS, arrays
 from stages.targets import divergence, registry
 from stages.targets.divergence import Case
-from stages.targets.parity import evaluate
+from stages.targets.parity import evaluate, measure
 
 Weights = dict[str, NDArray[np.float32]]
 COMPRESSION = "none"
@@ -113,9 +114,10 @@ def inject(fault: Fault, checkpoint: Path, reference: Path, out: Path) -> None:
 def measured(case: Case) -> Case:
     """Run the probe split, as parity does, so that the worst utterances are known."""
     runtime = registry.runtime(case.target).open_runtime(case.artifact, threads=1)
-    outputs = evaluate(runtime, artifact.read_arrays(case.reference / "probe.npz"), case.artifact.name)
+    probe = artifact.read_arrays(case.reference / "probe.npz")
     case.parity.mkdir(parents=True)
-    artifact.write_arrays(case.parity / "outputs.npz", {"probe": outputs})
+    record = measure(probe, evaluate(runtime, probe, case.artifact.name))[1]
+    artifact.write_arrays(case.parity / ITEMS, arrays({"probe": record}))
     return case
 
 

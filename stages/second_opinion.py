@@ -1,7 +1,7 @@
 """Run every TFLite artifact in TensorFlow's own interpreter and compare its answers with LiteRT's.
 
 Reads: the built artifacts of tflite-nnapi, what parity measured of them, the references' inputs, params.yaml.
-Writes: `build/second_opinion/VARIANT/`: `outputs.npz`, `metrics.json`, `manifest.json` (which names the artifact, so
+Writes: `build/second_opinion/VARIANT/`: `answers.npz`, `metrics.json`, `manifest.json` (which names the artifact, so
     that the report shows no opinion on other bytes).
 Why: LiteRT vouches for files that its own converter wrote. Kernels of another age may load them and answer wrongly,
     which no gate of the build can see. A command for people (`make tensorflow-check`) in an environment of its own:
@@ -14,7 +14,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +21,18 @@ from numpy.typing import NDArray
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError, first_line
 from stages.core.params import Section
-from stages.measure import metrics
+from stages.measure import items
+from stages.measure.items import NO_ANSWER, Record
+from stages.measure.statistics import rate_interval
 from stages.schema.gate import Gate
 from stages.schema.layout import OPINIONS, behind
+from stages.schema.measured import Part
 from stages.schema.variant import Variant
 from stages.targets.base import Opened, read_signature
-from stages.targets.parity import evaluate
+from stages.targets.parity import evaluate, measure
 from stages.targets.tflite_nnapi.flatbuffer import MODEL
 from stages.targets.tflite_nnapi.runtime import opened, signature_runners
 
-Arrays = Mapping[str, NDArray[Any]]
 KERNELS = {"reference": "BUILTIN_REF", "default": "AUTO"}
 """Name → TensorFlow's resolver: its plain C++ kernels, and the ones a caller gets, XNNPACK delegate included."""
 TARGET, METRIC = "tflite-nnapi", "top1_agreement"
@@ -66,30 +67,31 @@ def open_in_tensorflow(directory: Path, kernels: str) -> Opened:
     return opened(runners, signature)
 
 
-def compare(judged: Arrays, given: Arrays) -> dict[str, Any]:
-    """Compare TensorFlow's logits with LiteRT's on the utterances both were asked.
+def compare(judged: Record, given: NDArray[np.int32]) -> Part:
+    """Compare TensorFlow's answers with LiteRT's to the items both were asked.
 
     Args:
-        judged: LiteRT's logits by split, as parity wrote them.
-        given: TensorFlow's of the first utterances of each split.
+        judged: LiteRT's, as parity recorded them.
+        given: TensorFlow's to the first items.
 
     Returns:
-        Split → `values` and 95 % `intervals` of agreement and error.
+        `values` and 95 % `intervals`: how many are alike, and how many of TensorFlow's are no numbers.
     """
-    return {
-        name: dict(zip(("values", "intervals"), metrics.measure_parity(reference=judged[name][: len(logits)],
-                                                                       outputs=logits), strict=True))
-        for name, logits in given.items()
-    }  # fmt: skip
+    n, bad = len(given), int((given == NO_ANSWER).sum())
+    if bad:
+        return {"values": {"n": n, "non_finite_count": bad}, "intervals": {}}
+    same = judged.answer[:n] == given
+    values = {METRIC: float(same.mean()), "n": n, "non_finite_count": 0}
+    return {"values": values, "intervals": {METRIC: rate_interval(same, judged.case[:n])}}
 
 
-def apart(found: Mapping[str, Any], least: float) -> list[str]:
+def apart(found: Mapping[str, Part], least: float) -> list[str]:
     """Say on which splits two runtimes answer alike less often than `least`, or not in numbers."""
     said = []
     for split, measured in found.items():
         values = measured["values"]
         if METRIC not in values:
-            said.append(f"{values['non_finite_count']} logits of the {split} split are NaN or infinite")
+            said.append(f"{values['non_finite_count']} answers to the {split} split are NaN or infinite")
         elif values[METRIC] < least:
             said.append(
                 f"{100 * values[METRIC]:.1f} % of {values['n']} {split} utterances alike, {100 * least:g} asked"
@@ -97,14 +99,14 @@ def apart(found: Mapping[str, Any], least: float) -> list[str]:
     return said
 
 
-def ask(key: str, variant: Variant, build: Path, items: int, out: Path) -> dict[str, Any]:
+def ask(key: str, variant: Variant, build: Path, count: int, out: Path) -> dict[str, dict[str, Part]]:
     """Run one artifact on both kinds of kernels and write what it answered.
 
     Args:
         key: the variant.
         variant: its settings.
         build: directory of all stage outputs.
-        items: test utterances to ask, the first ones.
+        count: test utterances to ask, the first ones.
         out: where its opinion goes.
 
     Returns:
@@ -112,24 +114,28 @@ def ask(key: str, variant: Variant, build: Path, items: int, out: Path) -> dict[
     """
     places = behind(build, key, variant.compression, variant.target)
     directory, reference, parity = artifact.require(places["artifact"]), places["reference"], places["parity"]
-    judged = artifact.read_arrays(artifact.require(parity) / "outputs.npz")
-    splits = {name: artifact.read_arrays(reference / f"{name}.npz") for name in ("probe", "test")}
-    asked = {name: {k: v[:items] if name == "test" else v for k, v in split.items()} for name, split in splits.items()}
-    outputs: dict[str, NDArray[np.float32]] = {}
-    found = {}
+    judged = items.read(artifact.require(parity))["test"]
+    probe, test = (artifact.read_arrays(reference / f"{name}.npz") for name in ("probe", "test"))
+    # What is compared there is LiteRT's logits, which parity keeps of this split, and not the reference's.
+    probe["logits"] = artifact.read_arrays(parity / "outputs.npz")["probe"]
+    asked = {"probe": probe, "test": {name: rows[:count] for name, rows in test.items()}}
+    answers: dict[str, NDArray[np.int32]] = {}
+    found: dict[str, dict[str, Part]] = {}
     for kernels in KERNELS:
         runtime = open_in_tensorflow(directory, kernels)
-        given = {name: evaluate(runtime, split, f"{key} {kernels} {name}") for name, split in asked.items()}
-        found[kernels] = compare(judged, given)
-        outputs |= {f"{kernels}_{name}": logits for name, logits in given.items()}
+        found[kernels] = {}
+        for name, split in asked.items():
+            part, record = measure(split, evaluate(runtime, split, f"{key} {kernels} {name}"))
+            answers[f"{kernels}_{name}"] = record.answer
+            found[kernels][name] = part if name == "probe" else compare(judged, record.answer)
     parents = {"artifact": directory, "parity": parity, "reference": reference}
     with artifact.writing(out, stage="second_opinion", parents=parents) as temporary:
-        artifact.write_arrays(temporary / "outputs.npz", outputs)
+        artifact.write_arrays(temporary / "answers.npz", answers)
         artifact.write_json(temporary / "metrics.json", {"kernels": found, "tensorflow": _version()})
     return found
 
 
-def run(settings: Params, build: Path, items: int) -> None:
+def run(settings: Params, build: Path, count: int) -> None:
     """Ask TensorFlow about every TFLite variant that LiteRT ran.
 
     Raises:
@@ -143,7 +149,7 @@ def run(settings: Params, build: Path, items: int) -> None:
         bounds = (bound.at_least for bound in settings.gate.bounds(variant.precision) if bound.metric == METRIC)
         least = next((bound for bound in bounds if bound is not None), 1.0)
         try:
-            found = ask(key, variant, build, items, build / OPINIONS / key)
+            found = ask(key, variant, build, count, build / OPINIONS / key)
         except ArtifactError as error:
             said.append(f"{key}: {error}")
             continue

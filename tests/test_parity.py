@@ -47,30 +47,33 @@ def split():
 
 def test_each_utterance_runs_alone_at_its_true_length_in_order():
     runtime = Recorder(LOGITS)
-    assert (parity.evaluate(runtime, split(), "test") == LOGITS).all()
+    assert (np.concatenate(list(parity.evaluate(runtime, split(), "test"))) == LOGITS).all()
     assert runtime.shapes == [(1, 2), (1, 8), (1, 5), (1, 3)]
+
+
+def judged(test, outputs):
+    """What parity measures of these outputs on the test split; the teacher answers as the reference does."""
+    part, record = parity.measure(test, [outputs])
+    return parity.with_quality(part, test, record, LOGITS)
 
 
 def test_wrong_answers_lower_agreement_and_accuracy():
     outputs = LOGITS[:, ::-1].copy()
-    measured = parity.measure({"probe": split(), "test": split()}, LOGITS, {"probe": LOGITS, "test": outputs})
-    assert measured["probe"]["values"]["top1_agreement"] == 1
-    assert measured["test"]["values"]["top1_agreement"] == 0
-    assert measured["test"]["values"]["accuracy"] == 0
-    assert measured["test"]["values"]["accuracy_drop_to_teacher"] == 1
+    values = judged(split(), outputs)["values"]
+    assert (values["top1_agreement"], values["accuracy"], values["accuracy_drop_to_teacher"]) == (0, 0, 1)
+    assert judged(split(), LOGITS)["values"]["top1_agreement"] == 1
 
 
 def test_texts_without_a_label_count_for_agreement_and_not_for_accuracy():
     some = split() | {"labels": np.array([0, 1, -1, -1])}
-    counts = parity.measure({"probe": some, "test": some}, LOGITS, {"probe": LOGITS, "test": LOGITS})["test"]["counts"]
+    counts = judged(some, LOGITS)["counts"]
     assert (counts["top1_agreement"], counts["accuracy"], counts["accuracy_drop_to_teacher"]) == (4, 2, 2)
 
 
 def test_nan_leaves_no_quality_to_be_mistaken_for_one():
     poisoned = LOGITS.copy()
     poisoned[2, 1] = np.nan
-    measured = parity.measure({"probe": split(), "test": split()}, LOGITS, {"probe": LOGITS, "test": poisoned})
-    assert measured["test"]["values"] == {"non_finite_count": 1, "n": 4}
+    assert judged(split(), poisoned)["values"] == {"non_finite_count": 1, "n": 4}
 
 
 WORDS = "word_embeddings.weight"

@@ -13,6 +13,8 @@ from stages.core import artifact, params
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.lineage import lock
 from stages.lineage.bundle import statement_path
+from stages.measure.items import arrays
+from stages.measure.metrics import compare
 from tests.bundling import toy
 
 VARIANT = {
@@ -83,8 +85,10 @@ def build(tmp_path):
         write_artifact(root, key, seed)
         parents = {"artifact": root / "artifact" / key}
         with artifact.writing(root / "parity" / key, stage="test", parents=parents) as temporary:
-            outputs = {"probe": np.zeros((2, 2), np.float32), "test": np.eye(2, dtype=np.float32)}
-            artifact.write_arrays(temporary / "outputs.npz", outputs)
+            logits = np.eye(2, dtype=np.float32)
+            record = compare(logits, [logits], np.arange(2, dtype=np.int32), np.arange(2)).record
+            artifact.write_arrays(temporary / "outputs.npz", {"probe": np.zeros((2, 2), np.float32)})
+            artifact.write_arrays(temporary / "items.npz", arrays({"test": record}))
         with artifact.writing(root / "benchmark" / key, stage="test", parents=parents) as temporary:
             artifact.write_json(temporary / "metrics.json", {})
     return root

@@ -10,6 +10,8 @@ import pytest
 from stages import second_opinion
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError
+from stages.measure.items import arrays
+from stages.measure.metrics import compare
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
 
@@ -37,10 +39,14 @@ PARAMS = {
 }
 
 
+def answered(logits):
+    """What parity records of an artifact that answers with these logits."""
+    return compare(logits, [logits], np.arange(len(logits), dtype=np.int32), np.full(len(logits), -1)).record
+
+
 def test_runtimes_are_compared_on_what_both_were_asked():
-    judged = {"test": np.eye(4, dtype=np.float32)}
-    given = {"test": np.eye(4, dtype=np.float32)[[0, 2]]}
-    found = second_opinion.compare(judged, given)
+    judged = answered(np.eye(4, dtype=np.float32))
+    found = {"test": second_opinion.compare(judged, np.int32([0, 2]))}
     assert found["test"]["values"]["top1_agreement"] == 0.5
     assert found["test"]["values"]["n"] == 2
     assert second_opinion.apart(found, 0.5) == []
@@ -48,8 +54,8 @@ def test_runtimes_are_compared_on_what_both_were_asked():
 
 
 def test_an_answer_that_is_no_number_is_said():
-    found = second_opinion.compare({"test": np.ones((2, 3), "f4")}, {"test": np.full((2, 3), np.nan, "f4")})
-    assert second_opinion.apart(found, 0.5) == ["6 logits of the test split are NaN or infinite"]
+    found = {"test": second_opinion.compare(answered(np.ones((2, 3), "f4")), np.int32([-1, 0]))}
+    assert second_opinion.apart(found, 0.5) == ["1 answers to the test split are NaN or infinite"]
 
 
 @pytest.mark.skipif(util.find_spec("tensorflow") is not None, reason="TensorFlow is installed beside coremltools")
@@ -82,12 +88,14 @@ def build(make_model, tmp_path_factory):
     mask = (np.arange(LENGTH) < random.integers(3, LENGTH + 1, (20, 1))).astype(np.int32)
     labels = len(make_model("bert").config.id2label)
     split = {"input_ids": ids * mask, "attention_mask": mask, "logits": np.zeros((20, labels), np.float32)}
-    logits = evaluate(open_runtime(root / "artifact" / KEY, threads=1), split, "litert")
+    split["labels"] = np.full(20, -1)
+    logits = np.concatenate(list(evaluate(open_runtime(root / "artifact" / KEY, threads=1), split, "litert")))
     with artifact.writing(root / "reference/none", stage="reference", parents={}) as out:
         for name in ("probe", "test"):
             artifact.write_arrays(out / f"{name}.npz", split)
     with artifact.writing(root / "parity" / KEY, stage="parity", parents={}) as out:
-        artifact.write_arrays(out / "outputs.npz", {"probe": logits, "test": logits})
+        artifact.write_arrays(out / "outputs.npz", {"probe": logits})
+        artifact.write_arrays(out / "items.npz", arrays({"test": answered(logits)}))
     artifact.write_json(root / "params.yaml", PARAMS)  # JSON is YAML
     return root
 
@@ -109,13 +117,14 @@ def test_tensorflow_agrees_with_a_sound_artifact_and_is_heard_when_it_does_not(b
     measured = artifact.read_json(found / "metrics.json")["kernels"]
     for kernels in ("default", "reference"):
         assert measured[kernels]["test"]["values"]["n"] == 12
-        assert measured[kernels]["test"]["values"]["max_abs_error"] < 1e-4
-    shapes = {name: value.shape[0] for name, value in artifact.read_arrays(found / "outputs.npz").items()}
+        assert measured[kernels]["probe"]["values"]["max_abs_error"] < 1e-4
+    shapes = {name: value.shape[0] for name, value in artifact.read_arrays(found / "answers.npz").items()}
     assert shapes == {"default_probe": 20, "default_test": 12, "reference_probe": 20, "reference_test": 12}
 
-    logits = np.roll(artifact.read_arrays(build / "parity" / KEY / "outputs.npz")["test"], 1, axis=1)
+    logits = np.roll(artifact.read_arrays(build / "parity" / KEY / "outputs.npz")["probe"], 1, axis=1)
     with artifact.writing(build / "parity" / KEY, stage="parity", parents={}) as out:
-        artifact.write_arrays(out / "outputs.npz", {"probe": logits, "test": logits})
+        artifact.write_arrays(out / "outputs.npz", {"probe": logits})
+        artifact.write_arrays(out / "items.npz", arrays({"test": answered(logits)}))
     done = check(build)
     assert done.returncode == 1
     error = done.stderr.strip().splitlines()[-1]

@@ -82,7 +82,7 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     """
     places = behind(build, key, variant.compression, variant.target)
     data, reference = artifact.require(places["data"]), places["reference"]
-    parity, bundle = artifact.require(places["parity"]), build / RELEASE / key
+    bundle = build / RELEASE / key
     texts = splits.read_split(data, "test").texts
     chosen = splits.spread(len(texts), wanted or len(texts))
     test = artifact.read_arrays(artifact.require(reference) / "test.npz")
@@ -91,10 +91,7 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     ids = [row[mask == 1].tolist() for row, mask in zip(test["input_ids"], test["attention_mask"], strict=True)]
     utterances = [Item(texts[index], ids[index]) for index in chosen]
     session, longest = registry.runtime(variant.target).open_runtime(bundle, 1), signature["sequence_lengths"][-1]
-    own = Answers(
-        softmax(artifact.read_arrays(parity / "outputs.npz")["test"][chosen]),
-        _answers(session, edges),
-    )
+    own = Answers(_answers(session, utterances), _answers(session, edges))
     pads = file_of(bundle, "task") is not None
     return Question(
         labels=artifact.read_json(bundle / "labels.json"),

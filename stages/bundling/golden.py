@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from stages.core import artifact
+from stages.measure import items
 
 GOLDEN = "golden.npz"
 
@@ -23,12 +22,12 @@ def write(reference: Path, parity: Path, bundle: Path) -> None:
         bundle: directory to write into.
     """
     probe = artifact.read_arrays(reference / "probe.npz")
-    outputs = artifact.read_arrays(parity / "outputs.npz")
+    outputs, records = artifact.read_arrays(parity / "outputs.npz"), items.read(parity)
     arrays = {name: probe[name] for name in ("input_ids", "attention_mask")}
     arrays["reference_logits"] = probe["logits"]
     if "probe" in outputs:
         arrays["artifact_logits"] = outputs["probe"]
-    if "test" in outputs:
+    if "test" in records:
         # What the gate of a later build pairs its answers with.
-        arrays["test_answers"] = outputs["test"].argmax(axis=-1).astype(np.int32)
+        arrays["test_answers"] = records["test"].answer
     artifact.write_arrays(bundle / GOLDEN, arrays)

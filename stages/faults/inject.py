@@ -6,7 +6,6 @@ import importlib
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from stages.measure import extent
 from stages.models.families import family_of
 from stages.schema.gate import Gate, Threshold
 from stages.schema.layout import behind, place
-from stages.schema.measured import Benchmark, Parity
+from stages.schema.measured import Benchmark
 from stages.schema.variant import Precision, Target, Variant
 from stages.targets import registry
 from stages.targets.parity import Inputs, measure_artifact
@@ -191,11 +190,11 @@ def _judged(case: Case, directory: Path, inputs: Inputs) -> Outcome:
 
 
 def _judged_once(case: Case, directory: Path, inputs: Inputs, *, execute: bool) -> Verdict:
-    measured, _ = measure_artifact(case.variant.target, directory, inputs, execute=execute)
+    measured = measure_artifact(case.variant.target, directory, inputs, execute=execute).found
     # Faults are not timed; how much of an artifact there is needs no clock.
     timing: Benchmark = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
     timing["values"] = extent.measure(directory, inputs.checkpoint)
-    return judge(flatten(cast(Parity, measured), timing, {}), case.thresholds, case.gate.interval_below_n, [])
+    return judge(flatten(measured, timing, {}), case.thresholds, case.gate.interval_below_n, [])
 
 
 def _copy(source: Path, destination: Path) -> Path:

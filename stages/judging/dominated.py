@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
+from stages.judging.answers import right
+from stages.measure.items import Record
 from stages.measure.statistics import paired_difference
 from stages.schema.variant import Float, Precision, Variant
 from stages.schema.verdict import Entry
 
-Right = NDArray[np.bool_]
 LATENCY = "latency_p50_ms"
 
 
@@ -37,23 +35,24 @@ def parents(variants: Mapping[str, Variant], precisions: Mapping[str, Precision]
     return {key: parent for key, parent in found.items() if parent != key}
 
 
-def dominated(entry: Entry, answered: Right, name: str, parent: Entry, parent_answered: Right) -> str:
+def dominated(entry: Entry, answered: Record, name: str, parent: Entry, parent_answered: Record) -> str:
     """Return why a variant is dominated by its parent, or an empty string.
 
     It is when it is bigger, slower by more than noise wherever both were timed, and not more accurate by more than
-    noise. Accuracy is paired over the same utterances, latency compared by its 95 % intervals.
+    noise. Accuracy is paired over the same items, latency compared by its 95 % intervals.
 
     Args:
         entry: the variant's `metrics` and `intervals`.
-        answered: whether it answered each labelled test utterance rightly.
+        answered: what it answered to the test split.
         name: of the parent.
         parent: the parent's `metrics` and `intervals`.
-        parent_answered: whether the parent did.
+        parent_answered: what the parent did.
     """
     if not all("size_bytes" in side["metrics"] for side in (entry, parent)):
         return ""
     sizes = [side["metrics"]["size_bytes"] * 1e-6 for side in (entry, parent)]
-    gain, (low, high) = paired_difference(answered, parent_answered)
+    answers, others = (right(record.answer, record.wanted) for record in (answered, parent_answered))
+    gain, (low, high) = paired_difference(answers, others, answered.case[answered.known])
     if sizes[0] <= sizes[1] or low > 0:
         return ""
     told = [f"{sizes[0]:.2f} MB against {sizes[1]:.2f}"]

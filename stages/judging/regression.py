@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from stages.core import artifact
 from stages.judging.answers import right
+from stages.measure.items import Record
 from stages.measure.statistics import paired_difference
 from stages.schema.gate import Baseline
 from stages.schema.verdict import Entry
 
-Answers = NDArray[np.int64]
 LATENCY = "latency_p50_ms"
 
 
@@ -33,13 +33,13 @@ class Released:
         path: the bundle.
         entry: its verdict: `metrics`, `intervals`, `host`.
         data: sha256 of the manifest of the data it was built from.
-        answers: [n] its classes on that data's test split, None where it was not run.
+        answers: [items] its classes on that data's test split, None where it was not run.
     """
 
     path: Path
     entry: Entry
     data: str
-    answers: Answers | None
+    answers: NDArray[np.integer[Any]] | None
 
 
 def read_released(bundles: Path, key: str) -> Released | None:
@@ -60,9 +60,7 @@ def read_released(bundles: Path, key: str) -> Released | None:
     )
 
 
-def regressions(
-    old: Released, new: Entry, bounds: Baseline, data: str, answers: Answers | None, labels: Answers
-) -> list[str]:
+def regressions(old: Released, new: Entry, bounds: Baseline, data: str, answered: Record | None) -> list[str]:
     """Return where a variant is worse than its released predecessor by more than `bounds` and more than noise.
 
     Args:
@@ -70,12 +68,11 @@ def regressions(
         new: the variant's `metrics` and `intervals`.
         bounds: how far it may fall behind.
         data: sha256 of the manifest of the data it was built from.
-        answers: [n] its classes on the test split, None where it was not run.
-        labels: [n] right answers, -1 unknown.
+        answered: what it answered to the test split, None where it was not run.
     """
     found = _growth(old.entry, new, bounds.size_ratio)
-    if answers is not None and old.answers is not None and old.data == data:
-        found += _paired_drop(right(old.answers, labels), right(answers, labels), bounds.accuracy_drop)
+    if answered is not None and old.answers is not None and old.data == data:
+        found += _paired_drop(old.answers, answered, bounds.accuracy_drop)
     else:
         found += _drop("accuracy", old.entry, new, bounds.accuracy_drop)
     found += _drop("top1_agreement", old.entry, new, bounds.agreement_drop)
@@ -131,8 +128,9 @@ def _growth(old: Entry, new: Entry, bound: float) -> list[str]:
     return [f"size {before * 1e-6:.3g} → {after * 1e-6:.3g} MB, {after / before:.3g} times, at most {bound:g}"]
 
 
-def _paired_drop(before: NDArray[np.bool_], after: NDArray[np.bool_], bound: float) -> list[str]:
-    drop, (low, high) = paired_difference(before, after)
+def _paired_drop(old: NDArray[np.integer[Any]], new: Record, bound: float) -> list[str]:
+    before, after = right(old, new.wanted), right(new.answer, new.wanted)
+    drop, (low, high) = paired_difference(before, after, new.case[new.known])
     if drop <= bound or low <= 0:
         return []
     return [

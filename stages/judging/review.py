@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.core import artifact
 from stages.judging import host_truth
-from stages.judging.answers import read_answers, read_labels, right
+from stages.judging.answers import read_answers
 from stages.judging.dominated import dominated, parents
 from stages.judging.regression import read_released, regressions, slowdown
 from stages.schema.gate import Baseline
@@ -57,8 +57,7 @@ def _dominated(build: Path, entries: Mapping[str, Entry], key: str, parent: str)
     answers, others = read_answers(build, key), read_answers(build, parent)
     if answers is None or others is None:
         return ""
-    labels = read_labels(build, entries[key]["compression"])
-    return dominated(entries[key], right(answers, labels), parent, entries[parent], right(others, labels))
+    return dominated(entries[key], answers, parent, entries[parent], others)
 
 
 def _notes(build: Path, key: str, host: Mapping[str, Any]) -> list[str]:
@@ -82,7 +81,6 @@ def _fallen(
         baseline,
         artifact.digest(place(build, "data")),
         read_answers(build, key),
-        read_labels(build, entry["compression"]),
     )
     ratios = read_benchmark(place(build, "benchmark", variant=key)).get("ratios_to_release", [])
     return [], fallen + slowdown(old, entry["metrics"], baseline, host, ratios)

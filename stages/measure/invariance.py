@@ -69,16 +69,16 @@ def measure(
         for length in (length for length in lengths if length > size):
             padded = _form(ids, length, pad_token_id)
             answer = run(padded)
-            changes["padded"].append(_change(plain, answer, scale))
+            changes["padded"].append(change(plain, answer, scale))
             disturbed = dict(padded)
             under = np.arange(length) >= size + reach
             drawn = generator.integers(0, vocabulary, length, dtype=np.int32)
             disturbed["input_ids"] = np.where(under, drawn, padded["input_ids"])
-            changes["disturbed"].append(_change(answer, run(disturbed), scale))
+            changes["disturbed"].append(change(answer, run(disturbed), scale))
     if batches:
         forms = [_form(probe["input_ids"][row, : sizes[row]], int(sizes[chosen].max()), pad_token_id) for row in chosen]
         together = run({name: np.concatenate([form[name] for form in forms]) for name in forms[0]})
-        changes["batched"] = [_change(np.concatenate(alone), together, scale)]
+        changes["batched"] = [change(np.concatenate(alone), together, scale)]
     return {name: max(found) for name, found in changes.items()}
 
 
@@ -89,6 +89,7 @@ def _form(ids: NDArray[np.int32], length: int, pad_token_id: int) -> dict[str, N
     return {"input_ids": padded, "attention_mask": mask}
 
 
-def _change(before: NDArray[np.float32], after: NDArray[np.float32], scale: float) -> float:
+def change(before: NDArray[np.float32], after: NDArray[np.float32], scale: float) -> float:
+    """Return the largest difference of two answers [items, classes] over `scale`; inf where one is not finite."""
     change = float(np.abs(after.astype(np.float64) - before).max()) / scale
     return change if np.isfinite(change) else float("inf")

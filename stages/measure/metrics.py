@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.measure.statistics import Interval, paired_difference, proportion_interval
+from stages.core.splits import UNKNOWN
+from stages.measure.items import NO_ANSWER, Answers, Record
+from stages.measure.statistics import Interval, paired_difference, rate_interval
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Values = dict[str, float]
+CHUNK = 1 << 22
+"""Logits compared at once: 32 MB in float64, of which a comparison holds a few."""
 
 
 def softmax(logits: FloatArray) -> NDArray[np.float64]:
@@ -18,13 +26,14 @@ def softmax(logits: FloatArray) -> NDArray[np.float64]:
     return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True))
 
 
+def log_softmax(logits: FloatArray) -> NDArray[np.float64]:
+    """Logarithms of the probabilities over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
 def kl_divergence(*, reference: FloatArray, outputs: FloatArray) -> NDArray[np.float64]:
-    """KL(softmax(reference) ‖ softmax(outputs)) of each row, in nats; [n, labels] → [n]."""
-
-    def log_softmax(logits: FloatArray) -> NDArray[np.float64]:
-        shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-
+    """KL(softmax(reference) ‖ softmax(outputs)) of each row, in nats; [n, classes] → [n]."""
     expected, actual = log_softmax(reference), log_softmax(outputs)
     # Rounding can leave a divergence of equal rows a hair below zero.
     return np.asarray(np.maximum((np.exp(expected) * (expected - actual)).sum(axis=-1), 0.0))
@@ -35,46 +44,141 @@ def non_finite_count(outputs: FloatArray) -> int:
     return int((~np.isfinite(outputs)).sum())
 
 
-def measure_parity(*, reference: FloatArray, outputs: FloatArray) -> tuple[Values, dict[str, Interval]]:
-    """Numeric agreement of an artifact with the reference on the same inputs.
+def answers(logits: FloatArray, wanted: NDArray[np.int64]) -> Answers:
+    """Keep of logits what quality is measured from.
 
     Args:
-        reference: [n, labels] fp32 logits of the compressed checkpoint in torch.
-        outputs: [n, labels] logits of the artifact.
+        logits: [items, classes]
+        wanted: [items] right classes, -1 where unknown.
+    """
+    finite, known = np.isfinite(logits).all(axis=-1), wanted != UNKNOWN
+    nll = np.where(known, np.inf, np.nan)
+    there = np.flatnonzero(finite & known)
+    nll[there] = -log_softmax(logits[there])[np.arange(len(there)), wanted[there]]
+    return Answers(np.where(finite, logits.argmax(axis=-1), NO_ANSWER).astype(np.int32), nll)
 
-    Returns:
-        Metric values, and 95 % intervals for those that are rates. Where any output is not finite only
-        `non_finite_count` and `n` are given: an error of NaN is not a number.
+
+@dataclass(frozen=True)
+class Comparison:
+    """An artifact's answers beside the reference's.
+
+    Attributes:
+        record: what is kept of them.
+        expected: [items] the reference's answer.
+        cosine: [items] of the two rows of logits, NaN where one of the artifact's is not finite.
+        non_finite: logits that are not finite.
+        mean_abs_error: over all logits, NaN likewise.
+        spread: standard deviation of the reference's logits.
+    """
+
+    record: Record
+    expected: NDArray[np.int64]
+    cosine: NDArray[np.float64]
+    non_finite: int
+    mean_abs_error: float
+    spread: float
+
+
+def compare(
+    reference: FloatArray, answered: Iterable[FloatArray], case: NDArray[np.int32], wanted: NDArray[np.int64]
+) -> Comparison:
+    """Compare logits with the reference's item by item, and keep none of them.
+
+    Args:
+        reference: [items, classes] of the compressed checkpoint in torch.
+        answered: the artifact's, text by text: [items of the text, classes] each.
+        case: [items] the text that each belongs to.
+        wanted: [items] right classes, -1 where unknown.
 
     Raises:
         ValueError: shapes differ, or there is nothing to compare.
     """
-    if reference.shape != outputs.shape or reference.size == 0:
-        raise ValueError(f"reference {reference.shape} and outputs {outputs.shape} must have one non-empty shape")
-    n, bad = len(reference), non_finite_count(outputs)
-    if bad:
-        return {"non_finite_count": bad, "n": n}, {}
-    error = np.abs(reference.astype(np.float64) - outputs)
-    divergence = kl_divergence(reference=reference, outputs=outputs)
-    cosines = cosine_similarity(reference, outputs)
-    same = reference.argmax(axis=-1) == outputs.argmax(axis=-1)
+    found: dict[str, list[NDArray[Any]]] = {}
+    start, bad, total = 0, 0, 0.0
+    for outputs in _chunks(answered):
+        rows = slice(start, start := start + len(outputs))
+        if outputs.shape != reference[rows].shape:
+            raise ValueError(f"reference {reference.shape} and outputs {outputs.shape} differ")
+        error, parts = _rows(reference[rows], outputs, wanted[rows])
+        bad, total = bad + non_finite_count(outputs), total + float(error.sum())
+        for name, values in parts.items():
+            found.setdefault(name, []).append(values)
+    if start != len(reference) or reference.size == 0:
+        raise ValueError(f"reference {reference.shape} and {start} items answered must have one non-empty shape")
+    whole = {name: np.concatenate(parts) for name, parts in found.items()}
+    cosine = whole.pop("cosine")
+    return Comparison(
+        Record(case=case, wanted=wanted, **whole),
+        reference.argmax(axis=-1),
+        cosine,
+        bad,
+        total / reference.size if not bad else float("nan"),
+        max(float(reference.std()), float(np.finfo(np.float32).tiny)),
+    )
+
+
+def _rows(
+    reference: FloatArray, outputs: FloatArray, wanted: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
+    """Return the absolute errors of the rows that are finite, and what each row is known by."""
+    kept = answers(outputs, wanted)
+    finite = kept.answer != NO_ANSWER
+    expected, actual = reference[finite], outputs[finite]
+    error = np.abs(expected.astype(np.float64) - actual)
+    parts = {
+        "cosine": (np.nan, cosine_similarity(expected, actual)),
+        "kl_divergence": (np.inf, kl_divergence(reference=expected, outputs=actual)),
+        "max_abs_error": (np.inf, error.max(axis=-1)),
+    }
+    found: dict[str, NDArray[Any]] = {"answer": kept.answer, "nll": kept.nll}
+    for name, (missing, values) in parts.items():
+        found[name] = np.full(len(outputs), missing)
+        found[name][finite] = values
+    return error, found
+
+
+def _chunks(parts: Iterable[FloatArray]) -> Iterator[NDArray[Any]]:
+    """Put the answers to texts together until they are worth a computation."""
+    waiting: list[FloatArray] = []
+    size = 0
+    for part in parts:
+        waiting.append(part)
+        size += part.size
+        if size >= CHUNK:
+            yield np.concatenate(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def measure_parity(compared: Comparison) -> tuple[Values, dict[str, Interval]]:
+    """Numeric agreement of an artifact with the reference on the same inputs.
+
+    Returns:
+        Metric values, and 95 % intervals for those that are rates; `n` says items. Where any output is not finite only
+        `non_finite_count` and `n` are given: an error of NaN is not a number.
+    """
+    record, n = compared.record, len(compared.expected)
+    if compared.non_finite:
+        return {"non_finite_count": compared.non_finite, "n": n}, {}
+    worst, same = float(record.max_abs_error.max()), compared.expected == record.answer
     values = {
-        "max_abs_error": float(error.max()),
-        "relative_max_error": float(error.max() / max(float(reference.std()), np.finfo(np.float32).tiny)),
-        "mean_abs_error": float(error.mean()),
-        "cosine_similarity_min": float(cosines.min()),
-        "cosine_similarity_p01": float(np.quantile(cosines, 0.01)),
-        "kl_divergence_mean": float(divergence.mean()),
-        "kl_divergence_max": float(divergence.max()),
+        "max_abs_error": worst,
+        "relative_max_error": worst / compared.spread,
+        "mean_abs_error": compared.mean_abs_error,
+        "cosine_similarity_min": float(compared.cosine.min()),
+        "cosine_similarity_p01": float(np.quantile(compared.cosine, 0.01)),
+        "kl_divergence_mean": float(record.kl_divergence.mean()),
+        "kl_divergence_max": float(record.kl_divergence.max()),
         "top1_agreement": float(same.mean()),
         "non_finite_count": 0,
         "n": n,
     }
-    return values, {"top1_agreement": proportion_interval(int(same.sum()), n)}
+    return values, {"top1_agreement": rate_interval(same, record.case)}
 
 
 def cosine_similarity(reference: FloatArray, outputs: FloatArray) -> NDArray[np.float64]:
-    """Cosine of each row, [n, labels] → [n]; a zero row has cosine 0 with everything but another zero row."""
+    """Cosine of each row, [n, classes] → [n]; a zero row has cosine 0 with everything but another zero row."""
     first, second = reference.astype(np.float64), outputs.astype(np.float64)
     norms = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
     dot = (first * second).sum(axis=-1)
@@ -83,32 +187,35 @@ def cosine_similarity(reference: FloatArray, outputs: FloatArray) -> NDArray[np.
     return np.where(both_zero, 1.0, cosine).clip(-1, 1)
 
 
-def measure_quality(
-    *, labels: NDArray[np.int64], outputs: FloatArray, reference: FloatArray, teacher: FloatArray
+def measure_accuracy(
+    case: NDArray[np.int32],
+    wanted: NDArray[np.int64],
+    answer: NDArray[np.int32],
+    others: Mapping[str, NDArray[np.int32]],
 ) -> tuple[Values, dict[str, Interval]]:
-    """Task quality of an artifact, paired with the reference and the teacher on the same items.
+    """How many answers are right, and how many more of other models on the same items.
 
     Args:
-        labels: [n] right answers; -1 where unknown, and then the item counts nowhere.
-        outputs: [n, labels] logits of the artifact.
-        reference: [n, labels] logits of the compressed checkpoint in torch.
-        teacher: [n, labels] logits of the teacher in torch.
+        case: [items] the text that each belongs to.
+        wanted: [items] right answers; -1 where unknown, and then the item counts nowhere.
+        answer: [items] the artifact's, all of them numbers.
+        others: [items] answers by the name of who gave them.
 
     Returns:
-        Values and 95 % intervals of `accuracy` and the two drops.
+        Values and 95 % intervals of `accuracy`, and of `accuracy_drop_to_NAME` for each of the others.
 
     Raises:
-        ValueError: outputs are not finite, or no item has a label.
+        ValueError: an output was not finite, or no item has a label.
     """
-    if non_finite_count(outputs):
+    if (answer == NO_ANSWER).any():
         raise ValueError("outputs are not finite; accuracy would be of NaN")
-    known = labels >= 0
+    known = wanted != UNKNOWN
     if not known.any():
-        raise ValueError(f"none of {len(labels)} items has a label; accuracy would be of nothing")
-    right = (outputs.argmax(axis=-1) == labels)[known]
+        raise ValueError(f"none of {len(wanted)} items has a label; accuracy would be of nothing")
+    right = (answer == wanted)[known]
     values: Values = {"accuracy": float(right.mean())}
-    intervals: dict[str, Interval] = {"accuracy": proportion_interval(int(right.sum()), len(right))}
-    for name, other in (("reference", reference), ("teacher", teacher)):
+    intervals: dict[str, Interval] = {"accuracy": rate_interval(right, case[known])}
+    for name, other in others.items():
         key = f"accuracy_drop_to_{name}"
-        values[key], intervals[key] = paired_difference((other.argmax(axis=-1) == labels)[known], right)
+        values[key], intervals[key] = paired_difference((other == wanted)[known], right, case[known])
     return values, intervals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,22 +23,62 @@ def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Int
     """
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} is not a proportion")
+    return _wilson(successes / n, n, confidence)
+
+
+def _wilson(p: float, n: float, confidence: float) -> Interval:
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def paired_difference(first: BoolArray, second: BoolArray, confidence: float = 0.95) -> tuple[float, Interval]:
+def rate_interval(hits: BoolArray, case: NDArray[np.integer[Any]], confidence: float = 0.95) -> Interval:
+    """Interval of the share of hits among items, of which a text may have many that depend on each other.
+
+    Where each text has one item, the Wilson interval. Else the same for as many items as would tell as much if they
+    were independent: their number over the design effect, which is the linearised variance of the share (a ratio of
+    sums over texts) over the variance of as many independent items. A share near 0 or 1 has too few texts that differ
+    for that to be estimated, so two texts of average size are added to its estimate, one of hits and one of none: a
+    perfect share then tells as much as its texts would with one item each. Its simulated coverage is 92 % or more
+    from 50 texts on (tests/measure/test_statistics.py).
+
+    Source: Cochran, Sampling Techniques (1977), sections 3.12 and 6.4, for the variance; Franco, Little, Louis & Slud,
+    Journal of Survey Statistics and Methodology 7 (2019) 334, for Wilson intervals of effective sizes.
+
+    Args:
+        hits: [items]
+        case: [items] the text of each.
+        confidence: coverage of the interval.
+
+    Raises:
+        ValueError: there is no item.
+    """
+    if not _several(case):
+        return proportion_interval(int(hits.sum()), hits.size, confidence)
+    sizes, found = _sums(case, np.ones(hits.size)), _sums(case, hits)
+    more = hits.size / sizes.size
+    total = hits.size + 2 * more
+    p = (found.sum() + more) / total
+    squares = ((found - p * sizes) ** 2).sum() + (more * (1 - p)) ** 2 + (more * p) ** 2
+    effect = max(1.0, squares / (total * p * (1 - p)))
+    return _wilson(float(hits.mean()), hits.size / effect, confidence)
+
+
+def paired_difference(
+    first: BoolArray, second: BoolArray, case: NDArray[np.integer[Any]] | None = None, confidence: float = 0.95
+) -> tuple[float, Interval]:
     """Difference of two accuracies on the same items, first minus second, with its interval.
 
     Source: Agresti & Min, Statistics in Medicine 24 (2005) 729: Wald interval after adding half an item to
-    each of the four cells, which keeps its coverage when the two hardly ever disagree.
+    each of the four cells, which keeps its coverage when the two hardly ever disagree. Where texts have several items
+    half a text of average size is added to each cell, and the variance is that of a ratio of sums over texts, as in
+    `rate_interval`.
 
     Args:
         first: [n] whether the first model is right.
         second: [n] whether the second model is right, same items.
+        case: [n] the text that each item belongs to; None where each is one of its own.
         confidence: coverage of the interval.
 
     Raises:
@@ -46,7 +87,27 @@ def paired_difference(first: BoolArray, second: BoolArray, confidence: float = 0
     if first.shape != second.shape or first.size == 0:
         raise ValueError(f"paired items expected, not {first.shape} against {second.shape}")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    return (only_first - only_second) / first.size, difference_interval(only_first, only_second, first.size, confidence)
+    difference = (only_first - only_second) / first.size
+    if case is None or not _several(case):
+        return difference, difference_interval(only_first, only_second, first.size, confidence)
+    sizes, found = _sums(case, np.ones(first.size)), _sums(case, first.astype(int) - second)
+    more = first.size / sizes.size
+    total = first.size + 2 * more
+    centre = found.sum() / total
+    added = (more * (1 - centre)) ** 2 / 2 + (more * (1 + centre)) ** 2 / 2 + (more * centre) ** 2
+    spread = sqrt(((found - centre * sizes) ** 2).sum() + added) / total
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread
+    return difference, (float(centre - half), float(centre + half))
+
+
+def _several(case: NDArray[np.integer[Any]]) -> bool:
+    """Whether a text has more than one item."""
+    return np.unique(case).size < case.size
+
+
+def _sums(case: NDArray[np.integer[Any]], values: NDArray[Any]) -> NDArray[np.float64]:
+    """Add values up over the items of each text: [items] → [texts]."""
+    return np.bincount(np.unique(case, return_inverse=True)[1], weights=values).astype(np.float64)
 
 
 def difference_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> Interval:

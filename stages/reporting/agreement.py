@@ -15,20 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact
-from stages.measure.statistics import Interval, proportion_interval
+from stages.core.splits import UNKNOWN
+from stages.measure import items, metrics
+from stages.measure.items import NO_ANSWER
+from stages.measure.statistics import Interval, rate_interval
 from stages.schema.layout import OPINIONS, place
 from stages.schema.variant import Variant
 
 Kind = Literal["teacher", "reference", "variant"]
-Answers = NDArray[np.int64]
-NO_ANSWER = -1
+Answers = NDArray[np.int32]
 KERNELS = ("reference", "default")
 """TensorFlow's kernels that may have given a second opinion, as `stages.second_opinion` names them."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """Equal answers of two models on the same utterances."""
+    """Equal answers of two models to the same items."""
 
     value: float
     interval: Interval
@@ -53,15 +55,21 @@ class Model:
 
 
 def answer(logits: NDArray[np.float32]) -> Answers:
-    """Return the class of each utterance, `NO_ANSWER` where a logit is not finite; [n, labels] → [n]."""
-    return np.where(np.isfinite(logits).all(axis=-1), logits.argmax(axis=-1), NO_ANSWER)
+    """Return the class of each item, `NO_ANSWER` where a logit is not finite; [items, classes] → [items]."""
+    return metrics.answers(logits, np.full(len(logits), UNKNOWN)).answer
 
 
-def share(first: Answers, second: Answers) -> Share:
-    """Compare two models on the utterances both were asked, the first ones; no answer equals nothing."""
+def share(first: Answers, second: Answers, case: NDArray[np.int32]) -> Share:
+    """Compare two models on the items both were asked, the first ones; no answer equals nothing.
+
+    Args:
+        first: [items]
+        second: [items]
+        case: [items] the text that each belongs to.
+    """
     n = min(len(first), len(second))
-    same = int(((first[:n] == second[:n]) & (first[:n] != NO_ANSWER)).sum())
-    return Share(same / n, proportion_interval(same, n), n)
+    same = (first[:n] == second[:n]) & (first[:n] != NO_ANSWER)
+    return Share(float(same.mean()), rate_interval(same, case[:n]), n)
 
 
 def read_agreement(variants: Mapping[str, Variant], build: Path) -> list[Model]:
@@ -78,15 +86,16 @@ def read_agreement(variants: Mapping[str, Variant], build: Path) -> list[Model]:
         reference = place(build, "reference", compression=name)
         given["reference", name] = answer(artifact.read_arrays(reference / "test.npz")["logits"])
     for key in variants:
-        outputs = artifact.read_arrays(place(build, "parity", variant=key) / "outputs.npz")
-        if "test" in outputs:
-            given["variant", key] = answer(outputs["test"])
+        records = items.read(place(build, "parity", variant=key))
+        if "test" in records:
+            given["variant", key] = records["test"].answer
+    case = np.arange(len(given["teacher", "teacher"]), dtype=np.int32)
     return [
         Model(
             kind,
             name,
-            [share(answers, other) for other in given.values()],
-            _opinions(build, name, answers) if kind == "variant" else {},
+            [share(answers, other, case) for other in given.values()],
+            _opinions(build, name, answers, case) if kind == "variant" else {},
         )
         for (kind, name), answers in given.items()
     ]
@@ -110,12 +119,12 @@ def rows(models: Sequence[Model]) -> list[dict[str, Any]]:
     ]
 
 
-def _opinions(build: Path, key: str, answers: Answers) -> dict[str, Share]:
+def _opinions(build: Path, key: str, answers: Answers, case: NDArray[np.int32]) -> dict[str, Share]:
     """Read what TensorFlow answered to this very artifact; opinions on other bytes are passed over."""
     directory = build / OPINIONS / key
     if not (directory / artifact.MANIFEST).is_file():
         return {}
     if artifact.manifest(directory)["parents"]["artifact"] != artifact.digest(place(build, "artifact", variant=key)):
         return {}
-    outputs = artifact.read_arrays(artifact.require(directory) / "outputs.npz")
-    return {name: share(answers, answer(outputs[f"{name}_test"])) for name in KERNELS if f"{name}_test" in outputs}
+    outputs = artifact.read_arrays(artifact.require(directory) / "answers.npz")
+    return {name: share(answers, outputs[f"{name}_test"], case) for name in KERNELS if f"{name}_test" in outputs}

@@ -183,7 +183,7 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         student=read_checkpoint(place(build, "student")),
         distilled=artifact.manifest(place(build, "student"))["params"]["student"]["kind"] != "none",
         gaps=read_gaps(variants, build),
-        spreads={line.key: read_spread(places[line.key]["reference"], places[line.key]["parity"]) for line in lines},
+        spreads={line.key: read_spread(places[line.key]["parity"]) for line in lines},
         agreement=read_agreement({line.key: variants[line.key] for line in lines}, build),
         clients=read_clients([line.key for line in lines], build),
         demo=demo(variants, build),

@@ -54,6 +54,15 @@ class Activations(Part, total=False):
     misfits: list[str]
 
 
+class Calibration(Part, total=False):
+    """What it was calibrated on."""
+
+    foreign: bool
+    """Whether that is not what lies in the reference."""
+    sha256: str
+    utterances: int
+
+
 class Parity(TypedDict, total=False):
     """Everything that parity found; parts that the artifact came far enough for."""
 
@@ -68,7 +77,7 @@ class Parity(TypedDict, total=False):
     structure: Structure
     conversion: Part
     form: Forms
-    calibration: dict[str, Any]
+    calibration: Calibration
     activations: Activations
     probe: Part
     test: Part

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.measure.audit import ONE_ROW, match
-from stages.measure.metrics import measure_parity
+from stages.measure.invariance import change
+from stages.schema.measured import Audit
 from stages.targets import registry
 from stages.targets.base import Session
 from stages.tasks.base import FORWARD, INPUTS
@@ -31,7 +32,7 @@ def words_of(checkpoint: Arrays) -> str:
     return next(name for name in sorted(checkpoint) if name.endswith(WORDS))
 
 
-def check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: dict[str, Any]) -> None:
+def check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: Audit) -> None:
     """Count what a converted model looks up for every id as a weight: conversion may change none of them.
 
     Args:
@@ -42,9 +43,10 @@ def check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: 
     """
     name = words_of(checkpoint)
     rows = registry.lookup(target).looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
-    error, values = vocabulary_error(checkpoint, rows), audited["values"]
-    if error > values["conversion_weight_error_max"]:
-        audited["converted"], values["conversion_weight_error_max"] = name, error
+    error = vocabulary_error(checkpoint, rows)
+    if error > audited["values"]["conversion_weight_error_max"]:
+        audited["converted"] = name
+        audited["values"] = {**audited["values"], "conversion_weight_error_max": error}
 
 
 def vocabulary_error(checkpoint: Arrays, rows: NDArray[np.float32]) -> float:
@@ -84,5 +86,4 @@ def batch_error(session: Session, probe: Arrays, pad_token_id: int) -> float:
     logits = session.run(FORWARD, dict(zip(INPUTS, (ids, mask), strict=True)))["logits"]
     # Over the spread of all, as the other errors are: a part of the texts may have less.
     spread = max(float(probe["logits"].std()), float(np.finfo(np.float32).tiny))
-    values, _ = measure_parity(reference=probe["logits"][rows], outputs=logits)
-    return float(values.get("max_abs_error", np.inf)) / spread
+    return change(probe["logits"][rows], logits, spread)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.core import artifact, cli
 from stages.core.errors import TinsmithError, first_line
+from stages.measure import items
 from stages.targets import registry
 from stages.targets.base import Inputs, Signature, read_signature
 from stages.tasks.base import FORWARD, INPUTS
@@ -158,11 +158,10 @@ def worst_inputs(case: Case) -> Iterator[tuple[dict[str, Any], Inputs]]:
     """
     signature = read_signature(case.artifact)
     splits = {path.stem: artifact.read_arrays(path) for path in sorted(case.reference.glob("*.npz"))}
-    outputs = artifact.read_arrays(case.parity / "outputs.npz")
-    errors = {name: _errors(outputs[name], splits[name]["logits"]) for name in splits.keys() & outputs.keys()}
-    # What could not be run has no outputs; any utterance will do.
-    errors = errors or {"probe": np.zeros(len(splits["probe"]["logits"]))}
-    ranked = sorted((-error, name, row) for name, found in errors.items() for row, error in enumerate(found))
+    errors = {name: _worst(record) for name, record in items.read(case.parity).items()}
+    # What could not be run has no answers; any utterance will do.
+    errors = errors or {"probe": dict.fromkeys(range(len(splits["probe"]["input_ids"])), 0.0)}
+    ranked = sorted((-error, name, row) for name, found in errors.items() for row, error in found.items())
     for _, name, row in ranked[:UTTERANCES]:
         size = int(splits[name]["attention_mask"][row].sum())
         inputs = {key: splits[name][key][row : row + 1, :size] for key in INPUTS}
@@ -171,9 +170,12 @@ def worst_inputs(case: Case) -> Iterator[tuple[dict[str, Any], Inputs]]:
             yield {"length": length, "row": row, "split": name}, padded
 
 
-def _errors(outputs: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    distance: NDArray[np.float64] = np.abs(outputs.astype(np.float64) - logits)
-    return np.asarray(np.nan_to_num(distance, nan=np.inf).max(axis=1))
+def _worst(record: items.Record) -> dict[int, float]:
+    """Return the largest error of each text."""
+    errors = dict[int, float]()
+    for case, error in zip(record.case.tolist(), record.max_abs_error.tolist(), strict=True):
+        errors[case] = max(errors.get(case, 0.0), error)
+    return errors
 
 
 def _lengths(signature: Signature, size: int) -> list[int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +14,20 @@ from tqdm import tqdm
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
-from stages.core.splits import UNKNOWN
 from stages.measure import identity, invariance, metrics
-from stages.measure.audit import Expected, Match, match
-from stages.measure.structure import Grids, compare, misfits
+from stages.measure.audit import match
+from stages.measure.items import Record
+from stages.measure.structure import Grids, misfits
 from stages.models.families import family_of
+from stages.schema.measured import Activations, Calibration, Forms, Parity, Part, SplitName
 from stages.targets import conversion, own_grid, registry
-from stages.targets.base import SIGNATURE, Session, read_signature, utterances
+from stages.targets.base import Session, read_signature, utterances
 from stages.targets.facts import executor
+from stages.targets.stored import QUANTIZATION, WORST, audit, compare_structure
 from stages.tasks.base import FORWARD, INPUTS
 
 Arrays = Mapping[str, NDArray[Any]]
-QUANTIZATION = "quantization.json"
-WORST = 5
-"""Weights and differences listed by name."""
-SPLITS = ("probe", "test", "coverage")
+SPLITS: tuple[SplitName, ...] = ("probe", "test", "coverage")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Inputs:
     data: Path
 
 
-def evaluate(session: Session, split: Arrays, name: str) -> NDArray[np.float32]:
+def evaluate(session: Session, split: Arrays, name: str) -> Iterator[NDArray[np.float32]]:
     """Run the artifact over a split, one utterance at a time at its true length, as an app would.
 
     Args:
@@ -59,131 +57,62 @@ def evaluate(session: Session, split: Arrays, name: str) -> NDArray[np.float32]:
         split: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded.
         name: for the progress bar.
 
-    Returns:
-        Logits, fp32 [n, labels].
+    Yields:
+        Of each utterance the logits of its items, fp32 [items, classes].
 
     Raises:
         ArtifactError: the artifact fails while it runs, or answers in another shape than the reference.
     """
-    asked = tqdm(utterances(split), desc=name, total=len(split["attention_mask"]), leave=False)
-    rows = [session.run(FORWARD, inputs)["logits"] for inputs in asked]
-    outputs = np.concatenate(rows)
-    if outputs.shape != split["logits"].shape:
-        raise ArtifactError(f"the artifact answers {outputs.shape}", expected=f"{split['logits'].shape} logits")
-    return outputs
+    for inputs in tqdm(utterances(split), desc=name, total=len(split["attention_mask"]), leave=False):
+        logits = session.run(FORWARD, inputs)["logits"]
+        if logits.shape[1:] != split["logits"].shape[1:]:
+            raise ArtifactError(f"the artifact answers {logits.shape}", expected=f"{split['logits'].shape[1:]} logits")
+        yield logits
 
 
-def measure(splits: Mapping[str, Arrays], teacher: NDArray[np.float32], outputs: Arrays) -> dict[str, Any]:
-    """Compare outputs with the reference on every split, and with the labels on the test split.
-
-    Args:
-        splits: the reference's inputs, labels and logits by split.
-        teacher: the teacher's test logits, fp32 [n, labels].
-        outputs: the artifact's logits by split.
-
-    Returns:
-        By split `values`, 95 % `intervals`, and `counts`, the texts behind each. Quality is left out when an output is
-        not finite, so a gate that asks for it fails on the missing metric.
-    """
-    measured: dict[str, Any] = {}
-    for name, split in splits.items():
-        values, intervals = metrics.measure_parity(reference=split["logits"], outputs=outputs[name])
-        counts = dict.fromkeys(values.keys() - {"n"}, len(split["logits"]))
-        measured[name] = {"values": values, "intervals": intervals, "counts": counts}
-    test = splits["test"]
-    if measured["test"]["values"]["non_finite_count"] == 0:
-        values, intervals = metrics.measure_quality(
-            labels=test["labels"], outputs=outputs["test"], reference=test["logits"], teacher=teacher
-        )
-        measured["test"]["values"].update(values)
-        measured["test"]["intervals"].update(intervals)
-        measured["test"]["counts"].update(dict.fromkeys(values, int((test["labels"] != UNKNOWN).sum())))
-    return measured
-
-
-def audit(
-    checkpoint: Arrays,
-    converted: Callable[[], Arrays],
-    stored: Callable[[], Arrays],
-    matching: Callable[..., dict[str, Match]],
-    expected: Expected | None,
-) -> dict[str, Any]:
-    """Compare weights with the checkpoint's; no runtime takes part.
+def measure(split: Arrays, answered: Iterable[NDArray[np.float32]]) -> tuple[Part, Record]:
+    """Compare answers with the reference's.
 
     Args:
-        checkpoint: tensors by name.
-        converted: gives weights of the converted model, fp32, which must still be the checkpoint's own.
-        stored: gives weights of the artifact, fp32, maybe rounded, when the others are gone: one model in memory.
-        matching: `measure.audit.match` for the family's position table.
-        expected: what rounding may cost; None where the artifact is in floats.
+        split: the reference's inputs, labels and logits.
+        answered: the artifact's logits, text by text.
 
     Returns:
-        `values`; `counts`, the matrices that were compared; `weights`: cosine of the worst ones by name; `converted`:
-        the matrix that conversion changed most; `rounded`: the one furthest beyond what its own grid explains.
+        `values`, 95 % `intervals`, and `counts`, the items behind each; and what is kept of the answers.
     """
-    errors = {name: found.error for name, found in matching(checkpoint, converted()).items()}
-    found = matching(checkpoint, stored(), expected=expected)
-    cosines = {name: one.cosine for name, one in found.items()}
-    worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
-    result: dict[str, Any] = {
-        "converted": max(sorted(errors), key=lambda name: errors[name]),
-        "counts": {"conversion_weight_error_max": len(errors), "weight_cosine_min": len(cosines)},
-        "values": {"conversion_weight_error_max": max(errors.values()), "weight_cosine_min": cosines[worst[0]]},
-        "weights": {name: cosines[name] for name in worst},
-    }
-    if expected is not None:
-        result["rounded"] = max(sorted(found), key=lambda name: found[name].excess)
-        result["values"]["weight_error_ratio_max"] = found[result["rounded"]].excess
-        result["counts"]["weight_error_ratio_max"] = len(found)
-    return result
+    compared = metrics.compare(
+        split["logits"], answered, np.arange(len(split["logits"]), dtype=np.int32), split["labels"]
+    )
+    values, intervals = metrics.measure_parity(compared)
+    counts = dict.fromkeys(values.keys() - {"n"}, len(split["logits"]))
+    return {"values": values, "intervals": intervals, "counts": counts}, compared.record
 
 
-def compare_structure(target: str, converted: Path, artifact_dir: Path) -> tuple[dict[str, Any], Grids]:
-    """Hold the artifact to the converted model, operator by operator and weight by weight, and nothing beside them.
+def with_quality(part: Part, test: Arrays, record: Record, teacher: NDArray[np.float32]) -> Part:
+    """Add to what was measured of the test split how good the answers are, beside the reference's and the teacher's.
+
+    Args:
+        part: as `measure` found it.
+        test: the reference's labels and logits.
+        record: what the artifact answered.
+        teacher: the teacher's logits, fp32 [items, classes].
 
     Returns:
-        `values` and `counts`, the first `differences`, what nobody reads among them, `beyond`: weights with elements
-        that rounding cannot explain; and the grids that activations are rounded to.
+        The same where an output is not finite, so that a gate that asks for quality fails on the missing metric.
     """
-    reader, whole = registry.structure(target), registry.whole(target)
-    found = compare(reader.read(converted), reader.read(artifact_dir))
-    strays = unaccounted(whole, converted, artifact_dir)
-    broken = [weight for weight in found.weights if weight.beyond]
-    elements = sum(weight.size for weight in found.weights)
+    if not record.finite.all():
+        return part
+    others = {"reference": test["logits"], "teacher": teacher}
+    given = {name: metrics.answers(logits, record.wanted).answer for name, logits in others.items()}
+    values, intervals = metrics.measure_accuracy(record.case, record.wanted, record.answer, given)
     return {
-        "counts": {"structure_difference_count": found.operators, "weights_beyond_count": elements},
-        "beyond": [
-            f"{weight.beyond} of {weight.size} elements of '{weight.name}', worst at [{weight.channel}]"
-            for weight in sorted(broken, key=lambda weight: -weight.beyond)[:WORST]
-        ],
-        "differences": [*found.differences[:WORST], *strays[:WORST]],
-        "values": {
-            "structure_difference_count": len(found.differences) + len(strays),
-            "weights_beyond_count": found.beyond,
-        },
-    }, found.grids
+        "counts": {**part["counts"], **dict.fromkeys(values, int(record.known.sum()))},
+        "intervals": {**part["intervals"], **intervals},
+        "values": {**part["values"], **values},
+    }
 
 
-def unaccounted(whole: registry.Whole, converted: Path, artifact_dir: Path) -> list[str]:
-    """Name what lies in the files of two models, or beside them, and no comparison accounts for: a bundle carries it.
-
-    Raises:
-        ArtifactError: a file contradicts itself.
-    """
-    places = (("converted model", converted, whole.CONVERTED), ("artifact", artifact_dir, {QUANTIZATION, *whole.FILES}))
-    found = [
-        f"'{item.name}' lies beside the {name}"
-        for name, directory, own in places
-        for item in sorted(directory.iterdir())
-        if item.name not in {artifact.MANIFEST, SIGNATURE, *own}
-    ]
-    try:
-        return [*whole.strays(converted, artifact_dir), *found]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise ArtifactError(f"'{artifact_dir}' contradicts itself: {error!r}", next_step="run `dvc repro`") from error
-
-
-def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> dict[str, Any]:
+def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> Activations:
     """Compare the integers of activations with what the converted model computes over the calibration split.
 
     Returns:
@@ -211,26 +140,24 @@ def _widen(ranges: dict[str, tuple[float, float]], name: str, value: NDArray[np.
     ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
 
 
-def check_conversion(session: Session, splits: Mapping[str, Arrays], inputs: Inputs) -> dict[str, Any]:
+def check_conversion(session: Session, splits: Mapping[SplitName, Arrays], inputs: Inputs) -> Part:
     """Compare the converted model, which nothing has rounded yet, with the reference, and with itself in other forms.
 
     What quantisation hides in its own noise (an epsilon, a position, an activation function of another model) is in
     plain sight here.
     """
     shown = {name: split for name, split in splits.items() if name != "test"}
-    errors = [
-        metrics.measure_parity(reference=split["logits"], outputs=evaluate(session, split, f"converted {name}"))[0]
-        for name, split in shown.items()
-    ]
+    parts = [measure(split, evaluate(session, split, f"converted {name}"))[0] for name, split in shown.items()]
     forms = check_forms(session, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
-    worst = [one.get("relative_max_error", np.inf) for one in errors] + [forms.get("form_relative_error", np.inf)]
+    worst = [part["values"].get("relative_max_error", np.inf) for part in parts]
+    worst.append(forms.get("form_relative_error", np.inf))
     if session.batches:
         worst.append(conversion.batch_error(session, splits["probe"], read_signature(inputs.converted).tokens.pad))
     counts = {"conversion_relative_max_error": sum(len(split["logits"]) for split in shown.values())}
     return {"counts": counts, "values": _finite({"conversion_relative_max_error": max(worst)})}
 
 
-def check_forms(session: Session, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> dict[str, Any]:
+def check_forms(session: Session, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> Forms:
     """Ask the artifact the same texts padded, above other padding and in a batch."""
     signature, config = read_signature(artifact_dir), artifact.read_json(checkpoint / "config.json")
     found = invariance.measure(
@@ -249,7 +176,7 @@ def check_forms(session: Session, probe: Arrays, artifact_dir: Path, checkpoint:
     }
 
 
-def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[str, Arrays]) -> dict[str, Any]:
+def check_calibration(artifact_dir: Path, reference: Path, splits: Mapping[SplitName, Arrays]) -> Calibration:
     """Say what an artifact was calibrated on, how much hangs on it, and whether it was also judged on it.
 
     Returns:
@@ -283,9 +210,21 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
-def measure_artifact(
-    target: str, artifact_dir: Path, inputs: Inputs, *, execute: bool = True
-) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+class Measured(NamedTuple):
+    """What parity finds of an artifact.
+
+    Attributes:
+        found: what goes into `metrics.json`.
+        probe: the logits of the probe split, fp32 [items, classes], None where it was not run.
+        records: what is kept of the answers to each split, likewise empty.
+    """
+
+    found: Parity
+    probe: NDArray[np.float32] | None
+    records: Mapping[SplitName, Record]
+
+
+def measure_artifact(target: str, artifact_dir: Path, inputs: Inputs, *, execute: bool = True) -> Measured:
     """Measure one artifact.
 
     Args:
@@ -293,17 +232,15 @@ def measure_artifact(
         artifact_dir: where it lies.
         inputs: what it is measured against.
         execute: whether to run it as well; what is only read needs no runtime, and little time.
-
-    Returns:
-        What goes into `metrics.json`, and the logits by split.
     """
     from safetensors.numpy import load_file
 
-    splits = {name: artifact.read_arrays(inputs.reference / f"{name}.npz") for name in SPLITS}
+    splits: dict[SplitName, Arrays] = {name: artifact.read_arrays(inputs.reference / f"{name}.npz") for name in SPLITS}
     module, weights = registry.runtime(target), registry.weights(target)
     altered = artifact.problems(artifact_dir) + identity.broken_chain(artifact_dir, inputs.converted, inputs.checkpoint)
-    result: dict[str, Any] = {"altered": altered, "runtime": None}
-    outputs: dict[str, NDArray[np.float32]] = {}
+    result: Parity = {"altered": altered, "runtime": None}
+    records = dict[SplitName, Record]()
+    probe: NDArray[np.float32] | None = None
     reason = module.available() if execute else "it was read, and not run"
     try:
         result["altered"] += identity.foreign_interface(
@@ -329,14 +266,19 @@ def measure_artifact(
             if grids:
                 result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)
             session = module.open_runtime(artifact_dir, threads=1)
-            outputs = {name: evaluate(session, split, f"{artifact_dir.name} {name}") for name, split in splits.items()}
+            for name, split in splits.items():
+                answered: Iterable[NDArray[np.float32]] = evaluate(session, split, f"{artifact_dir.name} {name}")
+                if name == "probe":
+                    answered = [probe := np.concatenate(list(answered))]
+                result[name], records[name] = measure(split, answered)
             result["form"] = check_forms(session, splits["probe"], artifact_dir, inputs.checkpoint)
             result["saturation"] = module.saturation(artifact_dir, splits["probe"])
-            result |= measure(splits, np.load(inputs.teacher / "test_logits.npy"), outputs)
+            teacher = np.load(inputs.teacher / "test_logits.npy")
+            result["test"] = with_quality(result["test"], splits["test"], records["test"], teacher)
             result |= {"runtime": session.label, "runtime_versions": module.versions(), "status": "measured"}
             result["numerics"] = executor(session.label, target).note
         else:
             result |= {"reason": reason, "status": "not_measured"}
     except (ArtifactError, InputError) as error:
         result |= {"reason": str(error), "status": "failed"}
-    return result, outputs
+    return Measured(result, probe, records)

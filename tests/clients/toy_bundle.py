@@ -52,7 +52,7 @@ def write(root, forms=("hf",)):
         f"artifact/{KEY}": {"model.onnx": toy.model(), "signature.json": toy.signature()},
         "compressed/none": files,
         "data": {"labels.json": json.dumps(toy.LABELS).encode(), "probe.jsonl": lines, "test.jsonl": lines},
-        f"parity/{KEY}": {"outputs.npz": {"probe": logits, "test": logits}},
+        f"parity/{KEY}": {"outputs.npz": {"probe": logits}},
         "reference/none": {
             "summary.json": json.dumps(toy.summary()).encode(),
             **{name: {**inputs, "logits": logits} for name in ("coverage.npz", "probe.npz", "test.npz")},

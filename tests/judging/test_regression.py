@@ -8,6 +8,7 @@ import pytest
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.judging.regression import Released, may_be_slower, read_released, regressions, slowdown
+from stages.measure.metrics import compare as compare_logits
 from stages.measure.statistics import proportion_interval
 from stages.schema.gate import Baseline
 
@@ -23,6 +24,12 @@ def answers(wrong):
     return given
 
 
+def answered(given):
+    """What an artifact answered that gave these classes."""
+    logits = np.eye(9, dtype=np.float32)[given]
+    return compare_logits(logits, [logits], np.arange(N, dtype=np.int32), LABELS).record
+
+
 def entry(wrong=50, size=1e6, agreement=0.99, latency=1.0, **changes):
     values = {"accuracy": 1 - wrong / N, "top1_agreement": agreement}
     intervals = {name: list(proportion_interval(round(value * N), N)) for name, value in values.items()}
@@ -35,7 +42,7 @@ def released(wrong=50, data="same", **changes):
 
 
 def compare(old, wrong=50, **changes):
-    return regressions(old, entry(wrong, **changes), BOUNDS, "same", answers(wrong), LABELS)
+    return regressions(old, entry(wrong, **changes), BOUNDS, "same", answered(answers(wrong)))
 
 
 def test_the_same_build_is_no_regression():
@@ -51,7 +58,7 @@ def test_growth_beyond_the_bound_is_named_with_both_sizes():
 
 def test_a_size_that_is_not_known_is_no_growth_and_no_traceback():
     unknown = entry(metrics={"accuracy": 0.95, "top1_agreement": 0.99})
-    assert regressions(released(), unknown, BOUNDS, "same", answers(50), LABELS) == []
+    assert regressions(released(), unknown, BOUNDS, "same", answered(answers(50))) == []
 
 
 def test_answers_are_paired_where_the_data_is_the_same():
@@ -72,7 +79,7 @@ def test_a_drop_within_the_bound_or_within_noise_is_no_regression():
     old = released()
     swapped = LABELS.copy()
     swapped[100:156] += 1  # 56 wrong, others than before: 6 more than 50 by luck
-    assert regressions(old, entry(56), BOUNDS, "same", swapped, LABELS) == []
+    assert regressions(old, entry(56), BOUNDS, "same", answered(swapped)) == []
 
 
 def test_agreement_that_fell_is_named():
@@ -82,7 +89,7 @@ def test_agreement_that_fell_is_named():
 
 def test_what_was_not_run_is_compared_by_size_alone():
     unmeasured = {"metrics": {"size_bytes": 2e6}, "intervals": {}}
-    (reason,) = regressions(released(), unmeasured, BOUNDS, "same", None, LABELS)
+    (reason,) = regressions(released(), unmeasured, BOUNDS, "same", None)
     assert "size 1 → 2 MB" in reason
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from stages.core import artifact
 from stages.judging.review import review
+from stages.measure.items import arrays
+from stages.measure.metrics import compare
 from stages.schema.gate import Baseline
 from stages.schema.variant import Dynamic, Float, Variant
 
@@ -50,12 +52,13 @@ def build(tmp_path):
     inputs = {name: np.ones((2, 4), np.int32) for name in ("input_ids", "attention_mask")}
     with artifact.writing(tmp_path / "reference/none", stage="reference", parents={}) as out:
         artifact.write_arrays(out / "probe.npz", inputs)
-        artifact.write_arrays(out / "test.npz", {"labels": labels})
     for key in VARIANTS:
         with artifact.writing(tmp_path / "artifact" / key, stage="quantize", parents={}) as out:
             artifact.write_json(out / "model.json", key)
         with artifact.writing(tmp_path / "parity" / key, stage="parity", parents={}) as out:
-            artifact.write_arrays(out / "outputs.npz", {"test": np.eye(LABELS, dtype=np.float32)[labels]})
+            logits = np.eye(LABELS, dtype=np.float32)[labels]
+            record = compare(logits, [logits], np.arange(ITEMS, dtype=np.int32), labels).record
+            artifact.write_arrays(out / "items.npz", arrays({"test": record}))
             counted = {"clipped": 96, "sums": 128} if key == "int8" else {"clipped": 0, "sums": 0}
             measured = {"numerics": "as told" if key == "fp32" else "", "saturation": counted}
             artifact.write_json(out / "metrics.json", measured)

@@ -3,14 +3,31 @@
 import numpy as np
 import pytest
 
-from stages.measure import metrics
+from stages.core import artifact
+from stages.measure import items, metrics
 from stages.measure.registry import REGISTRY
 
 REFERENCE = np.float32([[2, 0, 0], [0, 3, 0], [0, 0, 1], [1, 0, 0]])
 
 
+def compared(outputs, reference=REFERENCE, case=None, wanted=None):
+    """What parity finds of these logits, a text for each item where nothing else is said."""
+    case = np.arange(len(reference), dtype=np.int32) if case is None else np.int32(case)
+    return metrics.compare(reference, [outputs], case, np.full(len(reference), -1) if wanted is None else wanted)
+
+
+def parity(outputs, reference=REFERENCE):
+    return metrics.measure_parity(compared(outputs, reference))
+
+
+def accuracy(labels, outputs, others=REFERENCE):
+    """Accuracy of logits, and the drop to the answers of others."""
+    answer, other = (metrics.answers(logits, labels).answer for logits in (outputs, others))
+    return metrics.measure_accuracy(np.arange(len(labels)), labels, answer, {"reference": other, "teacher": other})
+
+
 def test_identical_outputs_have_no_error():
-    values, intervals = metrics.measure_parity(reference=REFERENCE, outputs=REFERENCE)
+    values, intervals = parity(REFERENCE)
     assert values["max_abs_error"] == values["kl_divergence_max"] == values["mean_abs_error"] == 0
     assert values["top1_agreement"] == values["cosine_similarity_min"] == 1
     assert intervals["top1_agreement"][0] < 1
@@ -19,7 +36,7 @@ def test_identical_outputs_have_no_error():
 def test_one_changed_answer_is_counted_and_measured():
     outputs = REFERENCE.copy()
     outputs[3] = [0, 1, 0]
-    values, _ = metrics.measure_parity(reference=REFERENCE, outputs=outputs)
+    values, _ = parity(outputs)
     assert values["top1_agreement"] == 0.75
     assert values["max_abs_error"] == 1
     assert values["relative_max_error"] == pytest.approx(1 / REFERENCE.std())
@@ -31,7 +48,7 @@ def test_one_utterance_in_a_hundred_may_turn_and_two_may_not():
     reference = np.tile(np.float32([1, 0, 0]), (201, 1))
     once, thrice = reference.copy(), reference.copy()
     once[0] = thrice[:3] = [0, 1, 0]
-    found = [metrics.measure_parity(reference=reference, outputs=outputs)[0] for outputs in (once, thrice)]
+    found = [parity(outputs, reference)[0] for outputs in (once, thrice)]
     assert [values["cosine_similarity_min"] for values in found] == [0, 0]
     assert [values["cosine_similarity_p01"] for values in found] == [1, 0]
 
@@ -46,33 +63,28 @@ def test_kl_divergence_is_in_nats():
 def test_a_non_finite_output_is_counted_and_nothing_else_is_claimed(poison):
     outputs = REFERENCE.copy()
     outputs[0, 0] = poison
-    values, intervals = metrics.measure_parity(reference=REFERENCE, outputs=outputs)
+    values, intervals = parity(outputs)
     assert values == {"non_finite_count": 1, "n": 4}
     assert intervals == {}
 
 
 def test_quality_of_nan_is_refused():
     with pytest.raises(ValueError, match="not finite"):
-        metrics.measure_quality(
-            labels=np.array([0]),
-            outputs=np.float32([[np.nan, 1]]),
-            reference=REFERENCE[:1, :2],
-            teacher=REFERENCE[:1, :2],
-        )
+        accuracy(np.array([0]), np.float32([[np.nan, 1, 0]]), REFERENCE[:1])
 
 
 @pytest.mark.parametrize("outputs", [REFERENCE[:2], REFERENCE[:0]])
 def test_nothing_to_compare_is_an_error_rather_than_perfect(outputs):
     reference = REFERENCE if len(outputs) else outputs
-    with pytest.raises(ValueError, match="one non-empty shape"):
-        metrics.measure_parity(reference=reference, outputs=outputs)
+    with pytest.raises(ValueError, match="must have one non-empty shape"):
+        parity(outputs, reference)
 
 
 def test_quality_is_paired_with_reference_and_teacher():
     labels = np.array([0, 1, 2, 1])
     outputs = REFERENCE.copy()
     outputs[2] = [9, 0, 0]
-    values, intervals = metrics.measure_quality(labels=labels, outputs=outputs, reference=REFERENCE, teacher=REFERENCE)
+    values, intervals = accuracy(labels, outputs)
     assert values["accuracy"] == 0.5
     assert values["accuracy_drop_to_reference"] == values["accuracy_drop_to_teacher"] == 0.25
     assert set(intervals) == {"accuracy", "accuracy_drop_to_reference", "accuracy_drop_to_teacher"}
@@ -82,13 +94,57 @@ def test_items_without_a_label_count_nowhere():
     labels = np.array([0, -1, 2, -1])
     outputs = REFERENCE.copy()
     outputs[2] = [9, 0, 0]
-    parts = {"outputs": outputs, "reference": REFERENCE, "teacher": REFERENCE}
-    found = metrics.measure_quality(labels=labels, **parts)
-    known = {key: value[labels >= 0] for key, value in parts.items()}
-    assert found == metrics.measure_quality(labels=labels[labels >= 0], **known)
+    found, known = accuracy(labels, outputs), labels >= 0
+    assert found == accuracy(labels[known], outputs[known], REFERENCE[known])
     assert found[0]["accuracy"] == found[0]["accuracy_drop_to_reference"] == 0.5
     with pytest.raises(ValueError, match="none of 4 items has a label"):
-        metrics.measure_quality(labels=np.full(4, -1), **parts)
+        accuracy(np.full(4, -1), outputs)
+
+
+def test_a_record_keeps_of_every_item_what_readers_ask_for():
+    outputs = REFERENCE.copy()
+    outputs[1], outputs[3] = [0, np.nan, 0], [0, 1, 0]
+    record = compared(outputs, wanted=np.array([0, 1, 2, -1])).record
+    assert record.answer.tolist() == [0, -1, 2, 1]
+    assert record.max_abs_error.tolist() == [0, np.inf, 0, 1]
+    assert record.kl_divergence[:2].tolist() == [0, np.inf]
+    assert record.nll[:2] == pytest.approx([np.log(np.exp(2) + 2) - 2, np.inf])
+    assert np.isnan(record.nll[3])
+    assert (record.finite.tolist(), record.known.tolist()) == ([True, False, True, True], [True] * 3 + [False])
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    record = compared(REFERENCE, case=[0, 0, 1, 2]).record
+    artifact.write_arrays(tmp_path / items.ITEMS, items.arrays({"test": record, "probe": record}))
+    found = items.read(tmp_path)
+    assert found.keys() == {"probe", "test"}
+    for name, value in vars(record).items():
+        np.testing.assert_array_equal(getattr(found["test"], name), value)
+
+
+def test_answers_may_come_text_by_text_and_in_parts(monkeypatch):
+    random = np.random.default_rng(0)
+    reference, outputs = random.normal(size=(2, 30, 5)).astype(np.float32)
+    case, wanted = np.arange(30) // 3, random.integers(0, 5, 30)
+    whole = metrics.compare(reference, [outputs], case, wanted)
+    monkeypatch.setattr(metrics, "CHUNK", 40)
+    parted = metrics.compare(reference, np.split(outputs, 10), case, wanted)
+    for name, value in vars(whole.record).items():
+        np.testing.assert_array_equal(getattr(parted.record, name), value)
+    assert parted.mean_abs_error == pytest.approx(whole.mean_abs_error)
+
+
+def test_items_of_one_text_widen_the_interval_of_their_rate():
+    outputs = np.tile(REFERENCE, (25, 1))
+    reference = outputs.copy()
+    outputs[:12] = outputs[:12, ::-1]
+    found = [
+        metrics.measure_parity(compared(outputs, reference, case=case))
+        for case in (np.arange(100), np.arange(100) // 4)
+    ]
+    assert found[0][0] == found[1][0]
+    (low, high), (lower, higher) = (intervals["top1_agreement"] for _, intervals in found)
+    assert lower < low < high < higher
 
 
 def test_a_zero_row_agrees_with_a_zero_row_only():

@@ -14,6 +14,7 @@ import numpy as np
 from stages import gate, report
 from stages.core import artifact
 from stages.core.params import Section
+from stages.measure import items
 from stages.measure.statistics import proportion_interval
 from stages.schema.gate import Gate
 from stages.schema.variant import Float, Variant
@@ -203,21 +204,26 @@ class Build:
         reference = self.root / "reference" / compression
         result: dict[str, Any] = {"altered": [], "runtime": None}
         result["audit"] = {"values": UNTOUCHED | {"weight_cosine_min": 1.0}}
-        outputs: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
         if target == "coreml-metal":
             result |= {"status": "not_measured", "reason": UNAVAILABLE}
         else:
             splits = {name: dict(np.load(reference / f"{name}.npz")) for name in parity.SPLITS}
+            records = {}
             for name, split in splits.items():
                 spread = noise if np.isfinite(noise) else 0.1
-                outputs[name] = (split["logits"] + self.random.normal(0, spread, split["logits"].shape)).astype("f4")
-            if not np.isfinite(noise):
-                outputs["test"][:7] = np.nan
-            result |= parity.measure(splits, self.test["teacher"].astype("f4"), outputs)
+                logits = (split["logits"] + self.random.normal(0, spread, split["logits"].shape)).astype("f4")
+                if name == "test" and not np.isfinite(noise):
+                    logits[:7] = np.nan
+                result[name], records[name] = parity.measure(split, [logits])
+            result["test"] = parity.with_quality(
+                result["test"], splits["test"], records["test"], self.test["teacher"].astype("f4")
+            )
+            answers = items.arrays(records)
             result |= {"runtime": RUNTIME_LABELS[target], "runtime_versions": dict([VERSIONS[target]])}
             result["numerics"] = executor(RUNTIME_LABELS[target]).note
             result |= {"form": {"values": UNMOVED}, "status": "measured"}
-        files = {"metrics.json": result, "outputs.npz": outputs}
+        files = {"metrics.json": result, "items.npz": answers}
         self.write(f"parity/{key}", "parity", files, artifact=self.root / "artifact" / key, reference=reference)
 
 

@@ -11,6 +11,7 @@ import pytest
 from report_build import LABELS, TEST, variants, written
 
 from stages.core import artifact
+from stages.measure import items
 from stages.measure.statistics import proportion_interval
 from stages.reporting import agreement, page
 
@@ -19,10 +20,9 @@ KEY = "tflite-nnapi-fp32"
 
 def opine(build: Path, answers: np.ndarray, key: str = KEY) -> None:
     """Write what TensorFlow would have answered to an artifact's first utterances."""
-    logits = np.eye(LABELS, dtype=np.float32)[answers]
     parents = {"artifact": build / "artifact" / key}
     with artifact.writing(build / "second_opinion" / key, stage="second_opinion", parents=parents) as out:
-        artifact.write_arrays(out / "outputs.npz", {"reference_test": logits})
+        artifact.write_arrays(out / "answers.npz", {"reference_test": answers.astype(np.int32)})
 
 
 def models(build: Path) -> dict[str, agreement.Model]:
@@ -33,11 +33,11 @@ def test_no_answer_equals_nothing_not_even_itself() -> None:
     logits = np.array([[1, 0], [np.nan, 0], [0, np.inf], [0, 1]], np.float32)
     answers = agreement.answer(logits)
     assert answers.tolist() == [0, -1, -1, 1]
-    assert agreement.share(answers, answers) == agreement.Share(0.5, proportion_interval(2, 4), 4)
+    assert agreement.share(answers, answers, np.arange(4)) == agreement.Share(0.5, proportion_interval(2, 4), 4)
 
 
 def test_models_are_compared_on_the_utterances_both_were_asked() -> None:
-    found = agreement.share(np.array([1, 1, 0, 0]), np.array([1, 0]))
+    found = agreement.share(np.array([1, 1, 0, 0]), np.array([1, 0]), np.arange(4))
     assert (found.value, found.n) == (0.5, 2)
 
 
@@ -47,8 +47,8 @@ def test_everything_that_answered_meets_everything_else(build: Path) -> None:
     assert [model.name for model in found] == ["teacher", "none", "pruned", *ran]
     table = np.array([[share.value for share in model.shares] for model in found])
     assert (table == table.T).all()
-    outputs = [artifact.read_arrays(build / "parity" / key / "outputs.npz")["test"] for key in (ran[0], ran[2])]
-    expected = float((outputs[0].argmax(1) == outputs[1].argmax(1)).mean())
+    first, second = (items.read(build / "parity" / key)["test"].answer for key in (ran[0], ran[2]))
+    expected = float((first == second).mean())
     assert table[3, 5] == expected < 0.9
     # 7 of the pruned variant's answers are NaN.
     assert table[-1, -1] == 1 - 7 / TEST
@@ -79,7 +79,7 @@ def test_a_cell_darkens_with_the_share_of_different_answers(value: float, shade:
 
 
 def test_a_second_opinion_is_a_column_with_its_own_n(build: Path) -> None:
-    answers = artifact.read_arrays(build / "parity" / KEY / "outputs.npz")["test"].argmax(1)[:50]
+    answers = items.read(build / "parity" / KEY)["test"].answer[:50]
     answers[:5] = (answers[:5] + 1) % LABELS
     opine(build, answers)
     assert models(build)[KEY].opinions == {"reference": agreement.Share(0.9, proportion_interval(45, 50), 50)}

@@ -42,7 +42,7 @@ def test_gaps_are_paired_and_come_from_the_logits(build: Path) -> None:
 
 def test_nan_has_no_gap_no_distribution_and_no_number(build: Path) -> None:
     html = written(build)
-    assert "42 logits are NaN or infinite" in html
+    assert "7 of 400 answers are NaN or infinite" in html
     assert "7 of 440 utterances give NaN or infinity" in html
     row = next(
         row
@@ -56,8 +56,8 @@ def test_nan_has_no_gap_no_distribution_and_no_number(build: Path) -> None:
 
 def test_unlabelled_utterances_are_left_out_of_gaps() -> None:
     labels = np.array([0, 1, -1, -1])
-    before, after = np.eye(2, dtype="f4")[[0, 1, 0, 0]], np.eye(2, dtype="f4")[[0, 0, 0, 0]]
-    gap = gaps.measure_gap("conversion", "v", labels, before, after)
+    asked = gaps.Asked(np.arange(4), labels)
+    gap = gaps.measure_gap("conversion", "v", asked, np.array([0, 1, 0, 0]), np.array([0, 0, 0, 0]))
     assert (gap.n, gap.before, gap.after) == (2, 1.0, 0.5)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from stages.core import artifact
+from stages.measure.items import arrays
+from stages.measure.metrics import compare
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, OnnxCpu, Static, TfliteNnapi
 from stages.targets import divergence, registry
@@ -153,7 +155,8 @@ def case(artifacts, make_model, tmp_path):
     for name in ("reference", "parity"):
         (tmp_path / name).mkdir()
     artifact.write_arrays(tmp_path / "reference/probe.npz", {**split(4), "logits": logits})
-    artifact.write_arrays(tmp_path / "parity/outputs.npz", {"probe": outputs})
+    record = compare(logits, [outputs], np.arange(4, dtype=np.int32), np.full(4, -1)).record
+    artifact.write_arrays(tmp_path / "parity/items.npz", arrays({"probe": record}))
     checkpoint = save(model, tmp_path / "checkpoint")
     return Case("onnx-cpu", artifacts / "onnx-cpu-fp32", checkpoint, tmp_path / "reference", tmp_path / "parity")
 

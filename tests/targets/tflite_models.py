@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.measure.metrics import compare, measure_parity
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.tflite_nnapi import quantize
@@ -56,6 +57,12 @@ def utterances(count: int, seed: int = 0, shortest: int = 3) -> dict[str, Any]:
 
 def run_all(directory: Path, inputs: dict[str, Any]) -> Any:
     return logits_of(open_runtime(directory, threads=1), inputs)
+
+
+def agreement(reference: Any, outputs: Any) -> dict[str, float]:
+    """What parity says of two models' logits."""
+    count = len(reference)
+    return measure_parity(compare(reference, [outputs], np.arange(count), np.full(count, -1)))[0]
 
 
 def lowered(converted: Path, name: str, out: Path) -> tuple[Path, dict[str, Any]]:

@@ -11,10 +11,9 @@ from stages.core import artifact
 from stages.core.errors import ConversionError, InputError
 from stages.faults.catalogue import Subject
 from stages.faults.tflite_nnapi import ArtifactEditor
-from stages.measure.metrics import measure_parity
 from stages.models.families import find
 from stages.targets.tflite_nnapi import flatbuffer, lowering, normalisation, quantize
-from tests.targets.tflite_models import FLOAT, PRECISIONS, STATIC, TARGET, lowered, run_all, utterances
+from tests.targets.tflite_models import FLOAT, PRECISIONS, STATIC, TARGET, agreement, lowered, run_all, utterances
 
 pytestmark = pytest.mark.target
 
@@ -33,7 +32,7 @@ COSINES = {
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_every_precision_agrees_with_fp32_at_every_signature(name, converted, artifacts):
     inputs = utterances(48, seed=2)
-    parity, _ = measure_parity(reference=run_all(converted["bert"], inputs), outputs=run_all(artifacts[name], inputs))
+    parity = agreement(run_all(converted["bert"], inputs), run_all(artifacts[name], inputs))
     assert parity["cosine_similarity_min"] > COSINES.get(name, 0.98)
     assert parity["non_finite_count"] == 0
     assert (parity["max_abs_error"] > 0) == (name != "float")
@@ -43,7 +42,7 @@ def test_every_precision_agrees_with_fp32_at_every_signature(name, converted, ar
 def test_every_family_survives_static_integers(family, converted, tmp_path):
     out, report = lowered(converted[family], "static", tmp_path)
     inputs = utterances(24, seed=2)
-    parity, _ = measure_parity(reference=run_all(converted[family], inputs), outputs=run_all(out, inputs))
+    parity = agreement(run_all(converted[family], inputs), run_all(out, inputs))
     assert parity["cosine_similarity_min"] > 0.9
     assert report["weights"]["INT8"] > 8
 
@@ -209,7 +208,7 @@ def test_a_mask_constant_of_ten_thousand_would_leave_int8_nothing_to_tell_scores
     np.testing.assert_allclose(reference, run_all(converted["bert"], inputs), atol=1e-3 * np.ptp(reference))
     for name, source in (("near", converted["bert"]), ("large", far)):
         outputs = run_all(lowered(source, "static", tmp_path / name)[0], inputs)
-        parity, _ = measure_parity(reference=reference, outputs=outputs)
+        parity = agreement(reference, outputs)
         divergences.append(parity["kl_divergence_mean"])
     assert divergences[1] > 3 * divergences[0]
 

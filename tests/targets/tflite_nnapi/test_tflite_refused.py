@@ -7,13 +7,12 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError, Unsupported
-from stages.measure.metrics import measure_parity
 from stages.schema.variant import Dynamic, Palettized, Static, WeightOnly
 from stages.targets.tflite_nnapi import flatbuffer, quantize, supports
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.tasks.base import FORWARD, INPUTS
 from tests.targets.faults_tflite import zero_tflite_layer
-from tests.targets.tflite_models import TARGET, run_all, utterances
+from tests.targets.tflite_models import TARGET, agreement, run_all, utterances
 
 pytestmark = pytest.mark.target
 
@@ -29,7 +28,7 @@ def test_parity_notices_a_zeroed_layer(name, converted, artifacts, tmp_path):
         (broken / file.name).write_bytes(file.read_bytes())
     zero_tflite_layer(broken)
     inputs = utterances(48, seed=2)
-    parity, _ = measure_parity(reference=run_all(converted["bert"], inputs), outputs=run_all(broken, inputs))
+    parity = agreement(run_all(converted["bert"], inputs), run_all(broken, inputs))
     assert parity["relative_max_error"] > 0.5
     assert parity["cosine_similarity_min"] < 0.85
 
