@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,22 @@ def encoder(*outputs: Tensor) -> Call:
     """Return the call of an encoder that gives `outputs` for texts of any number and length."""
     inputs = [Tensor(name=name, dtype="int32", axes=[BATCH, SEQUENCE]) for name in INPUTS]
     return Call(name=FORWARD, inputs=inputs, outputs=list(outputs), states=[])
+
+
+class Primary(NamedTuple):
+    """The metric that a task's models are chosen by; unit and direction are those of `measure.registry`.
+
+    Attributes:
+        metric: its name there.
+        said: what a reader calls it, within a sentence.
+        to_reference: metric of how much of it conversion cost.
+        to_teacher: metric of how much of it all steps together cost.
+    """
+
+    metric: str
+    said: str
+    to_reference: str
+    to_teacher: str
 
 
 @dataclass(frozen=True)
