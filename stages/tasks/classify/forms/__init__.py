@@ -1,9 +1,7 @@
 """What of a bundle is a text classifier's own: labels, answers and words; a module per target has its forms.
 
-hf/                     onnx-cpu: a directory for the text-classification pipelines of Transformers.js and Optimum
 text/model.onnx         onnx-cpu, on demand: text in, probabilities out
 litert/task.tflite      tflite-nnapi: three inputs, softmax, vocabulary and labels inside
-coreml/                 coreml-metal: the package with labels and descriptions, tokenizer files beside it
 labels.json             names of the classes, the index being the class
 labels.txt              the same, a line each
 samples/                short programs that load the bundle they lie in
