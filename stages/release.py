@@ -99,7 +99,6 @@ def bundle(key: str, settings: Params, verdict: Entry, build: Path, out: Path, s
         for name in TOKENIZER_FILES:
             if (sources["compressed"] / name).is_file():
                 shutil.copy2(sources["compressed"] / name, temporary / "tokenizer" / name)
-        shutil.copy2(sources["data"] / "labels.json", temporary / "labels.json")
         golden.write(sources["reference"], sources["parity"], temporary)
         artifact.write_json(temporary / "verdict.json", {**verdict, **_warning(verdict)})
         precision = settings.precisions[variant.precision]

@@ -6,19 +6,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.bundling import limits
-from stages.bundling.forms import forms as of_target
+from stages.bundling.forms import of, of_task
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.measure import truncation
 from stages.schema.verdict import Entry
 from stages.targets.facts import NOT_RUN, executor
+from stages.tasks.base import Primary
+from stages.tasks.facts import facts, shown
 
 CARD = "README.md"
 MEASURES = {
-    "accuracy": ("accuracy on the test split", "%", 100.0),
-    "accuracy_drop_to_teacher": ("accuracy lost to the teacher", "points", 100.0),
-    "accuracy_drop_to_reference": ("accuracy lost in conversion", "points", 100.0),
     "top1_agreement": ("same answer as the fp32 checkpoint", "%", 100.0),
     "latency_p50_ms": ("latency, median", "ms", 1.0),
     "latency_p99_ms": ("latency, 99th percentile", "ms", 1.0),
@@ -27,7 +25,7 @@ MEASURES = {
     "size_bytes": ("artifact on disk", "MB", 1e-6),
     "parameters": ("parameters", "million", 1e-6),
 }
-"""Metric → what a reader calls it, unit, factor."""
+"""Metric → what a reader calls it, unit, factor; behind the task's own."""
 
 
 def write(source: Source, verdict: Entry, places: Mapping[str, Path], forms: Mapping[str, Any], bundle: Path) -> None:
@@ -46,8 +44,8 @@ def write(source: Source, verdict: Entry, places: Mapping[str, Path], forms: Map
     }
     sections = (
         _head(source, verdict),
-        _use(source),
-        _measured(verdict),
+        ["## Intended use", _said(source, of_task(source.task).WORDS.use)],
+        _measured(source, verdict),
         _asked(verdict),
         _limits(source, verdict, places["reference"]),
         _clients(source, forms),
@@ -68,7 +66,7 @@ def _head(source: Source, verdict: Entry) -> list[str]:
     lines = [
         f"# {source.key}",
         "",
-        f"A text classifier with {len(source.labels)} labels: {made}. Verdict: **{verdict['verdict']}**, executed by "
+        f"{_said(source, of_task(source.task).WORDS.model)}: {made}. Verdict: **{verdict['verdict']}**, executed by "
         f"{runtime}{f' ({ran})' if ran else ''}.",
     ]
     if absent := executor(verdict["runtime"]).instead_of:
@@ -78,19 +76,26 @@ def _head(source: Source, verdict: Entry) -> list[str]:
     return lines + [f"- {said}" for said in (*verdict["reasons"], verdict["dominated"], *verdict["notes"]) if said]
 
 
-def _use(source: Source) -> list[str]:
-    return [
-        "## Intended use",
-        f"One short text in, one of {len(source.labels)} labels out (`labels.txt`). It answers any text with one of "
-        "them, texts that fit none included: where that matters, refuse answers below a probability that you chose on "
-        "texts of your own. Not for decisions about people.",
-    ]
+def _said(source: Source, words: str) -> str:
+    return words.format(labels=len(source.labels), max_length=source.max_length)
 
 
-def _measured(verdict: Entry) -> list[str]:
+def measures(primary: Primary) -> dict[str, tuple[str, str, float]]:
+    """Return what the card shows of a verdict, the task's metric first: metric → its name, unit, factor."""
+    factor, unit = shown(primary.metric)
+    lost = "points" if unit == "%" else unit
+    return {
+        primary.metric: (f"{primary.said} on the test split", unit, factor),
+        primary.to_teacher: (f"{primary.said} lost to the teacher", lost, factor),
+        primary.to_reference: (f"{primary.said} lost in conversion", lost, factor),
+        **MEASURES,
+    }
+
+
+def _measured(source: Source, verdict: Entry) -> list[str]:
     values, intervals = verdict["metrics"], verdict["intervals"]
     lines = ["## Measured", "| | value | 95 % interval |", "|---|---:|---:|"]
-    for name, (said, unit, factor) in MEASURES.items():
+    for name, (said, unit, factor) in measures(facts(source.task).PRIMARY).items():
         if name in values:
             ends = " to ".join(f"{factor * end:.4g}" for end in intervals.get(name, []))
             lines.append(f"| {said} | {factor * values[name]:.4g} {unit} | {ends or '–'} |")
@@ -122,11 +127,12 @@ def _asked(verdict: Entry) -> list[str]:
 def _limits(source: Source, verdict: Entry, reference: Path) -> list[str]:
     signature, special = source.signature, source.tokenization.special
     padded = "not padded" if signature.dynamic else f"padded to {' or '.join(map(str, signature.sequence_lengths))}"
+    rule, *departures = of_task(source.task).WORDS.truncation.values()
     ids = ", ".join(f"{token} = {index}" for token, index in special.values())
     lines = [
         "## Limits",
-        f"- At most {source.max_length} tokens, {padded}. {limits.TRUNCATION}",
-        *(f"- {said}" for said in (truncation.sentence(reference), limits.TRANSFORMERS_JS) if said),
+        f"- At most {source.max_length} tokens, {padded}. {rule}",
+        *(f"- {said}" for said in (truncation.sentence(reference), *departures) if said),
         f"- Special tokens: {ids}.",
         "- Quality is that on the test split, and says nothing of other texts or languages.",
         "- Tokenizers that clients bring along differ on accents, control characters and special tokens spelled out: "
@@ -143,12 +149,12 @@ def _limits(source: Source, verdict: Entry, reference: Path) -> list[str]:
 def _clients(source: Source, forms: Mapping[str, Any]) -> list[str]:
     lines = ["## How to load it", "| form | client | oldest seen right | how that is known |", "|---|---|---|---|"]
     lines += list(_rows(source, forms))
-    known = of_target(source.target).FORMS
+    known = of(source).FORMS
     lines += ["", *(f"- `{form['path']}`: {known[name].loading}" for name, form in forms.items())]
     return [*lines, "", "Install what a sample needs beside the bundle, not in it: an audit names what was added."]
 
 
 def _rows(source: Source, forms: Mapping[str, Any]) -> Iterator[str]:
     for name, form in forms.items():
-        for one in of_target(source.target).clients(name, source):
+        for one in of(source).clients(name, source):
             yield f"| `{form['path']}` | {one['client']} | {one['oldest_seen_right']} | {one['established']} |"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.bundling import card, derived, limits, probe, tokenization
-from stages.bundling.forms import forms as of_target
+from stages.bundling.forms import of, of_task
 from stages.bundling.source import Source, to_compare
 from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
@@ -16,8 +16,6 @@ from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
 from stages.schema.verdict import Entry
 from stages.targets.base import read_signature
-
-SAMPLES = Path(__file__).with_name("samples")
 
 
 def add(
@@ -45,7 +43,7 @@ def add(
         Unsupported: the clients of a form have no name for the precision.
     """
     source = open_source(key, variant.target, precision, places)
-    forms, left_out = of_target(variant.target).write(source, bundle, settings)
+    forms, left_out = of(source).write(source, bundle, settings)
     texts = splits.read_split(places["data"], "probe").texts if settings.golden == "text" else None
     probe.write(source, texts, bundle)
     describe(source, verdict, places, forms, left_out, bundle)
@@ -72,13 +70,16 @@ def describe(
         bundle: directory to write into.
     """
     forms = dict(sorted(forms.items()))  # as limits.json has them
-    (bundle / "labels.txt").write_text(tokenization.lines(source.labels), encoding="utf-8")
+    own, known = of_task(source.task), of(source).FORMS
+    for name in own.FROM_DATA:
+        shutil.copyfile(places["data"] / name, bundle / name)
+    for name, text in own.beside(source).items():
+        (bundle / name).write_text(text, encoding="utf-8")
     limits.write(source, forms, left_out, bundle)
     card.write(source, verdict, places, forms, bundle)
-    known = of_target(source.target).FORMS
     for name in (name for form in forms for name in known[form].samples):
         (bundle / "samples").mkdir(exist_ok=True)
-        shutil.copyfile(SAMPLES / name, bundle / "samples" / name)
+        shutil.copyfile(own.SAMPLES / name, bundle / "samples" / name)
 
 
 def open_source(key: str, target: str, precision: Precision, places: Mapping[str, Path]) -> Source:
@@ -98,23 +99,14 @@ def open_source(key: str, target: str, precision: Precision, places: Mapping[str
         return artifact.read_arrays(places["reference"] / f"{name}.npz")
 
     signature = read_signature(places["artifact"])
-    labels = artifact.read_json(places["data"] / "labels.json")
-    config = artifact.read_json(places["compressed"] / "config.json")
-    named = config.get("id2label", {})
-    if [named.get(str(index)) for index in range(len(labels))] != labels or len(named) != len(labels):
-        raise ArtifactError(
-            f"'{places['compressed']}/config.json' names other labels than '{places['data']}/labels.json'",
-            expected="the same labels in the same order",
-            next_step="run `dvc repro`",
-        )
     return Source(
         key=key,
         target=target,
         precision=precision,
         artifact=places["artifact"],
         signature=signature,
-        labels=labels,
-        config=config,
+        labels=of_task(signature.task).labels(places),
+        config=artifact.read_json(places["compressed"] / "config.json"),
         tokenization=tokenization.read(places["compressed"], signature.sequence_lengths[-1]),
         probe=read("probe"),
         compared=to_compare({name: read(name) for name in ("probe", "coverage", "test")}),

@@ -1,9 +1,9 @@
-"""`coreml/`: the package with what an app reads of it in Xcode, and tokenizer files beside it."""
+"""`coreml/`: the package with what Xcode shows of it, and tokenizer files beside it."""
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from stages.bundling.source import Source
 from stages.core.errors import ArtifactError
 from stages.coreml.proto import model_file, read_model
 from stages.targets.base import SIGNATURE
-from stages.tasks.base import FORWARD
+from stages.tasks.base import INPUTS
 
 FOLDER = "coreml"
 PACKAGE = f"{FOLDER}/model.mlpackage"
@@ -19,8 +19,15 @@ TOKENIZER = f"{FOLDER}/tokenizer"
 SOURCE_PACKAGE = "model.mlpackage"
 
 
-def write(source: Source, bundle: Path) -> str:
+def write(source: Source, bundle: Path, about: str, outputs: Mapping[str, str], more: Mapping[str, str]) -> str:
     """Write the package with descriptions, and run it beside the artifact.
+
+    Args:
+        source: the variant.
+        bundle: directory to write into.
+        about: what the model is.
+        outputs: output → what it is.
+        more: what else an app finds in the metadata.
 
     Returns:
         Where it lies.
@@ -33,7 +40,7 @@ def write(source: Source, bundle: Path) -> str:
     shutil.copyfile(source.artifact / SIGNATURE, bundle / FOLDER / SIGNATURE)
     path = model_file(bundle / PACKAGE)
     model = read_model(path)
-    _describe(model.description, source)
+    _describe(model.description, source, about, outputs, more)
     path.write_bytes(model.SerializeToString(deterministic=True))
     check(source, bundle / PACKAGE)
     (bundle / TOKENIZER).mkdir()
@@ -42,22 +49,22 @@ def write(source: Source, bundle: Path) -> str:
     return PACKAGE
 
 
-def _describe(description: Any, source: Source) -> None:
+def _describe(
+    description: Any, source: Source, about: str, outputs: Mapping[str, str], more: Mapping[str, str]
+) -> None:
     """Fill in place what `MLModel.modelDescription` shows: no name, shape or type changes."""
     lengths = " or ".join(map(str, source.signature.sequence_lengths))
     said = (
         f"Token ids, padded on the right with {source.signature.tokens.pad} to {lengths}.",
         "1 on tokens, 0 on padding.",
-        "One per label, in the order of the labels; softmax makes probabilities of them.",
     )
-    call = source.signature.call(FORWARD)
-    sentences = {one.name: text for one, text in zip((*call.inputs, *call.outputs), said, strict=True)}
+    sentences = {**dict(zip(INPUTS, said, strict=True)), **outputs}
     for item in (*description.input, *description.output):
         item.shortDescription = sentences[item.name]
     metadata = description.metadata
-    metadata.shortDescription = f"{source.key}: text classification, {len(source.labels)} labels"
-    metadata.userDefined["labels"] = json.dumps(source.labels, ensure_ascii=False)
-    metadata.userDefined["max_length"] = str(source.max_length)
+    metadata.shortDescription = about
+    for name, value in (*more.items(), ("max_length", str(source.max_length))):
+        metadata.userDefined[name] = value
 
 
 def check(source: Source, package: Path) -> None:

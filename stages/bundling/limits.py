@@ -6,20 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.bundling.forms import forms as of_target
+from stages.bundling.forms import of, of_task
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.tasks.base import FORWARD
 
 LIMITS = "limits.json"
-TRUNCATION = (
-    "Tokens beyond max_length are cut from the end of the text, before the special tokens are added: every input ends "
-    "in the separator."
-)
-TRANSFORMERS_JS = (
-    "Transformers.js 4.3.1 cuts after adding the special tokens: an input that was too long ends in the middle of the "
-    "text. Its answer to such texts may differ from everyone else's."
-)
 
 
 def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str], bundle: Path) -> None:
@@ -33,15 +25,13 @@ def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str],
     """
     signature = source.signature
     call = signature.call(FORWARD)
-    described = {
-        name: {**form, "clients": of_target(source.target).clients(name, source)} for name, form in forms.items()
-    }
+    described = {name: {**form, "clients": of(source).clients(name, source)} for name, form in forms.items()}
     artifact.write_json(
         bundle / LIMITS,
         {
             "forms": described,
             "inputs": [tensor.name for tensor in call.inputs],
-            "labels": len(source.labels),
+            **({"labels": len(source.labels)} if source.labels else {}),
             "left_out": dict(left_out),
             "max_length": source.max_length,
             "outputs": [tensor.name for tensor in call.outputs],
@@ -50,7 +40,7 @@ def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str],
             "special_tokens": {
                 role: {"id": index, "token": token} for role, (token, index) in source.tokenization.special.items()
             },
-            "truncation": {"rule": TRUNCATION, "transformers_js": TRANSFORMERS_JS},
+            "truncation": dict(of_task(source.task).WORDS.truncation),
             "variant": source.key,
         },
     )

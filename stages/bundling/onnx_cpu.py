@@ -1,70 +1,37 @@
-"""The forms of an ONNX artifact, and who was seen to take them."""
+"""What any ONNX artifact ships as: itself, and ONNX Runtime's own format; and who was seen to take it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from stages.bundling import hugging_face, ort_form, text_form
-from stages.bundling.forms import FIFTY, NOT_ASKED, Client, Form, client
+from stages.bundling import ort_form
+from stages.bundling.forms import NOT_ASKED, Client, Form, client
 from stages.bundling.source import Source
 from stages.schema.release import Release
 from stages.schema.variant import Mixed, Precision, WeightOnly
 from stages.targets.onnx_cpu import graph
 
 FORMS = {
-    "onnx": Form(
-        "`samples/classify_onnx.py`: ONNX Runtime with the `tokenizers` library, text in, label out.",
-        ("classify_onnx.py",),
-    ),
-    "hf": Form(
-        "`samples/classify.mjs` (Node) and `samples/classify.html` (browser): Transformers.js, no network. Python: "
-        '`ORTModelForSequenceClassification.from_pretrained("hf", subfolder="onnx", file_name=…)` of Optimum.',
-        ("classify.mjs", "classify.html"),
-        configured=hugging_face.FOLDER,
-    ),
+    "onnx": Form("ONNX Runtime."),
     "ort": Form(
         "a build of ONNX Runtime with the operators of `ort/required_operators.config`, made by its "
         "`--include_ops_by_config`; a full build takes it too."
     ),
-    "text": Form("ONNX Runtime with the onnxruntime-extensions library registered; feed `text`, a string [1]."),
 }
 AS_NOW = "50 of 50 answers as in ONNX Runtime 1.32.0"
 TRIED_OPSET = 20
 
 
 def write(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
-    """Write the forms that are asked for; see `forms.Forms`."""
-    forms: dict[str, Any] = {"onnx": {"path": graph.MODEL}}
-    left_out = {name: NOT_ASKED for name in ("hf", "ort", "text") if name not in settings.forms}
-    if "hf" in settings.forms:
-        forms["hf"] = hugging_face.write(source, bundle)
-    if "ort" in settings.forms:
-        reason = ort_form.why_not(source.precision)
-        if reason:
-            left_out["ort"] = reason
-        else:
-            forms["ort"] = ort_form.write(source, bundle)
-    if "text" in settings.forms:
-        reason = source.tokenization.why_not_bert()
-        if reason:
-            left_out["text"] = reason
-        else:
-            forms["text"] = {"path": text_form.write(source, bundle)}
-    return forms, left_out
+    """Write the forms that are asked for; see `forms.TargetForms`."""
+    forms = {"onnx": {"path": graph.MODEL}}
+    reason = ort_form.why_not(source.precision) if "ort" in settings.forms else NOT_ASKED
+    return (forms, {"ort": reason}) if reason else ({**forms, "ort": ort_form.write(source, bundle)}, {})
 
 
 def clients(form: str, source: Source) -> list[Client]:
     """Return the oldest version of each client that was seen to answer rightly, and how that is known."""
-    match form:
-        case "hf":
-            return [
-                client("Transformers.js", "4.3.1", f"{FIFTY}, in Node and in Chromium; older ones were not tried"),
-                client("Optimum", "2.1.0", f"{FIFTY}, with transformers 4.57.6; older ones were not tried"),
-                client("onnxruntime-web", "1.30.0", f"{FIFTY}, in Chromium; older ones were not tried"),
-            ]
-        case "text":
-            return [client("onnxruntime-extensions", "0.15.2", f"{FIFTY}; older ones were not tried")]
     opset = _opset(source)
     if opset != TRIED_OPSET:
         return [client("ONNX Runtime", "unknown", f"opset {opset}; tried with opset {TRIED_OPSET} alone")]

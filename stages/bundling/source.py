@@ -18,11 +18,11 @@ from stages.core.errors import ArtifactError
 from stages.core.splits import spread
 from stages.schema.variant import Precision
 from stages.targets import registry
-from stages.targets.base import Inputs, Session, Signature, utterances
+from stages.targets.base import Inputs, Session, Signature
 from stages.tasks.base import FORWARD, INPUTS
 
 Answer = Callable[[Inputs], NDArray[np.float32]]
-"""Logits fp32 [batch, labels] of utterances of one length."""
+"""Logits fp32 [batch, …] of utterances of one length."""
 Arrays = Mapping[str, NDArray[np.int32]]
 TEST = 250
 """Texts of the test split that forms are compared on at most, evenly spread over it; of other splits all."""
@@ -41,7 +41,7 @@ class Source:
         precision: its settings.
         artifact: the directory that the gate judged.
         signature: how the artifact is called.
-        labels: names, in the order of the logits.
+        labels: names of the classes in the order of the logits, none where a class is a token.
         config: `config.json` of the checkpoint.
         tokenization: its tokenizer.
         probe: `input_ids`, `attention_mask` int32 [n, max_length] of the probe split.
@@ -60,6 +60,11 @@ class Source:
     compared: Arrays
 
     @property
+    def task(self) -> str:
+        """What the model is for."""
+        return self.signature.task
+
+    @property
     def max_length(self) -> int:
         """Tokens an input may have."""
         return self.signature.sequence_lengths[-1]
@@ -69,13 +74,8 @@ class Source:
         """The artifact, opened by its target's runtime."""
         return self._open(self.artifact)
 
-    @cached_property
-    def logits(self) -> NDArray[np.float32]:
-        """The artifact's answers to the probe split, each utterance at its true length: fp32 [n, labels]."""
-        return np.concatenate([self.answer(inputs) for inputs in utterances(self.probe)])
-
     def answer(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Return the artifact's logits, fp32 [1, labels]."""
+        """Return the artifact's logits of one text, fp32 [1, …]."""
         return self.session.run(FORWARD, inputs)["logits"]
 
     def configure(self, out: Path, *, rules_from_file: bool = False) -> None:

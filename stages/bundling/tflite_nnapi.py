@@ -1,4 +1,4 @@
-"""The forms of a TFLite artifact, and who was seen to take them."""
+"""What any TFLite artifact ships as: itself, or a copy that too old runtimes refuse; and who was seen to take it."""
 
 from __future__ import annotations
 
@@ -6,45 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from stages.bundling import litert
-from stages.bundling.forms import FIFTY, NOT_ASKED, Client, Form, client
+from stages.bundling.forms import FIFTY, Client, Form, client
 from stages.bundling.source import Source
 from stages.schema.release import Release
 from stages.schema.variant import Dynamic, Mixed, Precision, Static
 from stages.targets.tflite_nnapi.flatbuffer import MODEL
 
-FORMS = {
-    "litert": Form("`samples/classify_litert.py`: LiteRT, one signature per length.", ("classify_litert.py",)),
-    "litert_task": Form(
-        "`samples/Classify.kt`: MediaPipe's TextClassifier takes the file as it is, on every platform; "
-        "`samples/classify_litert.html` (browser): LiteRT.js, no network.",
-        ("classify_litert.html", "Classify.kt"),
-    ),
-}
+FORMS = {"litert": Form("LiteRT, one signature per length.")}
 ALIKE = "50 of 50 answers as in LiteRT 2.3.0"
 
 
 def write(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
-    """Write the forms that are asked for; see `forms.Forms`."""
-    if "litert" not in settings.forms:
-        return {"litert": {"path": MODEL}}, {"litert_task": NOT_ASKED}
-    forms = {"litert": {"path": litert.write_model(source, bundle)}}
-    reason = source.tokenization.why_not_bert()
-    if reason:
-        return forms, {"litert_task": reason}
-    return {**forms, "litert_task": {"path": litert.write_task(source, bundle)}}, {}
+    """Write the form that is asked for; see `forms.TargetForms`."""
+    return {"litert": {"path": litert.write(source, bundle) if "litert" in settings.forms else MODEL}}, {}
 
 
-def clients(form: str, source: Source) -> list[Client]:
+def clients(form: str, source: Source) -> list[Client]:  # noqa: ARG001
     """Return the oldest version of each client that was seen to answer rightly, and how that is known."""
-    if form == "litert":
-        web = client("LiteRT.js", "2.5.3", f"{FIFTY} at fp32 and dynamic int8; older ones were not tried")
-        return [_oldest(source.precision), web]
-    return [
-        client("MediaPipe Tasks (Python)", "1.2.2", "all 4,500 CLINC150 utterances as in torch in fp32"),
-        client("MediaPipe Tasks (web)", "1.0.1", f"{FIFTY}, in Chromium; older ones were not tried"),
-        client("MediaPipe Tasks (Android, iOS)", "unknown", "the same file; not run"),
-        client("LiteRT.js", "2.5.3", "the sample page, in Chromium; older ones were not tried"),
-    ]
+    web = client("LiteRT.js", "2.5.3", f"{FIFTY} at fp32 and dynamic int8; older ones were not tried")
+    return [_oldest(source.precision), web]
 
 
 def _oldest(precision: Precision) -> Client:

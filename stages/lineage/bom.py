@@ -15,9 +15,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from stages.bundling.forms import of_task
 from stages.core import artifact
 from stages.schema.verdict import Entry
+from stages.targets.base import read_signature
 from stages.targets.facts import NOT_RUN, executor
+from stages.tasks.base import Primary
+from stages.tasks.facts import facts as task_facts
+from stages.tasks.facts import shown
 
 BOM = "bom.cdx.json"
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
@@ -44,6 +49,7 @@ class Facts:
         architecture: of the checkpoint, as transformers names it.
         scores: role → `evaluation.json`, of teacher and student.
         licences: tool → licence as its distribution states it, where it does.
+        task: what the model is for.
     """
 
     key: str
@@ -55,6 +61,7 @@ class Facts:
     architecture: str
     scores: Mapping[str, Json]
     licences: Mapping[str, str]
+    task: str
 
 
 def write(bundle: Path, key: str, verdict: Entry, places: Mapping[str, Path]) -> None:
@@ -91,6 +98,7 @@ def gather(key: str, verdict: Entry, places: Mapping[str, Path], files: Mapping[
         architecture=artifact.read_json(places["compressed"] / "config.json")["architectures"][0],
         scores={role: artifact.read_json(places[role] / "evaluation.json") for role in ("student", "teacher")},
         licences={},
+        task=read_signature(places["artifact"]).task,
     )
 
 
@@ -147,46 +155,55 @@ def _model(facts: Facts) -> Json:
 
 
 def _card(facts: Facts) -> Json:
-    verdict = facts.verdict
-    task = facts.manifests["data"]["params"]["task"]
+    verdict, words = facts.verdict, of_task(facts.task).WORDS
+    max_length = facts.manifests["data"]["params"]["task"]["max_length"]
     return {
         "bom-ref": f"card:{facts.key}",
         "modelParameters": {
             "approach": {"type": "supervised"},
-            "task": "text-classification",
+            "task": words.kind,
             "architectureFamily": "transformer",
             "modelArchitecture": facts.architecture,
             "datasets": [{"ref": _split_ref(facts, split)} for split in SPLITS],
-            "inputs": [{"format": f"input_ids, attention_mask: int32 [1, n], n up to {task['max_length']}"}],
-            "outputs": [{"format": "logits: float32 [1, labels], in the order of labels.json"}],
+            "inputs": [{"format": words.inputs.format(max_length=max_length)}],
+            "outputs": [{"format": words.outputs.format(max_length=max_length)}],
         },
         "quantitativeAnalysis": {
             "performanceMetrics": [
-                {"type": name, "value": repr(value), "slice": _slice(name), **_interval(verdict["intervals"].get(name))}
+                {
+                    "type": name,
+                    "value": repr(value),
+                    "slice": _slice(name, task_facts(facts.task).PRIMARY),
+                    **_interval(verdict["intervals"].get(name)),
+                }
                 for name, value in sorted(verdict["metrics"].items())
             ]
         },
         "considerations": {
             "performanceTradeoffs": _tradeoffs(facts),
-            "technicalLimitations": _limitations(facts, task["max_length"]),
+            "technicalLimitations": _limitations(facts, max_length),
         },
     }
 
 
 def _tradeoffs(facts: Facts) -> list[str]:
-    scores = [
-        f"The {role} has {score['parameters']} parameters and answers {100 * score['accuracy']:.2f} % of {score['n']} "
-        f"test utterances as labelled (95 %: {' to '.join(f'{100 * end:.2f}' for end in score['accuracy_interval'])})."
-        for role, score in sorted(facts.scores.items())
-    ]
+    metric = task_facts(facts.task).PRIMARY.metric
+    scores = [_scored(role, score, metric, facts.task) for role, score in sorted(facts.scores.items())]
     return [*scores, facts.verdict["dominated"]] if facts.verdict["dominated"] else scores
+
+
+def _scored(role: str, score: Json, metric: str, task: str) -> str:
+    factor, _ = shown(metric)
+    said = of_task(task).WORDS.score.format(value=factor * score[metric], n=score["n"])
+    ends = " to ".join(f"{factor * end:.2f}" for end in score[f"{metric}_interval"])
+    return f"The {role} has {score['parameters']} parameters and {said} (95 %: {ends})."
 
 
 def _limitations(facts: Facts, max_length: int) -> list[str]:
     verdict = facts.verdict
     said = [
         f"Texts longer than {max_length} tokens are cut.",
-        "It answers one of labels.json to any text; no label says that none fits unless the data has one.",
+        of_task(facts.task).WORDS.caution,
         "Quality is that on the test split named here, and says nothing of other texts or languages.",
         *verdict["reasons"],
         *verdict["notes"],
@@ -200,8 +217,8 @@ def _limitations(facts: Facts, max_length: int) -> list[str]:
     return said
 
 
-def _slice(name: str) -> str:
-    if name == "n" or name.startswith(("accuracy", "top1")):
+def _slice(name: str, primary: Primary) -> str:
+    if name in ("n", "top1_agreement", primary.metric, primary.to_reference, primary.to_teacher):
         return "test split"
     if name.startswith(("latency", "load_time", "peak_rss")):
         return "benchmark host"

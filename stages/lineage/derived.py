@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from stages.bundling import contents, golden
-from stages.bundling.forms import forms as of_target
+from stages.bundling.forms import configured, of, of_task
 from stages.bundling.probe import PROBE
 from stages.bundling.source import Source
+from stages.bundling.tokenization import TOKENIZER
 from stages.core import artifact
 from stages.core.errors import TinsmithError
 from stages.lineage import bom
@@ -27,10 +28,7 @@ from stages.lineage.findings import NOTHING, Finding, Link
 from stages.lineage.runs import MALFORMED
 from stages.schema.layout import RELEASE
 from stages.schema.variant import Precision
-from stages.targets.base import utterances
-
-TOKENIZERS = ("hf/tokenizer.json", "coreml/tokenizer/tokenizer.json")
-CONFIGS = ("hf/config.json", "coreml/tokenizer/config.json")
+from stages.targets.base import read_signature, utterances
 
 
 def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> Link:
@@ -67,20 +65,13 @@ def _misnamed(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> Iter
 
 
 def _alone(bundle: Path, manifest: Mapping[str, Any]) -> Iterator[Finding]:
-    """Hold a bundle's copies of labels, name and tokenizer to each other."""
-    listed = _listed(manifest)
-    labels = json.loads((bundle / "labels.json").read_bytes())
-    text = (bundle / "labels.txt").read_text(encoding="utf-8")
-    if text != "".join(f"{label}\n" for label in labels):
-        yield Finding(str(bundle / "labels.txt"), "the lines of labels.json", "others")
-    for name in CONFIGS:
-        if name in listed:
-            named = json.loads((bundle / name).read_bytes())["id2label"]
-            if named != {str(index): label for index, label in enumerate(labels)}:
-                yield Finding(str(bundle / name), "the labels of labels.json", "others")
-    for name in TOKENIZERS:
-        if name in listed and listed[name] != listed["tokenizer/tokenizer.json"]:
-            yield Finding(str(bundle / name), "tokenizer/tokenizer.json", "another")
+    """Hold a bundle's copies of its classes' names, its own name and its tokenizer to each other."""
+    listed, task = _listed(manifest), read_signature(bundle).task
+    for name, how in of_task(task).copies(bundle):
+        yield Finding(str(bundle / name), "what follows from the bundle", f"a file that {how}")
+    for name in (f"{form.configured}/{TOKENIZER}" for form in configured(task)):
+        if name in listed and listed[name] != listed[f"tokenizer/{TOKENIZER}"]:
+            yield Finding(str(bundle / name), f"tokenizer/{TOKENIZER}", "another")
     for name, variant in (
         ("limits.json", json.loads((bundle / "limits.json").read_bytes())["variant"]),
         ("bom.cdx.json", json.loads((bundle / "bom.cdx.json").read_bytes())["metadata"]["component"]["name"]),
@@ -124,7 +115,7 @@ def _again(bundle: Path, manifest: Mapping[str, Any], places: Mapping[str, Path]
         out = Path(scratch)
         contents.describe(source, verdict, places, forms, said["left_out"], out)
         golden.write(places["reference"], places["parity"], out)
-        known = of_target(source.target).FORMS
+        known = of(source).FORMS
         for form in (known[name] for name in forms if known[name].configured):
             (out / form.configured).mkdir(parents=True)
             source.configure(out / form.configured, rules_from_file=form.rules_from_file)
@@ -150,8 +141,8 @@ def _probe(bundle: Path, source: Source) -> Iterator[Finding]:
     wanted = [inputs["input_ids"][0].tolist() for inputs in utterances(source.probe)]
     if [row["ids"] for row in rows] != wanted:
         yield Finding(str(bundle / PROBE), "the ids of the probe split", "others")
-    if any(row["label"] != source.labels[row["index"]] for row in rows):
-        yield Finding(str(bundle / PROBE), "the labels of labels.json", "others")
+    if any(of_task(source.task).misnamed(source, row) for row in rows):
+        yield Finding(str(bundle / PROBE), "answers by the names of their classes", "others")
 
 
 def _listed(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -30,13 +30,13 @@ def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> list[Link
 
 
 def misplaced(bundle: Path, manifest: Mapping[str, Any]) -> list[Finding]:
-    """Name shipped files that are not those of the artifact, its tokenizer or its labels."""
+    """Name shipped files that are not those of the artifact, its tokenizer or its data."""
     shipped = {name: entry["sha256"] for name, entry in manifest["files"].items()}
     made = {role: _files(bundle, role) for role in ("artifact", "compressed", "data")}
     expected = dict(made["artifact"])
     expected |= {name: made["compressed"].get(name.removeprefix("tokenizer/"), "nothing") for name in shipped
                  if name.startswith("tokenizer/")}  # fmt: skip
-    expected["labels.json"] = made["data"].get("labels.json", "nothing")
+    expected |= {name: sha for name, sha in made["data"].items() if name in shipped}
     return [
         Finding(str(bundle / name), f"{sha} (as its stage wrote it)", shipped.get(name, "nothing"))
         for name, sha in sorted(expected.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,22 @@ class Session(Protocol):
             ArtifactError: the model opened, and fails when it runs.
         """
         ...
+
+
+class Primary(NamedTuple):
+    """The metric that a task's models are chosen by; unit and direction are those of `measure.registry`.
+
+    Attributes:
+        metric: its name there.
+        said: what a reader calls it, within a sentence.
+        to_reference: metric of how much of it conversion cost.
+        to_teacher: metric of how much of it all steps together cost.
+    """
+
+    metric: str
+    said: str
+    to_reference: str
+    to_teacher: str
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ def bundle(places, tmp_path):
     def write(*forms, golden="ids", name="bundle", verdict=VERDICT):
         out = tmp_path / name
         (out / "tokenizer").mkdir(parents=True)
-        (out / "model.onnx").write_bytes(toy.model())
-        (out / "labels.json").write_bytes((places["data"] / "labels.json").read_bytes())
+        for file in ("model.onnx", "signature.json"):
+            (out / file).write_bytes((places["artifact"] / file).read_bytes())
         for file in ("tokenizer.json", "tokenizer_config.json"):
             (out / "tokenizer" / file).write_bytes((places["compressed"] / file).read_bytes())
         settings = Release(forms=list(forms), golden=golden, required=True)

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from stages.bundling import contents, core_ml, derived, litert, task_graph, task_metadata, tokenization
+from stages.bundling import contents, core_ml, derived, litert, tokenization
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.core.errors import ArtifactError
@@ -19,6 +19,7 @@ from stages.schema.variant import CoremlMetal, Dynamic, Float, Static, TfliteNna
 from stages.targets.base import INPUTS, read_signature
 from stages.targets.coreml_metal.package import read_blobs
 from stages.targets.tflite_nnapi import flatbuffer
+from stages.tasks.classify.forms import coreml_metal, task_file, task_metadata
 from tests.bundling import toy
 from tests.conftest import INTENTS
 
@@ -107,7 +108,7 @@ def test_a_task_file_has_three_inputs_and_scores_that_are_the_artifacts_probabil
     from ai_edge_litert.interpreter import Interpreter
 
     one = source("tflite-nnapi", PRECISIONS[name], tflite[name], checkpoint)
-    path = tmp_path / litert.write_task(one, tmp_path)
+    path = tmp_path / task_file.write(one, tmp_path)
     interpreter = Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
     inputs, (output,) = interpreter.get_input_details(), interpreter.get_output_details()
@@ -122,15 +123,15 @@ def test_a_task_file_has_three_inputs_and_scores_that_are_the_artifacts_probabil
     assert interpreter.get_tensor(output["index"]) == pytest.approx(wanted, abs=1e-6)
     assert len(flatbuffer.read(path).subgraphs) == 1
     (tmp_path / "again").mkdir()
-    again = tmp_path / "again" / litert.write_task(one, tmp_path / "again")
+    again = tmp_path / "again" / task_file.write(one, tmp_path / "again")
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_a_task_file_of_other_weights_is_refused(tflite, checkpoint, tmp_path):
-    litert.write_task(source("tflite-nnapi", FLOAT, tflite["float"], checkpoint), tmp_path)
+    task_file.write(source("tflite-nnapi", FLOAT, tflite["float"], checkpoint), tmp_path)
     other = source("tflite-nnapi", PRECISIONS["static"], tflite["static"], checkpoint)
     with pytest.raises(ArtifactError, match=r"'litert/task.tflite' of variant 'toy' is up to .* from the artifact"):
-        litert.check_task(other, tmp_path)
+        task_file.check(other, tmp_path)
 
 
 @pytest.mark.parametrize("name", VERSIONS)
@@ -144,8 +145,8 @@ def test_several_scales_declare_the_versions_that_old_runtimes_refuse(name, tfli
     flatbuffer.write(model, left / flatbuffer.MODEL)
     (left / "signature.json").write_bytes((tflite[name] / "signature.json").read_bytes())
     one = source("tflite-nnapi", PRECISIONS[name], left, checkpoint)
-    assert litert.write_model(one, tmp_path) == "litert/model.tflite"
-    shipped = [flatbuffer.read(tmp_path / path) for path in (litert.MODEL, litert.write_task(one, tmp_path))]
+    assert litert.write(one, tmp_path) == "litert/model.tflite"
+    shipped = [flatbuffer.read(tmp_path / path) for path in (litert.MODEL, task_file.write(one, tmp_path))]
     for model in shipped:
         assert versions(model).items() >= VERSIONS[name].items()
 
@@ -153,11 +154,11 @@ def test_several_scales_declare_the_versions_that_old_runtimes_refuse(name, tfli
 @pytest.mark.parametrize("name", ["float", "tensor", "static"])
 def test_other_precisions_ship_no_second_model_and_declare_what_they_did(name, tflite, checkpoint, tmp_path):
     one = source("tflite-nnapi", PRECISIONS[name], tflite[name], checkpoint)
-    assert litert.write_model(one, tmp_path) == "model.tflite"
+    assert litert.write(one, tmp_path) == "model.tflite"
     assert not (tmp_path / "litert").exists()
     model = flatbuffer.read(tflite[name] / flatbuffer.MODEL)
     before = versions(model)
-    assert not task_graph.raise_versions(model)
+    assert not litert.raise_versions(model)
     assert versions(model) == before
 
 
@@ -219,8 +220,8 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
             artifact.write_json(temporary / "summary.json", toy.summary())
             for split in ("coverage", "probe", "test"):
                 artifact.write_arrays(temporary / f"{split}.npz", toy.probe())
-    (out / "model.tflite").write_bytes((tflite["static"] / "model.tflite").read_bytes())
-    (out / "labels.json").write_bytes((data / "labels.json").read_bytes())
+    for name in ("model.tflite", "signature.json"):
+        (out / name).write_bytes((tflite["static"] / name).read_bytes())
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (out / "tokenizer" / name).write_bytes((checkpoint / name).read_bytes())
     places = {"artifact": tflite["static"], "compressed": checkpoint, "data": data, "reference": reference}
@@ -241,12 +242,12 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
 
 def test_a_core_ml_package_gains_labels_and_sentences_and_nothing_else(mlpackage, checkpoint, tmp_path):
     one = source("coreml-metal", HALF, mlpackage, checkpoint)
-    package = tmp_path / core_ml.write(one, tmp_path)
+    package = tmp_path / coreml_metal.write_package(one, tmp_path)
     before, after = (read_model(model_file(path)) for path in (mlpackage / "model.mlpackage", package))
     described = after.description
     assert json.loads(described.metadata.userDefined["labels"]) == list(LABELS)
-    assert list(derived.in_package(package, list(LABELS))) == []
-    assert "names other labels" in next(derived.in_package(package, list(LABELS[::-1])))
+    assert list(coreml_metal.differences(package, list(LABELS))) == []
+    assert "names other labels" in next(coreml_metal.differences(package, list(LABELS[::-1])))
     assert all(item.shortDescription for item in (*described.input, *described.output))
     assert "[PAD]" not in described.input[0].shortDescription
     weights = "Data/com.apple.CoreML/weights/weight.bin"
@@ -259,7 +260,7 @@ def test_a_core_ml_package_gains_labels_and_sentences_and_nothing_else(mlpackage
 
 def test_a_core_ml_package_of_another_program_or_weights_is_refused(mlpackage, checkpoint, tmp_path):
     one = source("coreml-metal", HALF, mlpackage, checkpoint)
-    package = tmp_path / core_ml.write(one, tmp_path)
+    package = tmp_path / coreml_metal.write_package(one, tmp_path)
     weights = package / "Data/com.apple.CoreML/weights/weight.bin"
     intact = weights.read_bytes()
     largest = max(read_blobs(weights), key=lambda blob: blob.size_bytes)

@@ -7,21 +7,13 @@ import zipfile
 import pytest
 from onnx import numpy_helper
 
-from stages.bundling import (
-    card,
-    contents,
-    derived,
-    hugging_face,
-    onnx_forms,
-    task_metadata,
-    text_form,
-    tokenization,
-)
+from stages.bundling import card, contents, derived, hugging_face, onnx_forms, tokenization
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.schema.release import Release
 from stages.schema.variant import Float, Variant
 from stages.targets.onnx_cpu import graph
+from stages.tasks.classify.forms import task_file, task_metadata, text_form
 from tests.bundling import toy
 
 VARIANT = Variant(compression="none", target="onnx-cpu", precision="fp32", required=True, release_not_measured=False)
@@ -49,7 +41,7 @@ def bundle(places, tmp_path, monkeypatch):
     def write():
         out = tmp_path / "bundle"
         (out / "tokenizer").mkdir(parents=True)
-        artifact.write_json(out / "labels.json", list(toy.LABELS))
+        (out / "signature.json").write_bytes(toy.signature())
         for name in ("tokenizer.json", "tokenizer_config.json"):
             (out / "tokenizer" / name).write_bytes((places["compressed"] / name).read_bytes())
         settings = Release(forms=["hf", "text"], golden="ids", required=True)
@@ -143,7 +135,7 @@ def test_the_files_inside_a_task_file_are_the_bundles(tmp_path):
 
     def found(content):
         path.write_bytes(content)
-        return list(derived.packed(path, list(toy.LABELS), source))
+        return list(task_file.packed(path, list(toy.LABELS), source))
 
     assert found(packed(toy.WORDS)) == []
     assert found(packed(toy.WORDS[::-1])) == ["'vocab.txt' in 'litert/task.tflite' is not the bundle's"]

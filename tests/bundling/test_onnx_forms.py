@@ -5,13 +5,14 @@ import onnx
 import onnxruntime
 import pytest
 
-from stages.bundling import hugging_face, onnx_forms, text_form, tokenization
+from stages.bundling import hugging_face, onnx_forms, tokenization
 from stages.bundling.source import Source
 from stages.core import params
 from stages.core.errors import ArtifactError, Unsupported
 from stages.schema.variant import Dynamic, Float, Palettized, Static, WeightOnly
 from stages.targets.base import read_signature
 from stages.targets.onnx_cpu import graph
+from stages.tasks.classify.forms import text_form
 from tests.bundling import toy
 
 FLOAT = Float(kind="float", bits=32)

@@ -65,7 +65,7 @@ def test_optimum_refuses_the_tokenizer_class_that_transformers_5_writes(build):
 @pytest.fixture(scope="module")
 def per_channel(make_model, tmp_path_factory):
     """A per-channel int8 artifact, its copy that says which kernels it needs, and what LiteRT answers to it."""
-    from stages.bundling import task_graph
+    from stages.bundling import litert
     from stages.targets.tflite_nnapi import flatbuffer
     from stages.targets.tflite_nnapi.convert import convert
     from stages.targets.tflite_nnapi.quantize import quantize
@@ -82,7 +82,7 @@ def per_channel(make_model, tmp_path_factory):
     precision = Dynamic(kind="dynamic", weight_bits=8, granularity="channel")
     quantize(root / "converted", precision, {}, target, root / "artifact")
     model = flatbuffer.read(root / "artifact" / flatbuffer.MODEL)
-    assert task_graph.raise_versions(model)
+    assert litert.raise_versions(model)
     flatbuffer.write(model, root / "copy/litert" / flatbuffer.MODEL)
 
     random = np.random.default_rng(0)

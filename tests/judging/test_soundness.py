@@ -9,6 +9,7 @@ from stages.judging.soundness import Flat, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.reporting.page import COSTS
 from stages.reporting.tradeoff import ROW
+from stages.tasks.classify import PRIMARY
 from tests.closure import ROOT
 
 SHOWN = ("bundling/card.py", "lineage/bom.py", "summary.py", "tracking", "reporting", "sweeping")
@@ -44,6 +45,7 @@ def test_every_metric_that_a_table_takes_out_of_a_verdict_is_registered():
 
 def test_every_metric_that_a_card_a_plot_or_a_table_shows_must_have_been_measured():
     shown = {*MEASURES, *ROW, *(name for name, _, _ in COSTS)} | {name for path in files() for name in shown_in(path)}
+    shown |= {PRIMARY.metric, PRIMARY.to_reference, PRIMARY.to_teacher}
     missed = absent({"n": 1800}, read=True, executed=True, timed=True)
     assert len(shown) > 10
     for name in shown:

@@ -10,6 +10,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from stages.core import artifact
 from stages.lineage import bom
+from tests.bundling import toy
 
 STRICT = JsonStrictValidator(SchemaVersion.V1_6)
 TASK = {"max_length": 32, "name": "classify", "sequence_lengths": [16, 32]}
@@ -68,6 +69,7 @@ def facts():
         architecture="BertForSequenceClassification",
         scores={"student": score, "teacher": score},
         licences={"numpy": "BSD-3-Clause AND MIT", "torch": "something of their own"},
+        task="classify",
     )
 
 
@@ -161,6 +163,7 @@ def test_it_is_gathered_from_a_build_and_names_what_lies_in_the_bundle(facts, tm
     for role, place in places.items():
         artifact.write_json(place / artifact.MANIFEST, facts.manifests[role])
     artifact.write_json(places["data"] / "summary.json", {"counts": facts.counts})
+    (places["artifact"] / "signature.json").write_bytes(toy.signature())
     artifact.write_json(places["compressed"] / "config.json", {"architectures": [facts.architecture]})
     for role, score in facts.scores.items():
         artifact.write_json(places[role] / "evaluation.json", score)

@@ -10,7 +10,8 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
-from stages.bundling.forms import Forms
+from stages import tasks
+from stages.bundling import forms
 from stages.bundling.source import Source
 from stages.faults.tensor import Editor
 from stages.measure.structure import Graph
@@ -75,7 +76,9 @@ def test_every_part_of_a_target_offers_what_its_callers_use(package):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_target_has_forms_and_can_be_damaged(package):
-    assert faults(import_module(f"stages.bundling.{package}"), Forms) == []
+    assert faults(import_module(f"stages.bundling.{package}"), forms.TargetForms) == []
+    for task in tasks.names():
+        assert faults(forms.of_task(task).of_target(package.replace("_", "-")), forms.TargetForms) == []
     assert faults(import_module(f"stages.faults.{package}").ArtifactEditor, Editor) == []
 
 

@@ -1,1 +1,5 @@
 """A text to one of several labels."""
+
+from stages.tasks.base import Primary
+
+PRIMARY = Primary("accuracy", "accuracy", "accuracy_drop_to_reference", "accuracy_drop_to_teacher")

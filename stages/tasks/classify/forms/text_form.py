@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,14 @@ def behind_tokenizer(model: Any) -> Any:
     del rest.graph.node[0], rest.graph.input[:]
     rest.graph.input.extend(helper.make_tensor_value_info(row, TensorProto.INT64, ["sequence"]) for row in ROWS)
     return rest
+
+
+def differences(path: Path, source: Tokenization) -> Iterator[str]:
+    """Compare the tokenizer in a text graph with a bundle's own."""
+    from onnx import helper
+
+    node = graph.load(path).graph.node[0]
+    found = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    plain = {key: value.decode() if isinstance(value, bytes) else value for key, value in found.items()}
+    if plain != tokenizer_settings(source):
+        yield f"the tokenizer in '{FORM}' is not the bundle's"
