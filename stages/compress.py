@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stages.core import artifact, cli, splits
 from stages.core.params import Section
 from stages.schema.compression import Compression
 from stages.schema.task import Task
+from stages.tasks import registry as tasks
 
 
 class Params(Section):
@@ -29,7 +31,7 @@ def profile(model: Any, tokenizer: Any, calibration: Sequence[str], task: Task) 
     """Measure a checkpoint.
 
     Args:
-        model: classifier in eval mode.
+        model: the checkpoint in eval mode.
         tokenizer: its tokenizer.
         calibration: utterances to calibrate the mask constant on.
         task: the lengths it is served at.
@@ -42,7 +44,8 @@ def profile(model: Any, tokenizer: Any, calibration: Sequence[str], task: Task) 
     from stages.models import profile as costs
     from stages.models.encode import encode
 
-    found = mask.calibrate(model, encode(tokenizer, calibration, task.max_length), tokenizer.pad_token_id)
+    encoded, items = encode(tokenizer, calibration, task.max_length), tasks.model(task.name).items
+    found = mask.calibrate(model, encoded, items, tokenizer.pad_token_id)
     return {
         "macs": costs.macs(model, task.max_length),
         "macs_by_length": costs.macs_by_length(model, task.sequence_lengths),
@@ -68,7 +71,7 @@ def run(settings: Params, data: Path, source: Path, out: Path) -> None:
     model, tokenizer = checkpoint.load_model(source), checkpoint.load_tokenizer(source)
     neutralised = mask.neutralise_padding(model, tokenizer.pad_token_id)
     compression = transform(settings.compression.kind)
-    examples = _examples(data, tokenizer, compression.SPLITS, settings.task.max_length)
+    examples = _examples(data, tokenizer, compression.SPLITS, settings.task)
     with artifact.writing(
         out,
         stage="compress",
@@ -94,18 +97,20 @@ def run(settings: Params, data: Path, source: Path, out: Path) -> None:
             training.write_history(temporary / "history.csv", history)
 
 
-def _examples(data: Path, tokenizer: Any, names: Sequence[str], max_length: int) -> dict[str, Any]:
+def _examples(data: Path, tokenizer: Any, names: Sequence[str], task: Task) -> dict[str, Any]:
     """Encode the splits that a compression learns from; what learns nothing need not import what trains."""
     if not names:
         return {}
-    from stages.models.encode import encode
     from stages.models.recovery import Utterances
+    from stages.tasks.examples import examples
 
-    read = {name: splits.read_split(data, name) for name in names}
-    return {
-        name: Utterances(encode(tokenizer, split.texts, max_length), split.labels, tuple(split.texts))
-        for name, split in read.items()
-    }
+    labels, found = splits.read_labels(data), {}
+    for name in names:
+        encode = partial(
+            examples, task.name, split=splits.read_split(data, name), classes=labels, max_length=task.max_length
+        )
+        found[name] = Utterances(**vars(encode(tokenizer)), encode=encode)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

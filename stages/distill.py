@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from stages.core import artifact, cli, splits
 from stages.core.params import Section
-from stages.core.splits import Split
 from stages.measure.statistics import proportion_interval
 from stages.schema.model import Distill, NoStudent, Shape, Student
 from stages.schema.task import Task
 
 if TYPE_CHECKING:
-    from stages.models.encode import Encoded
+    from stages.models.examples import Examples
     from stages.models.training import Row
 
 SPLITS = ("train", "validation", "test")
@@ -46,31 +45,29 @@ def distil(
     tokenizer: Any,
     shape: Shape,
     settings: Distill,
-    data: Mapping[str, Split],
-    encoded: Mapping[str, Encoded],
+    examples: Mapping[str, Examples],
 ) -> tuple[Any, list[Row]]:
     """Train a student on the train split and altered copies of it, all answered by the teacher beforehand.
 
     Args:
-        teacher: a Hugging Face sequence classifier.
+        teacher: a Hugging Face model with a head.
         tokenizer: of the teacher, hence of the student.
         shape: of the student.
         settings: weights of the loss, augmentation, training.
-        data: split name → utterances, for their labels.
-        encoded: split name → tokens.
+        examples: of train and validation.
 
     Returns:
         The student in eval mode and its learning curve.
     """
     from stages.models import augment, student
     from stages.models.encode import logits
-    from stages.models.training import Examples, Guidance, fit, reproducible
+    from stages.models.objective import Guidance
+    from stages.models.training import fit, reproducible
 
     seed = settings.training.seed
-    pool = augment.pool(encoded["train"], settings.augmentations, tokenizer, seed)
-    labels = np.tile(data["train"].labels, 1 + settings.augmentations)
+    pool = augment.pool(examples["train"], settings.augmentations, tokenizer, seed)
     with reproducible(seed):
-        answers = logits(teacher, pool)
+        answers = logits(teacher, pool.encoded)
     guidance = Guidance(
         logits=answers,
         temperature=settings.temperature,
@@ -80,19 +77,16 @@ def distil(
         teacher=teacher,
     )
     model = student.build(teacher, shape, seed)
-    validation = Examples(encoded["validation"], data["validation"].labels)
-    history = fit(
-        model, tokenizer, Examples(pool, labels), validation, settings.training, guidance=guidance, title="distil"
-    )
+    history = fit(model, tokenizer, pool, examples["validation"], settings.training, guidance=guidance, title="distil")
     return model, history
 
 
 def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> dict[str, Any]:
-    """Share of test texts that student and teacher answer alike, with its 95 % Wilson interval.
+    """Share of the test split's items that student and teacher answer alike, with its 95 % Wilson interval.
 
     Args:
-        student: float32 [n, labels] logits.
-        teacher: float32 [n, labels] logits, same order.
+        student: float32 [items, classes] logits.
+        teacher: float32 [items, classes] logits, same order.
     """
     same = int((student.argmax(axis=1) == teacher.argmax(axis=1)).sum())
     return {
@@ -130,15 +124,17 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         pass_through(settings, data, teacher, out)
         return
     from stages.models import checkpoint, training
-    from stages.models.encode import encode, logits
     from stages.models.evaluation import evaluation
+    from stages.tasks.examples import examples
 
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
-    utterances = {name: splits.read_split(data, name) for name in SPLITS}
-    encoded = {name: encode(tokenizer, split.texts, settings.task.max_length) for name, split in utterances.items()}
-    student, history = distil(model, tokenizer, settings.student, settings.distill, utterances, encoded)
-    found = logits(student, encoded["test"])
-    scores = evaluation(student, found, utterances["test"].labels, encoded)
+    labels, task = splits.read_labels(data), settings.task
+    encoded = {
+        name: examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length) for name in SPLITS
+    }
+    student, history = distil(model, tokenizer, settings.student, settings.distill, encoded)
+    found = encoded["test"].answers(student)
+    scores = evaluation(student, found, encoded["test"].labels)
     scores |= agreement(found, np.load(teacher / "test_logits.npy"))
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:

@@ -22,9 +22,11 @@ from stages.core.params import Section
 from stages.measure.metrics import non_finite_count
 from stages.measure.statistics import proportion_interval
 from stages.schema.task import Task
+from stages.tasks import registry as tasks
 
 if TYPE_CHECKING:
     from stages.models.encode import Encoded
+    from stages.models.examples import Pick
 
 SPLITS = ("probe", "test", "calibration")
 
@@ -42,8 +44,8 @@ class Golden:
     Attributes:
         input_ids: int32 [n, max_length], right-padded.
         attention_mask: int32 [n, max_length].
-        labels: int64 [n], -1 unknown.
-        logits: float32 [n, labels].
+        labels: int64 [items], -1 unknown.
+        logits: float32 [items, classes].
     """
 
     input_ids: NDArray[np.int32]
@@ -52,7 +54,7 @@ class Golden:
     logits: NDArray[np.float32]
 
 
-def golden(model: Any, encoded: Encoded, labels: NDArray[np.int64]) -> Golden:
+def golden(model: Any, encoded: Encoded, items: Pick, labels: NDArray[np.int64] | None) -> Golden:
     """Run encoded texts through the unmodified Hugging Face forward with its two-dimensional mask.
 
     Batches are as wide as their longest text (`encode.logits`), so the logits owe as little to padding as a batch
@@ -60,8 +62,9 @@ def golden(model: Any, encoded: Encoded, labels: NDArray[np.int64]) -> Golden:
     """
     from stages.models import encode
 
-    logits = encode.logits(model, encoded)
-    return Golden(encoded.input_ids, encoded.attention_mask, labels, logits)
+    logits = items(encode.logits(model, encoded), encoded.attention_mask)
+    known = np.full(len(logits), splits.UNKNOWN) if labels is None else labels
+    return Golden(encoded.input_ids, encoded.attention_mask, known, logits)
 
 
 def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
@@ -71,9 +74,9 @@ def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
         found: split name → what was recorded; `test` and `probe` must be among them.
 
     Returns:
-        `accuracy`, `accuracy_interval` and `n` on the labelled test utterances, a non-finite answer being a wrong
-        one; `spread`, the standard deviation of the probe logits, which errors are put in relation to (absent when
-        one is not finite: a spread of NaN is not a number); `non_finite_count` over all splits; `counts` per split.
+        `accuracy`, `accuracy_interval` and `n` on the labelled items of test, a non-finite answer being a wrong one;
+        `spread`, the standard deviation of the probe logits, which errors are put in relation to (absent when one is
+        not finite: a spread of NaN is not a number); `non_finite_count` over all splits; `counts` of items per split.
 
     Raises:
         InputError: no test utterance has a label.
@@ -96,7 +99,7 @@ def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
     return summary
 
 
-def cut(encoded: Mapping[str, Encoded]) -> dict[str, dict[str, int]]:
+def truncated(encoded: Mapping[str, Encoded]) -> dict[str, dict[str, int]]:
     """Count, per split of the data, its `texts` and those longer than `max_length`, which lost their `ends`."""
     return {name: {"ends": one.truncated, "texts": len(one)} for name, one in encoded.items()}
 
@@ -115,19 +118,23 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     """Read data and checkpoint, run every split, write inputs and outputs."""
     from stages.models import checkpoint
     from stages.models.coverage import encode_coverage
-    from stages.models.encode import encode
     from stages.models.families import family_of
+    from stages.tasks.examples import examples
 
     artifact.require(data)
     artifact.require(compressed)
     model, tokenizer = checkpoint.load_model(compressed), checkpoint.load_tokenizer(compressed)
-    length = settings.task.max_length
-    read = {name: splits.read_split(data, name) for name in ("train", "validation", *SPLITS)}
-    encoded = {name: encode(tokenizer, split.texts, length) for name, split in read.items()}
-    found = {name: golden(model, encoded[name], read[name].labels) for name in SPLITS}
+    labels, task, length = splits.read_labels(data), settings.task.name, settings.task.max_length
+    read = {
+        name: examples(task, tokenizer, splits.read_split(data, name), labels, length)
+        for name in ("train", "validation", *SPLITS)
+    }
+    encoded = {name: one.encoded for name, one in read.items()}
+    items = tasks.model(task).items
+    found = {name: golden(model, encoded[name], items, read[name].labels) for name in SPLITS}
     spelled_padding = not family_of(model.config).padded_positions
     coverage = encode_coverage(tokenizer, encoded.values(), length, spelled_padding=spelled_padding)
-    found["coverage"] = golden(model, coverage, np.full(len(coverage), splits.UNKNOWN))
+    found["coverage"] = golden(model, coverage, items, None)
     with artifact.writing(
         out,
         stage="reference",
@@ -137,7 +144,9 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     ) as temporary:
         for name, one in found.items():
             artifact.write_arrays(temporary / f"{name}.npz", arrays(one))
-        artifact.write_json(temporary / "summary.json", summarise(found) | {"cut": cut(encoded), "max_length": length})
+        artifact.write_json(
+            temporary / "summary.json", summarise(found) | {"truncated": truncated(encoded), "max_length": length}
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from stages.core.params import Section
 from stages.core.splits import Split
 from stages.schema.model import CheckpointTeacher, Teacher, TrainTeacher
 from stages.schema.task import Task
+from stages.tasks import registry as tasks
 
 if TYPE_CHECKING:
     from stages.models.training import Row
@@ -40,7 +41,7 @@ class Outcome:
     """A teacher in memory.
 
     Attributes:
-        model: the Hugging Face sequence classifier.
+        model: the Hugging Face model with its head.
         tokenizer: its fast tokenizer.
         history: the learning curve; empty where nothing was trained.
         sources: role → file it was read from, for the lineage.
@@ -52,47 +53,47 @@ class Outcome:
     sources: dict[str, Path] = field(default_factory=dict)
 
 
-def import_checkpoint(teacher: CheckpointTeacher, labels: list[str], max_length: int) -> Outcome:
+def import_checkpoint(teacher: CheckpointTeacher, task: Task, labels: list[str]) -> Outcome:
     """Load a checkpoint from outside, checked for safety and against the data's labels.
 
     Args:
         teacher: its path, revision and limits.
+        task: what it must be for, and the longest token sequence it must take.
         labels: class names; the index is the class id.
-        max_length: longest token sequence it must take.
     """
     from stages.models import importing, quarantine
 
     directory = importing.locate(teacher.path, teacher.revision)
-    model, tokenizer = importing.read(directory, labels, max_length, teacher.limits)
+    model, tokenizer = importing.read(directory, labels, task.max_length, teacher.limits, tasks.model(task.name).HEAD)
     files = {name: directory / name for name in quarantine.LOADED if (directory / name).is_file()}
     return Outcome(model, tokenizer, sources={f"checkpoint/{name}": path for name, path in files.items()})
 
 
-def train(teacher: TrainTeacher, data: dict[str, Split], labels: list[str], max_length: int) -> Outcome:
-    """Train a tokenizer and a classifier on the train split alone.
+def train(teacher: TrainTeacher, task: Task, data: dict[str, Split], labels: list[str]) -> Outcome:
+    """Train a tokenizer and a model on the train split alone.
 
     Args:
         teacher: shape and training settings.
+        task: what the model is for, and the longest token sequence.
         data: split name → utterances; train and validation are read.
         labels: class names; the index is the class id.
-        max_length: longest token sequence.
     """
-    from transformers import AutoModelForSequenceClassification
-
-    from stages.models.encode import encode
+    from stages.models.families import find
     from stages.models.shapes import teacher_config
-    from stages.models.training import Examples, fit, reproducible
+    from stages.models.tasks import class_with
+    from stages.models.training import fit, reproducible
     from stages.models.vocabulary import train_tokenizer
+    from stages.tasks.examples import examples
 
-    tokenizer = train_tokenizer(data["train"].texts, teacher.vocabulary_size, max_length)
-    config = teacher_config(teacher, len(tokenizer), max_length, labels)
+    tokenizer = train_tokenizer(data["train"].texts, teacher.vocabulary_size, task.max_length)
+    config = teacher_config(teacher, len(tokenizer), task.max_length, labels)
+    kind = class_with(find(teacher.family), tasks.model(task.name).HEAD)
     with reproducible(teacher.training.seed):
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
-    examples = {
-        name: Examples(encode(tokenizer, data[name].texts, max_length), data[name].labels)
-        for name in ("train", "validation")
-    }
-    history = fit(model, tokenizer, examples["train"], examples["validation"], teacher.training, title="train teacher")
+        model = kind._from_config(config, attn_implementation="eager")
+    learned, validation = (
+        examples(task.name, tokenizer, data[name], labels, task.max_length) for name in ("train", "validation")
+    )
+    history = fit(model, tokenizer, learned, validation, teacher.training, title="train teacher")
     return Outcome(model, tokenizer, history)
 
 
@@ -105,20 +106,19 @@ def run(settings: Params, data: Path, out: Path) -> None:
         out: directory to write.
     """
     from stages.models import checkpoint, training
-    from stages.models.encode import encode, logits
     from stages.models.evaluation import evaluation
+    from stages.tasks.examples import examples
 
     artifact.require(data)
     labels = splits.read_labels(data)
-    utterances = {name: splits.read_split(data, name) for name in SPLITS}
-    max_length = settings.task.max_length
+    utterances, task = {name: splits.read_split(data, name) for name in SPLITS}, settings.task
     if isinstance(settings.teacher, TrainTeacher):
-        outcome = train(settings.teacher, utterances, labels, max_length)
+        outcome = train(settings.teacher, task, utterances, labels)
     else:
-        outcome = import_checkpoint(settings.teacher, labels, max_length)
-    encoded = {name: encode(outcome.tokenizer, split.texts, max_length) for name, split in utterances.items()}
-    found = logits(outcome.model, encoded["test"])
-    scores = evaluation(outcome.model, found, utterances["test"].labels, encoded)
+        outcome = import_checkpoint(settings.teacher, task, labels)
+    test = examples(task.name, outcome.tokenizer, utterances["test"], labels, task.max_length)
+    found = test.answers(outcome.model)
+    scores = evaluation(outcome.model, found, test.labels)
     parents = {"data": data, **outcome.sources}
     with artifact.writing(out, stage="teacher", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(outcome.model, outcome.tokenizer, temporary)

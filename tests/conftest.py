@@ -107,6 +107,19 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def read_examples(data, tokenizer):
+    """Encode a split of the toy data as a classifier's examples: name and width in."""
+
+    def read(name, max_length, tokenizer=tokenizer):
+        from stages.core import splits
+        from stages.tasks.examples import examples
+
+        return examples("classify", tokenizer, splits.read_split(data, name), splits.read_labels(data), max_length)
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def real():
     """The real data and checkpoints beside the repository."""
     directory = Path(__file__).resolve().parents[1] / "../shared/real"

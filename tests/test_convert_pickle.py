@@ -14,6 +14,7 @@ from stages.core import artifact
 from stages.core.errors import InputError
 from stages.models import checkpoint, importing
 from stages.models.encode import encode, logits
+from stages.tasks.classify.model import HEAD
 
 LABELS = ["alarm", "lights", "music", "weather"]
 GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
@@ -43,7 +44,7 @@ def test_a_pickled_checkpoint_is_converted_by_the_command_and_then_taken_in(pick
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"teacher": GIVEN}), encoding="utf-8")
     arguments = ["--params", tmp_path / "params.yaml", "--checkpoint", pickled, "--out", tmp_path / "out"]
     assert convert_pickle.main([str(argument) for argument in arguments]) == 0
-    model, tokenizer = importing.read(tmp_path / "out", LABELS, 16, SETTINGS.limits)
+    model, tokenizer = importing.read(tmp_path / "out", LABELS, 16, SETTINGS.limits, HEAD)
     encoded = encode(tokenizer, ["wake word1"], 16)
     assert (logits(model, encoded) == logits(make_model(), encoded)).all()
     parents = artifact.manifest(tmp_path / "out")["parents"]

@@ -62,7 +62,7 @@ def test_a_synthetic_probe_carries_nobodys_text_and_no_label(written, tmp_path):
     real = {normalise(row["text"]) for split in SPLITS for row in rows_of(written, split)}
     assert len({normalise(row["text"]) for row in probe} - real) == len(probe) == 10
     assert {row["label"] for row in probe} == {None}
-    assert splits.read_split(tmp_path / "data", "probe").labels.tolist() == [splits.UNKNOWN] * 10
+    assert splits.read_split(tmp_path / "data", "probe").labels == [None] * 10
     for split in set(SPLITS) - {"probe"}:
         assert rows_of(tmp_path / "data", split) == rows_of(written, split)
 

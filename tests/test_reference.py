@@ -55,7 +55,7 @@ def test_the_reference_is_each_utterance_alone_through_the_stock_model(
             np.testing.assert_allclose(logits, model(input_ids=ids).logits[0].numpy(), atol=1e-4)
 
 
-def test_every_split_is_written_in_the_types_that_artifacts_take(params, data, checkpoint, tmp_path):
+def test_every_split_is_written_in_the_types_that_artifacts_take(params, data, read_examples, checkpoint, tmp_path):
     out = tmp_path / "reference"
     assert run(params, data, checkpoint, out) == 0
     for name, n in {"probe": 16, "test": 40, "calibration": 16}.items():
@@ -66,7 +66,7 @@ def test_every_split_is_written_in_the_types_that_artifacts_take(params, data, c
             "labels": ("int64", (n,)),
             "logits": ("float32", (n, 4)),
         }
-        assert (found["labels"] == splits.read_split(data, name).labels).all()
+        assert (found["labels"] == read_examples(name, 8).labels).all()
     assert set(artifact.manifest(out)["parents"]) == {"compressed", "data"}
 
 
@@ -75,9 +75,9 @@ def test_cut_texts_are_counted(params, data, checkpoint, tmp_path):
     assert run(params, data, checkpoint, out) == 0
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     too_long = sum(len(text.split()) > 6 for text in splits.read_split(data, "test").texts)
-    assert summary["cut"]["test"] == {"ends": too_long, "texts": 40}
+    assert summary["truncated"]["test"] == {"ends": too_long, "texts": 40}
     assert too_long > 0
-    assert summary["cut"]["train"]["texts"] == 96
+    assert summary["truncated"]["train"]["texts"] == 96
     assert truncation.sentence(out).startswith("Longer than 8 tokens, and read without their end: train ")
     assert f"test {too_long} of 40" in truncation.sentence(out)
     assert summary["counts"].items() >= {"calibration": 16, "probe": 16, "test": 40}.items()

@@ -12,7 +12,6 @@ import yaml
 from stages import teacher
 from stages.core import artifact, splits
 from stages.models import checkpoint
-from stages.models.encode import encode, logits
 
 GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
@@ -59,18 +58,17 @@ def outside(tmp_path, make_model, tokenizer):
     return save
 
 
-def test_a_checkpoint_of_every_family_passes_through(family, data, outside, tmp_path):
+def test_a_checkpoint_of_every_family_passes_through(family, data, read_examples, outside, tmp_path):
     directory, out = outside(family), tmp_path / "teacher"
     teacher.run(imported(directory), data, out)
     artifact.require(out)
-    model, tokenizer = checkpoint.load_model(out), checkpoint.load_tokenizer(out)
-    test = splits.read_split(data, "test")
+    model = checkpoint.load_model(out)
+    test = read_examples("test", 16)
     stored = np.load(out / "test_logits.npy")
-    np.testing.assert_allclose(stored, logits(model, encode(tokenizer, test.texts, 16)), atol=1e-5)
+    np.testing.assert_allclose(stored, test.answers(model), atol=1e-5)
     scores = artifact.read_json(out / "evaluation.json")
     assert scores["accuracy"] == (stored.argmax(1) == test.labels).mean()
     assert (scores["n"], scores["parameters"]) == (40, model.num_parameters())
-    assert scores["truncated"] == {"train": 0, "validation": 0, "test": 0}
     assert not (out / "history.csv").exists()
 
 
@@ -105,14 +103,6 @@ def test_two_processes_train_the_same_bytes(data, tmp_path):
     assert found[0] == found[1]
 
 
-def test_truncated_texts_are_counted(data, outside, tmp_path):
-    settings = imported(outside())
-    task = settings.task.model_copy(update={"max_length": 6, "sequence_lengths": [6]})
-    teacher.run(settings.model_copy(update={"task": task}), data, tmp_path / "teacher")
-    long = sum(len(text.split()) > 4 for text in splits.read_split(data, "test").texts)
-    assert artifact.read_json(tmp_path / "teacher/evaluation.json")["truncated"]["test"] == long > 0
-
-
 def test_a_bad_checkpoint_exits_1_with_one_line_and_leaves_nothing(data, tmp_path, capsys):
     section = imported(tmp_path / "absent").model_dump()["teacher"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": section}), encoding="utf-8")
@@ -140,4 +130,4 @@ def test_the_real_teacher_keeps_its_accuracy_on_clinc150(real, tmp_path):
     section = {**GIVEN, "path": str(real / "clinc150_teacher")}
     teacher.run(teacher.Params.model_validate({"task": task, "teacher": section}), data, tmp_path / "teacher")
     scores = artifact.read_json(tmp_path / "teacher/evaluation.json")
-    assert (round(scores["accuracy"], 4), scores["n"], scores["truncated"]["test"]) == (0.9096, 4500, 2)
+    assert (round(scores["accuracy"], 4), scores["n"]) == (0.9096, 4500)

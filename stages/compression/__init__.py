@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from stages.models.training import Examples, Row
+    from stages.models.examples import Examples
+    from stages.models.training import Row
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Outcome:
     """What a transform made.
 
     Attributes:
-        model: the compressed classifier, in eval mode.
+        model: the compressed model, in eval mode.
         removed: JSON-ready notes on what was taken out and what that cost.
         history: the learning curve, where the transform trained.
         tokenizer: the one to save, where the transform rewrote it.

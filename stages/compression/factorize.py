@@ -12,9 +12,9 @@ from stages.compression import Outcome
 from stages.core.errors import ConfigError
 from stages.models import encode, importance
 from stages.models.blocks import blocks
+from stages.models.examples import Examples
 from stages.models.recovery import before, recover
 from stages.models.reshape import lower_rank
-from stages.models.training import Examples
 from stages.schema.compression import Factorize
 
 SPLITS = ("train", "validation")
@@ -88,7 +88,7 @@ def covariances(model: Any, modules: Mapping[str, torch.nn.Module], sample: Exam
     """Measure what matrices see on real tokens.
 
     Args:
-        model: classifier in eval mode.
+        model: the checkpoint in eval mode.
         modules: path → Linear or Embedding.
         sample: utterances.
 

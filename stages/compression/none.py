@@ -9,7 +9,7 @@ from stages.compression import Outcome
 from stages.schema.compression import NoCompression
 
 if TYPE_CHECKING:
-    from stages.models.training import Examples
+    from stages.models.examples import Examples
 
 SPLITS: tuple[str, ...] = ()
 

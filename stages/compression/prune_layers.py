@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from stages.compression import Outcome
 from stages.core.errors import ConfigError, Unsupported
-from stages.models import encode, importance
+from stages.models import importance
 from stages.models.blocks import blocks, pruned_heads
+from stages.models.examples import Examples
 from stages.models.families import family_of
+from stages.models.objective import cross_entropy
 from stages.models.recovery import before, recover
-from stages.models.training import Examples
 from stages.schema.compression import PruneLayers
 
 SPLITS = ("train", "validation")
@@ -52,8 +52,7 @@ def missed(model: Any, sample: Examples) -> list[float]:
 
     def loss(kept: Sequence[int]) -> float:
         _put(model, torch.nn.ModuleList(layers[index] for index in kept))
-        found = torch.from_numpy(encode.logits(model, sample.encoded))
-        return float(functional.cross_entropy(found, labels))
+        return float(cross_entropy(torch.from_numpy(sample.answers(model)), labels))
 
     try:
         whole = loss(every)

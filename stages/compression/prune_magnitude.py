@@ -14,8 +14,8 @@ from torch.nn.utils import parametrize
 
 from stages.compression import Outcome
 from stages.core.errors import ConfigError, Unsupported
+from stages.models.examples import Examples
 from stages.models.recovery import before, recover
-from stages.models.training import Examples
 from stages.schema.compression import NOfM, PruneMagnitude, Unstructured
 
 SPLITS = ("train", "validation")

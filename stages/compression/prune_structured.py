@@ -13,10 +13,10 @@ from stages.compression import Outcome
 from stages.core.errors import ConfigError
 from stages.models import importance, profile
 from stages.models.blocks import blocks, heads_left, keep_ffn_units, remove_heads
+from stages.models.examples import Examples
 from stages.models.families.base import Block
 from stages.models.importance import Importance
 from stages.models.recovery import before, recover
-from stages.models.training import Examples
 from stages.schema.compression import PruneStructured
 
 SPLITS = ("train", "validation")

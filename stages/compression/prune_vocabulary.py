@@ -20,10 +20,9 @@ from stages.compression import Outcome
 from stages.core.errors import ConfigError, Unsupported
 from stages.measure import meaning
 from stages.models import checkpoint
-from stages.models.encode import encode
+from stages.models.examples import Examples
 from stages.models.families import family_of
 from stages.models.recovery import Utterances, before, recover
-from stages.models.training import Examples
 from stages.schema.compression import PruneVocabulary
 
 SPLITS = ("train", "validation")
@@ -38,7 +37,7 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
     Args:
         model: the checkpoint.
         tokenizer: its fast tokenizer, of WordPieces or whole words; left as it is.
-        splits: `train` counts and recovers, `validation` is only reported on; with their texts.
+        splits: `train` counts and recovers, `validation` is only reported on; both are encoded again.
         params: how often a piece must occur to stay.
 
     Raises:
@@ -72,7 +71,7 @@ def keep_rows(model: Any, kept: NDArray[np.int64]) -> None:
     """Cut the embedding down to some rows, and renumber the ids that the config names.
 
     Args:
-        model: classifier, changed in place.
+        model: the checkpoint, changed in place.
         kept: old ids, ascending; the place of each is its new id.
 
     Raises:
@@ -124,9 +123,9 @@ def _renumbering(kept: NDArray[np.int64]) -> dict[Any, int]:
     return {int(old): new for new, old in enumerate(kept)}
 
 
-def _encoded(tokenizer: Any, split: Examples) -> Utterances:
+def _encoded(tokenizer: Any, split: Examples) -> Examples:
     assert isinstance(split, Utterances)
-    return Utterances(encode(tokenizer, split.texts, split.encoded.input_ids.shape[1]), split.labels, split.texts)
+    return split.encode(tokenizer)
 
 
 def _changed(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.compression import Outcome
+from stages.models.examples import Examples
 from stages.models.fake_quantize import Grid, rounding
 from stages.models.recovery import before, recover
-from stages.models.training import Examples
 from stages.schema.compression import Qat
 
 SPLITS = ("train", "validation")

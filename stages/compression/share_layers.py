@@ -8,8 +8,8 @@ from typing import Any
 from stages.compression import Outcome
 from stages.core.errors import ConfigError
 from stages.models import reshape
+from stages.models.examples import Examples
 from stages.models.recovery import before, recover
-from stages.models.training import Examples
 from stages.schema.compression import ShareLayers
 
 SPLITS = ("train", "validation")

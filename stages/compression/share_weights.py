@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from stages.compression import Outcome
 from stages.core.errors import ConfigError
 from stages.models import importance
+from stages.models.examples import Examples
+from stages.models.objective import cross_entropy
 from stages.models.recovery import before, recover
-from stages.models.training import Examples
 from stages.schema.compression import ShareWeights
 
 SPLITS = ("train", "validation")
@@ -116,7 +116,7 @@ def sensitivity(model: Any, matrices: Mapping[str, Any], sample: Examples) -> di
     """Measure the diagonal of the Fisher matrix: the mean over utterances of the loss's squared gradient.
 
     Args:
-        model: classifier in eval mode.
+        model: the checkpoint in eval mode.
         matrices: path → module.
         sample: labelled utterances.
 
@@ -126,12 +126,14 @@ def sensitivity(model: Any, matrices: Mapping[str, Any], sample: Examples) -> di
     weights = {path: module.weight for path, module in matrices.items()}
     totals = {path: torch.zeros_like(weight) for path, weight in weights.items()}
     for row, length in enumerate(sample.encoded.lengths):
-        ids = torch.from_numpy(sample.encoded.input_ids[row : row + 1, :length].astype(np.int64))
-        label = torch.from_numpy(sample.labels[row : row + 1])
-        loss = functional.cross_entropy(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, label)
+        one = sample.take([row])
+        ids = torch.from_numpy(one.encoded.input_ids[:, :length].astype(np.int64))
+        mask = torch.ones_like(ids)
+        answers = one.items(model(input_ids=ids, attention_mask=mask).logits, mask)
+        loss = cross_entropy(answers, torch.from_numpy(one.labels))
         for path, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             totals[path] += gradient.square()
-    return {path: total.double().numpy() / len(sample.labels) for path, total in totals.items()}
+    return {path: total.double().numpy() / len(sample) for path, total in totals.items()}
 
 
 def _palette(weight: NDArray[np.float32], felt: FloatArray, bits: int, rows: int) -> Palette:

@@ -13,6 +13,7 @@ from stages.core.artifact import read_json
 from stages.core.errors import ArtifactError
 
 UNKNOWN = -1
+"""The class of an item where nobody knows it."""
 
 
 class Split(NamedTuple):
@@ -20,11 +21,11 @@ class Split(NamedTuple):
 
     Attributes:
         texts: n utterances.
-        labels: int64 [n] class ids, `UNKNOWN` where the label is null.
+        labels: n labels as they lie in the file, whatever a task reads in them.
     """
 
     texts: list[str]
-    labels: NDArray[np.int64]
+    labels: list[str | None]
 
 
 def read_labels(data: Path) -> list[str]:
@@ -40,16 +41,13 @@ def read_split(data: Path, name: str) -> Split:
         name: train, validation, test, calibration or probe.
 
     Raises:
-        ArtifactError: the file is missing, not JSON Lines, empty, or names a label that labels.json lacks.
+        ArtifactError: the file is missing, not JSON Lines or empty.
     """
     path = data / f"{name}.jsonl"
-    ids: dict[str | None, int] = {label: index for index, label in enumerate(read_labels(data))}
     try:
         # Not splitlines(): JSON strings may hold U+2028, which is no end of line in JSON Lines.
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        split = Split(
-            [str(row["text"]) for row in rows], np.asarray([_class_id(row["label"], ids) for row in rows], np.int64)
-        )
+        split = Split([str(row["text"]) for row in rows], [_label(row["label"]) for row in rows])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"cannot read '{path}': {error}", next_step="run `dvc repro prepare`") from error
     if not split.texts:
@@ -65,9 +63,5 @@ def spread(total: int, size: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, total - 1, min(size, total)).round().astype(np.int64))
 
 
-def _class_id(label: str | None, ids: dict[str | None, int]) -> int:
-    if label is None:
-        return UNKNOWN
-    if label not in ids:
-        raise ValueError(f"label '{label}' is not in labels.json")
-    return ids[label]
+def _label(label: str | None) -> str | None:
+    return None if label is None else str(label)

@@ -28,7 +28,7 @@ def read(reference: Path) -> list[Cut]:
     Args:
         reference: output of `reference`.
     """
-    found = artifact.read_json(reference / "summary.json")["cut"]
+    found = artifact.read_json(reference / "summary.json")["truncated"]
     return [Cut(name, found[name]["ends"], found[name]["texts"]) for name in SPLITS]
 
 

@@ -1,4 +1,4 @@
-"""Load and save classification checkpoints in Hugging Face layout: local, safetensors, no remote code."""
+"""Load and save checkpoints in Hugging Face layout: local, safetensors, no remote code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers import logging as transformers_logging
 from transformers.utils import is_torchao_available
 
@@ -17,6 +17,7 @@ from stages.core.errors import InputError, Unsupported, first_line
 from stages.core.process import hidden
 from stages.models.blocks import pruned_heads, remove_heads
 from stages.models.reshape import low_rank, lower_rank, share_layers, shared_layers
+from stages.models.tasks import class_of
 from stages.models.tensors import match
 
 # Every model would import it, for weights of 8 bits, and it warns each time about CUDA kernels that a CPU cannot load.
@@ -30,7 +31,7 @@ LOAD_OPTIONS = ("is_local", "local_files_only")
 
 
 def load_model(directory: Path) -> Any:
-    """Load a classifier for inference.
+    """Load a model for inference, as the class that it was saved as.
 
     Returns:
         A `PreTrainedModel` in fp32 and eval mode with eager attention: the attention every converter
@@ -101,14 +102,13 @@ def _spell_labels(config: Any, path: Path) -> None:
 
 def _load_stock(directory: Path, config: Any) -> Any:
     with torch.device("meta"):  # shapes and no memory
-        described = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+        described = class_of(config)._from_config(config, attn_implementation="eager")
     match(directory / WEIGHTS, described)
-    model, info = AutoModelForSequenceClassification.from_pretrained(
+    model, info = class_of(config).from_pretrained(
         directory,
         attn_implementation="eager",
         dtype="float32",
         local_files_only=True,
-        trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
     )
@@ -126,7 +126,7 @@ def _load_reshaped(directory: Path, config: Any) -> Any:
     heads, ranks, groups = pruned_heads(config), low_rank(config), shared_layers(config)
     config.pruned_heads, config.low_rank = {}, {}
     vars(config).pop("shared_layers", None)
-    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager", dtype="float32")
+    model = class_of(config)._from_config(config, attn_implementation="eager", dtype="float32")
     if groups:
         share_layers(model, groups)
     remove_heads(model, heads)

@@ -69,35 +69,42 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
 
 
 def logits(model: Any, encoded: Encoded, batch_size: int = 256) -> NDArray[np.float32]:
-    """Run a classifier over a split without dropout or gradients.
+    """Run a model over a split without dropout or gradients.
 
     Texts are sorted by length so that each batch is only as wide as its longest text; padding costs nothing
     and the batches, hence the bits, depend on the inputs alone.
 
     Args:
-        model: a Hugging Face sequence classifier; its training mode is restored afterwards.
+        model: a Hugging Face model with a head; its training mode is restored afterwards.
         encoded: n texts.
         batch_size: texts per forward pass, fewer where a layer's result would be larger than `FORWARD`.
 
     Returns:
-        float32 [n, labels] in the order of `encoded`.
+        float32 [n, classes] in the order of `encoded`, or [n, max_length, classes] of a model that answers every
+        token; zeros on padding.
     """
     lengths, widest = encoded.lengths, max((one.out_features for one in _linears(model)), default=1)
     order = np.argsort(lengths, kind="stable")
     was_training = model.training
     model.eval()
-    parts, start = [], 0
+    parts, start = list[tuple[NDArray[np.int64], NDArray[np.float32]]](), 0
     try:
         with torch.inference_mode():
             while start < len(order):
                 rows = order[start : start + batch_size]
                 rows = rows[: max(1, FORWARD // (int(lengths[rows].max()) * widest))]
-                parts.append(_forward(model, encoded, rows, int(lengths[rows].max())))
+                parts.append((rows, _forward(model, encoded, rows, int(lengths[rows].max()))))
                 start += len(rows)
     finally:
         model.train(was_training)
-    found = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
-    found[order] = np.concatenate(parts)
+    first = parts[0][1]
+    tokens = encoded.input_ids.shape[1:] if first.ndim == 3 else ()
+    found = np.zeros((len(order), *tokens, first.shape[-1]), dtype=np.float32)
+    for rows, values in parts:
+        if tokens:
+            found[rows, : values.shape[1]] = values
+        else:
+            found[rows] = values
     return found
 
 

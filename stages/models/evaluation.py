@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
+from stages.core.splits import UNKNOWN
 from stages.measure.statistics import proportion_interval
-from stages.models.encode import Encoded
 
 
-def evaluation(
-    model: Any, logits: NDArray[np.float32], labels: NDArray[np.int64], encoded: Mapping[str, Encoded]
-) -> dict[str, Any]:
+def evaluation(model: Any, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
     """Score a checkpoint.
 
     Args:
         model: the checkpoint, for its parameter count.
-        logits: float32 [n, labels] on the test split.
-        labels: int64 [n] class ids, negative where unknown.
-        encoded: split name → its tokens, for the count of truncated texts.
+        logits: float32 [items, classes] of the test split.
+        labels: int64 [items] class ids, `UNKNOWN` where nobody knows it.
 
     Returns:
-        `accuracy` (fraction), `accuracy_interval` (95 %, Wilson), `n` (labelled texts), `parameters`,
-        `truncated` (split → count).
+        `accuracy` (fraction), `accuracy_interval` (95 %, Wilson), `n` (labelled items), `parameters`.
 
     Raises:
-        InputError: no test text has a label, or a logit is not finite.
+        InputError: no item of the test split has a label, or a logit is not finite.
     """
-    known = labels >= 0
+    known = labels != UNKNOWN
     if not known.any():
         raise InputError("no text of the test split has a label", expected="labelled texts to measure accuracy on")
     if not np.isfinite(logits).all():
@@ -42,5 +37,4 @@ def evaluation(
         "accuracy_interval": list(proportion_interval(right, n)),
         "n": n,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "truncated": {name: tokens.truncated for name, tokens in encoded.items()},
     }

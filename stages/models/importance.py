@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from stages.core.splits import spread
 from stages.models.blocks import blocks
-from stages.models.encode import Encoded
-from stages.models.training import Examples, texts_at_once
+from stages.models.examples import Examples
+from stages.models.objective import cross_entropy
+from stages.models.training import texts_at_once
 
 FloatArray = NDArray[np.float64]
 BATCH_SIZE = 64
@@ -51,7 +51,7 @@ def measure(model: Any, examples: Examples) -> list[Importance]:
     One? (2019), eq. 2.
 
     Args:
-        model: classifier in eval mode.
+        model: the checkpoint in eval mode.
         examples: labelled utterances.
 
     Returns:
@@ -65,25 +65,17 @@ def measure(model: Any, examples: Examples) -> list[Importance]:
     ]
     totals = [np.zeros(probe.layer.in_features // probe.width) for probe in probes]
     size = min(BATCH_SIZE, texts_at_once(model, int(examples.encoded.lengths.max())))
-    for start in range(0, len(examples.labels), size):
-        for total, found in zip(totals, _batch(model, probes, _cut(examples, start, size)), strict=True):
+    for start in range(0, len(examples), size):
+        batch = examples.take(np.arange(start, min(start + size, len(examples))))
+        for total, found in zip(totals, _batch(model, probes, batch), strict=True):
             total += found
-    means = iter([total / len(examples.labels) for total in totals])
+    means = iter([total / len(examples) for total in totals])
     return [Importance(next(means), tuple(next(means) for _ in block.ffns)) for block in parts]
 
 
 def sample(examples: Examples, size: int) -> Examples:
     """Take `size` examples evenly spaced over a split, all of it when it is smaller."""
-    return _rows(examples, spread(len(examples.labels), size))
-
-
-def _cut(examples: Examples, start: int, size: int) -> Examples:
-    return _rows(examples, np.arange(start, min(start + size, len(examples.labels))))
-
-
-def _rows(examples: Examples, rows: NDArray[np.int64]) -> Examples:
-    encoded = examples.encoded
-    return Examples(Encoded(encoded.input_ids[rows], encoded.attention_mask[rows], 0), examples.labels[rows])
+    return examples.take(spread(len(examples), size))
 
 
 def _batch(model: Any, probes: Sequence[_Probe], batch: Examples) -> list[FloatArray]:
@@ -92,9 +84,9 @@ def _batch(model: Any, probes: Sequence[_Probe], batch: Examples) -> list[FloatA
     ids = torch.from_numpy(batch.encoded.input_ids[:, :width].astype(np.int64))
     mask = torch.from_numpy(batch.encoded.attention_mask[:, :width].astype(np.int64))
     with _capturing(probes) as captured:
-        logits = model(input_ids=ids, attention_mask=mask).logits
+        answers = batch.items(model(input_ids=ids, attention_mask=mask).logits, mask)
         # The sum, not the mean: an utterance's gradient must not depend on how many share its batch.
-        loss = functional.cross_entropy(logits, torch.from_numpy(batch.labels), reduction="sum")
+        loss = cross_entropy(answers, torch.from_numpy(batch.labels), reduction="sum")
         inputs = [tensor for tensors in captured for tensor in tensors]
         gradients = iter(torch.autograd.grad(loss, inputs))
     found = []

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModelForSequenceClassification
 
 from stages.core.errors import ConfigError, InputError, first_line
 from stages.models.checkpoint import load_config, load_model
@@ -17,6 +16,7 @@ from stages.models.families import family_of
 from stages.models.families.base import setting
 from stages.models.quarantine import LOADED, checked
 from stages.models.settings import adopt, check_tokenizer_class
+from stages.models.tasks import class_of
 from stages.models.tensors import require_finite
 from stages.models.tokenizing import take_in
 from stages.schema.model import ImportLimits
@@ -51,7 +51,7 @@ def locate(path: str, revision: str | None) -> Path:
     return _download(path, revision)
 
 
-def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimits) -> tuple[Any, Any]:
+def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimits, head: str) -> tuple[Any, Any]:
     """Load a checkpoint from outside and check that it fits the data.
 
     Args:
@@ -59,6 +59,7 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
         labels: class names of the data; the index is the class id.
         max_length: longest token sequence it must take.
         limits: what it may ask of this machine.
+        head: what the name of its class must end with.
 
     Returns:
         Model and tokenizer. Class ids are those of `labels`: the classifier's rows are permuted where the
@@ -69,7 +70,7 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
             than it may, is of another family, or does not agree with its tokenizer, the labels or the length.
     """
     with checked(directory, limits) as private:
-        adopt(private / CONFIG)
+        adopt(private / CONFIG, head)
         check_tokenizer_class(private)
         config = _config(private)
         _check_shape(private, config, limits)
@@ -141,7 +142,7 @@ def _check_shape(directory: Path, config: Any, limits: ImportLimits) -> None:
         )
     try:
         with torch.device("meta"):
-            parameters = sum(one.numel() for one in AutoModelForSequenceClassification.from_config(config).parameters())
+            parameters = sum(one.numel() for one in class_of(config)._from_config(config).parameters())
     except (ValueError, KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(f"'{directory / 'config.json'}' describes no model: {first_line(error)}") from error
     if parameters > limits.parameters:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import InputError
 from stages.models.encode import Encoded, logits
+from stages.models.examples import Pick
 from stages.models.export import ExportModule
 from stages.models.families import family_of
 
@@ -37,29 +38,31 @@ class MaskCalibration:
     disagreement: float
 
 
-def calibrate(model: Any, encoded: Encoded, pad_token_id: int, *, seed: int = 0) -> MaskCalibration:
+def calibrate(model: Any, encoded: Encoded, items: Pick, pad_token_id: int, *, seed: int = 0) -> MaskCalibration:
     """Find the smallest constant that hides padding, and take the next one as margin.
 
     A constant that is too small lets padding speak; one that is too large (-1e4 is common) stretches the int8
     grid of the attention scores until nothing else is left on it: top-1 falls from .85 to .10.
 
     Args:
-        model: classifier in eval mode.
+        model: the checkpoint in eval mode.
         encoded: calibration utterances, padded to the maximum length.
+        items: picks what is compared: what a model answers on padding means nothing.
         pad_token_id: never drawn as a replacement.
         seed: of the ids that replace padding.
 
     Raises:
         InputError: no constant on the ladder, its last one aside, hides padding; or all logits are equal.
     """
-    stock = logits(model, encoded, batch_size=1)  # one at a time: a wider batch would pad the stock forward too
+    # One at a time: a wider batch would pad the stock forward too.
+    stock = items(logits(model, encoded, batch_size=1), encoded.attention_mask)
     spread = float(stock.std())
     if not np.isfinite(spread) or spread == 0:
         raise InputError(f"the checkpoint's logits have spread {spread}", expected="a model that tells inputs apart")
     disturbed = disturb_padding(model.config, encoded, pad_token_id, seed)
     measured: list[MaskCalibration] = []
     for constant in LADDER:
-        measured.append(_measure(model, float(constant), encoded, disturbed, stock, spread))
+        measured.append(_measure(model, float(constant), encoded, disturbed, items, stock))
         if len(measured) > 1 and _hides_padding(measured[-2]) and _hides_padding(measured[-1]):
             return measured[-1]
     best = min(measured, key=lambda one: (one.leak, one.disagreement))
@@ -78,7 +81,7 @@ def neutralise_padding(model: Any, pad_token_id: int) -> bool:
     in a longer signature, and no mask can help.
 
     Args:
-        model: classifier, changed in place.
+        model: the checkpoint, changed in place.
         pad_token_id: row of the embedding.
 
     Returns:
@@ -105,7 +108,7 @@ def disturb_padding(config: Any, encoded: Encoded, pad_token_id: int, seed: int)
 
 
 def export_logits(module: ExportModule, encoded: Encoded, batch_size: int = 64) -> FloatArray:
-    """Run the module converters see at the full padded length: float32 [n, labels]."""
+    """Run the module converters see at the full padded length: float32 [n, …, classes], as it gives them."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(encoded), batch_size):
@@ -116,11 +119,11 @@ def export_logits(module: ExportModule, encoded: Encoded, batch_size: int = 64) 
 
 
 def _measure(
-    model: Any, constant: float, encoded: Encoded, disturbed: Encoded, stock: FloatArray, spread: float
+    model: Any, constant: float, encoded: Encoded, disturbed: Encoded, items: Pick, stock: FloatArray
 ) -> MaskCalibration:
-    module = ExportModule(model, constant).eval()
-    found = export_logits(module, encoded)
-    leak = float(np.abs(export_logits(module, disturbed) - found).max()) / spread
+    module, spread = ExportModule(model, constant).eval(), float(stock.std())
+    found, other = (items(export_logits(module, one), one.attention_mask) for one in (encoded, disturbed))
+    leak = float(np.abs(other - found).max()) / spread
     return MaskCalibration(constant, leak, float(np.abs(found - stock).max()) / spread)
 
 

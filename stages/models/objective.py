@@ -11,13 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from stages.core.splits import UNKNOWN
+from stages.models.examples import Examples
+
 
 @dataclass(frozen=True)
 class Guidance:
     """What a teacher says about the training texts.
 
     Attributes:
-        logits: float32 [n, labels], in the order of the training examples.
+        logits: float32 [n, …, classes], of the training examples in their order, as `encode.logits` gives them.
         temperature: softens both distributions.
         kl_weight: of the divergence to the teacher.
         ce_weight: of the cross-entropy to the labels.
@@ -33,15 +36,20 @@ class Guidance:
     teacher: Any = None
 
 
+def cross_entropy(answers: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Cross-entropy of logits [items, classes] to labels int64 [items], without the items of which none is known."""
+    return functional.cross_entropy(answers, labels, ignore_index=UNKNOWN, **options)
+
+
 def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T²·KL(teacher ‖ student) of softened distributions, mean over the batch, in nats.
+    """T²·KL(teacher ‖ student) of softened distributions, mean over the items, in nats.
 
     Source: Hinton, Vinyals & Dean, Distilling the Knowledge in a Neural Network (2015), section 2: the factor
     T² keeps the gradient's size when the temperature changes.
 
     Args:
-        student: logits [batch, labels].
-        teacher: logits [batch, labels].
+        student: logits [items, classes].
+        teacher: logits [items, classes].
         temperature: above 0.
     """
     log_student = functional.log_softmax(student / temperature, dim=-1)
@@ -60,11 +68,12 @@ def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
 class Objective(torch.nn.Module):
     """A model together with its loss, and the projections that are trained along and dropped."""
 
-    def __init__(self, model: Any, label_smoothing: float, guidance: Guidance | None) -> None:
+    def __init__(self, model: Any, train: Examples, label_smoothing: float, guidance: Guidance | None) -> None:
         """Prepare the loss of `model`.
 
         Args:
-            model: the Hugging Face sequence classifier in training.
+            model: the Hugging Face model in training.
+            train: what it learns from.
             label_smoothing: of the cross-entropy.
             guidance: a teacher's view of the training texts, or None for cross-entropy alone.
         """
@@ -72,7 +81,9 @@ class Objective(torch.nn.Module):
         self.model = model
         self.label_smoothing = label_smoothing
         self.guidance = guidance
-        self.wanted = torch.from_numpy(guidance.logits) if guidance else None
+        self.items = train.items
+        self.wanted, self.mask = torch.from_numpy(train.wanted), torch.from_numpy(train.encoded.attention_mask)
+        self.guide = torch.from_numpy(guidance.logits) if guidance else None
         self.layers: list[int] = []
         self.projections = torch.nn.ModuleList()
         if guidance and guidance.hidden_weight > 0:
@@ -88,27 +99,32 @@ class Objective(torch.nn.Module):
         input_ids: torch.Tensor,
         masked_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        labels: torch.Tensor,
     ) -> torch.Tensor:
         """Return the loss of a batch, a scalar.
 
         Args:
-            rows: int64 [batch] places in the training split, for the teacher's logits.
+            rows: int64 [batch] places in the training split, for labels and the teacher's logits.
             input_ids: int64 [batch, length] as tokenised: what the teacher reads.
             masked_ids: int64 [batch, length] with tokens masked: what the student reads.
             attention_mask: int64 [batch, length].
-            labels: int64 [batch] class ids.
         """
         found = self.model(input_ids=masked_ids, attention_mask=attention_mask, output_hidden_states=bool(self.layers))
-        entropy = functional.cross_entropy(found.logits, labels, label_smoothing=self.label_smoothing)
-        if self.guidance is None or self.wanted is None:
+        answers = self.items(found.logits, attention_mask)
+        entropy = cross_entropy(answers, self.labels(rows), label_smoothing=self.label_smoothing)
+        if self.guidance is None or self.guide is None:
             return entropy
-        divergence = distillation_loss(found.logits, self.wanted[rows], self.guidance.temperature)
+        wanted = self.items(self.guide[rows], self.mask[rows])
+        divergence = distillation_loss(answers, wanted, self.guidance.temperature)
         loss = self.guidance.kl_weight * divergence + self.guidance.ce_weight * entropy
         if self.layers:
             error = self._hidden_error(found.hidden_states, input_ids, attention_mask)
             loss = loss + self.guidance.hidden_weight * error
         return loss
+
+    def labels(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the classes of the items of some texts: int64 [items]."""
+        found: torch.Tensor = self.items(self.wanted[rows], self.mask[rows])
+        return found
 
     def _hidden_error(
         self, hidden: tuple[torch.Tensor, ...], input_ids: torch.Tensor, attention_mask: torch.Tensor

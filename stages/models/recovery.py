@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stages.models import encode, training
-from stages.models.training import Examples, Guidance, Row
+from stages.models.examples import Examples
+from stages.models.objective import Guidance
+from stages.models.training import Row
 from stages.schema.compression import Recovery
 
 
@@ -16,10 +18,10 @@ class Utterances(Examples):
     """A split to compress with.
 
     Attributes:
-        texts: what was encoded, for compressions that change the tokenizer.
+        encode: encodes its texts with another tokenizer, for compressions that change it.
     """
 
-    texts: tuple[str, ...]
+    encode: Callable[[Any], Examples]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def before(model: Any, splits: Mapping[str, Examples], recovery: Recovery | None
     """Ask a checkpoint what it answers, before anything is taken from it.
 
     Args:
-        model: classifier in eval mode.
+        model: the checkpoint in eval mode.
         splits: `train` and `validation`.
         recovery: how to learn it back, None not to.
     """
@@ -56,7 +58,7 @@ def recover(
     """Train `model` in place towards what it answered before.
 
     Args:
-        model: the compressed classifier; it must hold its own constraints (zeros, shared weights) while it trains.
+        model: the compressed model; it must hold its own constraints (zeros, shared weights) while it trains.
         tokenizer: for token masking.
         splits: `train` learns; `validation` is only reported on.
         recovery: the settings, None to train nothing.

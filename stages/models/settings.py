@@ -22,25 +22,26 @@ from stages.models.families.base import ANY, COUNT, NAME, Family, Rule
 from stages.models.labelling import LABELLING, check_labelling
 from stages.models.rules import LEFT_BEHIND, SILENT, STRUCTURE, TOKENS
 from stages.models.shapes import config_class
-from stages.models.tasks import check_task
+from stages.models.tasks import check_task, class_name
 
 SHOWN = 60
 # `tokenizer_class` is read by AutoTokenizer.
 KEPT = {"architectures": ANY, "model_type": NAME, "tokenizer_class": ANY, **STRUCTURE, **TOKENS}
 
 
-def adopt(path: Path) -> None:
+def adopt(path: Path, head: str) -> None:
     """Check a config.json and leave in it what the model is built with.
 
     Args:
         path: a private copy, rewritten.
+        head: what the name of the model's class must end with.
 
     Raises:
         InputError: names the setting that the model would not honour, what is wrong with it, and what to do.
     """
     config = json.loads(path.read_text(encoding="utf-8"))
     family = _family(path, config)
-    check_task(path, config, family)
+    check_task(path, config, family, head)
     rules = rules_of(family)
     for key, value in config.items():
         _check(path, key, value, rules.get(key))
@@ -50,6 +51,7 @@ def adopt(path: Path) -> None:
     _check_shape(path, config, family)
     check_labelling(path, config)
     kept = {key: value for key, value in config.items() if key in _kept(family)}
+    kept["architectures"] = [class_name(family, head)]
     path.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
 
 

@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from stages.models.families import family_of
 from stages.models.families.base import Family
@@ -27,7 +26,7 @@ def build(teacher: Any, shape: Shape, seed: int) -> Any:
     narrower are projected onto the words' first principal components, so that words stay near what they were near.
 
     Args:
-        teacher: a Hugging Face sequence classifier.
+        teacher: a Hugging Face model; the student is of its class.
         shape: of the student.
         seed: of the weights that no teacher tensor fits.
 
@@ -36,7 +35,7 @@ def build(teacher: Any, shape: Shape, seed: int) -> Any:
     """
     with reproducible(seed):
         config = student_config(teacher.config, shape)
-        student = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+        student = type(teacher)._from_config(config, attn_implementation="eager")
         layers = layer_map(config.num_hidden_layers, teacher.config.num_hidden_layers)
         with torch.no_grad():
             _copy(teacher.state_dict(), student.state_dict(), layers, family_of(config))

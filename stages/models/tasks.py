@@ -1,4 +1,4 @@
-"""Say what a checkpoint was made for, and refuse all but sentence classifiers by the name of their task."""
+"""Say what a checkpoint was made for, and refuse what was made for another task than is asked for."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, Unsupported
 from stages.models.families import find, names
 from stages.models.families.base import Family
 
 # The end of a class's name → what such a model does.
 TASKS = {
+    "ForSequenceClassification": "a sentence classifier, which labels a text",
     "ForTokenClassification": "a token classifier, which labels every word",
     "ForQuestionAnswering": "a question answering model, which marks a span of a text",
     "ForMultipleChoice": "a multiple-choice model, which scores pairs of texts",
@@ -32,23 +34,56 @@ HEADS = {"qa_outputs.": TASKS["ForQuestionAnswering"], "lm_head.": TASKS["ForMas
 REMEDY = "fine-tune it as {classifier} on your labels, and import that"
 
 
-def check_task(path: Path, config: dict[str, Any], family: Family) -> None:
-    """Refuse what its own `architectures` call another thing than a sentence classifier.
+def class_name(family: Family, head: str) -> str:
+    """Name the class of transformers that a family's models with a head are of."""
+    return f"{CONFIG_MAPPING_NAMES[family.name].removesuffix('Config')}{head}"
+
+
+def class_with(family: Family, head: str) -> Any:
+    """Return the class of transformers that a family's models with a head are of.
+
+    Raises:
+        Unsupported: transformers has none.
+    """
+    name = class_name(family, head)
+    if not hasattr(transformers, name):
+        raise Unsupported(f"transformers has no '{name}'", expected="a family that has such a head")
+    return getattr(transformers, name)
+
+
+def class_of(config: Any) -> Any:
+    """Return the class of transformers that a checkpoint says it is of.
+
+    Raises:
+        InputError: it names none of its family.
+    """
+    names = config.architectures or []
+    found = getattr(transformers, names[0], None) if len(names) == 1 else None
+    if getattr(found, "config_class", None) is not type(config):
+        raise InputError(
+            f"config.json has architectures: {names}", expected=f"one class that takes a {type(config).__name__}"
+        )
+    return found
+
+
+def check_task(path: Path, config: dict[str, Any], family: Family, head: str) -> None:
+    """Refuse what its own `architectures` call another thing than a family's model with a head.
 
     Args:
         path: config.json, for messages.
         config: what stands in it.
         family: its own.
+        head: what the class's name must end with.
 
     Raises:
         InputError: names the task that the checkpoint was made for.
     """
-    classifier: str = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[family.name]
+    classifier = class_name(family, head)
     named = config.get("architectures")
     if named is None or named == []:
         if any(config.get(key) == value for key, value in family.ambiguous.items()):
             raise InputError(
-                f"'{path}' names no architectures, and without a pooler a token classifier looks the same",
+                f"'{path}' names no architectures, and without a pooler one of texts and one of words look the same",
                 expected=f'"architectures": ["{classifier}"]',
                 next_step="say there what it was trained as",
             )
@@ -56,7 +91,7 @@ def check_task(path: Path, config: dict[str, Any], family: Family) -> None:
     names = named if isinstance(named, list) else [named]
     for name in names:
         if re.sub("^(TF|Flax)", "", str(name)) != classifier:
-            what = next((task for end, task in TASKS.items() if str(name).endswith(end)), "not a sentence classifier")
+            what = next((task for end, task in TASKS.items() if str(name).endswith(end)), "of no task known here")
             raise InputError(
                 f"the checkpoint is {what} ('{path}' names '{name}')",
                 expected=f"'{classifier}'",

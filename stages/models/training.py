@@ -1,4 +1,4 @@
-"""Train a classifier on encoded texts: from scratch, guided by a teacher's logits, or to recover from pruning.
+"""Train a model on encoded texts: from scratch, guided by a teacher's logits, or to recover from pruning.
 
 `transformers.Trainer` drives the steps. Measured on a two-layer student of width 128 at batch 96, one epoch of
 15,000 texts: 8.5 and 7.9 CPU-s with Trainer, 8.5 and 8.1 CPU-s with a bare loop.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import ceil, isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from stages.core.errors import ConfigError, InputError
 from stages.core.process import hidden
 from stages.core.splits import UNKNOWN
-from stages.models.encode import Encoded, logits
+from stages.models.examples import Examples
 from stages.models.families import family_of
 from stages.models.objective import Guidance, Objective
 from stages.schema.model import Training
@@ -38,8 +37,6 @@ with hidden(("datasets",)):
         get_cosine_schedule_with_warmup,
     )
 
-__all__ = ["Examples", "Guidance", "Row", "accuracy", "fit", "reproducible", "write_history"]
-
 # On two busy cores a second thread made an epoch 4 times slower (52 s against 12 s); on one thread no sum depends
 # on how it was split.
 THREADS = 1
@@ -50,27 +47,6 @@ CLIP_NORM = 1.0
 KEPT = 1 << 25
 # Batches sorted by length together: enough that a batch is hardly padded, few enough that epochs differ.
 BATCHES_PER_BUCKET = 20
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A split ready for training.
-
-    Attributes:
-        encoded: n texts.
-        labels: int64 [n] class ids.
-
-    Raises:
-        InputError: a text has no label.
-    """
-
-    encoded: Encoded
-    labels: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        unknown = int((self.labels == UNKNOWN).sum())
-        if unknown:
-            raise InputError(f"{unknown} of {len(self.labels)} texts to learn from have no label")
 
 
 class Row(NamedTuple):
@@ -99,7 +75,7 @@ def fit(
     gradients clipped to norm 1. The same arguments give the same weights, bit for bit, on the same machine.
 
     Args:
-        model: a Hugging Face sequence classifier; left in eval mode.
+        model: a Hugging Face model with a head; left in eval mode.
         tokenizer: names the mask token and the special tokens that masking spares.
         train: n examples.
         validation: examples for the learning curve; they never steer the training.
@@ -111,11 +87,14 @@ def fit(
         One row per epoch, and one for the last step.
 
     Raises:
+        InputError: there are no labels to learn from.
         ConfigError: token masking is asked for and the tokenizer has no mask token, or the loss ran away.
     """
+    if not all((examples.labels != UNKNOWN).any() for examples in (train, validation)):
+        raise InputError("none of the texts to learn from has a label", expected="labels in train and validation")
     collate = _Collate(train, tokenizer, training)
     with reproducible(training.seed), _dropout(model, training.dropout), TemporaryDirectory() as scratch:
-        objective = Objective(model, training.label_smoothing, guidance)
+        objective = Objective(model, train, training.label_smoothing, guidance)
         trainer = _Trainer(objective, collate, training, scratch)
         curve = _Curve(trainer, model, validation, title)
         trainer.add_callback(curve)
@@ -126,8 +105,9 @@ def fit(
 
 
 def accuracy(model: Any, examples: Examples) -> float:
-    """Share of examples whose largest logit is the label's."""
-    return float((logits(model, examples.encoded).argmax(axis=1) == examples.labels).mean())
+    """Share of the items with a label whose largest logit is that label's."""
+    labels = examples.labels
+    return float((examples.answers(model).argmax(axis=1) == labels)[labels != UNKNOWN].mean())
 
 
 def write_history(path: Path, history: list[Row]) -> None:
@@ -208,7 +188,6 @@ class _Collate:
             "input_ids": torch.from_numpy(ids),
             "masked_ids": torch.from_numpy(masked),
             "attention_mask": torch.from_numpy(self.train.encoded.attention_mask[rows, :width].astype(np.int64)),
-            "labels": torch.from_numpy(self.train.labels[rows]),
         }
 
 
@@ -260,20 +239,23 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any, **named: Any) -> torch.Tensor:
         """Take the gradient of a batch: of all of it at once, or where that is too large in parts."""
-        count = len(inputs["rows"])
         at_once = texts_at_once(self.model, inputs["input_ids"].shape[1])
         parts = [torch.split(value, at_once) for value in inputs.values()]
         if len(parts[0]) == 1:
             return super().training_step(model, inputs, *rest, **named)
         model.train()
-        total = torch.zeros(())
+        total, known = torch.zeros(()), self._known(inputs["rows"])
         for values in zip(*parts, strict=True):
             part = dict(zip(inputs, values, strict=True))
-            loss = model(**part) * (len(part["rows"]) / count)
+            loss = model(**part) * (self._known(part["rows"]) / known)
             loss.backward()
             total += loss.detach()
         self.losses.append(total)
         return total
+
+    def _known(self, rows: torch.Tensor) -> int:
+        """Count the labels of some texts."""
+        return int((self.model.labels(rows) != UNKNOWN).sum())
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
         """Return the batch's loss and remember it for the learning curve."""

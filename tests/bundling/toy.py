@@ -100,7 +100,7 @@ def checkpoint():
 def summary(**ends):
     """`summary.json` of its reference: how many texts of a split lost their end, none by default."""
     splits = ("train", "validation", "test", "calibration", "probe")
-    return {"cut": {name: {"ends": ends.get(name, 0), "texts": 2} for name in splits}, "max_length": LENGTH}
+    return {"truncated": {name: {"ends": ends.get(name, 0), "texts": 2} for name in splits}, "max_length": LENGTH}
 
 
 def signature():

@@ -1,22 +1,21 @@
 """Splits of the toy data, and settings of conf/compression made quick."""
 
+from functools import partial
+
 import pytest
 from pydantic import TypeAdapter
 
-from stages.core import splits
-from stages.models.encode import encode
 from stages.models.recovery import Utterances
 from stages.schema.compression import Compression
 from tests.composed import composed
 
 
 @pytest.fixture
-def examples(data, tokenizer):
-    found = {}
-    for name in ("train", "validation"):
-        split = splits.read_split(data, name)
-        found[name] = Utterances(encode(tokenizer, split.texts, 12), split.labels, tuple(split.texts))
-    return found
+def examples(read_examples):
+    return {
+        name: Utterances(**vars(read_examples(name, 12)), encode=partial(read_examples, name, 12))
+        for name in ("train", "validation")
+    }
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,10 @@ from stages.compression.prune_vocabulary import keep_rows, rewrite_tokenizer
 from stages.core.errors import ConfigError, Unsupported
 from stages.models.checkpoint import load_model, load_tokenizer, save
 from stages.models.encode import encode, logits
+from stages.models.examples import Examples
 from stages.models.recovery import Utterances
 from stages.models.vocabulary import train_tokenizer
+from stages.tasks.classify.model import items
 
 TEXTS = ["wake me up early", "play a song", "play songs again", "waking early", "sing a song"] * 3
 
@@ -21,7 +23,10 @@ def pieces():
 
 
 def utterances(tokenizer, texts):
-    return Utterances(encode(tokenizer, texts, 12), np.arange(len(texts)) % 4, tuple(texts))
+    def by(tokenizer):
+        return Examples(encode(tokenizer, texts, 12), np.arange(len(texts)) % 4, items)
+
+    return Utterances(**vars(by(tokenizer)), encode=by)
 
 
 def test_texts_of_kept_pieces_have_the_same_logits(family, make_model, pieces):
@@ -93,20 +98,21 @@ def test_the_pruned_checkpoint_reloads_with_its_tokenizer(make_model, tokenizer,
     outcome = prune_vocabulary.apply(make_model("bert"), tokenizer, examples, asked)
     save(outcome.model, outcome.tokenizer, tmp_path)
     model, found = load_model(tmp_path), load_tokenizer(tmp_path)
-    encoded = encode(found, examples["validation"].texts, 12)
+    encoded = examples["validation"].encode(found).encoded
     assert encoded.input_ids.max() < len(found) == model.config.vocab_size < len(tokenizer)
     assert (logits(model, encoded) == logits(outcome.model, encoded)).all()
     assert outcome.history
 
 
 def test_a_vocabulary_that_is_all_used_is_refused(make_model, pieces, settings):
-    train = utterances(pieces, [*TEXTS, " ".join(p.removeprefix("##") for p in pieces.get_vocab())])
+    texts = [*TEXTS, " ".join(p.removeprefix("##") for p in pieces.get_vocab())]
+    train = utterances(pieces, texts)
     splits = {"train": train, "validation": train}
     asked = settings("small_vocabulary", min_count=1, recovery=None)
     kept = np.flatnonzero(prune_vocabulary.count(train, len(pieces)))
     small = rewrite_tokenizer(pieces, np.union1d(kept, range(5)))
     model = make_model("bert", vocab_size=len(small))
-    train = utterances(small, train.texts)
+    train = utterances(small, texts)
     with pytest.raises(ConfigError, match=r"pieces occurs 1 times; expected a larger min_count"):
         prune_vocabulary.apply(model, small, dict.fromkeys(splits, train), asked)
 

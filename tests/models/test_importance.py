@@ -1,20 +1,18 @@
 """Importance ranks what matters, whatever the batches."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from stages.core import splits
 from stages.models import importance
 from stages.models.blocks import blocks
-from stages.models.encode import encode
-from stages.models.training import Examples
 
 
 @pytest.fixture
-def examples(data, tokenizer):
-    split = splits.read_split(data, "train")
-    return Examples(encode(tokenizer, split.texts, 12), split.labels)
+def examples(read_examples):
+    return read_examples("train", 12)
 
 
 def test_a_part_whose_output_goes_nowhere_has_importance_zero(family, make_model, examples):
@@ -54,6 +52,6 @@ def test_importance_does_not_depend_on_the_batch_size(make_model, examples, monk
 
 
 def test_a_sample_spans_the_whole_split(examples):
-    marked = Examples(examples.encoded, np.arange(len(examples.labels)))
+    marked = replace(examples, wanted=np.arange(len(examples)))
     assert importance.sample(marked, 5).labels.tolist() == [0, 24, 48, 71, 95]
     assert len(importance.sample(marked, 1000).labels) == 96

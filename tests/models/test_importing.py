@@ -10,6 +10,7 @@ from stages.core.errors import ConfigError, InputError
 from stages.models import checkpoint, importing
 from stages.models.encode import encode, logits
 from stages.schema.model import ImportLimits
+from stages.tasks.classify.model import HEAD
 
 LABELS = ["alarm", "lights", "music", "weather"]
 LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
@@ -29,7 +30,7 @@ def edit(path, **changes):
 
 def test_a_checkpoint_of_every_family_is_taken_in(family, tmp_path, make_model, tokenizer):
     checkpoint.save(make_model(family), tokenizer, tmp_path)
-    model, loaded = importing.read(tmp_path, LABELS, 16, LIMITS)
+    model, loaded = importing.read(tmp_path, LABELS, 16, LIMITS, HEAD)
     encoded = encode(loaded, ["wake word1"], 16)
     np.testing.assert_allclose(logits(model, encoded), logits(make_model(family), encoded), atol=1e-5)
 
@@ -37,7 +38,7 @@ def test_a_checkpoint_of_every_family_is_taken_in(family, tmp_path, make_model, 
 def test_labels_in_another_order_are_renumbered_without_changing_an_answer(directory, make_model, tokenizer):
     shuffled = ["music", "alarm", "weather", "lights"]
     edit(directory / "config.json", id2label=dict(enumerate(shuffled)), label2id={n: i for i, n in enumerate(shuffled)})
-    model, _ = importing.read(directory, LABELS, 16, LIMITS)
+    model, _ = importing.read(directory, LABELS, 16, LIMITS, HEAD)
     encoded = encode(tokenizer, ["wake word1", "song word2 word3"], 16)
     expected, found = logits(make_model(), encoded), logits(model, encoded)
     assert model.config.id2label == dict(enumerate(LABELS))
@@ -50,13 +51,13 @@ def test_other_labels_are_refused_naming_at_most_five(directory):
     labels = ["alarm", "lights", *(f"new{index}" for index in range(7))]
     message = r"7 missing \('new0', 'new1', 'new2', 'new3', 'new4', …\), 2 extra \('music', 'weather'\); expected the 9"
     with pytest.raises(InputError, match=message):
-        importing.read(directory, labels, 16, LIMITS)
+        importing.read(directory, labels, 16, LIMITS, HEAD)
 
 
 def test_two_outputs_of_one_name_are_refused(directory):
     edit(directory / "config.json", id2label={0: "alarm", 1: "lights", 2: "music", 3: "alarm"}, label2id={})
     with pytest.raises(InputError, match="labels are not the data's"):
-        importing.read(directory, ["alarm", "lights", "music"], 16, LIMITS)
+        importing.read(directory, ["alarm", "lights", "music"], 16, LIMITS, HEAD)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_two_outputs_of_one_name_are_refused(directory):
 def test_a_missing_file_is_named(directory, name, message):
     (directory / name).unlink()
     with pytest.raises(InputError, match=message):
-        importing.read(directory, LABELS, 16, LIMITS)
+        importing.read(directory, LABELS, 16, LIMITS, HEAD)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_a_truncated_file_is_one_line(directory, name, message):
     whole = (directory / name).read_bytes()
     (directory / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=message) as caught:
-        importing.read(directory, LABELS, 16, LIMITS)
+        importing.read(directory, LABELS, 16, LIMITS, HEAD)
     assert "\n" not in str(caught.value)
 
 
@@ -93,10 +94,10 @@ def test_a_bare_encoder_is_refused_rather_than_given_a_random_head(directory, ma
     make_model().bert.save_pretrained(directory)
     edit(directory / "config.json", id2label=dict(enumerate(LABELS)), label2id={n: i for i, n in enumerate(LABELS)})
     with pytest.raises(InputError, match="is a bare encoder without a classifier"):
-        importing.read(directory, LABELS, 16, LIMITS)
+        importing.read(directory, LABELS, 16, LIMITS, HEAD)
     edit(directory / "config.json", architectures=None)
     with pytest.raises(InputError, match="lacks weights 'classifier"):
-        importing.read(directory, LABELS, 16, LIMITS)
+        importing.read(directory, LABELS, 16, LIMITS, HEAD)
 
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(directory, make_model, tokenizer):
@@ -104,37 +105,37 @@ def test_a_tokenizer_of_another_checkpoint_is_refused(directory, make_model, tok
     smaller.resize_token_embeddings(20)
     checkpoint.save(smaller, tokenizer, directory)
     with pytest.raises(InputError, match="ids up to 48; expected ids below the 20 rows"):
-        importing.read(directory, LABELS, 16, LIMITS)
+        importing.read(directory, LABELS, 16, LIMITS, HEAD)
 
 
 def test_fewer_positions_than_the_task_needs_is_refused(directory):
     with pytest.raises(InputError, match="has 16 positions and the task's max_length is 32"):
-        importing.read(directory, LABELS, 32, LIMITS)
+        importing.read(directory, LABELS, 32, LIMITS, HEAD)
 
 
 def test_another_family_is_refused(directory):
     edit(directory / "config.json", model_type="deberta-v2")
     with pytest.raises(InputError, match="family 'deberta-v2'; expected one of: albert, bert"):
-        importing.read(directory, LABELS, 16, LIMITS)
+        importing.read(directory, LABELS, 16, LIMITS, HEAD)
 
 
 def test_an_unknown_family_is_one_line(directory):
     edit(directory / "config.json", model_type="nonsense")
     with pytest.raises(InputError, match="family 'nonsense'; expected one of: albert, bert"):
-        importing.read(directory, LABELS, 16, LIMITS)
+        importing.read(directory, LABELS, 16, LIMITS, HEAD)
 
 
 def test_the_names_of_a_checkpoint_that_nobody_named_are_shown(directory):
     edit(directory / "config.json", id2label=None, label2id=None, num_labels=4)
     with pytest.raises(InputError, match=r"4 extra \('LABEL_0', .*next: set id2label in the checkpoint's config.json"):
-        importing.read(directory, LABELS, 16, LIMITS)
+        importing.read(directory, LABELS, 16, LIMITS, HEAD)
 
 
 def test_real_checkpoints_are_taken_in(real):
     for name in ("clinc150_student", "minilm_clinc150"):
         config = json.loads((real / name / "config.json").read_text(encoding="utf-8"))
         labels = sorted(config["id2label"].values())
-        model, loaded = importing.read(real / name, labels, 32, LIMITS)
+        model, loaded = importing.read(real / name, labels, 32, LIMITS, HEAD)
         found = logits(model, encode(loaded, ["what is the weather like today"], 32))
         assert labels[int(found.argmax())] == "weather", name
 

@@ -9,6 +9,7 @@ from stages.models import mask
 from stages.models.blocks import blocks
 from stages.models.encode import Encoded, logits
 from stages.models.export import ExportModule
+from stages.tasks.classify.model import items
 
 PAD = 0
 
@@ -25,7 +26,7 @@ def encoded():
 
 def test_the_export_module_with_the_calibrated_constant_equals_the_stock_forward(family, make_model, encoded):
     model = make_model(family)
-    found = mask.calibrate(model, encoded, PAD)
+    found = mask.calibrate(model, encoded, items, PAD)
     stock = logits(model, encoded, batch_size=1)
     exported = mask.export_logits(ExportModule(model, found.constant).eval(), encoded)
     assert np.abs(exported - stock).max() <= mask.AGREEMENT_TOLERANCE * stock.std()
@@ -34,7 +35,7 @@ def test_the_export_module_with_the_calibrated_constant_equals_the_stock_forward
 
 def test_the_constant_is_one_rung_above_the_smallest_that_hides_padding(make_model, encoded):
     model = make_model()
-    found = mask.calibrate(model, encoded, PAD)
+    found = mask.calibrate(model, encoded, items, PAD)
     smallest = mask.LADDER[mask.LADDER.index(found.constant) - 1]
     too_small = mask.LADDER[mask.LADDER.index(smallest) - 1]
     disturbed = mask.disturb_padding(model.config, encoded, PAD, seed=0)
@@ -49,10 +50,10 @@ def test_the_constant_is_one_rung_above_the_smallest_that_hides_padding(make_mod
 
 def test_wider_attention_scores_need_a_larger_constant(make_model, encoded):
     model = make_model()
-    before = mask.calibrate(model, encoded, PAD).constant
+    before = mask.calibrate(model, encoded, items, PAD).constant
     for block in blocks(model):
         block.query.weight.data *= 8
-    assert mask.calibrate(model, encoded, PAD).constant > before
+    assert mask.calibrate(model, encoded, items, PAD).constant > before
 
 
 def test_scores_that_no_constant_on_the_ladder_covers_are_refused(make_model, encoded):
@@ -60,7 +61,7 @@ def test_scores_that_no_constant_on_the_ladder_covers_are_refused(make_model, en
     for block in blocks(model):
         block.query.weight.data *= 1e6
     with pytest.raises(InputError, match="no mask constant up to 32768 hides padding"):
-        mask.calibrate(model, encoded, PAD)
+        mask.calibrate(model, encoded, items, PAD)
 
 
 @pytest.mark.parametrize("broken", [0.0, float("nan")])
@@ -69,11 +70,11 @@ def test_a_checkpoint_whose_logits_say_nothing_is_refused(broken, make_model, en
     model.classifier.weight.data.fill_(broken)
     model.classifier.bias.data.fill_(broken)
     with pytest.raises(InputError, match="spread"):
-        mask.calibrate(model, encoded, PAD)
+        mask.calibrate(model, encoded, items, PAD)
 
 
 def test_calibration_is_repeatable(make_model, encoded):
-    assert mask.calibrate(make_model(), encoded, PAD) == mask.calibrate(make_model(), encoded, PAD)
+    assert mask.calibrate(make_model(), encoded, items, PAD) == mask.calibrate(make_model(), encoded, items, PAD)
 
 
 def test_only_ids_under_the_mask_are_disturbed(family, make_model, encoded):
@@ -90,10 +91,10 @@ def test_a_padding_embedding_that_reaches_into_the_text_is_zeroed(make_model, en
     model = make_model("mobilebert")
     model.get_input_embeddings().weight.data[PAD] = 1.0
     with pytest.raises(InputError, match="no mask constant"):
-        mask.calibrate(model, encoded, PAD)
+        mask.calibrate(model, encoded, items, PAD)
     assert mask.neutralise_padding(model, PAD)
     assert not mask.neutralise_padding(model, PAD)
-    mask.calibrate(model, encoded, PAD)
+    mask.calibrate(model, encoded, items, PAD)
 
 
 def test_a_padding_embedding_that_the_mask_hides_is_left_alone(make_model):

@@ -9,6 +9,7 @@ import pytest
 
 from stages.core.errors import InputError
 from stages.models import checkpoint, importing, quarantine
+from stages.tasks.classify.model import HEAD
 from tests.models.hostile import CASES, LIMITS, Payload, pickled_weights
 
 LABELS = ["alarm", "lights", "music", "weather"]
@@ -37,7 +38,7 @@ def test_a_hostile_checkpoint_is_one_line_runs_nothing_and_leaves_nothing(given,
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     before = {path.name for path in given.iterdir()}
     with pytest.raises(InputError, match=refusal) as caught:
-        importing.read(given, LABELS, 16, limits)
+        importing.read(given, LABELS, 16, limits, HEAD)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
     assert str(scratch) not in str(caught.value)
@@ -50,7 +51,7 @@ def test_the_refusal_of_a_pickle_ends_with_the_command_that_converts_it(given):
     pickled_weights(given, given.parent / "payload-ran")
     command = rf"`python -m stages.convert_pickle --checkpoint {given} --out {given}-safetensors`, and import that"
     with pytest.raises(InputError, match=command):
-        importing.read(given, LABELS, 16, LIMITS)
+        importing.read(given, LABELS, 16, LIMITS, HEAD)
 
 
 def test_what_is_not_asked_for_is_never_opened(given, tmp_path):
@@ -61,7 +62,7 @@ def test_what_is_not_asked_for_is_never_opened(given, tmp_path):
     (given / "modeling.py").write_text(f"import os; os.system('touch {mark}')\n", encoding="utf-8")
     with quarantine.checked(given, LIMITS) as private:
         assert {path.name for path in private.iterdir()} <= set(quarantine.LOADED)
-    importing.read(given, LABELS, 16, LIMITS)
+    importing.read(given, LABELS, 16, LIMITS, HEAD)
     assert not mark.exists()
 
 
@@ -70,7 +71,7 @@ def test_every_guard_is_what_refuses_and_not_the_lowered_limits_of_another(given
     for make, _, _, limits in CASES.values():
         if limits != LIMITS and make.__doc__:
             make(given, given.parent / "payload-ran")
-            importing.read(given, LABELS, 16, LIMITS)
+            importing.read(given, LABELS, 16, LIMITS, HEAD)
 
 
 def test_what_was_checked_is_what_is_loaded(given):
@@ -85,11 +86,11 @@ def test_a_snapshot_of_the_hubs_cache_is_taken_in_through_its_links(sound, tmp_p
     snapshot.mkdir(parents=True)
     for path in blobs.iterdir():
         (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
-    importing.read(snapshot, LABELS, 16, LIMITS)
+    importing.read(snapshot, LABELS, 16, LIMITS, HEAD)
 
 
 def test_nothing_of_the_private_copy_is_remembered(given, tokenizer, tmp_path):
-    model, loaded = importing.read(given, LABELS, 16, LIMITS)
+    model, loaded = importing.read(given, LABELS, 16, LIMITS, HEAD)
     (tmp_path / "saved").mkdir()
     checkpoint.save(model, loaded, tmp_path / "saved")
     assert not [path for path in (tmp_path / "saved").iterdir() if b"tinsmith-import" in path.read_bytes()]

@@ -13,6 +13,7 @@ from stages.models import checkpoint, importing, settings
 from stages.models.families import find
 from stages.models.shapes import config_class
 from stages.schema.model import ImportLimits
+from stages.tasks.classify.model import HEAD
 
 LABELS = ["alarm", "lights", "music", "weather"]
 LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
@@ -35,7 +36,7 @@ def adopt(tmp_path, make_model):
         path = tmp_path / "config.json"
         kept = {key: value for key, value in config.items() if value is not ...}
         path.write_text(json.dumps(kept), encoding="utf-8")
-        settings.adopt(path)
+        settings.adopt(path, HEAD)
         return json.loads(path.read_text(encoding="utf-8"))
 
     return adopted
@@ -128,7 +129,7 @@ def test_how_answers_are_delivered_changes_none_and_is_left_behind(saved, make_m
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads(path.read_text(encoding="utf-8")) | changes
     path.write_text(json.dumps({k: v for k, v in config.items() if v is not ...}), encoding="utf-8")
-    model, tokenizer = importing.read(tmp_path, LABELS, 16, LIMITS)
+    model, tokenizer = importing.read(tmp_path, LABELS, 16, LIMITS, HEAD)
     torch.testing.assert_close(answers(model), answers(make_model()), rtol=0, atol=0)
     (tmp_path / "again").mkdir()
     checkpoint.save(model, tokenizer, tmp_path / "again")
@@ -248,7 +249,7 @@ def test_the_padding_id_is_the_tokenizers(saved, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) | {"pad_token_id": 4}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    model, tokenizer = importing.read(tmp_path, LABELS, 16, LIMITS)
+    model, tokenizer = importing.read(tmp_path, LABELS, 16, LIMITS, HEAD)
     assert model.config.pad_token_id == tokenizer.pad_token_id == 0
 
 
@@ -265,11 +266,11 @@ def test_the_models_are_taken_in_as_they_lie_there(real, tmp_path):
     for name in ("minilm_clinc150", "clinc150_teacher", "clinc150_student"):
         path = tmp_path / "config.json"
         path.write_bytes((real / name / "config.json").read_bytes())
-        settings.adopt(path)
+        settings.adopt(path, HEAD)
 
 
 def test_a_language_model_is_refused_by_its_family(real, tmp_path):
     path = tmp_path / "config.json"
     path.write_bytes((real / "stories260k/config.json").read_bytes())
     with pytest.raises(InputError, match="of family 'llama'"):
-        settings.adopt(path)
+        settings.adopt(path, HEAD)

@@ -19,6 +19,7 @@ from stages.models.encode import encode, logits
 from stages.models.export import ExportModule
 from stages.models.mask import export_logits
 from stages.schema.model import ImportLimits
+from stages.tasks.classify.model import HEAD
 
 LABELS = ["alarm", "lights", "music", "weather"]
 LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
@@ -64,7 +65,7 @@ def outside(request, make_model, tmp_path):
 
 
 def read(directory, labels=LABELS, max_length=16):
-    return importing.read(directory, labels, max_length, LIMITS)
+    return importing.read(directory, labels, max_length, LIMITS, HEAD)
 
 
 def test_texts_are_cut_as_the_file_says_before_and_after_a_save(outside, tmp_path):

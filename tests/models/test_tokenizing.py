@@ -11,6 +11,7 @@ from stages.core.errors import InputError
 from stages.measure.edges import EDGES
 from stages.models import checkpoint, importing
 from stages.schema.model import ImportLimits
+from stages.tasks.classify.model import HEAD
 from tests.bundling import toy
 
 LABELS = ["alarm", "lights", "music", "weather"]
@@ -37,7 +38,7 @@ def outside(tmp_path, make_model):
 
 
 def read(directory):
-    return importing.read(directory, LABELS, 8, LIMITS)
+    return importing.read(directory, LABELS, 8, LIMITS, HEAD)
 
 
 def reloaded(directory, tmp_path):

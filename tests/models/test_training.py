@@ -1,16 +1,17 @@
 import csv
 import io
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from stages.core.errors import ConfigError, InputError
-from stages.core.splits import read_split
 from stages.models import training
-from stages.models.encode import encode, logits
-from stages.models.training import Examples, Guidance, batches, fit
+from stages.models.encode import logits
+from stages.models.objective import Guidance
+from stages.models.training import batches, fit
 from stages.schema.model import Training
 
 SETTINGS = Training(
@@ -27,12 +28,8 @@ SETTINGS = Training(
 
 
 @pytest.fixture
-def examples(data, tokenizer):
-    def split(name):
-        found = read_split(data, name)
-        return Examples(encode(tokenizer, found.texts, 16), found.labels)
-
-    return split("train"), split("validation")
+def examples(read_examples):
+    return read_examples("train", 16), read_examples("validation", 16)
 
 
 def changed(**changes):
@@ -133,13 +130,13 @@ def test_hidden_states_draw_nearer_to_the_teachers(make_model, tokenizer, exampl
     history = fit(student, tokenizer, train, validation, changed(epochs=8.0), guidance=guidance)
     assert history[-1].train_loss < history[0].train_loss
     assert all(torch.equal(frozen[name], tensor) for name, tensor in teacher.state_dict().items())
-    assert Objective(student, 0.0, guidance).layers == [1]
+    assert Objective(student, train, 0.0, guidance).layers == [1]
 
 
-def test_no_weight_decay_on_vectors(make_model):
+def test_no_weight_decay_on_vectors(make_model, examples):
     from stages.models.objective import Objective
 
-    groups = training._optimizer(Objective(make_model(), 0.0, None), SETTINGS).param_groups
+    groups = training._optimizer(Objective(make_model(), examples[0], 0.0, None), SETTINGS).param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
     assert {tensor.ndim for tensor in groups[0]["params"]} == {2}
     assert {tensor.ndim for tensor in groups[1]["params"]} == {1}
@@ -170,9 +167,22 @@ def test_a_loss_that_runs_away_is_an_error_and_not_a_checkpoint(make_model, toke
         fit(model, tokenizer, *examples, SETTINGS)
 
 
-def test_texts_without_a_label_cannot_be_learned_from(examples):
-    with pytest.raises(InputError, match="24 of 24 texts to learn from have no label"):
-        Examples(examples[1].encoded, np.full(24, -1, np.int64))
+def test_texts_without_a_label_cannot_be_learned_from(make_model, tokenizer, examples):
+    unlabelled = replace(examples[1], wanted=np.full(24, -1, np.int64))
+    with pytest.raises(InputError, match="none of the texts to learn from has a label"):
+        fit(make_model(), tokenizer, examples[0], unlabelled, SETTINGS)
+
+
+def test_a_text_without_a_label_counts_as_if_it_were_not_there(make_model, tokenizer, examples):
+    train, validation = examples
+    half = replace(train, wanted=np.where(np.arange(96) < 48, train.wanted, -1))
+    settings = changed(epochs=1.0, batch_size=96, token_masking=0.0, dropout=0.0)
+    unlike, loss, same = (
+        fit(make_model(), tokenizer, one, validation, settings)[0].train_loss
+        for one in (train, half, train.take(np.arange(48)))
+    )
+    assert loss == pytest.approx(same)
+    assert loss != pytest.approx(unlike)
 
 
 def test_an_epoch_has_every_text_once_and_batches_of_similar_length():

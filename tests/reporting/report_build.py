@@ -175,7 +175,7 @@ class Build:
         right = int((logits["test"].argmax(1) == self.labels).sum())
         summary = {"accuracy": right / TEST, "accuracy_interval": proportion_interval(right, TEST), "n": TEST}
         counts = {"counts": {"test": TEST, "probe": PROBE}}
-        splits["summary.json"] = {**summary, **counts, "cut": CUT, "max_length": LENGTH}
+        splits["summary.json"] = {**summary, **counts, "truncated": CUT, "max_length": LENGTH}
         self.write(f"reference/{name}", "reference", splits, compressed=self.root / "compressed" / name)
 
     def _variant(self, key: str) -> None:

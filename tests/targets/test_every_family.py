@@ -20,6 +20,7 @@ from stages.schema.variant import CoremlMetal, OnnxCpu, TfliteNnapi
 from stages.targets import conversion, registry
 from stages.targets.base import utterances
 from stages.tasks.base import FORWARD
+from stages.tasks.classify.model import HEAD, items
 
 LABELS = ["alarm", "lights", "music", "weather"]
 LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
@@ -68,13 +69,13 @@ def go(family, targets, make_model, tokenizer, tmp_path):
     facts, encoded = families.find(family), texts()
     (tmp_path / "outside").mkdir()
     checkpoint.save(make_model(family), tokenizer, tmp_path / "outside")
-    teacher, taken = importing.read(tmp_path / "outside", LABELS, TASK.max_length, LIMITS)
+    teacher, taken = importing.read(tmp_path / "outside", LABELS, TASK.max_length, LIMITS, HEAD)
     model = student.build(teacher, SHAPE, seed=0)
     for parameter in model.parameters():  # wide enough that a wrong layer shows
         if parameter.ndim > 1:
             parameter.data += 0.1 * torch.randn_like(parameter)
     mask.neutralise_padding(model, taken.pad_token_id)
-    constant = mask.calibrate(model, encoded, taken.pad_token_id).constant
+    constant = mask.calibrate(model, encoded, items, taken.pad_token_id).constant
     compressed = tmp_path / "compressed"
     compressed.mkdir()
     checkpoint.save(model, taken, compressed)

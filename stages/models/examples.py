@@ -1,0 +1,52 @@
+"""Texts with what is right of them, and what a model answers of each single item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stages.models.encode import Encoded, logits
+
+Pick = Callable[[Any, Any], Any]
+"""Takes values [batch, …] and their attention mask [batch, length], both of torch or both of numpy, and gives the items
+of a task, [items, …], text by text: `stages.tasks.registry.Model.items`."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A split, encoded.
+
+    Attributes:
+        encoded: n texts.
+        wanted: int64 [n] class ids, or [n, max_length] where each token has one; `UNKNOWN` where nobody knows it.
+        items: picks the items.
+    """
+
+    encoded: Encoded
+    wanted: NDArray[np.int64]
+    items: Pick
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.encoded)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Classes of the items: int64 [items], `UNKNOWN` where nobody knows it."""
+        found: NDArray[np.int64] = self.items(self.wanted, self.encoded.attention_mask)
+        return found
+
+    def answers(self, model: Any) -> NDArray[np.float32]:
+        """Return a model's logits of the items: float32 [items, classes]."""
+        found: NDArray[np.float32] = self.items(logits(model, self.encoded), self.encoded.attention_mask)
+        return found
+
+    def take(self, rows: ArrayLike) -> Examples:
+        """Return some of the texts, by their numbers."""
+        chosen = np.asarray(rows)
+        encoded = Encoded(self.encoded.input_ids[chosen], self.encoded.attention_mask[chosen], 0)
+        return Examples(encoded, self.wanted[chosen], self.items)

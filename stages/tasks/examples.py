@@ -1,0 +1,29 @@
+"""A split of the data as the examples of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stages.core.splits import Split
+from stages.models.encode import encode
+from stages.models.examples import Examples
+from stages.tasks import registry
+
+
+def examples(task: str, tokenizer: Any, split: Split, classes: Sequence[str], max_length: int) -> Examples:
+    """Encode a split.
+
+    Args:
+        task: its name.
+        tokenizer: a fast Hugging Face tokenizer with a padding token.
+        split: texts and labels.
+        classes: names of the classes; the index is the class id.
+        max_length: width of the arrays; longer texts are cut and counted.
+
+    Raises:
+        ArtifactError: a label is none of the classes.
+    """
+    model = registry.model(task)
+    encoded = encode(tokenizer, split.texts, max_length)
+    return Examples(encoded, model.wanted(tokenizer, split.texts, split.labels, encoded, classes), model.items)
