@@ -9,7 +9,7 @@ from stages import tasks
 TOY = Path(__file__).parent / "toy"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _toy():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "__path__", [*tasks.__path__, str(TOY)])
