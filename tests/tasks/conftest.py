@@ -1,0 +1,16 @@
+"""A task that is no part of the project: a folder of two parts, put beside those of stages/tasks."""
+
+from pathlib import Path
+
+import pytest
+
+from stages import tasks
+
+TOY = Path(__file__).parent / "toy"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _toy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "__path__", [*tasks.__path__, str(TOY)])
+        yield
