@@ -7,7 +7,7 @@ A part is a module of the task's package, imported when it is asked for and with
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -90,11 +90,13 @@ class Exercise(Protocol):
 
     LATENCIES: Mapping[str, str]
 
-    def answer(self, session: Session, split: Arrays, name: str) -> NDArray[np.float32]:
-        """Return the logits of a split's items, fp32 [items, classes].
+    def answer(self, session: Session, split: Arrays) -> Iterator[NDArray[np.float32]]:
+        """Ask as an app would, and yield of each text the logits of its items, fp32 [items, classes].
+
+        Text by text, because over a large vocabulary those of a whole split do not fit into memory.
 
         Raises:
-            ArtifactError: it fails while it runs, or answers in another shape than the reference.
+            ArtifactError: it fails while it runs.
         """
 
     def case(self, split: Arrays) -> NDArray[np.int32]:
