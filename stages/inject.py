@@ -17,23 +17,25 @@ from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, ReleaseRefused
 from stages.core.params import Section
 from stages.faults.forgery import FORGERIES, at_release
-from stages.faults.inject import CLEAN, FAULTS, STORED, Case, Outcome, after_quantization, before_quantization
+from stages.faults.inject import CLEAN, Case, Outcome, after_quantization, before_quantization, names, stored
 from stages.schema.gate import Gate
+from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, Variant
 
 STAGES = {"quantize": after_quantization, "convert": before_quantization, "release": at_release}
 """Where a fault happens → how it is put there."""
-FAULTS_OF = {"quantize": FAULTS, "convert": tuple(STORED), "release": FORGERIES}
-"""Where a fault happens → those that can."""
+FAULTS_OF = {"quantize": names, "convert": lambda task: tuple(stored(task)), "release": lambda _: FORGERIES}
+"""Where a fault happens → those that can, by the task."""
 MARKS = {"fail": "killed", "refused": "killed", "not_applicable": "–", "pass": "SHIPPED"}
 
 
 class Params(Section):
-    """The thresholds, the chosen variants, and what they are made of."""
+    """The thresholds, the chosen variants, what they are made of and what for."""
 
     gate: Gate
     precisions: dict[str, Precision]
     targets: dict[str, Target]
+    task: Task
     variants: dict[str, Variant]
 
 
@@ -109,22 +111,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = cli.parser(__doc__, "build")
     parser.add_argument("--variant", action="append", default=[], help="damage this one only; may be repeated")
-    parser.add_argument(
-        "--fault", action="append", choices=(*FAULTS, *FORGERIES), help="this fault only; may be repeated"
-    )
+    parser.add_argument("--fault", action="append", help="this fault only; may be repeated")
     parser.add_argument("--stage", choices=STAGES, default="quantize", help="where the fault happens")
     parser.add_argument("--seed", type=int, default=0, help="of what a fault chooses at random")
     parser.add_argument("--json", type=Path, help="write the table here too")
 
     def body(arguments: Any) -> None:
-        keys = {"gate": "gate", "precisions": "precisions", "targets": "targets", "variants": "variants"}
-        possible = FAULTS_OF[arguments.stage]
+        settings = params.load(Params, {name: name for name in Params.model_fields}, arguments.params)
+        possible = FAULTS_OF[arguments.stage](settings.task.name)
         faults = arguments.fault or list(possible)
         if misplaced := sorted(set(faults) - set(possible)):
             raise ConfigError(
                 f"no '{misplaced[0]}' happens at --stage {arguments.stage}", expected=f"one of: {', '.join(possible)}"
             )
-        settings = params.load(Params, keys, arguments.params)
         result = run(settings, arguments.build, arguments.variant, faults, arguments.stage, arguments.seed)
         counts = result["summary"]
         if arguments.json:

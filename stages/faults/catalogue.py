@@ -1,12 +1,10 @@
-"""The faults: what toolchains, merges and disks have done to models, one at a time."""
+"""The faults in an artifact: what toolchains, merges and disks have done to models, one at a time."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,30 +206,30 @@ def flipped_bit(subject: Subject) -> None:
                                                                     numbers.dtype)  # fmt: skip
 
 
-STORED: dict[str, Fault] = {
-    fault.__name__: fault
-    for fault in (
-        zeroed_layer,
-        zeroed_head,
-        swapped_query_and_key,
-        transposed_weight,
-        doubled_channel,
-        wrong_zero_point,
-        misplaced_grid,
-        ignored_mask,
-        inverted_mask,
-        shifted_positions,
-        truncated_vocabulary,
-        swapped_rows,
-        wrong_epsilon,
-        replaced_activation,
-        poisoned_weight,
-        rotated_classes,
-        stale_weights,
-        flipped_bit,
-    )
-}
-"""Faults in what the artifact stores."""
+def _named(*faults: Fault) -> dict[str, Fault]:
+    return {fault.__name__: fault for fault in faults}
+
+
+LAYERS = _named(
+    zeroed_layer,
+    zeroed_head,
+    swapped_query_and_key,
+    transposed_weight,
+    doubled_channel,
+    wrong_zero_point,
+    misplaced_grid,
+)
+"""Faults in what a layer stores."""
+MASKS = _named(ignored_mask, inverted_mask)
+"""Faults in what keeps padding from being read."""
+TABLES = _named(
+    shifted_positions, truncated_vocabulary, swapped_rows, wrong_epsilon, replaced_activation, poisoned_weight
+)
+"""Faults in tables, and in what stands all over a model."""
+CLASSES = _named(rotated_classes)
+"""Faults in the head."""
+ANYWHERE = _named(stale_weights, flipped_bit)
+"""Faults that may lie anywhere."""
 
 
 def truncated_file(artifact: Path) -> None:
@@ -241,65 +239,5 @@ def truncated_file(artifact: Path) -> None:
     largest.write_bytes(content[: len(content) * 9 // 10])
 
 
-def rotated_labels(checkpoint: Path) -> None:
-    """The checkpoint names every class by the next one's label."""
-    path = checkpoint / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    names = list(config["id2label"].values())
-    config["id2label"] = dict(zip(config["id2label"], [*names[1:], names[0]], strict=True))
-    path.write_text(json.dumps(config), encoding="utf-8")
-
-
-def foreign_tokenizer(checkpoint: Path) -> None:
-    """The tokenizer is of a model with the same words in another order."""
-    path = checkpoint / "tokenizer.json"
-    tokenizer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    vocabulary = tokenizer["model"]["vocab"]
-    if isinstance(vocabulary, list):
-        scores = [score for _, score in vocabulary]
-        words = [word for word, _ in vocabulary]
-        tokenizer["model"]["vocab"] = [[word, score] for word, score in zip(words[::-1], scores, strict=True)]
-    else:
-        plain = [word for word in vocabulary if not word.startswith("[")]
-        ids = [vocabulary[word] for word in plain]
-        vocabulary.update(zip(plain, ids[::-1], strict=True))
-    path.write_text(json.dumps(tokenizer), encoding="utf-8")
-
-
-def altered_normaliser(checkpoint: Path) -> None:
-    """The tokenizer no longer lower-cases, or does where it did not."""
-    path = checkpoint / "tokenizer.json"
-    tokenizer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    normaliser = tokenizer["normalizer"] or {}
-    if "lowercase" in normaliser:
-        normaliser["lowercase"] = not normaliser["lowercase"]
-    else:
-        lowers = "Lowercase" in json.dumps(normaliser)
-        tokenizer["normalizer"] = None if lowers else {"type": "Lowercase"}
-    path.write_text(json.dumps(tokenizer), encoding="utf-8")
-
-
-def multi_label_config(checkpoint: Path) -> None:
-    """The config has clients answer each class by itself, with a sigmoid."""
-    _edit_config(checkpoint, problem_type="multi_label_classification")
-
-
-def rotated_label_ids(checkpoint: Path) -> None:
-    """The config's map from labels to ids is not the reverse of that from ids to labels."""
-    labels = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["label2id"]
-    ids = list(labels.values())
-    _edit_config(checkpoint, label2id=dict(zip(labels, [*ids[1:], ids[0]], strict=True)))
-
-
-def _edit_config(checkpoint: Path, **changes: Any) -> None:
-    path = checkpoint / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
-
-
 FILES: dict[str, Callable[[Path], None]] = {"truncated_file": truncated_file}
 """Faults in the artifact's files."""
-INTERFACE: dict[str, Callable[[Path], None]] = {
-    fault.__name__: fault
-    for fault in (rotated_labels, rotated_label_ids, multi_label_config, foreign_tokenizer, altered_normaliser)
-}
-"""Faults in what ships beside the artifact, which the bundle takes from the checkpoint."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from stages.core.errors import ArtifactError, ConversionError
 from stages.core.names import module_name
 from stages.core.process import quiet
 from stages.faults import catalogue
-from stages.faults.catalogue import INTERFACE, NotApplicable, Subject
+from stages.faults.catalogue import Fault, NotApplicable, Subject
 from stages.faults.hidden import BESIDE, HIDDEN
 from stages.faults.tensor import Editor
 from stages.judging.verdict import Verdict, flatten, judge
@@ -25,14 +27,41 @@ from stages.schema.layout import behind, place
 from stages.schema.measured import Benchmark
 from stages.schema.variant import Precision, Target, Variant
 from stages.targets import registry
+from stages.targets.base import read_signature
 from stages.targets.parity import Inputs, measure_artifact
+from stages.tasks import registry as tasks
 
-STORED = {**catalogue.STORED, **HIDDEN}
-"""Faults that an editor puts into what the artifact stores."""
 FILES = {**catalogue.FILES, **BESIDE}
 """Faults in the artifact's files as such."""
-FAULTS = (*STORED, *FILES, *INTERFACE)
 CLEAN = "none"
+
+
+class TaskFaults(Protocol):
+    """The part `faults` of a task.
+
+    Attributes:
+        STORED: faults in what its artifacts store, for an editor to put there.
+        INTERFACE: faults in what ships beside them, which the bundle takes from the checkpoint.
+    """
+
+    STORED: Mapping[str, Fault]
+    INTERFACE: Mapping[str, Callable[[Path], None]]
+
+
+def of_task(task: str) -> TaskFaults:
+    """Import the faults of a task."""
+    found: TaskFaults = tasks.faults(task)
+    return found
+
+
+def stored(task: str) -> dict[str, Fault]:
+    """Return all that an editor puts into what an artifact stores."""
+    return {**of_task(task).STORED, **HIDDEN}
+
+
+def names(task: str) -> tuple[str, ...]:
+    """Name all faults that an artifact may have."""
+    return (*stored(task), *FILES, *of_task(task).INTERFACE)
 
 
 @dataclass(frozen=True)
@@ -61,6 +90,11 @@ class Case:
         found = behind(self.build, self.key, self.variant.compression, self.variant.target)
         roles = {item.name: item.name for item in fields(Inputs)} | {"checkpoint": "compressed"}
         return Inputs(**{name: found[role] for name, role in roles.items()})
+
+    @property
+    def task(self) -> str:
+        """What the artifact is for."""
+        return read_signature(self.directory).task
 
     @property
     def directory(self) -> Path:
@@ -96,7 +130,7 @@ def after_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0) 
 
     Args:
         case: the variant.
-        fault: one of `FAULTS`, or `CLEAN`.
+        fault: one of `names`, or `CLEAN`.
         scratch: an empty directory.
         seed: of what the fault chooses at random.
     """
@@ -113,7 +147,7 @@ def before_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0)
 
     Args:
         case: the variant.
-        fault: one of `STORED`, or `CLEAN`.
+        fault: one of `stored`, or `CLEAN`.
         scratch: an empty directory.
         seed: of what the fault chooses at random.
     """
@@ -139,18 +173,18 @@ def before_quantization(case: Case, fault: str, scratch: Path, *, seed: int = 0)
 
 def _damage(case: Case, fault: str, directory: Path, scratch: Path, seed: int) -> Inputs:
     """Apply a fault and let the manifests say that all is well: what a broken tool writes, it writes a manifest of."""
-    inputs = case.inputs
-    if fault in STORED:
+    inputs, interface = case.inputs, of_task(case.task).INTERFACE
+    if fault in (known := stored(case.task)):
         editor = open_editor(case.variant.target, directory)
-        STORED[fault](_subject(case, editor, seed))
+        known[fault](_subject(case, editor, seed))
         editor.save()
         _vouch(directory)
     elif fault in FILES:
         FILES[fault](directory)
         _vouch(directory)
-    elif fault in INTERFACE:
+    elif fault in interface:
         checkpoint = _copy(inputs.checkpoint, scratch / "compressed")
-        INTERFACE[fault](checkpoint)
+        interface[fault](checkpoint)
         _vouch(checkpoint)
         converted = _copy(inputs.converted, scratch / "converted" / inputs.converted.name)
         _vouch(converted, compressed=checkpoint)

@@ -125,5 +125,7 @@ model: Callable[[str], Model] = partial(_part, "model")
 interface: Callable[[str], Interface] = partial(_part, "interface")
 exercise: Callable[[str], Exercise] = partial(_part, "exercise")
 quality: Callable[[str], Quality] = partial(_part, "quality")
-# What these offer says the room that asks for it, which stands above this one: `bundling.forms.TaskForms`.
+# What these offer say the rooms that ask for them, which stand above this one: `bundling.forms.TaskForms` and
+# `faults.inject.TaskFaults`.
 forms: Callable[[str], Any] = partial(_part, "forms")
+faults: Callable[[str], Any] = partial(_part, "faults")

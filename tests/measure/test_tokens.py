@@ -9,9 +9,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from stages.core import artifact
-from stages.faults.catalogue import INTERFACE
 from stages.measure import identity
 from stages.measure.meaning import pruned, vocabulary
+from stages.tasks.classify.faults import INTERFACE
 from tests.bundling import toy
 
 TEXTS = ("hello world", "Lamp songs wake me up", "HELLO me", "cafe")

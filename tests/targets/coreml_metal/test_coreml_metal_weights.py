@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from stages.faults.catalogue import STORED, Subject
+from stages.faults.catalogue import Subject
 from stages.faults.coreml_metal import ArtifactEditor
 from stages.measure.audit import match
 from stages.measure.structure import compare
@@ -16,6 +16,7 @@ from stages.targets import own_grid
 from stages.targets.coreml_metal.structure import read
 from stages.targets.coreml_metal.weights import weights
 from stages.targets.coreml_metal.whole import strays
+from stages.tasks.classify.faults import STORED
 from tests.targets.coreml_models import PRECISIONS, TARGET, TASK, dense, tree
 from tests.targets.faults_coreml import zero_coreml_layer
 

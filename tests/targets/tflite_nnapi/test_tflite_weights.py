@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.core.errors import ArtifactError
-from stages.faults.catalogue import STORED, Subject
+from stages.faults.catalogue import Subject
 from stages.faults.tflite_nnapi import ArtifactEditor
 from stages.measure.audit import match
 from stages.measure.structure import compare
@@ -16,6 +16,7 @@ from stages.targets.tflite_nnapi import flatbuffer
 from stages.targets.tflite_nnapi.structure import read
 from stages.targets.tflite_nnapi.weights import weights
 from stages.targets.tflite_nnapi.whole import strays
+from stages.tasks.classify.faults import STORED
 from tests.targets.faults_tflite import zero_tflite_layer
 from tests.targets.tflite_models import PRECISIONS, TARGET, TASK, lowered
 
