@@ -118,7 +118,7 @@ def export_logits(module: ExportModule, encoded: Encoded, batch_size: int = 64) 
 def _measure(
     model: Any, constant: float, encoded: Encoded, disturbed: Encoded, stock: FloatArray, spread: float
 ) -> MaskCalibration:
-    module = ExportModule(model, constant).eval()
+    module = ExportModule(model, constant, encoded.input_ids.shape[1]).eval()
     found = export_logits(module, encoded)
     leak = float(np.abs(export_logits(module, disturbed) - found).max()) / spread
     return MaskCalibration(constant, leak, float(np.abs(found - stock).max()) / spread)
