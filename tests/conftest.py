@@ -14,6 +14,7 @@ NARROWER = {
     "albert": {"embedding_size": 16},
     "electra": {"embedding_size": 16},
     "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 32},
+    "modernbert": {"local_attention": 8},  # a second kind of attention that does not see the whole text
 }
 INTENTS = {"alarm": "wake", "lights": "lamp", "music": "song", "weather": "rain"}
 FILLERS = [f"word{number}" for number in range(40)]

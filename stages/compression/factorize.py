@@ -56,7 +56,7 @@ def choose(model: Any, params: Factorize) -> dict[str, int]:
     """Name the matrices that become smaller at the asked ranks: path → rank."""
     table = model.get_input_embeddings()
     linears = [part for block in blocks(model) for part in (block.query, block.key, block.value, block.output)]
-    linears += [part for block in blocks(model) for ffn in block.ffns for part in (ffn.up, ffn.down)]
+    linears += [part for block in blocks(model) for ffn in block.ffns for part in (*ffn.rows, ffn.down)]
     wanted = {table: params.embedding_rank or 0} | dict.fromkeys(linears, params.linear_rank or 0)
     ranks = {path: wanted[module] for path, module in model.named_modules() if wanted.get(module)}
     matrices = {path: model.get_submodule(path).weight for path in ranks}
@@ -132,7 +132,8 @@ def _fill(lowered: Any, module: Any, seen: torch.Tensor, rank: int) -> float:
         return _relative(*(part.double().T * seen.sqrt() for part in (weight - table @ project, weight)))
     outer, inner = factors(weight, seen, rank)
     lowered.inner.weight.data, lowered.outer.weight.data = inner, outer
-    lowered.outer.bias.data = module.bias.detach().clone()
+    if module.bias is not None:
+        lowered.outer.bias.data = module.bias.detach().clone()
     root = torch.linalg.cholesky(_raised(seen))
     return _relative(*(part.double() @ root for part in (weight - outer @ inner, weight)))
 

@@ -77,6 +77,12 @@ def keep(model: Any, layers: torch.nn.ModuleList, kept: Sequence[int]) -> None:
     heads = pruned_heads(model.config)
     _put(model, torch.nn.ModuleList(layers[index] for index in kept))
     model.config.num_hidden_layers = len(kept)
+    family = family_of(model.config)
+    if family.layer_kinds:
+        kinds = getattr(model.config, family.layer_kinds)
+        setattr(model.config, family.layer_kinds, [kinds[layer] for layer in kept])
+    if family.first_norm:  # what the first layer reads is normalised already, and its config gives it no norm
+        layers[kept[0]].set_submodule(family.first_norm, torch.nn.Identity())
     if heads:
         model.config.pruned_heads = {new: heads[old] for new, old in enumerate(kept) if old in heads}
 

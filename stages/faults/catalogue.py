@@ -38,7 +38,7 @@ class Subject:
         editor: the opened artifact.
         checkpoint: tensors by name, to find weights by content.
         mask_constant: what the export module subtracts from masked scores.
-        heads: of the first layer.
+        heads: of the first layer, in the matrix of its queries.
         parts: part of a transformer → how the name of its weight ends; the first in order of names is taken.
         random: choices of the fault.
     """
@@ -56,7 +56,7 @@ class Subject:
         Raises:
             NotApplicable: the checkpoint or the artifact has none.
         """
-        names = [name for name in sorted(self.checkpoint) if name.endswith(self.parts[role])]
+        names = [name for name in sorted(self.checkpoint) if role in self.parts and name.endswith(self.parts[role])]
         if not names:
             raise NotApplicable(f"the checkpoint has no {role} weight")
         try:

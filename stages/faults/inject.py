@@ -209,7 +209,7 @@ def _subject(case: Case, editor: Editor, seed: int) -> Subject:
         editor=editor,
         checkpoint=load_file(checkpoint / "model.safetensors"),
         mask_constant=float(artifact.read_json(checkpoint / "profile.json")["mask_constant"]),
-        heads=int(config[family.heads]),
+        heads=int(config[family.heads]) * family.packed,
         parts=family.parts,
         random=np.random.default_rng(seed),
     )

@@ -12,11 +12,13 @@ SHAPE = {
     "dim",
     "embedding_size",
     "hidden_act",
+    "hidden_activation",
     "activation",
     "hidden_dim",
     "hidden_size",
     "intermediate_size",
     "intra_bottleneck_size",
+    "layer_types",
     "low_rank",
     "n_heads",
     "n_layers",
@@ -30,11 +32,11 @@ SHAPE = {
 LABELS = {"id2label", "label2id"}
 """Held to the data instead."""
 TABLES = {
-    "vocab_size": "word_embeddings.weight",
-    "max_position_embeddings": "position_embeddings.weight",
-    "type_vocab_size": "token_type_embeddings.weight",
+    "vocab_size": ("word_embeddings.weight", "tok_embeddings.weight"),
+    "max_position_embeddings": ("position_embeddings.weight",),
+    "type_vocab_size": ("token_type_embeddings.weight",),
 }
-"""Setting → the table whose rows it counts, by the end of its name."""
+"""Setting → the table whose rows it counts, by the ends of its names."""
 ID = "_token_id"
 CULPRITS = 3
 
@@ -79,5 +81,5 @@ def foreign_settings(
     ]
 
 
-def _rows(tables: Mapping[str, Sequence[int]], ending: str) -> int | None:
-    return next((shape[0] for name, shape in tables.items() if name.endswith(ending)), None)
+def _rows(tables: Mapping[str, Sequence[int]], endings: tuple[str, ...]) -> int | None:
+    return next((shape[0] for name, shape in tables.items() if name.endswith(endings)), None)

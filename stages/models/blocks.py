@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,7 @@ def keep_ffn_units(model: Any, kept: Sequence[Sequence[Sequence[int]]]) -> None:
         raise ValueError(f"every FFN must keep the same number of units, not {sorted(sizes)}")
     for block, of_block in zip(blocks(model), kept, strict=True):
         for ffn, units in zip(block.ffns, of_block, strict=True):
-            _keep_outputs(ffn.up, units)
+            _keep_outputs(ffn.rows, units)
             _keep_inputs(ffn.down, units)
     setattr(model.config, family_of(model.config).ffn_size, sizes.pop())
 
@@ -103,17 +104,19 @@ def _check_heads(model: Any, layer: int, chosen: Sequence[int], layers: int) -> 
 
 def _keep_heads(block: Block, positions: Sequence[int]) -> None:
     rows = [position * block.head_size + row for position in positions for row in range(block.head_size)]
-    for linear in (block.query, block.key, block.value):
-        _keep_outputs(linear, rows)
+    _keep_outputs(block.rows, rows)
     _keep_inputs(block.output, rows)
 
 
-def _keep_outputs(linear: torch.nn.Linear, index: Sequence[int]) -> None:
-    rows = torch.as_tensor(index)
-    linear.weight = torch.nn.Parameter(linear.weight.detach()[rows].clone())
-    if linear.bias is not None:
-        linear.bias = torch.nn.Parameter(linear.bias.detach()[rows].clone())
-    linear.out_features = len(index)
+def _keep_outputs(linears: Sequence[torch.nn.Linear], index: Sequence[int]) -> None:
+    """Keep some outputs of each; of a packed one, which stands there several times, those of every part."""
+    for linear, parts in Counter(linears).items():
+        own = linear.out_features // parts
+        rows = torch.as_tensor([part * own + row for part in range(parts) for row in index])
+        linear.weight = torch.nn.Parameter(linear.weight.detach()[rows].clone())
+        if linear.bias is not None:
+            linear.bias = torch.nn.Parameter(linear.bias.detach()[rows].clone())
+        linear.out_features = len(rows)
 
 
 def _keep_inputs(linear: torch.nn.Linear, index: Sequence[int]) -> None:

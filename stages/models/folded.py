@@ -54,5 +54,6 @@ def norm_gains(model: Any) -> dict[nn.Module, Tensor]:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Tell a LayerNorm, or MobileBERT's NoNorm: a gain and a bias of one axis each."""
-    return {name: value.ndim for name, value in module.named_parameters(recurse=False)} == {"weight": 1, "bias": 1}
+    """Tell a LayerNorm, or MobileBERT's NoNorm: a gain of one axis, and a bias or none."""
+    found = {name: value.ndim for name, value in module.named_parameters(recurse=False)}
+    return found in ({"weight": 1, "bias": 1}, {"weight": 1})

@@ -121,7 +121,8 @@ def export_logits(module: ExportModule, encoded: Encoded, batch_size: int = 64) 
 def _measure(
     model: Any, constant: float, encoded: Encoded, disturbed: Encoded, items: Pick, stock: FloatArray
 ) -> MaskCalibration:
-    module, spread = ExportModule(model, constant).eval(), float(stock.std())
+    module = ExportModule(model, constant, encoded.input_ids.shape[1]).eval()
+    spread = float(stock.std())
     found, other = (items(export_logits(module, one), one.attention_mask) for one in (encoded, disturbed))
     leak = float(np.abs(other - found).max()) / spread
     return MaskCalibration(constant, leak, float(np.abs(found - stock).max()) / spread)

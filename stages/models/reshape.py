@@ -20,11 +20,11 @@ from stages.models.families import family_of, find, names
 class LowRankLinear(torch.nn.Module):
     """A Linear layer as two: in → rank, without a bias, and rank → out."""
 
-    def __init__(self, in_features: int, out_features: int, rank: int) -> None:
+    def __init__(self, in_features: int, out_features: int, rank: int, *, bias: bool) -> None:
         """Make both layers, untrained."""
         super().__init__()
         self.inner = torch.nn.Linear(in_features, rank, bias=False)
-        self.outer = torch.nn.Linear(rank, out_features)
+        self.outer = torch.nn.Linear(rank, out_features, bias=bias)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Return [..., out] for [..., in]."""
@@ -145,7 +145,7 @@ def _share_norm(embeddings: Any, layers: Sequence[Any], path: str) -> None:
 
 def _lower(path: str, module: torch.nn.Module, rank: int) -> torch.nn.Module:
     if type(module) is torch.nn.Linear:
-        return LowRankLinear(module.in_features, module.out_features, rank)
+        return LowRankLinear(module.in_features, module.out_features, rank, bias=module.bias is not None)
     if type(module) is torch.nn.Embedding:
         return LowRankEmbedding(module.num_embeddings, module.embedding_dim, rank, module.padding_idx)
     raise InputError(f"'{path}' is a {type(module).__name__}", expected="a Linear or an Embedding")

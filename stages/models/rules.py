@@ -88,5 +88,5 @@ LEFT_BEHIND: dict[str, Rule] = {
     **dict.fromkeys(
         ("pooler_size_per_head", "padding", "prefix", "language", "license", "transformers.js_config"), ANY
     ),
-    "keys_to_ignore_at_inference": ANY,
+    **dict.fromkeys(("keys_to_ignore_at_inference", "reference_compile", "repad_logits_with_grad"), ANY),
 }

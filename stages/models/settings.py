@@ -18,7 +18,7 @@ from transformers.tokenization_python import PythonBackend
 
 from stages.core.errors import InputError
 from stages.models.families import find, names
-from stages.models.families.base import ANY, COUNT, NAME, Family, Rule
+from stages.models.families.base import ANY, NAME, Family, Rule
 from stages.models.labelling import LABELLING, check_labelling
 from stages.models.rules import LEFT_BEHIND, SILENT, STRUCTURE, TOKENS
 from stages.models.shapes import config_class
@@ -59,8 +59,8 @@ def rules_of(family: Family) -> dict[str, Rule]:
     """Return what config.json of a family may say: key → rule."""
     known = {name: rule for name, rule in family.rules.items() if name in _fields(family)}
     aliases = {alias: known[name] for alias, name in _aliases(family).items()}
-    copies = dict.fromkeys(family.copies({}), COUNT)
-    return {**left_behind(), **SILENT, **KEPT, **LABELLING, **aliases, **known, **copies}
+    copies = {name: known[source] for name, source in family.copies({}).items()}
+    return {**left_behind(), **SILENT, **KEPT, **LABELLING, **family.legacy, **aliases, **known, **copies}
 
 
 def left_behind() -> dict[str, Rule]:
@@ -114,7 +114,7 @@ def _repeated(config: dict[str, Any], family: Family) -> Iterator[tuple[str, Any
 def _kept(family: Family) -> set[str]:
     """Name the settings that a model is built with."""
     computed = (_fields(family) | _aliases(family).keys()) - left_behind().keys()
-    return computed | KEPT.keys() | LABELLING.keys()
+    return computed | family.legacy.keys() | KEPT.keys() | LABELLING.keys()
 
 
 def _fields(family: Family) -> set[str]:

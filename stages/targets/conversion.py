@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from stages.measure.audit import ONE_ROW, match
 from stages.measure.invariance import change
+from stages.models import families
 from stages.schema.measured import Audit
 from stages.targets import registry
 from stages.targets.base import Session
 from stages.tasks.base import FORWARD, INPUTS
 
 Arrays = Mapping[str, NDArray[Any]]
-WORDS = "word_embeddings.weight"
+WORDS = tuple({families.find(name).weights["words"] for name in families.names()})
+"""How the table of the vocabulary is called, by its end."""
 TOGETHER = 0.75
 """Share of the probe split, shortest first, that makes up the larger batch: 96 of 128 texts, cheap at their length."""
 

@@ -77,7 +77,7 @@ class Interface(Protocol):
     def calls(self, task: Task) -> tuple[Call, ...]:
         """Return the calls of an artifact."""
 
-    def load(self, checkpoint: Path) -> Any:
+    def load(self, checkpoint: Path, task: Task) -> Any:
         """Return the torch module to convert, in eval mode."""
 
 

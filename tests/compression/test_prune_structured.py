@@ -108,7 +108,7 @@ def test_a_budget_out_of_reach_is_refused_with_the_least_that_is(family, make_mo
     outcome = prune_structured.apply(model, tokenizer, examples, within(least))
     assert profile.parameters(outcome.model) == least
     assert {block.heads for block in blocks(outcome.model)} == {1}
-    assert {ffn.up.out_features for block in blocks(outcome.model) for ffn in block.ffns} == {1}
+    assert {ffn.down.in_features for block in blocks(outcome.model) for ffn in block.ffns} == {1}
 
 
 @pytest.mark.parametrize("share", [0.95, 0.7])
@@ -137,7 +137,10 @@ def test_shapes_shrink_and_the_notes_say_by_how_much(family, make_model, tokeniz
     outcome = prune_structured.apply(model, tokenizer, examples, settings())
     parts = blocks(outcome.model)
     assert sum(block.heads for block in parts) == 2 * len(parts)
-    assert all(ffn.up.out_features == ffn.down.in_features == 24 for block in parts for ffn in block.ffns)
+    assert {ffn.down.in_features for block in parts for ffn in block.ffns} == {24}
+    assert {up.out_features for block in parts for ffn in block.ffns for up in ffn.rows} == {
+        24 * len(parts[0].ffns[0].rows)
+    }
     assert profile.macs(outcome.model, 12) < before
     assert outcome.removed["ffn_units_per_ffn"] == 24
     assert sum(map(len, outcome.removed["heads"].values())) == 2 * len(parts)

@@ -21,7 +21,8 @@ def test_removing_heads_equals_zeroing_their_output(family, make_model):
     block = blocks(silenced)[0]
     block.output.weight.data[:, block.head_size : 2 * block.head_size] = 0
     remove_heads(cut, {0: [1]})
-    assert blocks(cut)[0].query.out_features == 3 * block.head_size
+    assert blocks(cut)[0].heads == 3
+    assert {linear.out_features for linear in blocks(cut)[0].rows} == {3 * block.head_size * find(family).packed}
     torch.testing.assert_close(answers(cut), answers(silenced), rtol=0, atol=1e-5)
 
 

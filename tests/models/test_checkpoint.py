@@ -64,7 +64,8 @@ def test_weights_are_saved_under_the_names_that_the_model_has_whatever_they_were
     save(make_model(family), tokenizer, tmp_path)
     names = load_file(tmp_path / "model.safetensors").keys()
     with_old_names(tmp_path)
-    assert load_file(tmp_path / "model.safetensors").keys() != names
+    renamed = load_file(tmp_path / "model.safetensors").keys() != names
+    assert renamed is any("LayerNorm" in name for name in names)
     save(load_model(tmp_path), tokenizer, tmp_path)
     assert load_file(tmp_path / "model.safetensors").keys() == names
 

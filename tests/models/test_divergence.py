@@ -8,6 +8,7 @@ import torch
 
 from stages.models.blocks import blocks
 from stages.models.divergence import asked, follow, relative_error
+from stages.models.families import find
 from stages.models.intermediates import visit
 from stages.models.trail import Bands, Tensor
 
@@ -60,6 +61,8 @@ def test_a_zeroed_layer_is_named_with_the_errors_before_and_after(make_model, fa
 
 
 def test_queries_and_keys_that_changed_places_are_both_named(make_model, family):
+    if find(family).packed > 1:
+        pytest.skip("queries and keys are one layer's, which is named as any other")
     model = make_model(family)
     broken = copy.deepcopy(model)
     query, key = blocks(broken)[0].query, blocks(broken)[0].key

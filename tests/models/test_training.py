@@ -92,8 +92,18 @@ def test_hidden_states_are_dropped_and_attention_weights_are_not(family, make_mo
     with training._dropout(model, 0.3):
         rates = {name: module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
     attention = [name for name, rate in rates.items() if rate == 0.0]
-    assert len(attention) == (1 if family == "albert" else 2)  # one per layer; ALBERT's layers are one
-    assert set(rates.values()) == {0.0, 0.3}
+    # One per layer; ALBERT's layers are one, and ModernBERT's attention has a number for it.
+    assert len(attention) == {"albert": 1, "modernbert": 0}.get(family, 2)
+    assert set(rates.values()) - {0.0} == {0.3}
+
+
+def test_attention_weights_are_not_dropped_either_where_a_number_says_so(make_model):
+    model = make_model("modernbert", attention_dropout=0.1)
+    layers = model.base_model.layers
+    with training._dropout(model, 0.3):
+        assert [layer.attn.attention_dropout for layer in layers] == [0.0, 0.0]
+        assert {layer.attn.out_drop.p for layer in layers} == {0.3}
+    assert [layer.attn.attention_dropout for layer in layers] == [0.1, 0.1]
 
 
 def test_training_prints_to_stderr_only_and_writes_no_file(make_model, tokenizer, examples, tmp_path, monkeypatch):

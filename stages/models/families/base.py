@@ -79,16 +79,45 @@ COMMON: Mapping[str, Rule] = {
 
 
 @dataclass(frozen=True)
+class Attention:
+    """What a kind of attention lets a token see.
+
+    Attributes:
+        window: how many tokens it sees on either side of itself, None for all.
+    """
+
+    window: int | None = None
+
+
+def parameters_of_row(linear: torch.nn.Linear) -> int:
+    """Weights, and the bias if there is one, that make up an output."""
+    return int(linear.in_features) + (linear.bias is not None)
+
+
+@dataclass(frozen=True)
 class Ffn:
-    """A two-layer FFN: `units` = outputs of `up` = inputs of `down`."""
+    """A two-layer FFN: `units` = outputs of `up` = inputs of `down`.
+
+    Attributes:
+        up: hidden → units.
+        down: units → hidden.
+        gate: hidden → units, what each unit is multiplied by; None without. The same Linear as `up` where one holds
+            both, `up` first.
+    """
 
     up: torch.nn.Linear
     down: torch.nn.Linear
+    gate: torch.nn.Linear | None = None
+
+    @property
+    def rows(self) -> tuple[torch.nn.Linear, ...]:
+        """Matrices with a row per unit; a packed one stands here as often as it has rows for each."""
+        return (self.up,) if self.gate is None else (self.up, self.gate)
 
     @property
     def unit_parameters(self) -> int:
         """Weights and biases that go with a unit."""
-        return int(self.up.in_features + 1 + self.down.out_features)
+        return sum(parameters_of_row(linear) for linear in self.rows) + int(self.down.out_features)
 
 
 @dataclass(frozen=True)
@@ -96,7 +125,8 @@ class Block:
     """One encoder layer with weights of its own; layers that share them, as ALBERT's of a group, are one block.
 
     Attributes:
-        query: hidden → heads × head_size, like `key` and `value`.
+        query: hidden → heads × head_size, like `key` and `value`. All three are the same Linear where one holds them,
+            one after the other.
         key: see `query`.
         value: see `query`.
         output: heads × head_size → hidden; its input is the heads' outputs side by side.
@@ -114,13 +144,18 @@ class Block:
     @property
     def heads(self) -> int:
         """Heads that are left."""
-        return int(self.query.out_features) // self.head_size
+        return int(self.output.in_features) // self.head_size
+
+    @property
+    def rows(self) -> tuple[torch.nn.Linear, ...]:
+        """Matrices with `head_size` rows per head; a packed one stands here as often as it has them."""
+        return (self.query, self.key, self.value)
 
     @property
     def head_parameters(self) -> int:
         """Weights and biases that go with a head."""
-        rows = sum(linear.in_features + 1 for linear in (self.query, self.key, self.value))
-        return int(self.head_size * (rows + self.output.out_features))
+        rows = sum(parameters_of_row(linear) for linear in self.rows)
+        return self.head_size * (rows + int(self.output.out_features))
 
 
 def bert_block(layer: Any) -> Block:
@@ -168,18 +203,27 @@ class Family:
         ffn_size: config field with the units of an FFN.
         activation: config field with the FFN's activation.
         rules: what each field of its config may say.
+        legacy: the same of settings that transformers reads another field from.
         copies: content of a config.json → settings in it that repeat another one: name → that one.
         published: config fields in proportion to which `narrow` chooses those of a model from scratch.
         narrow: config fields, width of the layers → what else follows from that width.
         padded_positions: whether positions are counted from the one after `pad_token_id`, not from 0, and stop where a
             text spells the padding token, which no artifact does.
+        attentions: its config → kinds of attention by the names that its layers call them; one of no name where all
+            layers have it.
+        layer_kinds: config field with the kind of each layer.
+        rotary: path, below the encoder, of the module that gives cosines and sines of positions; "" where positions
+            are looked up in a table.
+        answer: model, ids, masks by kind and the mask of 1 and 0 → logits, where the classifier asks for that mask too.
         neighbours: config field that says whether a token is embedded together with its neighbours.
         layer_list: path of the list of layers below the encoder.
         members: entry of that list → the layers in it.
         shares_layers: whether entries of that list stand for several layers.
         block: layer → its matrices.
+        first_norm: path, below a layer, of the normalisation that begins it and that the first layer lacks, which
+            reads what is normalised already; "" where all layers are alike.
         last_norm: path, below a layer, of the normalisation that ends it; "" where layers differ by more than weights.
-        attention_dropout: end of the path of the modules that drop attention weights.
+        attention_dropout: end of the path of the modules, or of their shares, that drop attention weights.
         head: path of the linear layer that gives the logits.
         weights: part of a transformer → how its weight's name ends in a checkpoint.
         unused: beginning of a tensor's name → the class that has such a head, which the classifier says nothing with.
@@ -194,15 +238,21 @@ class Family:
     ffn_size: str = "intermediate_size"
     activation: str = "hidden_act"
     rules: Mapping[str, Rule] = field(default_factory=lambda: COMMON)
+    legacy: Mapping[str, Rule] = field(default_factory=dict)
     copies: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda _config: {"embedding_size": "hidden_size"}
     published: Mapping[str, Any] = field(default_factory=dict)
     narrow: Callable[[Mapping[str, Any], int], dict[str, int]] = lambda _fields, _hidden_size: {}
     padded_positions: bool = False
+    attentions: Callable[[Any], Mapping[str, Attention]] = lambda _config: {"": Attention()}
+    layer_kinds: str = ""
+    rotary: str = ""
+    answer: Callable[[Any, Any, Any, Any], Any] | None = None
     neighbours: str = ""
     layer_list: str = "encoder.layer"
     members: Callable[[Any], Iterable[Any]] = lambda layer: (layer,)
     shares_layers: bool = False
     block: Callable[[Any], Block] = bert_block
+    first_norm: str = ""
     last_norm: str = "output.LayerNorm"
     attention_dropout: str = "attention.self.dropout"
     head: str = "classifier"
@@ -214,6 +264,11 @@ class Family:
     def parts(self) -> dict[str, str]:
         """`weights`, and that of the linear layer which gives the logits."""
         return {**self.weights, "classifier": f"{self.head}.weight"}
+
+    @property
+    def packed(self) -> int:
+        """Matrices of as many rows that lie in the one of the queries: itself, keys and values or not."""
+        return 1 if "key" in self.weights else 3
 
     def first_position(self, config: Any) -> int:
         """Row of the position table that the first token reads."""

@@ -40,7 +40,7 @@ def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> Non
     ct = toolchain.load_with_torch()
     pipeline = ct.PassPipeline()
     pipeline.remove_passes({"common::guard_negative_gather_indices"})
-    traced = _trace(interface.load(checkpoint), call, lengths[-1])
+    traced = _trace(interface.load(checkpoint, task), call, lengths[-1])
     model = toolchain.build(traced, call, lengths, target.minimum_deployment_target, "FLOAT32", pipeline)
     canonical.save(model, out / PACKAGE)
     check_interface(out / PACKAGE, call, lengths)

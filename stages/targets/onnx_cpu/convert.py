@@ -36,7 +36,7 @@ def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
 
     interface, config = tasks.interface(task.name), load_config(checkpoint)
     call = only(interface.calls(task))
-    exported = _export(interface.load(checkpoint), call, task.max_length, target.opset)
+    exported = _export(interface.load(checkpoint, task), call, task.max_length, target.opset)
     fused = fuse.fuse(exported, layers=config.num_hidden_layers, max_length=task.max_length)
     model = ir.to_proto(exported)
     del exported

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-ROWWISE = {"Add", "Gelu", "LayerNormalization", "MatMul", "Mul", "Relu", "Sigmoid", "Sub", "Sum", "Tanh"}
+ROWWISE = {"Add", "Gelu", "LayerNormalization", "MatMul", "Mul", "Relu", "Sigmoid", "Split", "Sub", "Sum", "Tanh"}
 """Operators whose result for a token needs that token's operands alone, where other operands are weights."""
 ATTENTION = "MultiHeadAttention"
 """Its result for a token needs that token's query, and every token's key and value."""
+BIAS = 5
+"""Where what is added to its scores stands: [batch, heads or 1, queries, keys]."""
 
 
 def keep_only(graph: Any) -> int:
@@ -29,7 +31,7 @@ def keep_only(graph: Any) -> int:
     """
     narrow: list[Any] = []
     for node in reversed(list(graph)):
-        uses = list(node.outputs[0].uses())
+        uses = [use for output in node.outputs for use in output.uses()]
         if uses and _is_rowwise(node) and all(_reads_first(use, narrow) for use in uses):
             narrow.append(node)
     rows: dict[Any, Any] = {}
@@ -38,6 +40,8 @@ def keep_only(graph: Any) -> int:
             if value not in rows:
                 rows[value] = _first_row(graph, value)
             node.replace_input_with(position, rows[value])
+        if node.op_type == ATTENTION and node.inputs[BIAS:] and node.inputs[BIAS] is not None:
+            node.replace_input_with(BIAS, _first_row(graph, node.inputs[BIAS], axis=2))
     for node in list(graph):
         if _picks_first(node) and node.inputs[0].producer() in narrow:
             _drop_axis(graph, node)
@@ -60,7 +64,7 @@ def _is_rowwise(node: Any) -> bool:
         return False
     if node.op_type == ATTENTION:
         return True
-    if node.op_type == "LayerNormalization" and node.attributes["axis"].as_int() not in (-1, 2):
+    if node.op_type in {"LayerNormalization", "Split"} and node.attributes["axis"].as_int() not in (-1, 2):
         return False
     others = [value for value in node.inputs if not _is_sequence(value)]
     return node.op_type in ROWWISE and all(value.const_value is not None and len(value.shape) < 3 for value in others)
@@ -78,11 +82,11 @@ def _is_sequence(value: Any) -> bool:
     return value.const_value is None and value.shape is not None and len(value.shape) == 3
 
 
-def _first_row(graph: Any, value: Any) -> Any:
+def _first_row(graph: Any, value: Any, axis: int = 1) -> Any:
     import onnx_ir as ir
 
     index = _number(graph, "first_token", 0)
-    row = ir.node("Gather", [value, index], attributes={"axis": 1}, name=f"{value.name}_first")
+    row = ir.node("Gather", [value, index], attributes={"axis": axis}, name=f"{value.name}_first")
     row.outputs[0].name = f"{value.name}_first"
     graph.insert_after(value.producer(), row)
     return row.outputs[0]

@@ -36,7 +36,7 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
     interface = tasks.interface(task.name)
     call = one_by_one(only(interface.calls(task)))
     _require_activation(checkpoint)
-    _lower(interface.load(checkpoint), call, task.sequence_lengths, out / flatbuffer.MODEL)
+    _lower(interface.load(checkpoint, task), call, task.sequence_lengths, out / flatbuffer.MODEL)
     model = flatbuffer.read(out / flatbuffer.MODEL)
     flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
@@ -48,9 +48,10 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
 
 def _require_activation(checkpoint: Path) -> None:
     from stages.models.checkpoint import load_config
+    from stages.models.families import family_of
 
     config = load_config(checkpoint)
-    name = getattr(config, "hidden_act", None) or getattr(config, "activation", None)  # DistilBERT's word for it
+    name = getattr(config, family_of(config).activation)
     if name in ACTIVATIONS_LEFT_OUT:
         raise Unsupported(
             f"tflite-nnapi cannot express the activation '{name}': it becomes SELECT, for which NNAPI has no kernel",

@@ -18,8 +18,8 @@ def calls(task: Task) -> tuple[Call, ...]:  # noqa: ARG001 (it is called in the 
     return CALLS
 
 
-def load(checkpoint: Path) -> Any:
+def load(checkpoint: Path, task: Task) -> Any:
     """Return the module to convert: `stages.models.export.ExportModule`, whose name enters every artifact."""
     from stages.models.export import load_export_module
 
-    return load_export_module(checkpoint)
+    return load_export_module(checkpoint, task.max_length)
