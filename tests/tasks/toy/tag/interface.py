@@ -8,12 +8,8 @@ def calls(task):
     return (encoder(Tensor(name="logits", dtype="float32", axes=[BATCH, SEQUENCE, "classes"])),)
 
 
-def load(checkpoint):
+def load(checkpoint, task):
     """Return the module to convert."""
-    from transformers import AutoModelForTokenClassification
+    from stages.models.export import load_export_module
 
-    from stages.core import artifact
-    from stages.models.export import ExportModule
-
-    model = AutoModelForTokenClassification.from_pretrained(checkpoint, attn_implementation="eager")
-    return ExportModule(model, float(artifact.read_json(checkpoint / "profile.json")["mask_constant"])).eval()
+    return load_export_module(checkpoint, task.max_length)
