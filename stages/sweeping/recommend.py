@@ -62,10 +62,11 @@ def recommend(name: str, profile: Profile, points: Sequence[Point], primary: Pri
     chosen = min(good, key=lambda one: (_cost(one, profile.prefer), _cost(one, primary.metric), one.label))
     word = "lowest" if REGISTRY[profile.prefer].better == "lower" else "highest"
     factor, unit = shown(primary.metric)
+    apart = f"{factor * profile.tolerance:g}{' points' if unit else ''}"
     reason = (
-        f"{word} {profile.prefer} of {len(good)} variants within {factor * profile.tolerance:g}"
-        f"{' points' if unit else ''} of the best {primary.said} ({f'{factor * abs(best):.2f} {unit}'.strip()}), out of "
-        f"{len(fits)} that pass and keep every budget, of {len(mine)} tried"
+        f"{word} {profile.prefer} of {len(good)} variants within {apart} of the best {primary.said} "
+        f"({f'{factor * abs(best):.2f} {unit}'.strip()}), out of {len(fits)} that pass and keep every budget, of "
+        f"{len(mine)} tried"
     )
     return Recommendation(name, profile.target, chosen, reason, refused)
 
