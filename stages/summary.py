@@ -11,12 +11,16 @@ from stages.judging import explained
 from stages.measure import truncation
 from stages.schema.layout import REPORT, VERDICTS, place
 from stages.schema.verdict import Entry
+from stages.tasks.facts import facts, of_data, shown
 
 COLOURS = {"pass": "green", "fail": "red", "not_measured": "yellow"}
 
 
-def row(key: str, entry: Entry) -> list[str]:
-    """One variant as cells; a latency appears only beside its verdict, a rate only with its interval."""
+def row(key: str, entry: Entry, primary: str) -> list[str]:
+    """One variant as cells, `primary` being the metric of how good it is.
+
+    A latency appears only beside its verdict, a rate only with its interval.
+    """
     values, intervals = entry["metrics"], entry["intervals"]
 
     def number(name: str, scale: float, pattern: str) -> str:
@@ -26,14 +30,15 @@ def row(key: str, entry: Entry) -> list[str]:
         if name not in values:
             return "–"
         low, high = intervals[name]
-        return f"{100 * values[name]:.2f} ±{50 * (high - low):.1f}"
+        factor, _ = shown(name)
+        return f"{factor * values[name]:.2f} ±{factor / 2 * (high - low):.1f}"
 
     verdict = entry["verdict"]
     return [
         key,
         number("size_bytes", 1e-6, ".2f"),
         number("latency_p50_ms", 1, ".3f"),
-        rate("accuracy"),
+        rate(primary),
         rate("top1_agreement"),
         f"[{COLOURS[verdict]}]{verdict}[/]",
     ]
@@ -53,11 +58,13 @@ def run(build: Path, code: int) -> None:
     if code:
         console.print("[red]the build stopped[/]: what stands here was judged last, perhaps by an earlier build")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in ("variant", "size MB", "p50 ms", "accuracy %", "top-1\nagreement %", "verdict"):
+    primary = facts(of_data(place(build, "data"))).PRIMARY
+    quality = f"{primary.said} {shown(primary.metric)[1]}".strip()
+    for name in ("variant", "size MB", "p50 ms", quality, "top-1\nagreement %", "verdict"):
         table.add_column(name, justify="left" if name in ("variant", "verdict") else "right", overflow="fold")
     entries = explained.read_verdicts(verdicts)
     for key in sorted(entries):
-        table.add_row(*row(key, entries[key]))
+        table.add_row(*row(key, entries[key], primary.metric))
     console.print(table)
     for key in sorted(entries):
         dominated = entries[key]["dominated"]

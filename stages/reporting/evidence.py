@@ -21,6 +21,8 @@ from stages.schema.layout import CHECKPOINTS, MEASURED, behind, place
 from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import TargetName, Variant
 from stages.targets.facts import Executor, executor
+from stages.tasks.base import Primary
+from stages.tasks.facts import facts, of_data
 
 # Outputs whose content it says; an altered artifact is not among them, since the gate has a verdict on that.
 QUOTED = ("data", *CHECKPOINTS, "reference", *MEASURED)
@@ -89,14 +91,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A teacher or student: architecture, weights, accuracy on the test split."""
+    """A teacher or student: architecture, weights, how good it is on the test split."""
 
     model_type: str
     layers: int | None
     hidden_size: int | None
     parameters: int
-    accuracy: float
-    accuracy_interval: Sequence[float]
+    score: float
+    interval: Sequence[float]
     n: int
 
 
@@ -120,6 +122,7 @@ class Evidence:
     """All that the report says.
 
     Attributes:
+        primary: how good a model of this task is.
         lines: the variants, by platform.
         data: number of `labels`, `params` and `summary` of the data set; `max_length`, and what of each split was `cut`
             there.
@@ -136,6 +139,7 @@ class Evidence:
         hosts: where benchmarks were taken.
     """
 
+    primary: Primary
     lines: list[Line]
     data: dict[str, Any]
     teacher: Checkpoint
@@ -169,18 +173,20 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
     for line in lines:
         _check_judged(line, places[line.key]["parity"])
     data = place(build, "data")
+    primary = facts(of_data(data)).PRIMARY
     reference = places[lines[0].key]["reference"]
     return Evidence(
+        primary=primary,
         lines=lines,
         data={
-            "labels": len(artifact.read_json(data / "labels.json")),
+            "labels": len(artifact.read_json(data / "labels.json")) if (data / "labels.json").is_file() else 0,
             "cut": truncation.read(reference),
             "max_length": artifact.read_json(reference / "summary.json")["max_length"],
             "params": artifact.manifest(data)["params"]["data"],
             "summary": artifact.read_json(data / "summary.json"),
         },
-        teacher=read_checkpoint(place(build, "teacher")),
-        student=read_checkpoint(place(build, "student")),
+        teacher=read_checkpoint(place(build, "teacher"), primary.metric),
+        student=read_checkpoint(place(build, "student"), primary.metric),
         distilled=artifact.manifest(place(build, "student"))["params"]["student"]["kind"] != "none",
         gaps=read_gaps(variants, build),
         spreads={line.key: read_spread(places[line.key]["parity"]) for line in lines},
@@ -226,7 +232,7 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
     return lines
 
 
-def read_checkpoint(directory: Path) -> Checkpoint:
+def read_checkpoint(directory: Path, metric: str) -> Checkpoint:
     """Read what a teacher or student is, without loading it."""
     config, evaluation = (artifact.read_json(directory / f"{name}.json") for name in ("config", "evaluation"))
     family = family_of(config)
@@ -235,8 +241,8 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         layers=config.get(family.layers),
         hidden_size=config.get(family.hidden_size),
         parameters=evaluation["parameters"],
-        accuracy=evaluation["accuracy"],
-        accuracy_interval=evaluation["accuracy_interval"],
+        score=evaluation[metric],
+        interval=evaluation[f"{metric}_interval"],
         n=evaluation["n"],
     )
 

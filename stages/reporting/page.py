@@ -12,16 +12,20 @@ from typing import Any
 from markupsafe import Markup
 
 from stages.core.artifact import write_json
+from stages.measure.registry import REGISTRY
 from stages.reporting import agreement, graph, strips, templates, wording
 from stages.reporting.agreement import Share
 from stages.reporting.evidence import Evidence, Line
 from stages.reporting.gaps import Gap
 from stages.reporting.svg import canvas, mark
-from stages.reporting.tradeoff import pareto_rows, plottable, tradeoff
+from stages.reporting.tradeoff import pareto_rows, tradeoff
 from stages.targets.facts import Executor
+from stages.tasks.base import Primary
 
 SOURCES = Path(__file__).parent
 VERDICTS = ("pass", "fail", "not_measured")
+FILTERS = ("bracket", "change", "figure", "magnitude", "measure", "percent", "scaled", "scientific", "unit")
+"""Of `wording`, what the page's template uses."""
 HEAT = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Shares of different answers at which a cell of the agreement table gets one shade darker."""
 COSTS = (("latency_p50_ms", "p50 latency at the true length, ms", 1.0), ("size_bytes", "size on disk, MB", 1e-6))
@@ -39,7 +43,7 @@ class Plot:
 def render(evidence: Evidence) -> str:
     """Return the page as HTML; the same evidence gives the same bytes."""
     environment = templates.environment(SOURCES)
-    for name in ("bracket", "magnitude", "percent", "points", "scaled", "scientific"):
+    for name in FILTERS:
         environment.filters[name] = getattr(wording, name)
     environment.filters["heat"] = heat
     environment.filters["glyph"] = graph.GLYPHS.__getitem__
@@ -49,8 +53,8 @@ def render(evidence: Evidence) -> str:
 def write_data(evidence: Evidence, out: Path) -> None:
     """Write `pareto.json` and `gaps.json` for DVC plots, and `agreement.json`, into an existing directory."""
     write_json(out / "agreement.json", agreement.rows(evidence.agreement))
-    write_json(out / "pareto.json", pareto_rows(evidence.lines))
-    write_json(out / "gaps.json", [_gap_row(gap) for gap in evidence.gaps])
+    write_json(out / "pareto.json", pareto_rows(evidence.lines, evidence.primary.metric))
+    write_json(out / "gaps.json", [_gap_row(gap, evidence.primary.metric) for gap in evidence.gaps])
 
 
 def best(lines: Sequence[Line], metric: str) -> Line | None:
@@ -65,7 +69,7 @@ def heat(found: Share) -> str:
 
 
 def _context(evidence: Evidence) -> dict[str, Any]:
-    lines = evidence.lines
+    lines, primary = evidence.lines, evidence.primary
     legend = _legend(lines)
     style, script = ((SOURCES / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js"))
     return {
@@ -80,10 +84,12 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "interpreted": sum(line.verdict == "pass" and line.executor.instead_of != "" for line in lines),
         "fastest": best(lines, "latency_p50_ms"),
         "smallest": best(lines, "size_bytes"),
-        "sizes_of_test": sorted({int(line.values["n"]) for line in lines if "accuracy" in line.values}),
-        "plots": [_plot(lines, *cost, evidence.teacher.accuracy) for cost in COSTS],
+        "sizes_of_test": sorted({int(line.values["n"]) for line in lines if primary.metric in line.values}),
+        "primary": primary,
+        "plots": [_plot(lines, *cost, evidence.teacher.score, primary) for cost in COSTS],
         "gaps": _gap_context(evidence),
         "baseline": evidence.data["summary"]["baseline"],
+        "unclear": _unclear(evidence),
         "spreads": _spread_context(evidence),
         "heat_bounds": HEAT,
         "opinions": [name for name in agreement.KERNELS if any(name in model.opinions for model in evidence.agreement)],
@@ -118,9 +124,16 @@ def _legend(lines: Sequence[Line]) -> list[dict[str, Any]]:
     ]
 
 
-def _plot(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: float) -> Plot:
-    absent = [line.key for line in lines if not plottable(line, cost)]
-    return Plot(cost, tradeoff(lines, cost, unit, scale, teacher), absent)
+def _plot(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: float, primary: Primary) -> Plot:
+    absent = [line.key for line in lines if not {cost, primary.metric} <= set(line.values)]
+    return Plot(cost, tradeoff(lines, cost, unit, scale, teacher, primary), absent)
+
+
+def _unclear(evidence: Evidence) -> bool:
+    """Whether the student may be no better than what is no transformer."""
+    metric, score = evidence.primary.metric, evidence.student.score
+    low, high = evidence.data["summary"]["baseline"][f"{metric}_interval"]
+    return bool(score <= high if REGISTRY[metric].better == "higher" else score >= low)
 
 
 def _gap_context(evidence: Evidence) -> dict[str, Any]:
@@ -208,15 +221,15 @@ def _runtimes(lines: Sequence[Line]) -> list[dict[str, Any]]:
     ]
 
 
-def _gap_row(gap: Gap) -> dict[str, Any]:
+def _gap_row(gap: Gap, metric: str) -> dict[str, Any]:
     value, interval = gap.lost or (None, (None, None))
     return {
         "gap": gap.kind,
         "name": gap.name,
         "n": gap.n,
-        "accuracy_before": gap.before,
-        "accuracy_after": gap.after,
-        "accuracy_drop": value,
-        "accuracy_drop_low": interval[0],
-        "accuracy_drop_high": interval[1],
+        f"{metric}_before": gap.before,
+        f"{metric}_after": gap.after,
+        f"{metric}_drop": value,
+        f"{metric}_drop_low": interval[0],
+        f"{metric}_drop_high": interval[1],
     }

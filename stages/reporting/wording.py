@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stages.measure.registry import REGISTRY
+
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -39,6 +41,28 @@ def points(fraction: float) -> str:
     """Write a difference of fractions in percentage points, signed; zero has no sign."""
     text = f"{100 * fraction:+.2f}"
     return "0.00" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def figure(value: float, metric: str, digits: int = 2) -> str:
+    """Write a metric as tables have it: fractions in percent, bytes in MB."""
+    kind = REGISTRY[metric].unit
+    return percent(value, digits) if kind == "fraction" else magnitude(value * 1e-6 if kind == "byte" else value)
+
+
+def unit(metric: str) -> str:
+    """Return the unit that `figure` writes a metric in."""
+    kind = REGISTRY[metric].unit
+    return {"fraction": "%", "byte": "MB", "ratio": ""}.get(kind, kind)
+
+
+def measure(value: float, metric: str, digits: int = 2) -> str:
+    """Write a metric with its unit."""
+    return f"{figure(value, metric, digits)} {unit(metric)}".strip()
+
+
+def change(value: float, metric: str) -> str:
+    """Write by how much a metric differs, signed: fractions in percentage points."""
+    return points(value) if REGISTRY[metric].unit == "fraction" else f"{value:+.3g}".replace("-", MINUS)
 
 
 def bracket(bounds: Sequence[str]) -> str:

@@ -1,47 +1,51 @@
-"""Draw a sweep: accuracy against a cost with the front in front, and how the hypervolume grew."""
+"""Draw a sweep: how good against a cost with the front in front, and how the hypervolume grew."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
 from stages.measure.registry import REGISTRY
+from stages.reporting import wording
 from stages.reporting.evidence import rank
 from stages.reporting.svg import Frame, Linear, Log, around, element, mark
+from stages.reporting.tradeoff import factor, in_words
 from stages.sweeping.pareto import Point
+from stages.tasks.base import Primary
 
 FRAME = Frame(width=580.0, height=344.0, left=46.0, right=566.0, top=22.0, bottom=296.0)
-QUALITY = "accuracy"
 UNITS = {"latency_p50_ms": ("p50 latency at the true length, ms", 1.0), "size_bytes": ("size on disk, MB", 1e-6)}
 
 
-def scatter(points: Sequence[Point], front: Sequence[Point], cost: str) -> Markup:
+def scatter(points: Sequence[Point], front: Sequence[Point], cost: str, primary: Primary) -> Markup:
     """Draw the variants of one platform.
 
     Args:
-        points: all of them; those without the cost or an accuracy have no place.
+        points: all of them; those without the cost or the metric have no place.
         front: those that none dominates in all goals; they carry their numbers in the table.
         cost: metric of the x axis.
+        primary: how good they are, on the y axis.
     """
-    shown = [point for point in points if cost in point.values and QUALITY in point.values]
+    shown = [point for point in points if cost in point.values and primary.metric in point.values]
     if not shown:
         return Markup('<p class="absent">Nothing to plot: no variant has both figures.</p>')
     unit, scale = UNITS.get(cost, (REGISTRY[cost].meaning, 1.0))
-    x, y = _scales(shown, cost, scale)
+    quality = {point.label: factor(primary.metric) * point.values[primary.metric] for point in shown}
+    x, y = _scales(shown, cost, scale, quality)
     numbers = {point.label: number for number, point in enumerate(front, 1)}
-    parts = _axes(x, y, f"{unit} (log scale)", "accuracy, %")
+    parts = _axes(x, y, f"{unit} (log scale)", ", ".join(filter(None, (primary.said, wording.unit(primary.metric)))))
     # The front last, on top of what it dominates.
     for point in sorted(shown, key=lambda point: point.label in numbers):
-        parts += _point(point, numbers.get(point.label), x(point.values[cost] * scale), y(100 * point.values[QUALITY]))
-    return FRAME.plot(f"accuracy in percent against {unit}, one mark per variant", *parts)
+        parts += _point(point, numbers.get(point.label), x(point.values[cost] * scale), y(quality[point.label]))
+    return FRAME.plot(f"{in_words(primary)} against {unit}, one mark per variant", *parts)
 
 
-def _scales(shown: Sequence[Point], cost: str, scale: float) -> tuple[Log, Linear]:
+def _scales(shown: Sequence[Point], cost: str, scale: float, quality: Mapping[str, float]) -> tuple[Log, Linear]:
     costs = [point.values[cost] * scale for point in shown]
-    # A broken artifact's accuracy would squeeze all others into one line: it sits on the lower edge.
+    # A broken artifact's answers would squeeze all others into one line: it sits on the edge.
     good = [point for point in shown if point.verdict == "pass"] or shown
-    return FRAME.scales(costs, around([100 * point.values[QUALITY] for point in good], 0.12, 0.5), 1.3)
+    return FRAME.scales(costs, around([quality[point.label] for point in good], 0.12, 0.5), 1.3)
 
 
 def _axes(x: Log | Linear, y: Linear, below: str, title: str) -> list[Markup]:

@@ -13,6 +13,7 @@ from stages.sweeping.pareto import Point
 from stages.sweeping.points import points_of
 from stages.sweeping.recommend import Recommendation, recommend_all
 from stages.sweeping.settings import Sweep
+from stages.tasks.base import Primary
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,22 @@ class Platform:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the page says."""
+    """All that the page says; `primary` is how good a variant of the sweep's task is."""
 
+    primary: Primary
     platforms: list[Platform]
     recommendations: list[Recommendation]
     sharing: list[dict[str, Any]]
     records: list[Mapping[str, Any]]
 
 
-def find(settings: Sweep, records: Sequence[Mapping[str, Any]]) -> Findings:
+def find(settings: Sweep, records: Sequence[Mapping[str, Any]], primary: Primary) -> Findings:
     """Compare all variants of a sweep.
 
     Args:
         settings: goals and devices.
         records: of all jobs that have ended.
+        primary: how good a variant is.
     """
     points = points_of(records)
     jobs = list(dict.fromkeys(point.job for point in points))
@@ -60,7 +63,8 @@ def find(settings: Sweep, records: Sequence[Mapping[str, Any]]) -> Findings:
         volumes = pareto.progress([trial for trial in trials if trial], goals)
         best = front(sorted(mine, key=lambda point: point.label), goals)
         platforms.append(Platform(target, goals, mine, best, volumes))
-    return Findings(platforms, recommend_all(settings.profiles, points), sharing(records), list(records))
+    found = recommend_all(settings.profiles, points, primary)
+    return Findings(primary, platforms, found, sharing(records), list(records))
 
 
 def sharing(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from stages.sweeping.findings import Findings, Platform
 from stages.sweeping.ledger import STATES
 from stages.sweeping.points import asked
 from stages.sweeping.settings import Sweep
+from stages.tasks.base import Primary
 
 STYLE = "svg .mark.beaten { opacity: 0.35; } svg .mark.beaten.hollow { opacity: 0.8; }"
 
@@ -27,22 +28,8 @@ STYLE = "svg .mark.beaten { opacity: 0.35; } svg .mark.beaten.hollow { opacity: 
 def render(settings: Sweep, found: Findings) -> str:
     """Return the page as HTML; the same findings give the same bytes."""
     environment = templates.environment(Path(__file__).parent)
-    environment.filters |= {"bracket": wording.bracket, "figure": _figure, "unit": _unit}
+    environment.filters |= {"bracket": wording.bracket, "figure": wording.figure, "unit": wording.unit}
     return environment.get_template("page.html.j2").render(**_context(settings, found)) + "\n"
-
-
-def _figure(value: float, name: str) -> str:
-    """Write a metric as the page's columns have it: fractions in percent, bytes in MB."""
-    unit = REGISTRY[name].unit
-    if unit == "fraction":
-        return wording.percent(value)
-    return wording.magnitude(value * 1e-6 if unit == "byte" else value)
-
-
-def _unit(name: str) -> str:
-    """Return the unit that `_figure` writes a metric in."""
-    unit = REGISTRY[name].unit
-    return {"fraction": "%", "byte": "MB"}.get(unit, unit)
 
 
 def _context(settings: Sweep, found: Findings) -> dict[str, Any]:
@@ -64,8 +51,9 @@ def _context(settings: Sweep, found: Findings) -> dict[str, Any]:
         ],
         "goals": settings.goals,
         "name": settings.name,
-        "platforms": [_platform(platform) for platform in found.platforms],
+        "platforms": [_platform(platform, found.primary) for platform in found.platforms],
         "policy": f"default-src 'none'; style-src 'sha256-{digest}'",
+        "primary": found.primary,
         "recommendations": found.recommendations,
         "registry": REGISTRY,
         "sharing": found.sharing,
@@ -87,12 +75,12 @@ def _band(found: Findings) -> list[tuple[str, str, str]]:
     ]
 
 
-def _platform(platform: Platform) -> Mapping[str, Any]:
-    costs = [goal for goal in platform.goals if goal != drawing.QUALITY]
+def _platform(platform: Platform, primary: Primary) -> Mapping[str, Any]:
+    costs = [goal for goal in platform.goals if goal != primary.metric]
     front = {point.label for point in platform.front}
     return {
         **vars(platform),
         "beaten": [point for point in platform.points if point.label not in front],
         "growth": drawing.growth(platform.volumes, platform.target),
-        "plots": [drawing.scatter(platform.points, platform.front, cost) for cost in costs],
+        "plots": [drawing.scatter(platform.points, platform.front, cost, primary) for cost in costs],
     }

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.measure.registry import REGISTRY
+from stages.reporting.pareto import costs
 from stages.sweeping.pareto import Point
 from stages.sweeping.settings import Profile
-
-QUALITY = "accuracy"
+from stages.tasks.base import Primary
+from stages.tasks.facts import shown
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,24 @@ class Recommendation:
     refused: dict[str, list[str]]
 
 
-def recommend(name: str, profile: Profile, points: Sequence[Point]) -> Recommendation:
+def recommend(name: str, profile: Profile, points: Sequence[Point], primary: Primary) -> Recommendation:
     """Choose for one device.
 
     Args:
         name: of the device.
         profile: what it can afford and prefers.
         points: all variants of the sweep.
+        primary: how good they are.
 
     Returns:
-        Of the passing variants that keep every budget and whose accuracy lies within the profile's tolerance of the
+        Of the passing variants that keep every budget and whose quality lies within the profile's tolerance of the
         best of them, the one with the best preferred metric. A budget on a metric that was not measured is not kept.
     """
     mine = [point for point in points if point.target == profile.target]
     refused: dict[str, list[str]] = {}
     fits = []
     for point in mine:
-        reason = refusal(point, profile)
+        reason = refusal(point, profile, primary.metric)
         if reason:
             refused.setdefault(reason, []).append(point.label)
         else:
@@ -55,20 +57,25 @@ def recommend(name: str, profile: Profile, points: Sequence[Point]) -> Recommend
     if not fits:
         why = f"none of {len(mine)} variants passes and keeps every budget" if mine else "no variant was built for it"
         return Recommendation(name, profile.target, None, why, refused)
-    best = max(point.values[QUALITY] for point in fits)
-    good = [point for point in fits if point.values[QUALITY] >= best - profile.tolerance]
-    metric = REGISTRY[profile.prefer]
-    sign = 1 if metric.better == "lower" else -1
-    chosen = min(good, key=lambda point: (sign * point.values[metric.name], -point.values[QUALITY], point.label))
-    word = "lowest" if sign == 1 else "highest"
+    best = min(_cost(point, primary.metric) for point in fits)
+    good = [point for point in fits if _cost(point, primary.metric) <= best + profile.tolerance]
+    chosen = min(good, key=lambda one: (_cost(one, profile.prefer), _cost(one, primary.metric), one.label))
+    word = "lowest" if REGISTRY[profile.prefer].better == "lower" else "highest"
+    factor, unit = shown(primary.metric)
+    apart = f"{factor * profile.tolerance:g}{' points' if unit else ''}"
     reason = (
-        f"{word} {metric.name} of {len(good)} variants within {100 * profile.tolerance:g} points of the best accuracy "
-        f"({100 * best:.2f} %), out of {len(fits)} that pass and keep every budget, of {len(mine)} tried"
+        f"{word} {profile.prefer} of {len(good)} variants within {apart} of the best {primary.said} "
+        f"({f'{factor * abs(best):.2f} {unit}'.strip()}), out of {len(fits)} that pass and keep every budget, of "
+        f"{len(mine)} tried"
     )
     return Recommendation(name, profile.target, chosen, reason, refused)
 
 
-def refusal(point: Point, profile: Profile) -> str:
+def _cost(point: Point, metric: str) -> float:
+    return costs(point, [metric])[0]
+
+
+def refusal(point: Point, profile: Profile, quality: str) -> str:
     """Return why a device cannot get a variant, or an empty string."""
     if point.verdict is None:
         return "screened out"
@@ -80,11 +87,11 @@ def refusal(point: Point, profile: Profile) -> str:
         if budget.broken_by(point.values):
             bound = budget.at_most if budget.at_most is not None else budget.at_least
             return f"{budget.metric} {'>' if budget.at_most is not None else '<'} {bound:g} {budget.unit}"
-    if QUALITY not in point.values or profile.prefer not in point.values:
-        return f"{profile.prefer if QUALITY in point.values else QUALITY} was not measured"
+    if quality not in point.values or profile.prefer not in point.values:
+        return f"{profile.prefer if quality in point.values else quality} was not measured"
     return ""
 
 
-def recommend_all(profiles: Mapping[str, Profile], points: Sequence[Point]) -> list[Recommendation]:
+def recommend_all(profiles: Mapping[str, Profile], points: Sequence[Point], primary: Primary) -> list[Recommendation]:
     """Choose for every device."""
-    return [recommend(name, profile, points) for name, profile in profiles.items()]
+    return [recommend(name, profile, points, primary) for name, profile in profiles.items()]

@@ -21,6 +21,8 @@ from stages.sweeping import git, workspace
 from stages.sweeping.job import ROOT
 from stages.sweeping.ledger import Ledger
 from stages.sweeping.settings import Sweep, read
+from stages.tasks.base import Primary
+from stages.tasks.facts import facts
 
 
 class Session(Callback):  # type: ignore[misc]
@@ -64,21 +66,21 @@ class Session(Callback):  # type: ignore[misc]
         self.progress = Progress(ledger, *foresee(config), sys.stderr)
         self.progress.start()
 
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002 (Hydra's signature)
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Write and print what was found; exit 1 when a job failed."""
         try:
             self.progress.stop()
-            failed = self._sum_up(self.progress.records())
+            failed = self._sum_up(self.progress.records(), facts(str(config.task.name)).PRIMARY)
         except Exception as error:  # of which Hydra would make a warning
             traceback.print_exc()
             raise SystemExit(1) from error
         if failed:
             raise SystemExit(1)
 
-    def _sum_up(self, records: list[dict[str, Any]]) -> bool:
+    def _sum_up(self, records: list[dict[str, Any]], primary: Primary) -> bool:
         from stages.sweeping import summary
 
-        summary.write(self.directory, self.settings, Ledger(self.directory).records())
+        summary.write(self.directory, self.settings, Ledger(self.directory).records(), primary)
         summary.show(self.directory, records, self.progress.varied, time.monotonic() - self.started)
         workspace.sweep_out(ROOT, self.directory)
         return any(record["state"] == "failed" for record in records)

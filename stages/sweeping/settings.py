@@ -54,7 +54,7 @@ class Profile(Section):
     prefer: str
     """Among variants as good as the best, the metric that decides."""
     tolerance: Annotated[float, Field(ge=0, lt=1)]
-    """How much accuracy below the best of those within budget still counts as as good."""
+    """How far from the best of those within budget still counts as as good, in the task's own metric."""
 
     @field_validator("prefer")
     @classmethod

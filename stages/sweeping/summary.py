@@ -16,11 +16,12 @@ from stages.sweeping.findings import find
 from stages.sweeping.ledger import STATES
 from stages.sweeping.pareto import Point
 from stages.sweeping.settings import Sweep
+from stages.tasks.base import Primary
 
 
-def write(directory: Path, settings: Sweep, records: Sequence[Mapping[str, Any]]) -> None:
+def write(directory: Path, settings: Sweep, records: Sequence[Mapping[str, Any]], primary: Primary) -> None:
     """Write points.csv, pareto.json and index.html into the sweep's directory."""
-    found = find(settings, records)
+    found = find(settings, records, primary)
     _write_csv(directory / "points.csv", [point for platform in found.platforms for point in platform.points])
     write_json(
         directory / "pareto.json",

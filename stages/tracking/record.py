@@ -19,6 +19,8 @@ from stages.measure.registry import REGISTRY
 from stages.schema.layout import CHECKPOINTS, behind, place
 from stages.schema.measured import read_benchmark
 from stages.schema.verdict import Entry, Word
+from stages.tasks.base import Primary
+from stages.tasks.facts import facts, of_data
 
 SHORT = 12
 SPLITS = ("train", "validation", "calibration", "probe", "test")
@@ -35,6 +37,7 @@ class Variant:
         verdict: its entry in `verdicts.json`, and where it went wrong.
         chain: stage → sha256 of that stage's manifest, from data to benchmark.
         artifact: directory of the artifact.
+        primary: which of its metrics says how good it is.
         metrics: grouped name (`quality/accuracy`) → value; an interval's ends are `NAME.low` and `NAME.high`.
         params: compression, precision, target and the settings that shaped the bytes, flat.
         host: what the benchmark ran on, for people.
@@ -46,6 +49,7 @@ class Variant:
     verdict: Entry
     chain: Mapping[str, str]
     artifact: Path
+    primary: Primary
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     host: str = ""
@@ -77,7 +81,7 @@ class Build:
         fingerprint: sha256 over the variants' fingerprints and the parameters.
         variants: all of them, failing ones too.
         params: params.yaml, flat, dotted keys.
-        metrics: accuracy and size of teacher and student, number of variants by verdict.
+        metrics: quality and size of teacher and student, number of variants by verdict.
         git: revision and whether the tree was dirty when it was tracked.
         files: what is attached to the parent run.
         splits: of the data set, counts and digests only.
@@ -113,18 +117,18 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
     Raises:
         ArtifactError: a stage output is missing.
     """
-    judged = explained.read_verdicts(verdicts)
+    judged, primary = explained.read_verdicts(verdicts), facts(of_data(place(build, "data"))).PRIMARY
     pairs = artifact.read_json(report / "agreement.json")
-    variants = [_variant(build, key, entry, pairs) for key, entry in sorted(judged.items())]
+    variants = [_variant(build, key, entry, pairs, primary) for key, entry in sorted(judged.items())]
     flat = flatten({key: value for key, value in params.items() if key not in ("plan", "variants", "gate")})
     metrics = {f"variants/{name}": 0.0 for name in VERDICTS} | _across_platforms(judged, pairs)
     for variant in variants:
         metrics[f"variants/{variant.verdict['verdict']}"] += 1
     for role in CHECKPOINTS:
         evaluation = artifact.read_json(place(build, role) / "evaluation.json")
-        metrics |= {f"{role}/{name}": float(evaluation[name]) for name in ("accuracy", "n", "parameters")}
-        low, high = evaluation["accuracy_interval"]
-        metrics |= {f"{role}/accuracy.high": high, f"{role}/accuracy.low": low}
+        metrics |= {f"{role}/{name}": float(evaluation[name]) for name in (primary.metric, "n", "parameters")}
+        low, high = evaluation[f"{primary.metric}_interval"]
+        metrics |= {f"{role}/{primary.metric}.high": high, f"{role}/{primary.metric}.low": low}
     return Build(
         fingerprint=_sha256([variant.fingerprint for variant in variants] + [flat]),
         variants=variants,
@@ -155,7 +159,7 @@ def git_state() -> dict[str, str]:
     return {"dirty": "unknown" if told else str(bool(here.dirty)).lower(), "rev": here.commit}
 
 
-def _variant(build: Path, key: str, entry: Entry, pairs: Sequence[Mapping[str, Any]]) -> Variant:
+def _variant(build: Path, key: str, entry: Entry, pairs: Sequence[Mapping[str, Any]], primary: Primary) -> Variant:
     places = behind(build, key, entry["compression"], entry["target"])
     chain = {role: artifact.digest(path) for role, path in places.items()}
     made, compressed = artifact.manifest(places["artifact"]), artifact.manifest(places["compressed"])
@@ -171,6 +175,7 @@ def _variant(build: Path, key: str, entry: Entry, pairs: Sequence[Mapping[str, A
         params=flatten(compressed["params"]) | flatten(made["params"]) | axes,
         host=_host(benchmark["host"]) if "latency_p50_ms" in entry["metrics"] else "",
         tools=", ".join(f"{tool} {version}" for tool, version in sorted(made["tools"].items())),
+        primary=primary,
     )
 
 

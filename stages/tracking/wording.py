@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from stages.targets.facts import NOT_RUN, executor
+from stages.tasks.facts import shown
 from stages.tracking.record import SHORT, Build, Variant
 
 # MLflow cuts a run's tag at 8,000 characters without a word; PostgreSQL refuses a version's description above 5,000.
@@ -55,11 +56,13 @@ def headline(variant: Variant) -> str:
 
 def measured(variant: Variant) -> str:
     """Write quality with its interval and sample size, and latency with its host and the verdict beside it."""
-    values, intervals = variant.verdict["metrics"], variant.verdict["intervals"]
+    values, intervals, primary = variant.verdict["metrics"], variant.verdict["intervals"], variant.primary
     lines = []
-    if "accuracy" in values:
-        within = " to ".join(f"{100 * end:.2f}" for end in intervals["accuracy"])
-        lines.append(f"Accuracy {100 * values['accuracy']:.2f} % (95 %: {within}; n = {values['n']:g}).")
+    if primary.metric in values:
+        factor, unit = shown(primary.metric)
+        within = " to ".join(f"{factor * end:.2f}" for end in intervals[primary.metric])
+        found = f"{primary.said.capitalize()} {factor * values[primary.metric]:.2f} {unit}".strip()
+        lines.append(f"{found} (95 %: {within}; n = {values['n']:g}).")
     if "latency_p50_ms" in values:
         within = " to ".join(f"{end:.3g}" for end in intervals["latency_p50_ms"])
         beside = PLAIN[variant.verdict["verdict"]]

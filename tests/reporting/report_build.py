@@ -82,6 +82,7 @@ def variants(table: dict[str, Any] = TABLE) -> dict[str, Variant]:
 
 class Source(Section):
     data: dict[str, str]
+    task: dict[str, str]
 
 
 class Distilled(Section):
@@ -136,7 +137,7 @@ class Build:
             "labels.json": labels,
             "summary.json": {"baseline": baseline, "carved": CARVED},
         }
-        self.write("data", "prepare", files, Source(data={"kind": "embedded"}))
+        self.write("data", "prepare", files, Source(data={"kind": "embedded"}, task={"name": "classify"}))
         parents: dict[str, Path] = {"data": self.root / "data"}
         for name, layers, weights in (("teacher", 6, 8_800_000), ("student", 2, 1_070_000)):
             right = int((self.test[name].argmax(1) == self.labels).sum())

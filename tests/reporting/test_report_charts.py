@@ -15,6 +15,7 @@ from report_build import (
 
 from stages.reporting import evidence, strips, svg, tradeoff
 from stages.reporting.pareto import front
+from stages.tasks.base import Primary
 
 
 def test_a_failing_variant_is_never_on_a_front_however_fast(build: Path) -> None:
@@ -38,6 +39,19 @@ def test_fronts_hold_only_what_nothing_of_the_platform_beats(build: Path) -> Non
         "onnx-cpu-dynamic_wi8_afp32",
         "onnx-cpu-fp32",
     ]
+
+
+def test_a_metric_that_is_better_lower_has_its_plot_and_what_broke_stands_at_its_upper_edge(build: Path) -> None:
+    found = evidence.load(variants(), build, build / "verdicts.json")
+    lines = [line for line in found.lines if "size_bytes" in line.values]
+    for place, line in enumerate(lines):
+        line.values["kl_divergence_mean"] = 90.0 if line.verdict == "fail" else 0.1 + 0.01 * place
+        line.intervals["kl_divergence_mean"] = [0.09, 0.2]
+    assert {line.verdict for line in lines} >= {"pass", "fail"}
+    diverging = Primary("kl_divergence_mean", "divergence", "", "")
+    drawing = tradeoff.tradeoff(lines, "size_bytes", "size, MB", 1e-6, 0.15, diverging)
+    assert drawing.startswith("<svg")
+    assert all(said in drawing for said in ("divergence against size", "teacher 0.150 nat", "↑ 90.0 nat"))
 
 
 def test_errors_below_the_axis_are_counted_in_its_first_bar() -> None:

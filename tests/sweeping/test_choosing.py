@@ -13,6 +13,8 @@ from stages.sweeping import settings
 from stages.sweeping.cross import cross
 from stages.sweeping.pareto import Point
 from stages.sweeping.recommend import recommend
+from stages.tasks.base import Primary
+from stages.tasks.classify import PRIMARY
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = yaml.safe_load((ROOT / "conf/sweep/default.yaml").read_text(encoding="utf-8"))
@@ -38,7 +40,7 @@ def test_the_preferred_metric_decides_among_those_as_accurate_as_the_best_within
         point("smallest", size_bytes=10.0, accuracy=0.80),
         point("elsewhere", target="tflite-nnapi", size_bytes=1.0, accuracy=0.9),
     ]
-    found = recommend("phone", profile(SIZE), points)
+    found = recommend("phone", profile(SIZE), points, PRIMARY)
     assert found.point.label == "smaller"
     assert found.reason == (
         "lowest size_bytes of 2 variants within 1 points of the best accuracy (90.00 %), "
@@ -49,7 +51,19 @@ def test_the_preferred_metric_decides_among_those_as_accurate_as_the_best_within
 
 def test_a_metric_where_higher_is_better_may_be_preferred():
     points = [point("a", accuracy=0.9, top1_agreement=0.97), point("b", accuracy=0.9, top1_agreement=0.99)]
-    assert recommend("phone", profile(prefer="top1_agreement"), points).point.label == "b"
+    assert recommend("phone", profile(prefer="top1_agreement"), points, PRIMARY).point.label == "b"
+
+
+def test_of_a_task_whose_metric_is_better_lower_the_lowest_is_the_best():
+    diverging = Primary("kl_divergence_mean", "divergence", "", "")
+    points = [
+        point("near", size_bytes=90.0, kl_divergence_mean=0.1),
+        point("as near", size_bytes=50.0, kl_divergence_mean=0.105),
+        point("far", size_bytes=10.0, kl_divergence_mean=0.9),
+    ]
+    found = recommend("phone", profile(SIZE), points, diverging)
+    assert found.point.label == "as near"
+    assert "of 2 variants within 0.01 of the best divergence (0.10), out of 3" in found.reason
 
 
 def test_nothing_is_recommended_that_failed_was_screened_out_or_never_measured():
@@ -59,7 +73,7 @@ def test_nothing_is_recommended_that_failed_was_screened_out_or_never_measured()
         point("screened", None, size_bytes=1.0),
         point("sizeless", accuracy=0.9),
     ]
-    found = recommend("phone", profile(SIZE), points)
+    found = recommend("phone", profile(SIZE), points, PRIMARY)
     assert found.point is None
     assert found.refused == {
         "verdict fail": ["failed"],

@@ -29,6 +29,7 @@ NOTE = "interpreted in numpy: Apple's runtime may round otherwise"
 UTTERANCE = "zanzibar umbrella quotation"
 SECRET = "hunter2-planted-token"
 PARAMS = {"data": {"kind": "clinc150", "seed": 1}, "precisions": {"fp32": {"kind": "float"}}, "gate": {"x": 1}}
+TASK = {"task": {"name": "classify"}}
 SPLIT_SIZES = {"train": 4, "validation": 2, "calibration": 1, "probe": 1, "test": 3}
 
 
@@ -99,7 +100,7 @@ def make(workspace):
     rows = {name: [{"label": "a", "text": f"{UTTERANCE} {name}"}] * size for name, size in SPLIT_SIZES.items()}
     files = {f"{name}.jsonl": "".join(f"{json.dumps(row)}\n" for row in split) for name, split in rows.items()}
     examples = {"duplicates": {"contradicting_examples": {UTTERANCE: ["a", "b"]}}}
-    write(root / "data", "prepare", files | {"summary.json": {"counts": SPLIT_SIZES} | examples})
+    write(root / "data", "prepare", files | {"summary.json": {"counts": SPLIT_SIZES} | examples}, TASK)
     evaluation = {"accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "n": 3, "parameters": 100}
     for role in ("teacher", "student"):
         write(root / role, role, {"evaluation.json": evaluation})
