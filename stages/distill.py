@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stages.core import artifact, cli, splits
 from stages.core.params import Section
-from stages.measure.statistics import proportion_interval
+from stages.measure.statistics import rate_interval
 from stages.schema.model import Distill, NoStudent, Shape, Student
 from stages.schema.task import Task
 
@@ -81,24 +81,27 @@ def distil(
     return model, history
 
 
-def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> dict[str, Any]:
-    """Share of the test split's items that student and teacher answer alike, with its 95 % Wilson interval.
+def agreement(
+    student: NDArray[np.float32], teacher: NDArray[np.float32], case: NDArray[np.integer[Any]]
+) -> dict[str, Any]:
+    """Share of the test split's items that student and teacher answer alike, with its 95 % interval.
 
     Args:
         student: float32 [items, classes] logits.
         teacher: float32 [items, classes] logits, same order.
+        case: [items] the text that each belongs to.
     """
-    same = int((student.argmax(axis=1) == teacher.argmax(axis=1)).sum())
+    same = student.argmax(axis=1) == teacher.argmax(axis=1)
     return {
-        "agreement_with_teacher": same / len(teacher),
-        "agreement_with_teacher_interval": list(proportion_interval(same, len(teacher))),
+        "agreement_with_teacher": int(same.sum()) / len(same),
+        "agreement_with_teacher_interval": list(rate_interval(same, case)),
     }
 
 
 def pass_through(settings: Params, data: Path, teacher: Path, out: Path) -> None:
     """Write the teacher's own files as the student."""
     found = np.load(teacher / "test_logits.npy")
-    scores = {**artifact.read_json(teacher / "evaluation.json"), **agreement(found, found)}
+    scores = {**artifact.read_json(teacher / "evaluation.json"), **agreement(found, found, np.arange(len(found)))}
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings) as temporary:
         for name in artifact.manifest(teacher)["files"]:
@@ -134,8 +137,8 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
     }
     student, history = distil(model, tokenizer, settings.student, settings.distill, encoded)
     found = encoded["test"].answers(student)
-    scores = evaluation(student, found, encoded["test"].labels)
-    scores |= agreement(found, np.load(teacher / "test_logits.npy"))
+    scores = evaluation(student, found, encoded["test"])
+    scores |= agreement(found, np.load(teacher / "test_logits.npy"), encoded["test"].case)
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)

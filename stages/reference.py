@@ -20,7 +20,7 @@ from stages.core import artifact, cli, splits
 from stages.core.errors import InputError
 from stages.core.params import Section
 from stages.measure.metrics import non_finite_count
-from stages.measure.statistics import proportion_interval
+from stages.measure.statistics import rate_interval
 from stages.schema.task import Task
 from stages.tasks import registry as tasks
 
@@ -67,11 +67,12 @@ def golden(model: Any, encoded: Encoded, items: Pick, labels: NDArray[np.int64] 
     return Golden(encoded.input_ids, encoded.attention_mask, known, logits)
 
 
-def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
+def summarise(found: Mapping[str, Golden], case: NDArray[np.int32]) -> dict[str, Any]:
     """Describe the reference.
 
     Args:
         found: split name → what was recorded; `test` and `probe` must be among them.
+        case: int32 [items of test], the text that each belongs to.
 
     Returns:
         `accuracy`, `accuracy_interval` and `n` on the labelled items of test, a non-finite answer being a wrong one;
@@ -83,15 +84,14 @@ def summarise(found: Mapping[str, Golden]) -> dict[str, Any]:
     """
     test, probe = found["test"], found["probe"]
     labelled = test.labels != splits.UNKNOWN
-    n = int(labelled.sum())
-    if n == 0:
+    if not labelled.any():
         raise InputError("no test utterance has a label", expected="labels to measure accuracy with")
-    right = (test.logits.argmax(axis=1) == test.labels) & np.isfinite(test.logits).all(axis=1)
+    right = ((test.logits.argmax(axis=1) == test.labels) & np.isfinite(test.logits).all(axis=1))[labelled]
     summary: dict[str, Any] = {
-        "accuracy": int(right[labelled].sum()) / n,
-        "accuracy_interval": proportion_interval(int(right[labelled].sum()), n),
+        "accuracy": int(right.sum()) / len(right),
+        "accuracy_interval": rate_interval(right, case[labelled]),
         "counts": {name: len(one.labels) for name, one in found.items()},
-        "n": n,
+        "n": len(right),
         "non_finite_count": sum(non_finite_count(one.logits) for one in found.values()),
     }
     if non_finite_count(probe.logits) == 0:
@@ -145,7 +145,8 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
         for name, one in found.items():
             artifact.write_arrays(temporary / f"{name}.npz", arrays(one))
         artifact.write_json(
-            temporary / "summary.json", summarise(found) | {"truncated": truncated(encoded), "max_length": length}
+            temporary / "summary.json",
+            summarise(found, read["test"].case) | {"truncated": truncated(encoded), "max_length": length},
         )
 
 

@@ -118,7 +118,7 @@ def run(settings: Params, data: Path, out: Path) -> None:
         outcome = import_checkpoint(settings.teacher, task, labels)
     test = examples(task.name, outcome.tokenizer, utterances["test"], labels, task.max_length)
     found = test.answers(outcome.model)
-    scores = evaluation(outcome.model, found, test.labels)
+    scores = evaluation(outcome.model, found, test)
     parents = {"data": data, **outcome.sources}
     with artifact.writing(out, stage="teacher", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(outcome.model, outcome.tokenizer, temporary)

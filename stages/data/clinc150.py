@@ -42,4 +42,4 @@ def load(data: Clinc150) -> Source:
 def _example(entry: Any, where: str) -> Example:
     if not isinstance(entry, list) or len(entry) != 2:
         raise InputError(f"{where} is {str(entry)[:40]!r}", expected="a [text, intent] pair")
-    return rows.example(entry[0], entry[1], where)
+    return rows.example(where, *entry)

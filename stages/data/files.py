@@ -60,13 +60,13 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read(path: Path, data: Files) -> list[Example]:
-    columns = (data.text_column, data.label_column)
+    columns = [name for name in (data.text_column, data.label_column) if name is not None]
     records = _jsonl(path) if data.kind == "jsonl" else _csv(path, data, columns)
     examples = []
     for line, record in records:
         where = f"'{path}' line {line}"
         rows.require_columns(list(record), columns, where)
-        examples.append(rows.example(record[data.text_column], record[data.label_column], where))
+        examples.append(rows.example(where, *(record[name] for name in columns)))
     return examples
 
 

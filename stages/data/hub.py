@@ -80,21 +80,22 @@ def _open(data: Hub, split: str, cache: str | None) -> Any:
 
 def _examples(table: Any, data: Hub, split: str) -> list[Example]:
     where = f"'{data.path}' {split}"
-    rows.require_columns(table.column_names, (data.text_column, data.label_column), where)
-    for name in (data.text_column, data.label_column):
+    columns = [name for name in (data.text_column, data.label_column) if name is not None]
+    rows.require_columns(table.column_names, columns, where)
+    for name in columns:
         # pandas, which reads CSV for `datasets`, names the second of two equal columns so.
         if f"{name}.1" in table.column_names:
             raise InputError(f"{where} has two columns '{name}'", expected="each column once")
-    names = getattr(table.features[data.label_column], "names", None)
-    pairs = zip(table[data.text_column], table[data.label_column], strict=True)
-    return [rows.example(text, _name(label, names), f"{where} row {row}") for row, (text, label) in enumerate(pairs)]
+    records = zip(*(_column(table, name) for name in columns), strict=True)
+    return [rows.example(f"{where} row {row}", *record) for row, record in enumerate(records)]
 
 
-def _name(label: Any, names: list[str] | None) -> Any:
-    """Return a class's name; the hub writes -1 for a hidden label, which is none."""
-    if names is None or not isinstance(label, int):
-        return label
-    return names[label] if label >= 0 else None
+def _column(table: Any, name: str) -> list[Any]:
+    """Read a column, classes by their names; the hub writes -1 for a hidden label, which is none."""
+    names = getattr(table.features[name], "names", None)
+    if names is None:
+        return list(table[name])
+    return [label if not isinstance(label, int) else names[label] if label >= 0 else None for label in table[name]]
 
 
 def _files(directory: Path) -> dict[str, Path]:

@@ -9,32 +9,34 @@ from numpy.typing import NDArray
 
 from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
-from stages.measure.statistics import proportion_interval
+from stages.measure.statistics import rate_interval
+from stages.models.examples import Examples
 
 
-def evaluation(model: Any, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
+def evaluation(model: Any, logits: NDArray[np.float32], test: Examples) -> dict[str, Any]:
     """Score a checkpoint.
 
     Args:
         model: the checkpoint, for its parameter count.
         logits: float32 [items, classes] of the test split.
-        labels: int64 [items] class ids, `UNKNOWN` where nobody knows it.
+        test: that split, with the right classes.
 
     Returns:
-        `accuracy` (fraction), `accuracy_interval` (95 %, Wilson), `n` (labelled items), `parameters`.
+        `accuracy` (fraction), `accuracy_interval` (95 %), `n` (labelled items), `parameters`.
 
     Raises:
         InputError: no item of the test split has a label, or a logit is not finite.
     """
+    labels = test.labels
     known = labels != UNKNOWN
     if not known.any():
         raise InputError("no text of the test split has a label", expected="labelled texts to measure accuracy on")
     if not np.isfinite(logits).all():
         raise InputError("the checkpoint answers NaN or infinite logits", next_step="check its weights")
-    right, n = int((logits.argmax(axis=1) == labels)[known].sum()), int(known.sum())
+    right = (logits.argmax(axis=1) == labels)[known]
     return {
-        "accuracy": right / n,
-        "accuracy_interval": list(proportion_interval(right, n)),
-        "n": n,
+        "accuracy": int(right.sum()) / len(right),
+        "accuracy_interval": list(rate_interval(right, test.case[known])),
+        "n": len(right),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }

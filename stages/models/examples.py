@@ -40,6 +40,13 @@ class Examples:
         found: NDArray[np.int64] = self.items(self.wanted, self.encoded.attention_mask)
         return found
 
+    @property
+    def case(self) -> NDArray[np.int32]:
+        """Number of the text that each item belongs to: int32 [items]."""
+        texts = np.arange(len(self), dtype=np.int32).reshape(-1, *[1] * (self.wanted.ndim - 1))
+        found: NDArray[np.int32] = self.items(np.broadcast_to(texts, self.wanted.shape), self.encoded.attention_mask)
+        return found
+
     def answers(self, model: Any) -> NDArray[np.float32]:
         """Return a model's logits of the items: float32 [items, classes]."""
         found: NDArray[np.float32] = self.items(logits(model, self.encoded), self.encoded.attention_mask)

@@ -51,7 +51,8 @@ class _Files(_Data):
     validation_share: Share
     test: str
     text_column: str
-    label_column: str
+    label_column: str | None
+    """None: texts alone, for a task that needs no labels."""
 
 
 class JsonLines(_Files):
@@ -83,7 +84,8 @@ class Hub(_Data):
     test: str
     """Split names, slices allowed (`train[:90%]`)."""
     text_column: str
-    label_column: str
+    label_column: str | None
+    """None: texts alone, for a task that needs no labels."""
 
 
 Data = Annotated[Embedded | Clinc150 | JsonLines | Csv | Hub, Field(discriminator="kind")]

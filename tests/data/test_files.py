@@ -34,6 +34,11 @@ def test_csv_is_read_with_quotes_newlines_and_byte_order_mark(tmp_path):
     assert load(tmp_path, "csv").splits["train"] == [Example('a, "b"\nc', "x"), Example("d", "y")]
 
 
+def test_texts_alone_are_read_where_no_column_of_labels_is_asked_for(tmp_path):
+    write_splits(tmp_path, "csv", "text,label\na,x\nb,\n")
+    assert load(tmp_path, "csv", label=None).splits["test"] == [Example("a", None), Example("b", None)]
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"cannot read '.*train\.csv': No such file"):
         load(tmp_path, "csv")

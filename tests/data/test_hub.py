@@ -76,6 +76,11 @@ def test_what_save_to_disk_wrote_is_read_with_the_names_of_its_classes(tmp_path)
     assert source.splits["test"] == [Example(f"test {text}", label) for text, label in ROWS]
 
 
+def test_texts_alone_are_read_where_no_column_of_labels_is_asked_for(tmp_path):
+    source = load(saved(tmp_path / "saved", labels=(0, -1, 1)), label_column=None)
+    assert source.splits["test"] == [Example(f"test {text}", None) for text, _ in ROWS]
+
+
 def test_slices_of_one_split_serve_where_a_data_set_has_no_validation(tmp_path):
     source = load(saved(tmp_path / "saved"), train="train[:2]", validation="train[2:]")
     assert [len(source.splits[split]) for split in RAW] == [2, 1, 3]

@@ -11,6 +11,7 @@ from stages import compress, distill, prepare, reference, tasks, teacher
 from stages.core import artifact, splits
 from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
+from stages.measure.statistics import proportion_interval
 from stages.models import checkpoint
 from stages.tasks.base import Items
 from stages.tasks.examples import examples
@@ -58,9 +59,9 @@ def test_its_data_are_its_own(build):
 
 def test_its_items_are_the_tokens_and_the_first_of_each_word_is_labelled(build, test_split):
     found = splits.read_split(build / "data", "test")
-    case = np.nonzero(test_split.encoded.attention_mask)[0].astype(np.int32)
     logits = test_split.answers(checkpoint.load_model(build / "student"))
-    items = Items(case, logits, test_split.labels)
+    items = Items(test_split.case, logits, test_split.labels)
+    assert (items.case == np.nonzero(test_split.encoded.attention_mask)[0]).all()
     assert len(items.case) == len(items.logits) == len(items.wanted) == test_split.encoded.attention_mask.sum()
     for row, label in enumerate(found.labels):
         tags = [CLASSES[one] for one in items.wanted[items.case == row] if one != UNKNOWN]
@@ -86,6 +87,8 @@ def test_teacher_and_student_learn_it(build, test_split):
         assert checkpoint.load_config(build / name).architectures == ["BertForTokenClassification"]
         assert scores["n"] == (labels != UNKNOWN).sum()
         assert scores["accuracy"] == (found.argmax(axis=1) == labels)[labels != UNKNOWN].mean()
+        right = (found.argmax(axis=1) == labels)[labels != UNKNOWN]
+        assert np.ptp(scores["accuracy_interval"]) != np.ptp(proportion_interval(int(right.sum()), len(right)))
         assert scores["accuracy"] > (labels == CLASSES.index("other")).sum() / scores["n"] + 0.02
     assert scores["agreement_with_teacher"] > 0.9
 
