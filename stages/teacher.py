@@ -79,8 +79,8 @@ def train(teacher: TrainTeacher, task: Task, data: dict[str, Split], labels: lis
         labels: class names; the index is the class id.
     """
     from stages.models.families import find
+    from stages.models.heads import class_with
     from stages.models.shapes import teacher_config
-    from stages.models.tasks import class_with
     from stages.models.training import fit, reproducible
     from stages.models.vocabulary import train_tokenizer
     from stages.tasks.examples import examples

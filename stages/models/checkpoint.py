@@ -16,8 +16,8 @@ from transformers.utils import is_torchao_available
 from stages.core.errors import InputError, Unsupported, first_line
 from stages.core.process import hidden
 from stages.models.blocks import pruned_heads, remove_heads
+from stages.models.heads import class_of
 from stages.models.reshape import low_rank, lower_rank, share_layers, shared_layers
-from stages.models.tasks import class_of
 from stages.models.tensors import match
 
 # Every model would import it, for weights of 8 bits, and it warns each time about CUDA kernels that a CPU cannot load.

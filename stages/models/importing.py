@@ -14,9 +14,9 @@ from stages.models.checkpoint import load_config, load_model
 from stages.models.contents import ADAPTERS, CONFIG
 from stages.models.families import family_of
 from stages.models.families.base import setting
+from stages.models.heads import class_of
 from stages.models.quarantine import LOADED, checked
 from stages.models.settings import adopt, check_tokenizer_class
-from stages.models.tasks import class_of
 from stages.models.tensors import require_finite
 from stages.models.tokenizing import take_in
 from stages.schema.model import ImportLimits
@@ -56,13 +56,13 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
 
     Args:
         directory: in Hugging Face layout.
-        labels: class names of the data; the index is the class id.
+        labels: class names of the data; the index is the class id. None where the classes are the tokens.
         max_length: longest token sequence it must take.
         limits: what it may ask of this machine.
         head: what the name of its class must end with.
 
     Returns:
-        Model and tokenizer. Class ids are those of `labels`: the classifier's rows are permuted where the
+        Model and tokenizer. Class ids are those of `labels`: the head's rows are permuted where the
         checkpoint numbers the same names in another order.
 
     Raises:
@@ -83,7 +83,8 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
         model = load_model(private)
         require_finite(private, model)
         tokenizer = take_in(private, model, max_length)
-    adopt_labels(model, labels)
+    if labels:
+        adopt_labels(model, labels)
     return model, tokenizer
 
 

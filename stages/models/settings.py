@@ -19,10 +19,10 @@ from transformers.tokenization_python import PythonBackend
 from stages.core.errors import InputError
 from stages.models.families import find, names
 from stages.models.families.base import ANY, NAME, Family, Rule
+from stages.models.heads import check_head, class_name
 from stages.models.labelling import LABELLING, check_labelling
 from stages.models.rules import LEFT_BEHIND, SILENT, STRUCTURE, TOKENS
 from stages.models.shapes import config_class
-from stages.models.tasks import check_task, class_name
 
 SHOWN = 60
 # `tokenizer_class` is read by AutoTokenizer.
@@ -41,7 +41,7 @@ def adopt(path: Path, head: str) -> None:
     """
     config = json.loads(path.read_text(encoding="utf-8"))
     family = _family(path, config)
-    check_task(path, config, family, head)
+    check_head(path, config, family, head)
     rules = rules_of(family)
     for key, value in config.items():
         _check(path, key, value, rules.get(key))

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from stages.core.errors import InputError
 from stages.models.families import family_of
-from stages.models.tasks import HEADS
+from stages.models.heads import TENSORS
 
 # `position_ids` are counted, and compared.
 POSITIONS = re.compile(r"(.*\.)?position_ids")
@@ -126,7 +126,7 @@ def _require_all(
 
 
 def _missing(directory: Path, missing: list[str], others: list[str]) -> InputError:
-    what = _known(others, HEADS, str.startswith) or (_known(others, KINDS, _holds) or ("",))[0]
+    what = _known(others, TENSORS, str.startswith) or (_known(others, KINDS, _holds) or ("",))[0]
     if all(".pooler." in name or name.startswith("pre_classifier.") for name in missing):
         what = "a token classifier, which labels every word"
     said = f": it is {what}" if what else f" and has '{others[0]}' instead" if others else ""
@@ -142,7 +142,7 @@ def _unused(path: Path, unused: list[str]) -> InputError:
     shown = ", ".join(f"'{name}'" for name in unused[:SHOWN])
     return InputError(
         f"'{path}' has tensors that the model of config.json does not use: {shown}{more}",
-        expected=f"none: they look like {_known(unused, HEADS, str.startswith) or kind}",
+        expected=f"none: they look like {_known(unused, TENSORS, str.startswith) or kind}",
         next_step=remedy,
     )
 

@@ -39,7 +39,7 @@ class Data(Protocol):
         """Name what an example is one of, so that parts of a split hold each kind in its share."""
 
     def classes(self, train: Sequence[Example]) -> list[str]:
-        """Name the classes of an item in the order of the logits: what `labels.json` holds."""
+        """Name the classes of an item in the order of the logits, for `labels.json`; empty where they are tokens."""
 
     def honesty_bar(self, train: Sequence[Example], test: Sequence[Example], seed: int) -> dict[str, object]:
         """Measure what a model that is no transformer reaches: metric, its interval, `n`, `method`."""

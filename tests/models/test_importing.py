@@ -47,6 +47,11 @@ def test_labels_in_another_order_are_renumbered_without_changing_an_answer(direc
         np.testing.assert_allclose(found[:, index], expected[:, shuffled.index(name)], atol=1e-6)
 
 
+def test_a_model_whose_classes_have_no_names_keeps_its_own(directory, make_model):
+    model, _ = importing.read(directory, [], 16, LIMITS, HEAD)
+    assert model.config.id2label == make_model().config.id2label
+
+
 def test_other_labels_are_refused_naming_at_most_five(directory):
     labels = ["alarm", "lights", *(f"new{index}" for index in range(7))]
     message = r"7 missing \('new0', 'new1', 'new2', 'new3', 'new4', …\), 2 extra \('music', 'weather'\); expected the 9"

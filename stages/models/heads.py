@@ -1,4 +1,4 @@
-"""Say what a checkpoint was made for, and refuse what was made for another task than is asked for."""
+"""Say what head a checkpoint has, and refuse one that was made for another task than is asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.models.families import find, names
 from stages.models.families.base import Family
 
 # The end of a class's name → what such a model does.
-TASKS = {
+MADE_FOR = {
     "ForSequenceClassification": "a sentence classifier, which labels a text",
     "ForTokenClassification": "a token classifier, which labels every word",
     "ForQuestionAnswering": "a question answering model, which marks a span of a text",
@@ -28,8 +28,8 @@ TASKS = {
     "Model": "a bare encoder without a classifier",
 }
 # The start of a tensor's name → the same, for checkpoints that do not say what they are.
-HEADS = {"qa_outputs.": TASKS["ForQuestionAnswering"], "lm_head.": TASKS["ForMaskedLM"]} | {
-    start: TASKS[kind] for name in names() for start, kind in find(name).unused.items()
+TENSORS = {"qa_outputs.": MADE_FOR["ForQuestionAnswering"], "lm_head.": MADE_FOR["ForMaskedLM"]} | {
+    start: MADE_FOR[kind] for name in names() for start, kind in find(name).unused.items()
 }
 REMEDY = "fine-tune it as {classifier} on your labels, and import that"
 
@@ -66,7 +66,7 @@ def class_of(config: Any) -> Any:
     return found
 
 
-def check_task(path: Path, config: dict[str, Any], family: Family, head: str) -> None:
+def check_head(path: Path, config: dict[str, Any], family: Family, head: str) -> None:
     """Refuse what its own `architectures` call another thing than a family's model with a head.
 
     Args:
@@ -91,7 +91,7 @@ def check_task(path: Path, config: dict[str, Any], family: Family, head: str) ->
     names = named if isinstance(named, list) else [named]
     for name in names:
         if re.sub("^(TF|Flax)", "", str(name)) != classifier:
-            what = next((task for end, task in TASKS.items() if str(name).endswith(end)), "of no task known here")
+            what = next((task for end, task in MADE_FOR.items() if str(name).endswith(end)), "of no task known here")
             raise InputError(
                 f"the checkpoint is {what} ('{path}' names '{name}')",
                 expected=f"'{classifier}'",

@@ -4,7 +4,7 @@ import pytest
 
 from stages.core.errors import InputError, Unsupported
 from stages.models.families import find
-from stages.models.tasks import check_task, class_name, class_of, class_with
+from stages.models.heads import check_head, class_name, class_of, class_with
 from stages.tasks.classify.model import HEAD
 
 
@@ -25,34 +25,34 @@ from stages.tasks.classify.model import HEAD
 )
 def test_the_task_is_named(tmp_path, named, task):
     with pytest.raises(InputError, match=f"{task}.*names '{named}'.*expected 'BertForSequenceClassification'"):
-        check_task(tmp_path / "config.json", {"architectures": [named]}, find("bert"), HEAD)
+        check_head(tmp_path / "config.json", {"architectures": [named]}, find("bert"), HEAD)
 
 
 @pytest.mark.parametrize("named", [None, [], ["BertForSequenceClassification"], ["TFBertForSequenceClassification"]])
 def test_a_sentence_classifier_passes_and_so_does_one_that_does_not_say(tmp_path, named):
-    check_task(tmp_path / "config.json", {"architectures": named}, find("bert"), HEAD)
+    check_head(tmp_path / "config.json", {"architectures": named}, find("bert"), HEAD)
 
 
 def test_a_second_name_is_not_passed_over(tmp_path):
     names = ["BertForSequenceClassification", "BertForTokenClassification"]
     with pytest.raises(InputError, match="a token classifier"):
-        check_task(tmp_path / "config.json", {"architectures": names}, find("bert"), HEAD)
+        check_head(tmp_path / "config.json", {"architectures": names}, find("bert"), HEAD)
 
 
 def test_a_mobilebert_without_pooler_must_say_what_it_is(tmp_path):
     """Its token classifier has the same tensors as its sentence classifier."""
     given = {"classifier_activation": False}
     with pytest.raises(InputError, match="of words look the same; expected .*MobileBertForSequence"):
-        check_task(tmp_path / "config.json", given, find("mobilebert"), HEAD)
+        check_head(tmp_path / "config.json", given, find("mobilebert"), HEAD)
     given["architectures"] = ["MobileBertForSequenceClassification"]
-    check_task(tmp_path / "config.json", given, find("mobilebert"), HEAD)
+    check_head(tmp_path / "config.json", given, find("mobilebert"), HEAD)
 
 
 def test_another_head_is_asked_for_by_its_name(tmp_path):
     path, named = tmp_path / "config.json", {"architectures": ["BertForTokenClassification"]}
-    check_task(path, named, find("bert"), "ForTokenClassification")
+    check_head(path, named, find("bert"), "ForTokenClassification")
     with pytest.raises(InputError, match="a sentence classifier.*expected 'BertForTokenClassification'"):
-        check_task(path, {"architectures": ["BertForSequenceClassification"]}, find("bert"), "ForTokenClassification")
+        check_head(path, {"architectures": ["BertForSequenceClassification"]}, find("bert"), "ForTokenClassification")
 
 
 def test_every_family_has_the_class_that_transformers_gives_for_the_head(family):
