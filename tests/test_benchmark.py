@@ -15,6 +15,7 @@ from stages.running import local
 from stages.running.timing import TURNS
 from stages.schema.gate import Baseline, Benchmark
 from stages.targets import executing
+from stages.targets.base import SIGNATURE
 from tests.closure import ROOT
 from tests.targets.running import sign
 
@@ -85,7 +86,7 @@ def test_the_process_that_was_timed_says_what_it_ran_on(places):
 
 
 def released(places, host, latency):
-    """A release of the same artifact, as a build on some host recorded it."""
+    """A release of the same artifact, as a build before there were tasks recorded it on some host."""
     place, parents = places / "released", {"data": places / "reference"}
     with (
         artifact.writing(place, stage="release", parents={}) as out,
@@ -94,6 +95,8 @@ def released(places, host, latency):
         for path in (places / "artifact").iterdir():
             if path.name != artifact.MANIFEST:
                 shutil.copy(path, bundle)
+        first = {"inputs": ["input_ids", "attention_mask"], "outputs": ["logits"], "sequence_lengths": [4]}
+        artifact.write_json(bundle / SIGNATURE, {**first, "dynamic": True, "pad_token_id": 0})
         artifact.write_json(bundle / "verdict.json", {"host": host, "metrics": {"latency_p50_ms": latency}})
         artifact.write_arrays(bundle / "golden.npz", {})
     bounds = {"size_ratio": 2, "accuracy_drop": 0, "agreement_drop": 0, "latency_ratio": 1.1}

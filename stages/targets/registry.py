@@ -1,7 +1,7 @@
 """What the parts of a target offer, and how to find one by the target's name; nothing else knows where they lie.
 
 What all targets' parts have in common is said here; their own docstrings say what is their own. A part is a module of
-the target's package, imported when it is asked for and without the others: `worker` times a
+the target's package, imported when it is asked for and without the others: `running.worker` times a
 runtime in a process that must hold no toolchain.
 """
 

@@ -67,7 +67,9 @@ def test_a_signature_is_read_as_written(tmp_path):
 def test_the_signature_of_an_earlier_release_reads_as_todays(tmp_path, dynamic):
     today = signed(tmp_path, CALLS[0] if dynamic else one_by_one(CALLS[0]), dynamic=dynamic)
     first = {"inputs": ["input_ids", "attention_mask"], "outputs": ["logits"], "sequence_lengths": [8, 16]}
-    (tmp_path / "signature.json").write_text(json.dumps({**first, "dynamic": dynamic, "pad_token_id": 3}))
+    (tmp_path / "signature.json").write_text(
+        json.dumps({**first, "dynamic": dynamic, "pad_token_id": 3}), encoding="utf-8"
+    )
     assert read_signature(tmp_path) == today
 
 

@@ -14,7 +14,7 @@ from stages.targets.onnx_cpu import FUSED, graph
 from stages.targets.onnx_cpu.convert import _check_signature
 from stages.targets.onnx_cpu.intermediates import intermediates
 from stages.targets.onnx_cpu.runtime import open_runtime
-from stages.tasks.base import FORWARD
+from stages.tasks.base import FORWARD, Tensor, encoder
 from stages.tasks.classify.interface import CALLS
 from tests.targets.onnx_models import (
     FAMILIES,
@@ -151,11 +151,14 @@ def test_an_attention_of_another_form_is_counted_and_transposed_weights_are_stor
     assert found["first_token"] == 14
 
 
-def test_convert_refuses_a_graph_with_other_inputs(converted: dict[str, Path]) -> None:
+def test_convert_refuses_a_graph_with_other_inputs_or_outputs(converted: dict[str, Path]) -> None:
 
     model = graph.load(converted["bert"] / graph.MODEL)
     with pytest.raises(ConversionError, match="expected opset 19 only"):
         _check_signature(model, CALLS[0], 19)
+    every_token = encoder(Tensor(name="logits", dtype="float32", axes=["batch", "sequence", "classes"]))
+    with pytest.raises(ConversionError, match=r"to {'logits': \['batch', \d+\]}; expected .*'sequence', 'classes'"):
+        _check_signature(model, every_token, 20)
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8
     with pytest.raises(ConversionError, match="the exported graph maps"):
         _check_signature(model, CALLS[0], 20)
