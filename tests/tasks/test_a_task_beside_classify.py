@@ -12,7 +12,6 @@ from stages.core import artifact, splits
 from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
 from stages.models import checkpoint
-from stages.tasks.base import Items
 from stages.tasks.examples import examples
 from tests.composed import composed
 
@@ -60,10 +59,9 @@ def test_its_items_are_the_tokens_and_the_first_of_each_word_is_labelled(build, 
     found = splits.read_split(build / "data", "test")
     case = np.nonzero(test_split.encoded.attention_mask)[0].astype(np.int32)
     logits = test_split.answers(checkpoint.load_model(build / "student"))
-    items = Items(case, logits, test_split.labels)
-    assert len(items.case) == len(items.logits) == len(items.wanted) == test_split.encoded.attention_mask.sum()
+    assert len(case) == len(logits) == len(test_split.labels) == test_split.encoded.attention_mask.sum()
     for row, label in enumerate(found.labels):
-        tags = [CLASSES[one] for one in items.wanted[items.case == row] if one != UNKNOWN]
+        tags = [CLASSES[one] for one in test_split.labels[case == row] if one != UNKNOWN]
         assert tags == label.split()[: len(tags)]
         assert len(tags) == len(label.split()) or test_split.encoded.lengths[row] == LENGTH
 
