@@ -27,8 +27,10 @@ from stages import convert, quantize
 from stages.core import artifact, params
 from stages.measure.items import ITEMS, arrays
 from stages.targets import divergence, registry
+from stages.targets.base import read_signature
 from stages.targets.divergence import Case
 from stages.targets.parity import evaluate, measure
+from stages.tasks import registry as tasks
 
 Weights = dict[str, NDArray[np.float32]]
 COMPRESSION = "none"
@@ -113,10 +115,11 @@ def inject(fault: Fault, checkpoint: Path, reference: Path, out: Path) -> None:
 
 def measured(case: Case) -> Case:
     """Run the probe split, as parity does, so that the worst utterances are known."""
-    runtime = registry.runtime(case.target).open_runtime(case.artifact, threads=1)
+    session = registry.runtime(case.target).open_runtime(case.artifact, threads=1)
     probe = artifact.read_arrays(case.reference / "probe.npz")
     case.parity.mkdir(parents=True)
-    record = measure(probe, evaluate(runtime, probe, case.artifact.name))[1]
+    exercise = tasks.exercise(read_signature(case.artifact).task)
+    record = measure(probe, exercise.case(probe), evaluate(exercise, session, probe, case.artifact.name))[1]
     artifact.write_arrays(case.parity / ITEMS, arrays({"probe": record}))
     return case
 

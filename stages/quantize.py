@@ -22,9 +22,9 @@ from stages.core.params import Section
 from stages.core.process import quiet
 from stages.schema.variant import Precision, Static, Target
 from stages.targets import registry
-from stages.targets.base import utterances
+from stages.targets.base import read_signature
 from stages.targets.facts import facts
-from stages.tasks.base import FORWARD
+from stages.tasks import registry as tasks
 
 
 class Params(Section):
@@ -57,7 +57,7 @@ def stability(settings: Params, converted: Path, calibration: Mapping[str, NDArr
     reason = runtime.available()
     if reason is not None:
         return {"reason": reason}
-    answers = []
+    exercise, answers = tasks.exercise(read_signature(converted).task), []
     for half in (slice(0, None, 2), slice(1, None, 2)):
         with tempfile.TemporaryDirectory() as scratch:
             registry.quantize(settings.target.name).quantize(
@@ -67,9 +67,8 @@ def stability(settings: Params, converted: Path, calibration: Mapping[str, NDArr
                 settings.target,
                 Path(scratch),
             )
-            opened = runtime.open_runtime(Path(scratch), threads=1)
-            logits = [opened.run(FORWARD, inputs)["logits"] for inputs in utterances(calibration)]
-            answers.append(np.concatenate(logits).argmax(axis=1))
+            given = exercise.answer(runtime.open_runtime(Path(scratch), threads=1), calibration)
+            answers.append(np.concatenate([logits.argmax(axis=1) for logits in given]))
     return {"calibration_agreement": float((answers[0] == answers[1]).mean())}
 
 

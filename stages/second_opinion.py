@@ -32,6 +32,7 @@ from stages.targets.base import Opened, read_signature
 from stages.targets.parity import evaluate, measure
 from stages.targets.tflite_nnapi.flatbuffer import MODEL
 from stages.targets.tflite_nnapi.runtime import opened, signature_runners
+from stages.tasks import registry as tasks
 
 KERNELS = {"reference": "BUILTIN_REF", "default": "AUTO"}
 """Name → TensorFlow's resolver: its plain C++ kernels, and the ones a caller gets, XNNPACK delegate included."""
@@ -119,13 +120,14 @@ def ask(key: str, variant: Variant, build: Path, count: int, out: Path) -> dict[
     # What is compared there is LiteRT's logits, which parity keeps of this split, and not the reference's.
     probe["logits"] = artifact.read_arrays(parity / "outputs.npz")["probe"]
     asked = {"probe": probe, "test": {name: rows[:count] for name, rows in test.items()}}
-    answers: dict[str, NDArray[np.int32]] = {}
+    exercise, answers = tasks.exercise(read_signature(directory).task), dict[str, NDArray[np.int32]]()
     found: dict[str, dict[str, Part]] = {}
     for kernels in KERNELS:
         runtime = open_in_tensorflow(directory, kernels)
         found[kernels] = {}
         for name, split in asked.items():
-            part, record = measure(split, evaluate(runtime, split, f"{key} {kernels} {name}"))
+            answered = evaluate(exercise, runtime, split, f"{key} {kernels} {name}")
+            part, record = measure(split, exercise.case(split), answered)
             answers[f"{kernels}_{name}"] = record.answer
             found[kernels][name] = part if name == "probe" else compare(judged, record.answer)
     parents = {"artifact": directory, "parity": parity, "reference": reference}

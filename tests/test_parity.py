@@ -18,6 +18,7 @@ from stages.measure.structure import Constant, Input
 from stages.models.encode import encode
 from stages.targets import parity
 from stages.targets.facts import Executor
+from stages.tasks.classify import exercise, quality
 from tests.targets.running import sign
 
 LOGITS = np.float32([[3, 0], [0, 3], [2, 1], [0, 1]])
@@ -47,14 +48,14 @@ def split():
 
 def test_each_utterance_runs_alone_at_its_true_length_in_order():
     runtime = Recorder(LOGITS)
-    assert (np.concatenate(list(parity.evaluate(runtime, split(), "test"))) == LOGITS).all()
+    assert (np.concatenate(list(parity.evaluate(exercise, runtime, split(), "test"))) == LOGITS).all()
     assert runtime.shapes == [(1, 2), (1, 8), (1, 5), (1, 3)]
 
 
 def judged(test, outputs):
     """What parity measures of these outputs on the test split; the teacher answers as the reference does."""
-    part, record = parity.measure(test, [outputs])
-    return parity.with_quality(part, test, record, LOGITS)
+    part, record = parity.measure(test, exercise.case(test), [outputs])
+    return parity.with_quality(quality, part, test, record, LOGITS)
 
 
 def test_wrong_answers_lower_agreement_and_accuracy():
@@ -74,6 +75,29 @@ def test_nan_leaves_no_quality_to_be_mistaken_for_one():
     poisoned = LOGITS.copy()
     poisoned[2, 1] = np.nan
     assert judged(split(), poisoned)["values"] == {"non_finite_count": 1, "n": 4}
+
+
+class Tagger:
+    """A task whose texts have an item for each token."""
+
+    def case(self, split):
+        return np.repeat(np.arange(len(split["labels"]) // 2), 2)
+
+    def answer(self, session, split):
+        return iter(np.split(session, len(session) // 2))
+
+
+def test_items_of_one_text_are_counted_as_items_and_as_texts():
+    task, test = Tagger(), split() | {"labels": np.array([0, 1, 0, -1])}
+    test |= {name: test[name][:2] for name in ("input_ids", "attention_mask")}
+    answered = list(parity.evaluate(task, LOGITS, test, "test"))
+    assert [len(logits) for logits in answered] == [2, 2]
+    part, record = parity.measure(test, task.case(test), answered)
+    found = parity.with_quality(quality, part, test, record, LOGITS)
+    assert (found["counts"]["top1_agreement"], found["texts"]["top1_agreement"]) == (4, 2)
+    assert (found["counts"]["accuracy"], found["texts"]["accuracy"]) == (3, 2)
+    with pytest.raises(ArtifactError, match=r"the artifact answers \(1, 2\) to a text; expected \(2, 2\) logits"):
+        list(parity.evaluate(SimpleNamespace(case=task.case, answer=lambda *_: iter([LOGITS[:1]] * 2)), None, test, ""))
 
 
 WORDS = "word_embeddings.weight"
@@ -212,7 +236,7 @@ def test_a_conversion_is_asked_for_another_batch_than_forms_are(wrong_at, bound,
 
     places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
     splits = {name: artifact.read_arrays(tmp_path / f"reference/{name}.npz") for name in parity.SPLITS}
-    found = parity.check_conversion(Batched(LOGITS), splits, parity.Inputs(*places, data))
+    found = parity.check_conversion(exercise, Batched(LOGITS), splits, parity.Inputs(*places, data))
     assert (found["values"]["conversion_relative_max_error"] == 0) == bound
 
 

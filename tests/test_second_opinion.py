@@ -14,6 +14,7 @@ from stages.measure.items import arrays
 from stages.measure.metrics import compare
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
+from stages.tasks.classify import exercise
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHON = REPOSITORY / ".venv-tensorflow/bin/python"
@@ -89,7 +90,7 @@ def build(make_model, tmp_path_factory):
     labels = len(make_model("bert").config.id2label)
     split = {"input_ids": ids * mask, "attention_mask": mask, "logits": np.zeros((20, labels), np.float32)}
     split["labels"] = np.full(20, -1)
-    logits = np.concatenate(list(evaluate(open_runtime(root / "artifact" / KEY, threads=1), split, "litert")))
+    logits = np.concatenate(list(evaluate(exercise, open_runtime(root / "artifact" / KEY, threads=1), split, "litert")))
     with artifact.writing(root / "reference/none", stage="reference", parents={}) as out:
         for name in ("probe", "test"):
             artifact.write_arrays(out / f"{name}.npz", split)

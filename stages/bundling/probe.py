@@ -12,8 +12,8 @@ from stages.bundling.forms import of_task
 from stages.bundling.source import Source
 from stages.core import artifact
 from stages.measure.edges import EDGES
-from stages.targets.base import Inputs, utterances
-from stages.tasks.base import INPUTS
+from stages.targets.base import Inputs
+from stages.tasks.base import INPUTS, utterances
 
 PROBE = "probe.json"
 

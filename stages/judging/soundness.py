@@ -7,7 +7,7 @@ threshold need name the metric: whoever reads a table or a card trusts every num
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -19,15 +19,20 @@ N = "n"
 
 @dataclass(frozen=True)
 class Flat:
-    """Metrics by name, as numbers, 95 % intervals and the number of items behind each."""
+    """Metrics by name: numbers, 95 % intervals, the items behind each, and the texts where a text has several."""
 
     values: dict[str, Any]
     intervals: dict[str, Any]
     counts: dict[str, int]
+    texts: dict[str, int] = field(default_factory=dict)
+
+    def independent(self, name: str) -> int:
+        """Return how many independent items a metric was measured on: those of one text are none."""
+        return self.texts.get(name, self.counts.get(name, 0))
 
     def add(self, part: Mapping[str, Any]) -> None:
-        """Take over `values`, `intervals` and `counts` of one part of a `metrics.json`."""
-        for name in ("values", "intervals", "counts"):
+        """Take over what one part of a `metrics.json` has."""
+        for name in ("values", "intervals", "counts", "texts"):
             getattr(self, name).update(part.get(name, {}))
 
 
@@ -38,7 +43,7 @@ def sift(found: Flat) -> tuple[Flat, list[str]]:
         What is sound, and one line for each that is not. A rate without its interval is not: it would stand beside
         its sample size as if it were exact.
     """
-    kept, unsound = Flat({}, {}, dict(found.counts)), []
+    kept, unsound = Flat({}, {}, dict(found.counts), dict(found.texts)), []
     for name, value in sorted(found.values.items()):
         metric = REGISTRY.get(name)
         if name == N:

@@ -9,7 +9,7 @@ from typing import Any
 from stages.judging.soundness import Flat, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.schema.gate import Gate, Threshold, needed_items
-from stages.schema.measured import Benchmark, Parity, PartName, SplitName, Structure
+from stages.schema.measured import Benchmark, Parity, Part, PartName, SplitName, Structure
 from stages.schema.verdict import Word
 
 # Extremes are taken over the probe and the test split; rates and means come from the larger, the test split.
@@ -36,6 +36,7 @@ class Measurement:
         values: metric → number, for metrics that were measured; only numbers that their metric can have.
         intervals: metric → 95 % interval, for rates and quantiles.
         counts: metric → number of items it was measured on.
+        texts: metric → number of texts that these come from, where a text has several.
         unsound: why a number that was found is none, or why one that must be there is not.
         same_host: whether the benchmark was taken on this host.
         runtime: what executed the artifact.
@@ -56,6 +57,7 @@ class Measurement:
     timing: str = ""
     timing_failed: bool = False
     details: Mapping[str, str] = field(default_factory=dict)
+    texts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,6 +103,7 @@ def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any]) -> Me
         timing=untimed or "",
         timing_failed=untimed is not None and (benchmark.get("status") != NOT_MEASURED or untimed == UNSAID),
         details=_details(parity),
+        texts=sound.texts,
     )
 
 
@@ -112,18 +115,28 @@ def _untimed(benchmark: Benchmark) -> str | None:
 def _add_splits(found: Flat, parity: Parity) -> None:
     """Add what the answers say: of the test split, the worse of probe and test, all of them, and of the coverage."""
     names: tuple[SplitName, ...] = ("probe", "test", "coverage")
-    splits = {name: parity.get(name, {}).get("values", {}) for name in names}
+    parts = {name: parity.get(name, {}) for name in names}
+    splits = {name: part.get("values", {}) for name, part in parts.items()}
     found.add(parity.get("test", {}))
     for name in EXTREMES:
         # Any split alone proves the artifact broken: what is not finite is counted on all of them.
-        chosen = list(splits.values()) if name == "non_finite_count" else [splits["probe"], splits["test"]]
+        chosen = names if name == "non_finite_count" else names[:2]
         found.values.pop(name, None)
-        if all(name in each for each in chosen):
-            found.values[name] = _worst(name, [each[name] for each in chosen])
-            found.counts[name] = sum(each.get("n", 0) for each in chosen)
+        if all(name in splits[each] for each in chosen):
+            found.values[name] = _worst(name, [splits[each][name] for each in chosen])
+            _count(found, name, [parts[each] for each in chosen], name)
     for name, source in COVERAGE.items():
         if source in splits["coverage"]:
-            found.values[name], found.counts[name] = splits["coverage"][source], splits["coverage"].get("n", 0)
+            found.values[name] = splits["coverage"][source]
+            _count(found, name, [parts["coverage"]], source)
+
+
+def _count(found: Flat, name: str, parts: Sequence[Part], source: str) -> None:
+    """Count the items and the texts behind a metric over several splits, which call it `source`."""
+    counts = [part.get("values", {}).get("n", 0) for part in parts]
+    found.counts[name] = sum(counts)
+    if any(part.get("texts") for part in parts):
+        found.texts[name] = sum(part.get("texts", {}).get(source, n) for part, n in zip(parts, counts, strict=True))
 
 
 def _worst(name: str, values: Sequence[Any]) -> Any:
@@ -162,9 +175,9 @@ def judge_threshold(threshold: Threshold, found: Flat, small: int) -> str:
     Args:
         threshold: the bound.
         found: what was measured, on how many items.
-        small: below this many items the unfavourable end of a rate's interval is judged.
+        small: below this many independent items the unfavourable end of a rate's interval is judged.
     """
-    name, n, needed = threshold.metric, found.counts.get(threshold.metric, 0), needed_items(threshold, small)
+    name, n, needed = threshold.metric, found.independent(threshold.metric), needed_items(threshold, small)
     items, metric = REGISTRY[name].sample.items, REGISTRY[name]
     if name not in found.values:
         return f"{name} was not measured"
@@ -216,7 +229,7 @@ def judge(measured: Measurement, thresholds: Sequence[Threshold], small: int, fl
 def _misses(measured: Measurement, thresholds: Sequence[Threshold], small: int) -> list[str]:
     """Return why thresholds are not met; of a lost weight or a changed operator, which one it is."""
     found = []
-    flat = Flat(measured.values, measured.intervals, measured.counts)
+    flat = Flat(measured.values, measured.intervals, measured.counts, measured.texts)
     for threshold in thresholds:
         reason = judge_threshold(threshold, flat, small)
         if reason and threshold.metric in measured.details:

@@ -28,7 +28,8 @@ from stages.lineage.findings import NOTHING, Finding, Link
 from stages.lineage.runs import MALFORMED
 from stages.schema.layout import RELEASE
 from stages.schema.variant import Precision
-from stages.targets.base import read_signature, utterances
+from stages.targets.base import read_signature
+from stages.tasks.base import utterances
 
 
 def link(bundle: Path, manifest: Mapping[str, Any], ground: Ground) -> Link:

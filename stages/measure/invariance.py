@@ -7,7 +7,7 @@ shapes are dynamic. On a phone the padding is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,26 @@ from stages.core.splits import spread
 
 Inputs = Mapping[str, NDArray[np.int32]]
 Run = Callable[[Inputs], NDArray[np.float32]]
-"""`input_ids` and `attention_mask`, int32 [batch, length] → logits, fp32 [batch, labels]."""
+"""`input_ids` and `attention_mask`, int32 [batch, length] → logits of the texts' items, fp32 [items, classes]."""
 
 UTTERANCES = 16
 """Of the probe split, spread evenly over its lengths."""
+
+
+class Padding(NamedTuple):
+    """What texts are padded with.
+
+    Attributes:
+        lengths: sequence lengths to pad to.
+        token: the padding.
+        vocabulary: ids below this one are drawn to stand under the mask.
+        reach: first positions of the padding that the model does read, beyond the mask (MobileBERT's trigrams: 1).
+    """
+
+    lengths: Sequence[int]
+    token: int
+    vocabulary: int
+    reach: int
 
 
 def spread_over_lengths(probe: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
@@ -31,23 +47,17 @@ def spread_over_lengths(probe: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
 def measure(
     run: Run,
     probe: Mapping[str, NDArray[Any]],
+    padding: Padding,
     *,
-    lengths: Sequence[int],
-    pad_token_id: int,
-    vocabulary: int,
-    reach: int,
     batches: bool,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Measure how far an answer moves when only its form changes.
+    """Measure how far answers move when only the form of a text changes.
 
     Args:
         run: executes the artifact.
         probe: the reference's probe inputs, int32 [n, max_length], right-padded, and its logits.
-        lengths: sequence lengths to pad to.
-        pad_token_id: the padding.
-        vocabulary: ids below this one are drawn to stand under the mask.
-        reach: first positions of the padding that the model does read, beyond the mask (MobileBERT's trigrams: 1).
+        padding: what the texts are padded with.
         batches: whether the artifact takes more than one utterance.
         seed: of the ids under the mask.
 
@@ -64,19 +74,21 @@ def measure(
     for row in chosen:
         size = int(sizes[row])
         ids = probe["input_ids"][row, :size]
-        plain = run(_form(ids, size, pad_token_id))
+        plain = run(_form(ids, size, padding.token))
         alone.append(plain)
-        for length in (length for length in lengths if length > size):
-            padded = _form(ids, length, pad_token_id)
+        for length in (length for length in padding.lengths if length > size):
+            padded = _form(ids, length, padding.token)
             answer = run(padded)
             changes["padded"].append(change(plain, answer, scale))
             disturbed = dict(padded)
-            under = np.arange(length) >= size + reach
-            drawn = generator.integers(0, vocabulary, length, dtype=np.int32)
+            under = np.arange(length) >= size + padding.reach
+            drawn = generator.integers(0, padding.vocabulary, length, dtype=np.int32)
             disturbed["input_ids"] = np.where(under, drawn, padded["input_ids"])
             changes["disturbed"].append(change(answer, run(disturbed), scale))
     if batches:
-        forms = [_form(probe["input_ids"][row, : sizes[row]], int(sizes[chosen].max()), pad_token_id) for row in chosen]
+        forms = [
+            _form(probe["input_ids"][row, : sizes[row]], int(sizes[chosen].max()), padding.token) for row in chosen
+        ]
         together = run({name: np.concatenate([form[name] for form in forms]) for name in forms[0]})
         changes["batched"] = [change(np.concatenate(alone), together, scale)]
     return {name: max(found) for name, found in changes.items()}

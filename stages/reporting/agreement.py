@@ -72,12 +72,13 @@ def share(first: Answers, second: Answers, case: NDArray[np.int32]) -> Share:
     return Share(float(same.mean()), rate_interval(same, case[:n]), n)
 
 
-def read_agreement(variants: Mapping[str, Variant], build: Path) -> list[Model]:
+def read_agreement(variants: Mapping[str, Variant], build: Path, case: NDArray[np.int32]) -> list[Model]:
     """Compare everything that answered the test split with everything else.
 
     Args:
         variants: the chosen variants, in the order of their rows; those that were not run have none.
         build: directory of all stage outputs.
+        case: [items] the text that each item of the test split belongs to.
     """
     given: dict[tuple[Kind, str], Answers] = {
         ("teacher", "teacher"): answer(np.load(place(build, "teacher") / "test_logits.npy"))
@@ -89,7 +90,6 @@ def read_agreement(variants: Mapping[str, Variant], build: Path) -> list[Model]:
         records = items.read(place(build, "parity", variant=key))
         if "test" in records:
             given["variant", key] = records["test"].answer
-    case = np.arange(len(given["teacher", "teacher"]), dtype=np.int32)
     return [
         Model(
             kind,

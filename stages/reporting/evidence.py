@@ -21,6 +21,7 @@ from stages.schema.layout import CHECKPOINTS, MEASURED, behind, place
 from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import TargetName, Variant
 from stages.targets.facts import Executor, executor
+from stages.tasks import registry as tasks
 from stages.tasks.base import Primary
 from stages.tasks.facts import facts, of_data
 
@@ -173,8 +174,10 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
     for line in lines:
         _check_judged(line, places[line.key]["parity"])
     data = place(build, "data")
-    primary = facts(of_data(data)).PRIMARY
+    task = of_data(data)
+    primary = facts(task).PRIMARY
     reference = places[lines[0].key]["reference"]
+    case = tasks.exercise(task).case(artifact.read_arrays(reference / "test.npz"))
     return Evidence(
         primary=primary,
         lines=lines,
@@ -188,9 +191,9 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         teacher=read_checkpoint(place(build, "teacher"), primary.metric),
         student=read_checkpoint(place(build, "student"), primary.metric),
         distilled=artifact.manifest(place(build, "student"))["params"]["student"]["kind"] != "none",
-        gaps=read_gaps(variants, build),
+        gaps=read_gaps(variants, build, case),
         spreads={line.key: read_spread(places[line.key]["parity"]) for line in lines},
-        agreement=read_agreement({line.key: variants[line.key] for line in lines}, build),
+        agreement=read_agreement({line.key: variants[line.key] for line in lines}, build, case),
         clients=read_clients([line.key for line in lines], build),
         demo=demo(variants, build),
         lineage=read_lineage(variants, build),

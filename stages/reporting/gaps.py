@@ -106,8 +106,13 @@ def measure_gap(kind: Kind, name: str, asked: Asked, before: Answers, after: Ans
     return Gap(kind, name, n, accuracy, float(answers.mean()), paired_difference(right, answers, asked.case[known]))
 
 
-def read_gaps(variants: Mapping[str, Variant], build: Path) -> list[Gap]:
+def read_gaps(variants: Mapping[str, Variant], build: Path, case: NDArray[np.int32]) -> list[Gap]:
     """Measure distillation, then every compression, then every conversion of the chosen variants.
+
+    Args:
+        variants: the chosen variants.
+        build: directory of all stage outputs.
+        case: [items] the text that each item of the test split belongs to.
 
     Raises:
         ArtifactError: answers are missing, or belong to different test splits.
@@ -117,7 +122,7 @@ def read_gaps(variants: Mapping[str, Variant], build: Path) -> list[Gap]:
     for name, test in tests.items():
         if not np.array_equal(test["labels"], labels):
             raise ArtifactError(f"reference '{name}' has another test split", next_step="run `dvc repro`")
-    asked = Asked(np.arange(len(labels), dtype=np.int32), labels)
+    asked = Asked(case, labels)
     teacher, student = (
         _answers(np.load(_existing(place(build, role), "test_logits.npy")), labels) for role in CHECKPOINTS
     )

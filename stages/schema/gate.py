@@ -27,7 +27,8 @@ class Threshold(Section):
     at_least: float | None = None
     at_most: float | None = None
     min_n: Count
-    """Fewest items the metric must have been measured on."""
+    """Fewest items the metric must have been measured on; texts where a text has several, since these tell little more
+    than one of them: 10,000 tokens of 12 texts are 12 opinions."""
 
     @model_validator(mode="after")
     def _agrees_with_metric(self) -> Threshold:

@@ -22,6 +22,8 @@ class Part(TypedDict, total=False):
     """Metric → 95 % interval."""
     counts: Mapping[str, int]
     """Metric → items that it was measured on."""
+    texts: Mapping[str, int]
+    """Metric → texts that these items come from, where a text has several."""
 
 
 class Audit(Part, total=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stages.core import artifact
 from stages.core.errors import ArtifactError, ConfigError, InputError, Unsupported
 from stages.core.params import Section, parse
-from stages.tasks.base import BATCH, IDS, INPUTS, SEQUENCE, Arrays, Call, State, Tensor, encoder
+from stages.tasks.base import BATCH, IDS, SEQUENCE, Arrays, Call, State, Tensor, encoder
 from stages.tasks.base import Session as Session
 
 if TYPE_CHECKING:
@@ -267,13 +267,3 @@ def _of_first(found: _First) -> Signature:
         dynamic=found.dynamic,
         tokens=Tokens(pad=found.pad_token_id),
     )
-
-
-def utterances(split: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[np.int32]]]:
-    """Yield the inputs of each utterance alone, int32 [1, n] at its true length, as an app would pass them.
-
-    Args:
-        split: `input_ids` and `attention_mask` [utterances, max_length], right-padded; other arrays are not read.
-    """
-    for row, length in enumerate(split["attention_mask"].sum(axis=1)):
-        yield {name: split[name][row : row + 1, : int(length)].astype(np.int32, copy=False) for name in INPUTS}

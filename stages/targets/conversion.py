@@ -20,7 +20,8 @@ from stages.models import families
 from stages.schema.measured import Audit
 from stages.targets import registry
 from stages.targets.base import Session
-from stages.tasks.base import FORWARD, INPUTS
+from stages.tasks.base import INPUTS
+from stages.tasks.registry import Exercise
 
 Arrays = Mapping[str, NDArray[Any]]
 WORDS = tuple({families.find(name).weights["words"] for name in families.names()})
@@ -69,10 +70,11 @@ def vocabulary_error(checkpoint: Arrays, rows: NDArray[np.float32]) -> float:
     return match({name: checkpoint[name], **others}, {name: rows}, positions=len(rows))[name].error
 
 
-def batch_error(session: Session, probe: Arrays, pad_token_id: int) -> float:
+def batch_error(exercise: Exercise, session: Session, probe: Arrays, pad_token_id: int) -> float:
     """Ask for many texts at once, more than a batch that a trace or a rewrite may have had in mind.
 
     Args:
+        exercise: how its task asks.
         session: the opened converted model, which takes several utterances.
         probe: the reference's probe inputs, int32 [n, max_length], right-padded, and its logits.
         pad_token_id: the padding.
@@ -85,7 +87,9 @@ def batch_error(session: Session, probe: Arrays, pad_token_id: int) -> float:
     length = int(sizes[rows].max())
     mask = probe["attention_mask"][rows, :length].astype(np.int32)
     ids = np.where(mask == 1, probe["input_ids"][rows, :length], np.int32(pad_token_id)).astype(np.int32)
-    logits = session.run(FORWARD, dict(zip(INPUTS, (ids, mask), strict=True)))["logits"]
+    logits = exercise.ask(session, dict(zip(INPUTS, (ids, mask), strict=True)))
+    case = exercise.case(probe)
+    items = np.concatenate([np.flatnonzero(case == row) for row in rows])
     # Over the spread of all, as the other errors are: a part of the texts may have less.
     spread = max(float(probe["logits"].std()), float(np.finfo(np.float32).tiny))
-    return change(probe["logits"][rows], logits, spread)
+    return change(probe["logits"][items], logits, spread)

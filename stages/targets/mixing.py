@@ -16,8 +16,10 @@ from stages.core.errors import ConversionError, InputError
 from stages.core.splits import spread
 from stages.measure.metrics import kl_divergence
 from stages.schema.variant import Mixed
-from stages.targets.base import SIGNATURE, Session, utterances
-from stages.tasks.base import FORWARD
+from stages.targets.base import SIGNATURE, Session, read_signature
+from stages.tasks import registry as tasks
+from stages.tasks.base import MASK, Arrays
+from stages.tasks.registry import Exercise
 
 Lower = Callable[[frozenset[str], Path], int]
 """Weights at the low precision, the others being at the high one, and a directory → bytes of the artifact there."""
@@ -60,13 +62,14 @@ def choose(
         ConversionError: the high precision alone is beyond the budget.
     """
     rows = _sample(calibration, precision.utterances)
-    reference = _answers(open_runtime(converted, 1), rows)
+    exercise = tasks.exercise(read_signature(converted).task)
+    reference = _answers(exercise, open_runtime(converted, 1), rows)
 
     def attempt(low: frozenset[str]) -> Trial:
         with tempfile.TemporaryDirectory() as scratch:
             size = lower(low, Path(scratch))
             shutil.copyfile(converted / SIGNATURE, Path(scratch) / SIGNATURE)
-            outputs = _answers(open_runtime(Path(scratch), 1), rows)
+            outputs = _answers(exercise, open_runtime(Path(scratch), 1), rows)
         divergence = kl_divergence(reference=reference, outputs=outputs)
         return {"kl_divergence_mean": float(divergence.mean()), "size_bytes": size}
 
@@ -89,7 +92,7 @@ def choose(
         "chosen": found,
         "kl_budget": precision.kl_budget,
         "low": sorted(low),
-        "utterances": len(rows),
+        "utterances": len(rows[MASK]),
         "weights": [
             {
                 "kl_divergence_mean": alone[name]["kl_divergence_mean"],
@@ -124,12 +127,12 @@ def _search(
     return low, found
 
 
-def _sample(calibration: Mapping[str, NDArray[Any]], count: int) -> list[dict[str, NDArray[np.int32]]]:
-    rows = list(utterances(calibration))
-    if not rows:
+def _sample(calibration: Arrays, count: int) -> dict[str, NDArray[Any]]:
+    total = len(calibration[MASK])
+    if not total:
         raise InputError("the calibration split is empty", expected="at least one utterance")
-    return [rows[index] for index in spread(len(rows), count)]
+    return {name: values[spread(total, count)] for name, values in calibration.items()}
 
 
-def _answers(session: Session, rows: Sequence[dict[str, NDArray[np.int32]]]) -> NDArray[np.float32]:
-    return np.concatenate([session.run(FORWARD, inputs)["logits"] for inputs in rows])
+def _answers(exercise: Exercise, session: Session, rows: Arrays) -> NDArray[np.float32]:
+    return np.concatenate(list(exercise.answer(session, rows)))

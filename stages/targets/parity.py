@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,13 @@ from stages.measure.structure import Grids, misfits
 from stages.models.families import family_of
 from stages.schema.measured import Activations, Calibration, Forms, Parity, Part, SplitName
 from stages.targets import conversion, own_grid, registry
-from stages.targets.base import Session, read_signature, utterances
+from stages.targets.base import Session, read_signature
 from stages.targets.facts import executor
 from stages.targets.stored import QUANTIZATION, WORST, audit, compare_structure
-from stages.tasks.base import FORWARD, INPUTS
+from stages.tasks import registry as tasks
+from stages.tasks.base import INPUTS, MASK, Arrays, utterances
+from stages.tasks.registry import Exercise, Quality
 
-Arrays = Mapping[str, NDArray[Any]]
 SPLITS: tuple[SplitName, ...] = ("probe", "test", "coverage")
 
 
@@ -49,49 +50,59 @@ class Inputs:
     data: Path
 
 
-def evaluate(session: Session, split: Arrays, name: str) -> Iterator[NDArray[np.float32]]:
-    """Run the artifact over a split, one utterance at a time at its true length, as an app would.
+def evaluate(exercise: Exercise, session: Session, split: Arrays, name: str) -> Iterator[NDArray[np.float32]]:
+    """Run the artifact over a split, as an app would.
 
     Args:
+        exercise: how its task asks.
         session: the opened artifact.
-        split: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded.
+        split: the reference's inputs and logits.
         name: for the progress bar.
 
     Yields:
-        Of each utterance the logits of its items, fp32 [items, classes].
+        Of each text the logits of its items, fp32 [items, classes].
 
     Raises:
         ArtifactError: the artifact fails while it runs, or answers in another shape than the reference.
     """
-    for inputs in tqdm(utterances(split), desc=name, total=len(split["attention_mask"]), leave=False):
-        logits = session.run(FORWARD, inputs)["logits"]
-        if logits.shape[1:] != split["logits"].shape[1:]:
-            raise ArtifactError(f"the artifact answers {logits.shape}", expected=f"{split['logits'].shape[1:]} logits")
+    items = np.bincount(exercise.case(split), minlength=len(split[MASK]))
+    answered = tqdm(exercise.answer(session, split), desc=name, total=len(items), leave=False)
+    for count, logits in zip(items.tolist(), answered, strict=True):
+        wanted = (count, *split["logits"].shape[1:])
+        if logits.shape != wanted:
+            raise ArtifactError(f"the artifact answers {logits.shape} to a text", expected=f"{wanted} logits")
         yield logits
 
 
-def measure(split: Arrays, answered: Iterable[NDArray[np.float32]]) -> tuple[Part, Record]:
+def measure(split: Arrays, case: NDArray[np.int32], answered: Iterable[NDArray[np.float32]]) -> tuple[Part, Record]:
     """Compare answers with the reference's.
 
     Args:
-        split: the reference's inputs, labels and logits.
+        split: the reference's labels and logits.
+        case: [items] the text that each belongs to.
         answered: the artifact's logits, text by text.
 
     Returns:
-        `values`, 95 % `intervals`, and `counts`, the items behind each; and what is kept of the answers.
+        `values`, 95 % `intervals`, `counts`, the items behind each, and `texts` where these are fewer; and what is
+        kept of the answers.
     """
-    compared = metrics.compare(
-        split["logits"], answered, np.arange(len(split["logits"]), dtype=np.int32), split["labels"]
-    )
+    compared = metrics.compare(split["logits"], answered, case, split["labels"])
     values, intervals = metrics.measure_parity(compared)
-    counts = dict.fromkeys(values.keys() - {"n"}, len(split["logits"]))
-    return {"values": values, "intervals": intervals, "counts": counts}, compared.record
+    counts = dict.fromkeys(values.keys() - {"n"}, len(case))
+    return _counted({"values": values, "intervals": intervals, "counts": counts}, case), compared.record
 
 
-def with_quality(part: Part, test: Arrays, record: Record, teacher: NDArray[np.float32]) -> Part:
+def _counted(part: Part, case: NDArray[np.int32]) -> Part:
+    """Say how many texts are behind a part's items, where a text has several: a gate asks for independent ones."""
+    texts = len(np.unique(case))
+    return {**part, "texts": dict.fromkeys(part["counts"], texts)} if texts < len(case) else part
+
+
+def with_quality(quality: Quality, part: Part, test: Arrays, record: Record, teacher: NDArray[np.float32]) -> Part:
     """Add to what was measured of the test split how good the answers are, beside the reference's and the teacher's.
 
     Args:
+        quality: of the task.
         part: as `measure` found it.
         test: the reference's labels and logits.
         record: what the artifact answered.
@@ -102,14 +113,16 @@ def with_quality(part: Part, test: Arrays, record: Record, teacher: NDArray[np.f
     """
     if not record.finite.all():
         return part
-    others = {"reference": test["logits"], "teacher": teacher}
-    given = {name: metrics.answers(logits, record.wanted).answer for name, logits in others.items()}
-    values, intervals = metrics.measure_accuracy(record.case, record.wanted, record.answer, given)
-    return {
-        "counts": {**part["counts"], **dict.fromkeys(values, int(record.known.sum()))},
-        "intervals": {**part["intervals"], **intervals},
-        "values": {**part["values"], **values},
+    reference, given = (metrics.answers(logits, record.wanted) for logits in (test["logits"], teacher))
+    found = quality.measure(record.case, record.wanted, record.answers, reference, given)
+    more = _counted(found, record.case[record.known])
+    texts = {**part.get("texts", {}), **more.get("texts", {})}
+    merged: Part = {
+        "counts": {**part["counts"], **more["counts"]},
+        "intervals": {**part["intervals"], **more["intervals"]},
+        "values": {**part["values"], **more["values"]},
     }
+    return {**merged, "texts": texts} if texts else merged
 
 
 def check_grids(target: str, converted: Path, reference: Path, grids: Grids) -> Activations:
@@ -140,35 +153,37 @@ def _widen(ranges: dict[str, tuple[float, float]], name: str, value: NDArray[np.
     ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
 
 
-def check_conversion(session: Session, splits: Mapping[SplitName, Arrays], inputs: Inputs) -> Part:
+def check_conversion(exercise: Exercise, session: Session, splits: Mapping[SplitName, Arrays], inputs: Inputs) -> Part:
     """Compare the converted model, which nothing has rounded yet, with the reference, and with itself in other forms.
 
     What quantisation hides in its own noise (an epsilon, a position, an activation function of another model) is in
     plain sight here.
     """
     shown = {name: split for name, split in splits.items() if name != "test"}
-    parts = [measure(split, evaluate(session, split, f"converted {name}"))[0] for name, split in shown.items()]
-    forms = check_forms(session, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
+    parts = [
+        measure(split, exercise.case(split), evaluate(exercise, session, split, f"converted {name}"))[0]
+        for name, split in shown.items()
+    ]
+    forms = check_forms(exercise, session, splits["probe"], inputs.converted, inputs.checkpoint)["values"]
     worst = [part["values"].get("relative_max_error", np.inf) for part in parts]
     worst.append(forms.get("form_relative_error", np.inf))
     if session.batches:
-        worst.append(conversion.batch_error(session, splits["probe"], read_signature(inputs.converted).tokens.pad))
+        pad = read_signature(inputs.converted).tokens.pad
+        worst.append(conversion.batch_error(exercise, session, splits["probe"], pad))
     counts = {"conversion_relative_max_error": sum(len(split["logits"]) for split in shown.values())}
     return {"counts": counts, "values": _finite({"conversion_relative_max_error": max(worst)})}
 
 
-def check_forms(session: Session, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> Forms:
+def check_forms(exercise: Exercise, session: Session, probe: Arrays, artifact_dir: Path, checkpoint: Path) -> Forms:
     """Ask the artifact the same texts padded, above other padding and in a batch."""
     signature, config = read_signature(artifact_dir), artifact.read_json(checkpoint / "config.json")
-    found = invariance.measure(
-        lambda inputs: session.run(FORWARD, inputs)["logits"],
-        probe,
-        lengths=signature.sequence_lengths,
-        pad_token_id=signature.tokens.pad,
+    padding = invariance.Padding(
+        signature.sequence_lengths,
+        token=signature.tokens.pad,
         vocabulary=int(config["vocab_size"]),
         reach=family_of(config).reach(config),
-        batches=session.batches,
     )
+    found = exercise.forms(session, probe, padding)
     return {
         "counts": {"form_relative_error": len(invariance.spread_over_lengths(probe))},
         "forms": _finite(found),
@@ -262,19 +277,23 @@ def measure_artifact(target: str, artifact_dir: Path, inputs: Inputs, *, execute
         result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
             conversion.check_vocabulary(target, inputs.converted, tensors, result["audit"])
-            result["conversion"] = check_conversion(module.open_runtime(inputs.converted, threads=1), splits, inputs)
+            task = read_signature(inputs.converted).task
+            exercise, converted = tasks.exercise(task), module.open_runtime(inputs.converted, threads=1)
+            result["conversion"] = check_conversion(exercise, converted, splits, inputs)
             if grids:
                 result["activations"] = check_grids(target, inputs.converted, inputs.reference, grids)
             session = module.open_runtime(artifact_dir, threads=1)
             for name, split in splits.items():
-                answered: Iterable[NDArray[np.float32]] = evaluate(session, split, f"{artifact_dir.name} {name}")
+                answered: Iterable[NDArray[np.float32]] = evaluate(
+                    exercise, session, split, f"{artifact_dir.name} {name}"
+                )
                 if name == "probe":
                     answered = [probe := np.concatenate(list(answered))]
-                result[name], records[name] = measure(split, answered)
-            result["form"] = check_forms(session, splits["probe"], artifact_dir, inputs.checkpoint)
+                result[name], records[name] = measure(split, exercise.case(split), answered)
+            result["form"] = check_forms(exercise, session, splits["probe"], artifact_dir, inputs.checkpoint)
             result["saturation"] = module.saturation(artifact_dir, splits["probe"])
             teacher = np.load(inputs.teacher / "test_logits.npy")
-            result["test"] = with_quality(result["test"], splits["test"], records["test"], teacher)
+            result["test"] = with_quality(tasks.quality(task), result["test"], splits["test"], records["test"], teacher)
             result |= {"runtime": session.label, "runtime_versions": module.versions(), "status": "measured"}
             result["numerics"] = executor(session.label, target).note
         else:

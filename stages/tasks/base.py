@@ -1,9 +1,8 @@
-"""What every task is said in: how an artifact is called, and what its answers come down to."""
+"""What every task is said in: how an artifact is called, and the texts it is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -106,16 +105,11 @@ class Primary(NamedTuple):
     to_teacher: str
 
 
-@dataclass(frozen=True)
-class Items:
-    """What a split comes down to: one row for each single answer, of which a text may have many.
+def utterances(split: Arrays) -> Iterator[dict[str, NDArray[np.int32]]]:
+    """Yield the inputs of each utterance alone, int32 [1, n] at its true length, as an app would pass them.
 
-    Attributes:
-        case: int32 [items], the text that each belongs to, ascending.
-        logits: float32 [items, classes].
-        wanted: int64 [items], the right class, -1 where it is not known.
+    Args:
+        split: `input_ids` and `attention_mask` [utterances, max_length], right-padded; other arrays are not read.
     """
-
-    case: NDArray[np.int32]
-    logits: NDArray[np.float32]
-    wanted: NDArray[np.int64]
+    for row, length in enumerate(split[MASK].sum(axis=1)):
+        yield {name: split[name][row : row + 1, : int(length)].astype(np.int32, copy=False) for name in INPUTS}

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.tasks import folder
-from stages.tasks.base import Arrays, Call, Items, Session
+from stages.tasks.base import Arrays, Call, Session
 
 if TYPE_CHECKING:
     from stages.data.splits import Example, Splits
-    from stages.measure.metrics import Values
-    from stages.measure.statistics import Interval
+    from stages.measure.invariance import Padding
+    from stages.measure.items import Answers
+    from stages.schema.measured import Part
     from stages.schema.task import Task
 
 
@@ -82,13 +83,29 @@ class Interface(Protocol):
 
 
 class Exercise(Protocol):
-    """Runs an opened artifact, or a converted model, as an app would.
+    """Runs an opened artifact, or a converted model.
+
+    Items are in the order of the texts, and those of one text in the order that the reference has them.
 
     Attributes:
         LATENCIES: kind of call that is timed → how its metrics begin; releases are compared by the first.
     """
 
     LATENCIES: Mapping[str, str]
+
+    def case(self, split: Arrays) -> NDArray[np.int32]:
+        """Return the text that each item of a split belongs to: int32 [items], ascending."""
+
+    def ask(self, session: Session, inputs: Arrays) -> NDArray[np.float32]:
+        """Return the logits of the items of texts, fp32 [items, classes].
+
+        Args:
+            session: what answers.
+            inputs: int32 [texts, length], right-padded where one is shorter.
+
+        Raises:
+            ArtifactError: it fails while it runs.
+        """
 
     def answer(self, session: Session, split: Arrays) -> Iterator[NDArray[np.float32]]:
         """Ask as an app would, and yield of each text the logits of its items, fp32 [items, classes].
@@ -99,8 +116,17 @@ class Exercise(Protocol):
             ArtifactError: it fails while it runs.
         """
 
-    def case(self, split: Arrays) -> NDArray[np.int32]:
-        """Return the text that each item of a split belongs to: int32 [items]."""
+    def forms(self, session: Session, probe: Arrays, padding: Padding) -> dict[str, float]:
+        """Ask for texts in forms that must not matter.
+
+        Args:
+            session: what answers.
+            probe: the reference's inputs and logits of some texts.
+            padding: what an app may pad a text with.
+
+        Returns:
+            Form → the largest change of a logit over the spread of the reference's, inf where one is not finite.
+        """
 
     def timed(self, split: Arrays) -> Mapping[str, Sequence[tuple[str, Arrays]]]:
         """Return kind of call → call and inputs for each text of a split."""
@@ -110,9 +136,17 @@ class Quality(Protocol):
     """Measures how good answers are."""
 
     def measure(
-        self, items: Items, reference: NDArray[np.float32], teacher: NDArray[np.float32]
-    ) -> tuple[Values, Mapping[str, Interval], Mapping[str, int]]:
-        """Return values, 95 % intervals and the items behind each, paired with the reference and the teacher."""
+        self, case: NDArray[np.int32], wanted: NDArray[np.int64], given: Answers, reference: Answers, teacher: Answers
+    ) -> Part:
+        """Return values, 95 % intervals and the items behind each, paired with the reference and the teacher.
+
+        Args:
+            case: [items] the text that each belongs to.
+            wanted: [items] the right class, -1 where it is not known.
+            given: the artifact's answers, all of them finite.
+            reference: those of the checkpoint that was converted.
+            teacher: those of the teacher.
+        """
 
 
 def _part(name: str, task: str) -> Any:

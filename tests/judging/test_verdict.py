@@ -44,6 +44,21 @@ def test_each_fault_fails_with_its_reason(changes, reason):
     assert any(re.search(reason, line) for line in found.reasons)
 
 
+def test_what_is_needed_are_texts_where_a_text_has_several_items():
+    """2,000 tokens of 12 texts are 12 opinions: too few, and below `interval_below_n` for a rate."""
+    few = {name: part | {"texts": dict.fromkeys(part["values"], 12)} for name, part in parity().items()
+           if name in ("probe", "test", "coverage")}  # fmt: skip
+    measured = verdict.flatten(parity(**few), benchmark(), HOST)
+    assert (measured.counts["top1_agreement"], measured.counts["max_abs_error"]) == (2000, 4000)
+    assert (measured.texts["top1_agreement"], measured.texts["max_abs_error"]) == (12, 24)
+    asked = [bound(bad.metric, bad.unit, 64, at_least=bad.at_least, at_most=bad.at_most) for bad in (AGREEMENT, ERROR)]
+    found = verdict.judge(measured, asked, 1000, [])
+    assert found.reasons == [
+        "top1_agreement was measured on 12 test texts, at least 125 are needed",
+        "max_abs_error was measured on 24 probe and test texts, at least 64 are needed",
+    ]
+
+
 LOST = bound("weight_cosine_min", "cosine", at_least=0.9)
 
 

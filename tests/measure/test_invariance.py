@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.measure.invariance import measure
+from stages.measure.invariance import Padding, measure
 
 LENGTHS = [4, 8]
 RANDOM = np.random.default_rng(0)
@@ -26,10 +26,7 @@ def form(batches=True, reach=0, **wrong):
     return measure(
         lambda inputs: answer(inputs, **wrong),
         probe,
-        lengths=LENGTHS,
-        pad_token_id=0,
-        vocabulary=50,
-        reach=reach,
+        Padding(LENGTHS, token=0, vocabulary=50, reach=reach),
         batches=batches,
     )
 
@@ -61,5 +58,5 @@ def test_an_answer_that_is_not_finite_is_infinitely_far():
     def run(inputs):
         return np.full((len(inputs["input_ids"]), 3), np.nan if inputs["input_ids"].shape[1] > 3 else 0, np.float32)
 
-    found = measure(run, probe, lengths=LENGTHS, pad_token_id=0, vocabulary=50, reach=0, batches=False)
+    found = measure(run, probe, Padding(LENGTHS, token=0, vocabulary=50, reach=0), batches=False)
     assert found == {"padded": np.inf, "disturbed": np.inf}

@@ -20,6 +20,7 @@ from stages.schema.gate import Gate
 from stages.schema.variant import Float, Variant
 from stages.targets import parity
 from stages.targets.facts import executor
+from stages.tasks.classify import quality
 
 LABELS, PROBE, TEST, LENGTH = 6, 40, 400, 8
 HOSTILE = "<script>alert('&')</script>"
@@ -170,7 +171,11 @@ class Build:
         logits["coverage"] = logits["probe"][::2]
         labels = {"probe": np.full(PROBE, -1), "test": self.labels, "coverage": np.full(PROBE // 2, -1)}
         splits = {
-            f"{split}.npz": {"logits": values.astype(np.float32), "labels": labels[split]}
+            f"{split}.npz": {
+                "attention_mask": np.ones((len(values), LENGTH), np.int32),
+                "logits": values.astype(np.float32),
+                "labels": labels[split],
+            }
             for split, values in logits.items()
         }
         right = int((logits["test"].argmax(1) == self.labels).sum())
@@ -216,9 +221,9 @@ class Build:
                 logits = (split["logits"] + self.random.normal(0, spread, split["logits"].shape)).astype("f4")
                 if name == "test" and not np.isfinite(noise):
                     logits[:7] = np.nan
-                result[name], records[name] = parity.measure(split, [logits])
+                result[name], records[name] = parity.measure(split, np.arange(len(logits)), [logits])
             result["test"] = parity.with_quality(
-                result["test"], splits["test"], records["test"], self.test["teacher"].astype("f4")
+                quality, result["test"], splits["test"], records["test"], self.test["teacher"].astype("f4")
             )
             answers = items.arrays(records)
             result |= {"runtime": RUNTIME_LABELS[target], "runtime_versions": dict([VERSIONS[target]])}

@@ -26,7 +26,7 @@ def opine(build: Path, answers: np.ndarray, key: str = KEY) -> None:
 
 
 def models(build: Path) -> dict[str, agreement.Model]:
-    return {model.name: model for model in agreement.read_agreement(variants(), build)}
+    return {model.name: model for model in agreement.read_agreement(variants(), build, np.arange(TEST))}
 
 
 def test_no_answer_equals_nothing_not_even_itself() -> None:
@@ -42,7 +42,7 @@ def test_models_are_compared_on_the_utterances_both_were_asked() -> None:
 
 
 def test_everything_that_answered_meets_everything_else(build: Path) -> None:
-    found = agreement.read_agreement(variants(), build)
+    found = agreement.read_agreement(variants(), build, np.arange(TEST))
     ran = [key for key in variants() if not key.startswith("coreml")]
     assert [model.name for model in found] == ["teacher", "none", "pruned", *ran]
     table = np.array([[share.value for share in model.shares] for model in found])

@@ -18,8 +18,7 @@ from stages.schema.model import ImportLimits, Shape
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, OnnxCpu, TfliteNnapi
 from stages.targets import conversion, registry
-from stages.targets.base import utterances
-from stages.tasks.base import FORWARD
+from stages.tasks.base import FORWARD, utterances
 from stages.tasks.classify.model import HEAD, items
 
 LABELS = ["alarm", "lights", "music", "weather"]

@@ -13,7 +13,6 @@ from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
 from stages.measure.statistics import proportion_interval
 from stages.models import checkpoint
-from stages.tasks.base import Items
 from stages.tasks.examples import examples
 from tests.composed import composed
 
@@ -60,11 +59,11 @@ def test_its_data_are_its_own(build):
 def test_its_items_are_the_tokens_and_the_first_of_each_word_is_labelled(build, test_split):
     found = splits.read_split(build / "data", "test")
     logits = test_split.answers(checkpoint.load_model(build / "student"))
-    items = Items(test_split.case, logits, test_split.labels)
-    assert (items.case == np.nonzero(test_split.encoded.attention_mask)[0]).all()
-    assert len(items.case) == len(items.logits) == len(items.wanted) == test_split.encoded.attention_mask.sum()
+    case = test_split.case
+    assert (case == np.nonzero(test_split.encoded.attention_mask)[0]).all()
+    assert len(case) == len(logits) == len(test_split.labels) == test_split.encoded.attention_mask.sum()
     for row, label in enumerate(found.labels):
-        tags = [CLASSES[one] for one in items.wanted[items.case == row] if one != UNKNOWN]
+        tags = [CLASSES[one] for one in test_split.labels[case == row] if one != UNKNOWN]
         assert tags == label.split()[: len(tags)]
         assert len(tags) == len(label.split()) or test_split.encoded.lengths[row] == LENGTH
 

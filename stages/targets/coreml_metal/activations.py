@@ -14,10 +14,10 @@ from stages.core.errors import ConversionError
 from stages.coreml import open_program
 from stages.coreml.calibration import calibrate
 from stages.schema.variant import CoremlMetal, Float
-from stages.targets.base import read_signature, utterances
+from stages.targets.base import read_signature
 from stages.targets.coreml_metal.lowering import Ranges, lower
 from stages.targets.coreml_metal.package import PACKAGE, operations, read_program
-from stages.tasks.base import FORWARD
+from stages.tasks.base import FORWARD, utterances
 
 
 def find_ranges(converted: Path, calibration: Mapping[str, NDArray[Any]], target: CoremlMetal) -> Ranges:

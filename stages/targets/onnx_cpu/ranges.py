@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
-from stages.targets.base import utterances
+from stages.tasks.base import utterances
 
 Ranges = dict[str, tuple[float, float]]
 

@@ -1,27 +1,37 @@
-"""Ask a classifier one text at a time at its true length, as an app would."""
+"""Ask a classifier one text at a time at its true length, as an app would; a text is one item."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.tasks.base import FORWARD, INPUTS, MASK, Arrays, Session
+from stages.measure import invariance
+from stages.tasks.base import FORWARD, INPUTS, MASK, Arrays, Session, utterances
 
 LATENCIES = {"true_length": "latency", "full_length": "latency_full"}
-
-
-def answer(session: Session, split: Arrays) -> Iterator[NDArray[np.float32]]:
-    """Ask for each text alone and at its true length."""
-    for row, size in enumerate(split[MASK].sum(axis=1)):
-        inputs = {name: split[name][row : row + 1, :size].astype(np.int32, copy=False) for name in INPUTS}
-        yield session.run(FORWARD, inputs)["logits"]
 
 
 def case(split: Arrays) -> NDArray[np.int32]:
     """Return the text that each item belongs to: its own."""
     return np.arange(len(split[MASK]), dtype=np.int32)
+
+
+def ask(session: Session, inputs: Arrays) -> NDArray[np.float32]:
+    """Return the logits of texts of one length, fp32 [texts, labels]."""
+    return session.run(FORWARD, inputs)["logits"]
+
+
+def answer(session: Session, split: Arrays) -> Iterator[NDArray[np.float32]]:
+    """Ask for each text alone and at its true length."""
+    return (ask(session, inputs) for inputs in utterances(split))
+
+
+def forms(session: Session, probe: Arrays, padding: invariance.Padding) -> dict[str, float]:
+    """Ask for texts padded, above other padding and in a batch."""
+    return invariance.measure(partial(ask, session), probe, padding, batches=session.batches)
 
 
 def timed(split: Arrays) -> dict[str, list[tuple[str, Arrays]]]:
