@@ -117,7 +117,7 @@ class TaskForms(Protocol):
     def answered(self, source: Source, inputs: Inputs) -> dict[str, Any]:
         """Return what the artifact answers to one text, as `probe.json` says it."""
 
-    def beside(self, source: Source) -> Mapping[str, str]:
+    def beside(self, source: Source) -> dict[str, str]:
         """Return further files that follow from the chain: name in the bundle → text."""
 
     def copies(self, bundle: Path) -> Iterator[tuple[str, str]]:

@@ -2,24 +2,12 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from toy_build import COPY, KEY, ship, write_build
+from toy_build import KEY, enter, ship, write_build
 
 from stages.lineage import signing
-
-
-def enter(workspace):
-    """Make a directory, go there, and commit what a toy build needs."""
-    workspace.mkdir()
-    os.chdir(workspace)
-    Path("copying.py").write_text(COPY, encoding="utf-8")
-    Path("raw.jsonl").write_text('{"text": "t"}\n', encoding="utf-8")
-    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
-    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "-m", "toy"]):
-        subprocess.run(["git", *command], check=True)
 
 
 @pytest.fixture(scope="session")

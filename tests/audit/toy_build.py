@@ -38,8 +38,21 @@ SETTINGS = {
     "data": Loose(data={"kind": "jsonl", "licence": "CC-BY-3.0"}, task=TASK),
     "teacher": Loose(teacher={"kind": "train", "licence": "Apache-2.0"}),
 }
+
+
+def enter(workspace, signature=None):
+    """Make a directory, go there, and commit what a toy build needs."""
+    workspace.mkdir()
+    os.chdir(workspace)
+    Path("copying.py").write_text(COPY.replace("SIGNATURE", repr(signature or toy.signature())), encoding="utf-8")
+    Path("raw.jsonl").write_text('{"text": "t"}\n', encoding="utf-8")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "-m", "toy"]):
+        subprocess.run(["git", *command], check=True)
+
+
 # A stage that can be made again: it writes what its parent holds, an ONNX model (6 is its field for remarks).
-COPY = f"""
+COPY = """
 import argparse, pathlib
 from stages.core import artifact
 from stages.core.params import Section
@@ -50,10 +63,10 @@ parser.add_argument("--role")
 parser.add_argument("--parent", type=pathlib.Path)
 parser.add_argument("--out", type=pathlib.Path)
 arguments = parser.parse_args()
-made = Made(precision={{"kind": "float", "bits": 32}})
-with artifact.writing(arguments.out, stage="copy", parents={{arguments.role: arguments.parent}}, params=made) as out:
+made = Made(precision={"kind": "float", "bits": 32})
+with artifact.writing(arguments.out, stage="copy", parents={arguments.role: arguments.parent}, params=made) as out:
     (out / "model.onnx").write_bytes(next(arguments.parent.glob("model.*")).read_bytes() + b"\x32\x07lowered")
-    (out / "signature.json").write_bytes({toy.signature()})
+    (out / "signature.json").write_bytes(SIGNATURE)
 """
 
 

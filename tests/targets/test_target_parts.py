@@ -13,6 +13,8 @@ import pytest
 from stages import tasks
 from stages.bundling import forms
 from stages.bundling.source import Source
+from stages.bundling.tokenization import Tokenization
+from stages.faults import inject
 from stages.faults.tensor import Editor
 from stages.measure.structure import Graph
 from stages.schema.release import Release
@@ -24,6 +26,7 @@ from stages.targets.base import Inputs, Session
 PACKAGES = sorted(path.parent.name for path in Path("stages/targets").glob("*/__init__.py"))
 NAMES = {"Graph": Graph, "Inputs": Inputs, "Precision": Precision, "Release": Release, "Session": Session}
 NAMES |= {"Source": Source, "Task": Task}
+NAMES |= {"TargetForms": forms.TargetForms, "Tokenization": Tokenization}
 """What protocols name and do not import when they run."""
 PARTS = {
     "convert": registry.Convert,
@@ -77,9 +80,15 @@ def test_every_part_of_a_target_offers_what_its_callers_use(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_target_has_forms_and_can_be_damaged(package):
     assert faults(import_module(f"stages.bundling.{package}"), forms.TargetForms) == []
+    assert faults(import_module(f"stages.faults.{package}").ArtifactEditor, Editor) == []
     for task in tasks.names():
         assert faults(forms.of_task(task).of_target(package.replace("_", "-")), forms.TargetForms) == []
-    assert faults(import_module(f"stages.faults.{package}").ArtifactEditor, Editor) == []
+
+
+@pytest.mark.parametrize("task", tasks.names())
+def test_every_task_says_what_its_bundles_hold_and_what_may_break(task):
+    assert faults(forms.of_task(task), forms.TaskForms) == []
+    assert faults(inject.of_task(task), inject.TaskFaults) == []
 
 
 def test_the_registry_gives_out_exactly_the_parts():
