@@ -79,7 +79,7 @@ def _execute(session: Any) -> Callable[[Call, Arrays, State], Arrays]:
     dtypes = {item.name: DTYPES[item.type] for item in session.get_inputs()}
 
     def execute(call: Call, inputs: Arrays, state: State) -> Arrays:  # noqa: ARG001 (no call keeps any)
-        _, names = call.names
+        names = [tensor.name for tensor in call.outputs]
         feed = {name: inputs[name].astype(dtype, copy=False) for name, dtype in dtypes.items()}
         try:
             return dict(zip(names, session.run(names, feed), strict=True))
