@@ -23,9 +23,7 @@ from stages.schema.measured import Benchmark, Parity, read_benchmark, read_parit
 from stages.schema.variant import Precision, Variant
 from stages.schema.verdict import Entry
 from stages.targets import executing
-
-SCORED = ("accuracy", "parameters")
-"""What every table shows of teacher and student, and the first of it of the baseline."""
+from stages.tasks.facts import facts, of_data
 
 
 class Params(Section):
@@ -48,23 +46,26 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
     """
     host, locked = artifact.read_json(build / HOST), executing.pins(constraints)
     scores = {name: artifact.read_json(place(build, name) / "evaluation.json") for name in CHECKPOINTS}
-    unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, SCORED)]
+    primary = facts(of_data(place(build, "data"))).PRIMARY
+    # What every table shows of teacher and student, and the first of it of the baseline.
+    shown = (primary.metric, "parameters")
+    unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, shown)]
     baseline = artifact.read_json(place(build, "data") / "summary.json")["baseline"]
-    unsound += judge_score("baseline", baseline, SCORED[:1])
+    unsound += judge_score("baseline", baseline, shown[:1])
     out: dict[str, Entry] = {}
     for key, variant in settings.variants.items():
         places = behind(build, key, variant.compression, variant.target)
         summary = artifact.read_json(artifact.require(places["reference"]) / "summary.json")
         parity = read_parity(artifact.require(places["parity"]))
         benchmark = read_benchmark(artifact.require(places["benchmark"]))
-        measured = flatten(parity, benchmark, host)
+        measured = flatten(parity, benchmark, host, primary)
         measured.altered.extend(_foreign(places))
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
         verdict = judge(
             measured,
             settings.gate.bounds(variant.precision),
             settings.gate.interval_below_n,
-            [*judge_reference(settings.gate, variant.compression, summary), *unsound],
+            [*judge_reference(settings.gate, variant.compression, summary, primary.metric), *unsound],
         )
         out[key] = {
             "calibration": {
@@ -89,7 +90,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         }
     reviewed = review(out, settings.variants, settings.precisions, settings.gate.baseline, build)
     artifact.write_json(verdicts, {"variants": reviewed})
-    artifact.write_json(merged, _flat(scores, reviewed))
+    artifact.write_json(merged, _flat(scores, reviewed, shown))
 
 
 def _versions(parity: Parity, benchmark: Benchmark) -> dict[str, Mapping[str, str]]:
@@ -110,10 +111,10 @@ def _foreign(places: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _flat(scores: Mapping[str, Any], variants: Mapping[str, Entry]) -> dict[str, Any]:
+def _flat(scores: Mapping[str, Any], variants: Mapping[str, Entry], shown: Sequence[str]) -> dict[str, Any]:
     """One tree of numbers for `dvc metrics`: what came in, what was distilled, what was built."""
     tree: dict[str, Any] = {key: entry["metrics"] for key, entry in variants.items()}
-    return tree | {name: {key: score[key] for key in SCORED if key in score} for name, score in scores.items()}
+    return tree | {name: {key: score[key] for key in shown if key in score} for name, score in scores.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,8 +13,14 @@ from tests.judging.measurements import HOST, benchmark, parity
 LOCK = "onnxruntime==1.32.0\n"
 
 
+class Prepared(params.Section):
+    task: dict[str, str]
+
+
 def write(path, files, parents=None):
-    with artifact.writing(path, stage="test", parents=parents or {}) as temporary:
+    with artifact.writing(
+        path, stage="test", parents=parents or {}, params=Prepared(task={"name": "classify"})
+    ) as temporary:
         for name, value in files.items():
             artifact.write_json(temporary / name, value)
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stages.judging.answers import right
 from stages.measure.items import Record
-from stages.measure.statistics import paired_difference
 from stages.schema.variant import Float, Precision, Variant
 from stages.schema.verdict import Entry
+from stages.tasks import registry as tasks
+from stages.tasks.facts import facts, shown
 
 LATENCY = "latency_p50_ms"
 
@@ -35,13 +35,14 @@ def parents(variants: Mapping[str, Variant], precisions: Mapping[str, Precision]
     return {key: parent for key, parent in found.items() if parent != key}
 
 
-def dominated(entry: Entry, answered: Record, name: str, parent: Entry, parent_answered: Record) -> str:
+def dominated(task: str, entry: Entry, answered: Record, name: str, parent: Entry, parent_answered: Record) -> str:
     """Return why a variant is dominated by its parent, or an empty string.
 
-    It is when it is bigger, slower by more than noise wherever both were timed, and not more accurate by more than
-    noise. Accuracy is paired over the same items, latency compared by its 95 % intervals.
+    It is when it is bigger, slower by more than noise wherever both were timed, and not better by more than noise.
+    How good they are is paired over the same items, latency compared by its 95 % intervals.
 
     Args:
+        task: what both are for.
         entry: the variant's `metrics` and `intervals`.
         answered: what it answered to the test split.
         name: of the parent.
@@ -51,8 +52,10 @@ def dominated(entry: Entry, answered: Record, name: str, parent: Entry, parent_a
     if not all("size_bytes" in side["metrics"] for side in (entry, parent)):
         return ""
     sizes = [side["metrics"]["size_bytes"] * 1e-6 for side in (entry, parent)]
-    answers, others = (right(record.answer, record.wanted) for record in (answered, parent_answered))
-    gain, (low, high) = paired_difference(answers, others, answered.case[answered.known])
+    primary, own = facts(task).PRIMARY, answered.answers
+    # How much worse the parent is than it.
+    found = tasks.quality(task).measure(answered.case, answered.wanted, parent_answered.answers, own, own)
+    gain, (low, high) = found["values"][primary.to_reference], found["intervals"][primary.to_reference]
     if sizes[0] <= sizes[1] or low > 0:
         return ""
     told = [f"{sizes[0]:.2f} MB against {sizes[1]:.2f}"]
@@ -60,7 +63,9 @@ def dominated(entry: Entry, answered: Record, name: str, parent: Entry, parent_a
         if entry["intervals"][LATENCY][0] <= parent["intervals"][LATENCY][1]:
             return ""
         told.append(f"p50 {_latency(entry)} ms against {_latency(parent)}")
-    told.append(f"accuracy {100 * gain:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]")
+    scale, unit = shown(primary.to_reference)
+    points = " points" if unit == "%" else ""
+    told.append(f"{primary.said} {scale * gain:+.2f}{points} [{scale * low:+.2f}, {scale * high:+.2f}]")
     return f"no better than '{name}' on any axis measured here: {', '.join(told)}"
 
 

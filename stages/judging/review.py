@@ -16,6 +16,7 @@ from stages.schema.layout import HOST, place
 from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import Precision, Variant
 from stages.schema.verdict import Entry
+from stages.tasks.facts import of_data
 
 
 def review(
@@ -57,7 +58,7 @@ def _dominated(build: Path, entries: Mapping[str, Entry], key: str, parent: str)
     answers, others = read_answers(build, key), read_answers(build, parent)
     if answers is None or others is None:
         return ""
-    return dominated(entries[key], answers, parent, entries[parent], others)
+    return dominated(of_data(place(build, "data")), entries[key], answers, parent, entries[parent], others)
 
 
 def _notes(build: Path, key: str, host: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any
 
 from stages.measure.registry import REGISTRY
+from stages.tasks.base import Primary
 
 N = "n"
 """Size of the test split, which stands among the metrics and is none."""
@@ -62,11 +63,12 @@ def sift(found: Flat) -> tuple[Flat, list[str]]:
     return kept, unsound
 
 
-def absent(values: Mapping[str, Any], *, read: bool, executed: bool, timed: bool) -> list[str]:
+def absent(values: Mapping[str, Any], primary: Primary, *, read: bool, executed: bool, timed: bool) -> list[str]:
     """Name every registered metric that must have been measured and was not.
 
     Args:
         values: all that was found, sound or not.
+        primary: the metrics of quality that the task has; others' are not asked for.
         read: whether the artifact could be read and did not break, which would be why nothing else is there.
         executed: whether a runtime ran the artifact. Where it answered NaN nothing more is asked for: that is why.
         timed: whether a benchmark was taken.
@@ -76,7 +78,7 @@ def absent(values: Mapping[str, Any], *, read: bool, executed: bool, timed: bool
     return [
         f"{name} was not measured"
         for name, metric in REGISTRY.items()
-        if happened[metric.sample.when] and name not in values
+        if happened[metric.sample.when] and name not in values and (metric.group != "quality" or name in primary)
     ]
 
 

@@ -11,6 +11,7 @@ from stages.measure.registry import REGISTRY
 from stages.schema.gate import Gate, Threshold, needed_items
 from stages.schema.measured import Benchmark, Parity, Part, PartName, SplitName, Structure
 from stages.schema.verdict import Word
+from stages.tasks.base import Primary
 
 # Extremes are taken over the probe and the test split; rates and means come from the larger, the test split.
 EXTREMES = ("max_abs_error", "relative_max_error", "cosine_similarity_min", "kl_divergence_max", "non_finite_count")
@@ -68,13 +69,14 @@ class Verdict:
     reasons: list[str] = field(default_factory=list)
 
 
-def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any]) -> Measurement:
+def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any], primary: Primary) -> Measurement:
     """Merge a variant's parity and benchmark into one flat set of metrics.
 
     Args:
         parity: `metrics.json` of parity.
         benchmark: `metrics.json` of benchmark.
         host: fingerprint of this host.
+        primary: how good a model of the task is.
     """
     found = Flat({}, {}, {})
     for part in PARTS:
@@ -87,7 +89,11 @@ def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any]) -> Me
     untimed = _untimed(benchmark)
     sound, unsound = sift(found)
     unsound += absent(
-        found.values, read=status in (MEASURED, NOT_MEASURED), executed=status == MEASURED, timed=untimed is None
+        found.values,
+        primary,
+        read=status in (MEASURED, NOT_MEASURED),
+        executed=status == MEASURED,
+        timed=untimed is None,
     )
     return Measurement(
         status=status,
@@ -238,17 +244,18 @@ def _misses(measured: Measurement, thresholds: Sequence[Threshold], small: int) 
     return found
 
 
-def judge_reference(gate: Gate, name: str, summary: Mapping[str, Any]) -> list[str]:
+def judge_reference(gate: Gate, name: str, summary: Mapping[str, Any], metric: str) -> list[str]:
     """Return why a reference is too broken to compare anything with, one line per threshold it misses.
 
     Args:
         gate: the thresholds.
         name: of the compression.
         summary: `summary.json` of the reference.
+        metric: of how good a model is.
     """
-    counts = {"accuracy": summary["n"], "non_finite_count": sum(summary["counts"].values())}
-    values = {metric: summary[metric] for metric in counts if metric in summary}
-    sound, unsound = sift(Flat(values, {"accuracy": summary["accuracy_interval"]}, counts))
+    counts = {metric: summary["n"], "non_finite_count": sum(summary["counts"].values())}
+    values = {name: summary[name] for name in counts if name in summary}
+    sound, unsound = sift(Flat(values, {metric: summary[f"{metric}_interval"]}, counts))
     found = (judge_threshold(bound, sound, gate.interval_below_n) for bound in gate.reference)
     return [f"reference '{name}': {reason}" for reason in (*unsound, *found) if reason]
 
@@ -258,10 +265,10 @@ def judge_score(name: str, evaluation: Mapping[str, Any], shown: Sequence[str]) 
 
     Args:
         name: of what scored.
-        evaluation: metric → number, and `accuracy_interval`.
+        evaluation: metric → number, and METRIC_interval of the first that is shown.
         shown: metrics that must be there.
     """
     missing = [f"{metric} was not measured" for metric in shown if metric not in evaluation]
     values = {metric: evaluation[metric] for metric in shown if metric in evaluation}
-    _, unsound = sift(Flat(values, {"accuracy": evaluation.get("accuracy_interval", [])}, {}))
+    _, unsound = sift(Flat(values, {shown[0]: evaluation.get(f"{shown[0]}_interval", [])}, {}))
     return [f"{name}: {reason}" for reason in (*missing, *unsound)]

@@ -198,17 +198,15 @@ def measure_accuracy(
     Args:
         case: [items] the text that each belongs to.
         wanted: [items] right answers; -1 where unknown, and then the item counts nowhere.
-        answer: [items] the artifact's, all of them numbers.
+        answer: [items] the artifact's; one that is no number is a wrong one.
         others: [items] answers by the name of who gave them.
 
     Returns:
         Values and 95 % intervals of `accuracy`, and of `accuracy_drop_to_NAME` for each of the others.
 
     Raises:
-        ValueError: an output was not finite, or no item has a label.
+        ValueError: no item has a label.
     """
-    if (answer == NO_ANSWER).any():
-        raise ValueError("outputs are not finite; accuracy would be of NaN")
     known = wanted != UNKNOWN
     if not known.any():
         raise ValueError(f"none of {len(wanted)} items has a label; accuracy would be of nothing")

@@ -191,7 +191,7 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         teacher=read_checkpoint(place(build, "teacher"), primary.metric),
         student=read_checkpoint(place(build, "student"), primary.metric),
         distilled=artifact.manifest(place(build, "student"))["params"]["student"]["kind"] != "none",
-        gaps=read_gaps(variants, build, case),
+        gaps=read_gaps(variants, build, task, case),
         spreads={line.key: read_spread(places[line.key]["parity"]) for line in lines},
         agreement=read_agreement({line.key: variants[line.key] for line in lines}, build, case),
         clients=read_clients([line.key for line in lines], build),

@@ -12,29 +12,32 @@ from numpy.typing import NDArray
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.core.splits import UNKNOWN
-from stages.measure import items, metrics
-from stages.measure.items import NO_ANSWER
-from stages.measure.statistics import Interval, paired_difference
+from stages.measure import items
+from stages.measure.items import NO_ANSWER, Answers
+from stages.measure.metrics import answers
+from stages.measure.statistics import Interval
 from stages.schema.layout import CHECKPOINTS, place
 from stages.schema.variant import Variant
+from stages.tasks import registry as tasks
+from stages.tasks.base import Primary
+from stages.tasks.facts import facts
+from stages.tasks.registry import Quality
 
 Kind = Literal["distillation", "compression", "conversion"]
-Answers = NDArray[np.int32]
 SPLITS = ("probe", "test")
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Accuracy lost in one step, paired over the labelled items of the test split.
+    """What was lost of the task's metric in one step, paired over the labelled items of the test split.
 
     Attributes:
         kind: which of the three gaps.
         name: what the step made: `student`, a compression or a variant.
         n: items compared.
-        before: accuracy before the step, fraction.
-        after: accuracy after it, None where there is none.
-        lost: before minus after with its 95 % interval, None where there is none.
+        before: the metric before the step.
+        after: the metric after it, None where there is none.
+        lost: how much worse that is, with its 95 % interval, None where there is none.
         absent: why there is none, or empty.
     """
 
@@ -64,15 +67,19 @@ class Spread:
 
 @dataclass(frozen=True)
 class Asked:
-    """The test split.
+    """The test split, and how good answers to it are.
 
     Attributes:
         case: [items] the text that each item belongs to.
         wanted: [items] right answers, -1 unknown; such items are left out.
+        quality: of the task.
+        primary: what models of the task are chosen by.
     """
 
     case: NDArray[np.int32]
     wanted: NDArray[np.int64]
+    quality: Quality
+    primary: Primary
 
 
 def measure_gap(kind: Kind, name: str, asked: Asked, before: Answers, after: Answers | None) -> Gap:
@@ -82,36 +89,38 @@ def measure_gap(kind: Kind, name: str, asked: Asked, before: Answers, after: Ans
         kind: which gap.
         name: what the step made.
         asked: the test split.
-        before: [items] classes before the step.
-        after: [items] classes after it, `NO_ANSWER` where a logit is not finite; None where the artifact was not run.
+        before: answers before the step.
+        after: answers after it, None where the artifact was not run.
 
     Raises:
         ArtifactError: the two were not computed on the same items.
     """
-    known = asked.wanted != UNKNOWN
-    right = (before == asked.wanted)[known]
-    n, accuracy = int(known.sum()), float(right.mean())
+    metric, lost = asked.primary.metric, asked.primary.to_reference
+    alone = asked.quality.measure(asked.case, asked.wanted, before, before, before)
+    n, score = alone["counts"][metric], alone["values"][metric]
     if after is None:
-        return Gap(kind, name, n, accuracy, absent="not measured")
-    if after.shape != before.shape:
+        return Gap(kind, name, n, score, absent="not measured")
+    given = len(after.answer)
+    if given != len(before.answer):
         raise ArtifactError(
-            f"the {kind} gap of '{name}' compares {len(before)} answers with {len(after)}",
+            f"the {kind} gap of '{name}' compares {len(before.answer)} answers with {given}",
             expected="the same utterances",
             next_step="run `dvc repro`",
         )
-    bad = int((after == NO_ANSWER).sum())
+    bad = int((after.answer == NO_ANSWER).sum())
     if bad:
-        return Gap(kind, name, n, accuracy, absent=f"{bad} of {len(after)} answers are NaN or infinite")
-    answers = (after == asked.wanted)[known]
-    return Gap(kind, name, n, accuracy, float(answers.mean()), paired_difference(right, answers, asked.case[known]))
+        return Gap(kind, name, n, score, absent=f"{bad} of {given} answers are NaN or infinite")
+    found = asked.quality.measure(asked.case, asked.wanted, after, before, before)
+    return Gap(kind, name, n, score, found["values"][metric], (found["values"][lost], found["intervals"][lost]))
 
 
-def read_gaps(variants: Mapping[str, Variant], build: Path, case: NDArray[np.int32]) -> list[Gap]:
+def read_gaps(variants: Mapping[str, Variant], build: Path, task: str, case: NDArray[np.int32]) -> list[Gap]:
     """Measure distillation, then every compression, then every conversion of the chosen variants.
 
     Args:
         variants: the chosen variants.
         build: directory of all stage outputs.
+        task: what the models are for.
         case: [items] the text that each item of the test split belongs to.
 
     Raises:
@@ -122,17 +131,17 @@ def read_gaps(variants: Mapping[str, Variant], build: Path, case: NDArray[np.int
     for name, test in tests.items():
         if not np.array_equal(test["labels"], labels):
             raise ArtifactError(f"reference '{name}' has another test split", next_step="run `dvc repro`")
-    asked = Asked(case, labels)
+    asked = Asked(case, labels, tasks.quality(task), facts(task).PRIMARY)
     teacher, student = (
-        _answers(np.load(_existing(place(build, role), "test_logits.npy")), labels) for role in CHECKPOINTS
+        answers(np.load(_existing(place(build, role), "test_logits.npy")), labels) for role in CHECKPOINTS
     )
-    references = {name: _answers(test["logits"], labels) for name, test in tests.items()}
+    references = {name: answers(test["logits"], labels) for name, test in tests.items()}
     gaps = [measure_gap("distillation", "student", asked, teacher, student)]
-    gaps += [measure_gap("compression", name, asked, student, answers) for name, answers in references.items()]
+    gaps += [measure_gap("compression", name, asked, student, given) for name, given in references.items()]
     for key, variant in variants.items():
         record = items.read(place(build, "parity", variant=key)).get("test")
-        given = None if record is None else record.answer
-        gaps.append(measure_gap("conversion", key, asked, references[variant.compression], given))
+        converted = None if record is None else record.answers
+        gaps.append(measure_gap("conversion", key, asked, references[variant.compression], converted))
     return gaps
 
 
@@ -154,10 +163,6 @@ def read_spread(parity: Path) -> Spread:
 
 def _compressions(variants: Mapping[str, Variant]) -> list[str]:
     return list(dict.fromkeys(variant.compression for variant in variants.values()))
-
-
-def _answers(logits: NDArray[np.float32], wanted: NDArray[np.int64]) -> Answers:
-    return metrics.answers(logits, wanted).answer
 
 
 def _test(reference: Path) -> dict[str, NDArray[Any]]:

@@ -16,7 +16,11 @@ Count = Annotated[int, Field(ge=1)]
 Drop = Annotated[float, Field(ge=0, lt=1)]
 Ratio = Annotated[float, Field(ge=1)]
 
-REFERENCE_METRICS = ("accuracy", "non_finite_count")
+REFERENCE_METRICS = (
+    *(name for name, metric in REGISTRY.items() if metric.group == "quality" and metric.interval != "paired"),
+    "non_finite_count",
+)
+"""What is known of a model by itself."""
 
 
 class Threshold(Section):

@@ -143,7 +143,7 @@ class Quality(Protocol):
         Args:
             case: [items] the text that each belongs to.
             wanted: [items] the right class, -1 where it is not known.
-            given: the artifact's answers, all of them finite.
+            given: the answers to measure; parity gives only finite ones.
             reference: those of the checkpoint that was converted.
             teacher: those of the teacher.
         """

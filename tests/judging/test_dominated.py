@@ -53,7 +53,7 @@ def test_the_parent_is_the_widest_float_of_the_same_target_and_compression():
 
 
 def test_bigger_slower_and_no_more_accurate_is_dominated_with_its_figures():
-    reason = dominated(BAD, WORSE, "onnx-cpu-fp32", PARENT, RIGHT)
+    reason = dominated("classify", BAD, WORSE, "onnx-cpu-fp32", PARENT, RIGHT)
     assert reason.startswith(
         "no better than 'onnx-cpu-fp32' on any axis measured here: 2.00 MB against 1.00, "
         "p50 1 [0.99, 1.01] ms against 0.5 [0.49, 0.51], accuracy -10.00 points ["
@@ -70,21 +70,21 @@ def test_bigger_slower_and_no_more_accurate_is_dominated_with_its_figures():
     ids=["no bigger", "slower within noise", "faster"],
 )
 def test_one_axis_that_is_no_worse_is_enough(found, parent):
-    assert dominated(found, WORSE, "parent", parent, RIGHT) == ""
+    assert dominated("classify", found, WORSE, "parent", parent, RIGHT) == ""
 
 
 def test_more_accuracy_than_noise_is_enough_and_less_than_noise_is_not():
-    assert dominated(BAD, RIGHT, "parent", PARENT, WORSE) == ""
+    assert dominated("classify", BAD, RIGHT, "parent", PARENT, WORSE) == ""
     luckier = answered((ITEMS % 10 != 0) | (ITEMS == 0))
-    assert dominated(BAD, luckier, "parent", PARENT, RIGHT) != ""
+    assert dominated("classify", BAD, luckier, "parent", PARENT, RIGHT) != ""
 
 
 def test_where_one_was_not_timed_the_other_axes_decide():
-    assert "p50" not in dominated(entry(2e6), WORSE, "parent", PARENT, RIGHT)
-    assert dominated(entry(2e6), WORSE, "parent", PARENT, RIGHT) != ""
+    assert "p50" not in dominated("classify", entry(2e6), WORSE, "parent", PARENT, RIGHT)
+    assert dominated("classify", entry(2e6), WORSE, "parent", PARENT, RIGHT) != ""
 
 
 def test_nothing_is_compared_with_a_variant_whose_size_is_not_known():
     unknown = {"metrics": {"latency_p50_ms": 0.1}, "intervals": {"latency_p50_ms": [0.1, 0.1]}}
-    assert dominated(BAD, WORSE, "onnx-cpu-fp32", unknown, RIGHT) == ""
-    assert dominated(unknown, WORSE, "onnx-cpu-fp32", PARENT, RIGHT) == ""
+    assert dominated("classify", BAD, WORSE, "onnx-cpu-fp32", unknown, RIGHT) == ""
+    assert dominated("classify", unknown, WORSE, "onnx-cpu-fp32", PARENT, RIGHT) == ""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages.core import artifact
+from stages.core.params import Section
 from stages.judging.review import review
 from stages.measure.items import arrays
 from stages.measure.metrics import compare
@@ -43,10 +44,15 @@ def entry(precision, size, latency):
 ENTRIES = {"fp32": entry("fp32", 1e6, 1.0), "int8": entry("int8", 2e6, 2.0)}
 
 
+class Prepared(Section):
+    task: dict[str, str]
+
+
 @pytest.fixture
 def build(tmp_path):
     artifact.write_json(tmp_path / "host.json", HOST)
-    with artifact.writing(tmp_path / "data", stage="prepare", parents={}):
+    task = Prepared(task={"name": "classify"})
+    with artifact.writing(tmp_path / "data", stage="prepare", parents={}, params=task):
         pass
     labels = np.arange(ITEMS) % LABELS
     inputs = {name: np.ones((2, 4), np.int32) for name in ("input_ids", "attention_mask")}

@@ -8,6 +8,7 @@ from stages.bundling.card import MEASURES
 from stages.judging.soundness import Flat, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.reporting.page import COSTS
+from stages.tasks.base import Primary
 from stages.tasks.classify import PRIMARY
 from tests.closure import ROOT
 
@@ -45,17 +46,19 @@ def test_every_metric_that_a_table_takes_out_of_a_verdict_is_registered():
 def test_every_metric_that_a_card_a_plot_or_a_table_shows_must_have_been_measured():
     shown = {*MEASURES, *(name for name, _, _ in COSTS)} | {name for path in files() for name in shown_in(path)}
     shown |= {PRIMARY.metric, PRIMARY.to_reference, PRIMARY.to_teacher}
-    missed = absent({"n": 1800}, read=True, executed=True, timed=True)
+    missed = absent({"n": 1800}, PRIMARY, read=True, executed=True, timed=True)
     assert len(shown) > 10
     for name in shown:
         assert f"{name} was not measured" in missed
 
 
 def test_what_did_not_happen_is_not_asked_for():
-    asked = absent({}, read=False, executed=False, timed=False)
+    asked = absent({}, PRIMARY, read=False, executed=False, timed=False)
     assert "size_bytes was not measured" in asked
     assert not {reason for reason in asked if reason.startswith(("latency", "accuracy", "calibration", "weight"))}
-    assert "accuracy was not measured" not in absent({"non_finite_count": 3}, read=True, executed=True, timed=False)
+    assert "accuracy was not measured" not in absent(
+        {"non_finite_count": 3}, PRIMARY, read=True, executed=True, timed=False
+    )
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "1800", None, True])
@@ -68,3 +71,10 @@ def test_what_is_sound_is_kept_as_it_is():
     values = {"accuracy": 0.9, "size_bytes": 10, "n": 100}
     found = Flat(values, {"accuracy": [0.8, 0.95]}, {"accuracy": 100})
     assert sift(found) == (found, [])
+
+
+def test_metrics_of_quality_that_another_task_has_are_not_missed():
+    other = Primary("perplexity", "perplexity", "perplexity_to_reference", "perplexity_to_teacher")
+    missed = absent({"n": 1800}, other, read=True, executed=True, timed=True)
+    assert "top1_agreement was not measured" in missed
+    assert not [line for line in missed if line.startswith("accuracy")]

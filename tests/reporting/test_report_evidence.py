@@ -18,8 +18,10 @@ from report_build import (
 )
 
 from stages.core import artifact
+from stages.measure.items import Answers
 from stages.measure.statistics import paired_difference
 from stages.reporting import evidence, gaps
+from stages.tasks.classify import PRIMARY, quality
 
 
 def test_gaps_are_paired_and_come_from_the_logits(build: Path) -> None:
@@ -56,8 +58,9 @@ def test_nan_has_no_gap_no_distribution_and_no_number(build: Path) -> None:
 
 def test_unlabelled_utterances_are_left_out_of_gaps() -> None:
     labels = np.array([0, 1, -1, -1])
-    asked = gaps.Asked(np.arange(4), labels)
-    gap = gaps.measure_gap("conversion", "v", asked, np.array([0, 1, 0, 0]), np.array([0, 0, 0, 0]))
+    asked = gaps.Asked(np.arange(4), labels, quality, PRIMARY)
+    before, after = (Answers(np.array(given), np.zeros(4)) for given in ([0, 1, 0, 0], [0, 0, 0, 0]))
+    gap = gaps.measure_gap("conversion", "v", asked, before, after)
     assert (gap.n, gap.before, gap.after) == (2, 1.0, 0.5)
 
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 import yaml
 
-from stages import compress, distill, prepare, reference, tasks, teacher
+from stages import compress, convert, distill, parity, prepare, quantize, reference, tasks, teacher
 from stages.core import artifact, splits
 from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
-from stages.measure.statistics import proportion_interval
+from stages.measure import items
+from stages.measure.statistics import proportion_interval, rate_interval
 from stages.models import checkpoint
+from stages.schema.task import Task
 from stages.tasks.examples import examples
 from tests.composed import composed
 
@@ -111,6 +113,34 @@ def test_it_is_compressed_and_referenced(name, build, tmp_path):
     summary = artifact.read_json(tmp_path / "reference/summary.json")
     assert summary["n"] == (found["test"]["labels"] != UNKNOWN).sum()
     assert summary["counts"]["test"] == len(found["test"]["labels"])
+
+
+@pytest.mark.target
+def test_its_artifact_is_measured_by_its_tokens(build, tmp_path):
+    tree = composed()
+    target, precision = tree["targets"]["onnx-cpu"], tree["precisions"]["static_wi8_ai8"]
+    compressing = compress.Params.model_validate({"task": TASK, "compression": tree["compressions"]["none"]})
+    compress.run(compressing, build / "data", build / "student", tmp_path / "compressed")
+    reference.run(reference.Params(task=Task(**TASK)), build / "data", tmp_path / "compressed", tmp_path / "reference")
+    converting = convert.Params.model_validate({"task": TASK, "target": target})
+    convert.run(converting, tmp_path / "compressed", tmp_path / "converted")
+    lowering = quantize.Params.model_validate({"precision": precision, "target": target})
+    quantize.run(lowering, tmp_path / "converted", tmp_path / "reference", tmp_path / "artifact")
+    places = (tmp_path / name for name in ("converted", "compressed", "reference"))
+    inputs = parity.Inputs(*places, build / "teacher", build / "data")
+    parity.run("onnx-cpu", tmp_path / "artifact", inputs, tmp_path / "parity")
+    found = artifact.read_json(tmp_path / "parity/metrics.json")
+    test, record = artifact.read_arrays(tmp_path / "reference/test.npz"), items.read(tmp_path / "parity")["test"]
+    assert (found["status"], found["altered"]) == ("measured", [])
+    assert found["conversion"]["values"]["conversion_relative_max_error"] < 1e-4
+    assert found["calibration"]["values"]["calibration_agreement"] > 0.9
+    assert found["form"]["forms"].keys() == {"padded", "disturbed", "batched"}
+    assert found["test"]["counts"]["top1_agreement"] == test["attention_mask"].sum() == len(record.case)
+    assert found["test"]["counts"]["accuracy"] == (test["labels"] != UNKNOWN).sum()
+    assert found["test"]["texts"]["top1_agreement"] == found["test"]["texts"]["accuracy"] == DATA["test_size"]
+    right = (record.answer == test["labels"])[record.known]
+    assert found["test"]["values"]["accuracy"] == right.mean()
+    assert found["test"]["intervals"]["accuracy"] == list(rate_interval(right, record.case[record.known]))
 
 
 def test_a_checkpoint_of_another_task_is_refused(build, tmp_path):
