@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.asking import browser, judging, question, record
+from stages.asking.answers import everyone, taking
 from stages.asking.interview import interview
-from stages.asking.roster import CLIENTS, Client, missing, taking
+from stages.asking.roster import Client, missing
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError
 from stages.core.params import Section
@@ -120,7 +121,7 @@ def _line(entry: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    names = [client.name for client in CLIENTS]
+    names = [client.name for client in everyone()]
     parser = cli.parser(__doc__, "build")
     parser.add_argument("--items", help=f"test utterances to ask, `{ALL}` or a number (conf/clients by default)")
     parser.add_argument("--client", action="append", choices=names, help="ask these alone (all by default)")
@@ -133,7 +134,7 @@ def _body(arguments: Any) -> None:
     settings = params.load(Params, fields, arguments.params)
     chosen = [
         client
-        for client in CLIENTS
+        for client in everyone()
         if (client.name in arguments.client if arguments.client else (client.kind == "browser") == arguments.browser)
     ]
     items = settings.clients.utterances if arguments.items is None else _number(arguments.items)

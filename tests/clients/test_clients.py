@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stages.asking import roster
+from stages.asking import answers, roster
 from stages.asking.interview import interview
 from stages.core import artifact
 from stages.schema.clients import ClientName
@@ -109,7 +109,7 @@ def test_a_program_that_dies_leaves_its_last_words(build):
 def test_conf_may_require_every_client_that_can_run_here_but_the_one_that_must_refuse():
     from typing import get_args
 
-    runnable = {client.name for client in roster.CLIENTS if not client.absent}
+    runnable = {client.name for client in answers.everyone() if not client.absent}
     assert set(get_args(ClientName)) == runnable - {"tflite-runtime-2.14"}
 
 

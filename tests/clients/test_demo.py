@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from stages import demo
-from stages.asking import browser, roster
+from stages.asking import answers, browser, roster
 from stages.asking.interview import NODE_MODULES
 from stages.core import artifact
 from stages.reporting.demo import MODULES, find, render
@@ -15,7 +15,7 @@ from tests.clients.chromium import opened
 from tests.clients.toy_bundle import KEY
 
 needs_chromium = pytest.mark.skipif(
-    not browser.found() or roster.missing(roster.named(["onnxruntime-web"])[0]) is not None,
+    not browser.found() or roster.missing(answers.named(["onnxruntime-web"])[0]) is not None,
     reason="needs Chromium, and what `make demo` installs",
 )
 
