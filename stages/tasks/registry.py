@@ -161,10 +161,11 @@ interface: Callable[[str], Interface] = partial(_part, "interface")
 exercise: Callable[[str], Exercise] = partial(_part, "exercise")
 quality: Callable[[str], Quality] = partial(_part, "quality")
 # What these offer say the rooms that ask for them, which stand above this one: `bundling.forms.TaskForms`,
-# `faults.inject.TaskFaults` and `asking.answers.TaskClients`.
+# `faults.inject.TaskFaults`, `asking.answers.TaskClients` and `reporting.demo.TaskPage`.
 forms: Callable[[str], Any] = partial(_part, "forms")
 faults: Callable[[str], Any] = partial(_part, "faults")
 clients: Callable[[str], Any] = partial(_part, "clients")
+page: Callable[[str], Any] = partial(_part, "page")
 
 
 def offers(task: str, part: str) -> bool:
