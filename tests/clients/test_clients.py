@@ -66,7 +66,7 @@ def test_answers_of_other_clients_stay_until_the_bundle_changes(build, tmp_path,
 
 
 def test_all_utterances_or_a_number_of_them_are_asked(build, capsys):
-    from stages import clients
+    from stages import ask as clients
 
     arguments = ["--build", str(build), "--params", str(build.parent / "params.yaml"), "--client", "onnxruntime"]
     assert clients.main([*arguments, "--items", "all"]) == 0
@@ -83,7 +83,7 @@ def test_a_build_without_bundles_is_refused(tmp_path, capsys):
 
 
 def test_fp32_has_to_be_repeated_exactly_and_what_runtimes_round_differently_nearly(build):
-    from stages import clients
+    from stages import ask as clients
     from stages.core import params
     from stages.schema.variant import Variant
 

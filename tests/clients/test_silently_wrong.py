@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stages.asking import answers, roster
+from stages.asking.comparison import judge
 from stages.asking.interview import interview
-from stages.asking.judging import judge
 from stages.asking.question import Answers, Item, Question
 from stages.core import artifact
 from stages.measure.metrics import softmax

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.asking import answers
-from stages.asking.judging import judge
+from stages.asking.comparison import judge
 from stages.asking.question import Answers, Item, Question
 from stages.schema.clients import Bound
 from tests.clients import toy_bundle

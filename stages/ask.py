@@ -1,6 +1,6 @@
 """Ask the clients that apps use about every released bundle, and compare their answers with the artifact's.
 
-Reads: the bundles, the test split, the references, what parity measured of the artifacts, params.yaml.
+Reads: the bundles, the test split, the references, params.yaml.
 Writes: `build/clients.json`: per bundle, named by its digest, what each client answered.
 Why: files may load in a client and be answered wrongly without an error: tokens made otherwise, kernels too old, inputs
     of another type. Only that client can tell. A command for people (`make clients`): each client lives in an
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.asking import browser, judging, question, record
+from stages.asking import browser, comparison, question, record
 from stages.asking.answers import everyone, taking
 from stages.asking.interview import interview
 from stages.asking.roster import Client, missing
@@ -93,7 +93,7 @@ def ask(
             variant, bundle = settings.variants[key], build / layout.RELEASE / key
             asked = asked or question.ask(key, variant, build, items)
             answer = interview(client, asked, bundle)
-            entries[client.name] = judging.judge(
+            entries[client.name] = comparison.judge(
                 asked, asked.expected(client), answer, settings.bound(variant), client.reads_text
             )
         print(f"{key} in {client.name}: {_line(entries[client.name])}", flush=True)
