@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.asking.answers import Answer, of_task
 from stages.asking.roster import Client, file_of
 from stages.core import artifact, splits
-from stages.measure.metrics import softmax
 from stages.schema.layout import RELEASE, behind
 from stages.schema.variant import Variant
 from stages.targets import registry
-from stages.targets.base import Session
-from stages.tasks.base import FORWARD
-
-Probabilities = NDArray[np.float64]
+from stages.targets.base import read_signature
+from stages.tasks.base import INPUTS, Arrays
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Answers:
-    """Probabilities of every utterance [utterances, labels], and of every edge text by the reference's ids."""
+    """To every utterance, and to every edge text by the reference's ids."""
 
-    utterances: Probabilities
-    edges: Probabilities
+    utterances: Sequence[Answer]
+    edges: Sequence[Answer]
 
 
 @dataclass(frozen=True)
@@ -45,23 +42,25 @@ class Question:
     """What is asked about one bundle.
 
     Attributes:
-        labels: names of the classes, in the order of the logits.
+        task: what the artifact is for.
+        labels: names of the classes in the order of the logits, none where a class is a token.
         max_length: tokens the model takes.
         utterances: of the test split.
         edges: texts where tokenizers are known to part ways.
         artifact: what the artifact answered in the build.
         padded: what it answers padded to `max_length`, which some clients always do: at static int8 the scales of a
             signature are its own.
-        reference: what the checkpoint answered in torch, [utterances, labels].
+        reference: what the checkpoint answered in torch to the utterances.
     """
 
+    task: str
     labels: list[str]
     max_length: int
     utterances: list[Item]
     edges: list[Item]
     artifact: Answers
     padded: Answers
-    reference: Probabilities
+    reference: Sequence[Answer]
 
     def expected(self, client: Client) -> Answers:
         """Return what a client has to repeat."""
@@ -86,21 +85,27 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
     texts = splits.read_split(data, "test").texts
     chosen = splits.spread(len(texts), wanted or len(texts))
     test = artifact.read_arrays(artifact.require(reference) / "test.npz")
-    signature = artifact.read_json(bundle / "signature.json")
+    signature = read_signature(bundle)
     edges = [Item(edge["text"], edge["ids"], edge["name"]) for edge in _edges(bundle)]
     ids = [row[mask == 1].tolist() for row, mask in zip(test["input_ids"], test["attention_mask"], strict=True)]
     utterances = [Item(texts[index], ids[index]) for index in chosen]
-    session, longest = registry.runtime(variant.target).open_runtime(bundle, 1), signature["sequence_lengths"][-1]
-    own = Answers(_answers(session, utterances), _answers(session, edges))
+    session, longest = registry.runtime(variant.target).open_runtime(bundle, 1), signature.sequence_lengths[-1]
+    task = of_task(signature.task)
+
+    def answers(length: int = 0) -> Answers:
+        return Answers(*([task.own(session, _inputs(item, length)) for item in items] for items in (utterances, edges)))
+
+    own = answers()
     pads = file_of(bundle, "task") is not None
     return Question(
-        labels=artifact.read_json(bundle / "labels.json"),
+        task=signature.task,
+        labels=artifact.read_json(bundle / "labels.json") if (bundle / "labels.json").is_file() else [],
         max_length=longest,
         utterances=utterances,
         edges=edges,
         artifact=own,
-        padded=Answers(_answers(session, utterances, longest), _answers(session, edges, longest)) if pads else own,
-        reference=softmax(test["logits"][chosen]),
+        padded=answers(longest) if pads else own,
+        reference=[task.reference(test, index) for index in chosen],
     )
 
 
@@ -123,11 +128,8 @@ def _edges(bundle: Path) -> list[dict[str, Any]]:
     return list(artifact.read_json(bundle / "probe.json")["edges"])
 
 
-def _answers(session: Session, items: Sequence[Item], length: int = 0) -> Probabilities:
-    """Ask a runtime by the reference's ids, padded at the end to `length` where they are fewer."""
-    found = []
-    for item in items:
-        row, mask = np.zeros((2, 1, max(length, len(item.ids))), np.int32)
-        row[0, : len(item.ids)], mask[0, : len(item.ids)] = item.ids, 1
-        found.append(softmax(session.run(FORWARD, {"attention_mask": mask, "input_ids": row})["logits"]))
-    return np.concatenate(found)
+def _inputs(item: Item, length: int) -> Arrays:
+    """Return the reference's ids and their mask, padded at the end to `length` where they are fewer: int32 [1, n]."""
+    row, mask = np.zeros((2, 1, max(length, len(item.ids))), np.int32)
+    row[0, : len(item.ids)], mask[0, : len(item.ids)] = item.ids, 1
+    return dict(zip(INPUTS, (row, mask), strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.asking.roster import taking
+from stages.asking.answers import taking
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.schema.clients import Clients

@@ -1,8 +1,7 @@
-"""The clients: what each takes of a bundle, which program asks it, and where that program runs."""
+"""What a client is: what it takes of a bundle, which program asks it, and where that program runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -47,41 +46,10 @@ class Client:
     absent: str = ""
 
 
-_MAC = "needs macOS or iOS; this host has neither, and no program here was tried on one"
-_PHONE = "needs a phone; MediaPipe's Python and web clients run the same file"
-
-CLIENTS = (
-    Client("onnxruntime", "hf", "python", "", "onnxruntime_client"),
-    Client("optimum", "hf", "python", "optimum", "optimum_client"),
-    Client("transformers-js", "hf", "node", "node", "transformers.mjs"),
-    Client("transformers-js-web", "hf", "browser", "node", "transformers.mjs"),
-    Client("onnxruntime-web", "hf", "browser", "node", "onnxruntime.mjs", reads_text=False),
-    Client("onnxruntime-extensions", "text", "python", "optimum", "extensions_client"),
-    Client("litert", "litert", "python", "", "litert_client"),
-    Client("tflite-runtime-2.14", "litert", "python", "tflite", "tflite_client", reads_text=False),
-    Client("litert-js", "litert", "browser", "node", "litert.mjs", reads_text=False),
-    Client("mediapipe", "task", "python", "mediapipe", "mediapipe_client"),
-    Client("mediapipe-web", "task", "browser", "node", "mediapipe.mjs"),
-    Client("mediapipe-android", "task", "absent", absent=_PHONE),
-    Client("core-ml", "mlpackage", "absent", absent=_MAC),
-)
-
-
 def file_of(bundle: Path, form: Form) -> Path | None:
     """Return a bundle's file of a form, None where it has none."""
     found = (path for pattern in FORMS[form] for path in sorted(bundle.glob(pattern)))
     return next(found, None)
-
-
-def taking(bundle: Path) -> list[Client]:
-    """Return the clients that take a form which a bundle has."""
-    return [client for client in CLIENTS if file_of(bundle, client.form)]
-
-
-def named(names: Iterable[str]) -> list[Client]:
-    """Return clients by name, in the order of the roster."""
-    wanted = set(names)
-    return [client for client in CLIENTS if client.name in wanted]
 
 
 def missing(client: Client) -> str | None:

@@ -22,8 +22,7 @@ from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import TargetName, Variant
 from stages.targets.facts import Executor, executor
 from stages.tasks import registry as tasks
-from stages.tasks.base import Primary
-from stages.tasks.facts import facts, of_data
+from stages.tasks.facts import Facts, facts, of_data
 
 # Outputs whose content it says; an altered artifact is not among them, since the gate has a verdict on that.
 QUOTED = ("data", *CHECKPOINTS, "reference", *MEASURED)
@@ -123,7 +122,7 @@ class Evidence:
     """All that the report says.
 
     Attributes:
-        primary: how good a model of this task is.
+        task: what is known of the models' task.
         lines: the variants, by platform.
         data: number of `labels`, `params` and `summary` of the data set; `max_length`, and what of each split was `cut`
             there.
@@ -140,7 +139,7 @@ class Evidence:
         hosts: where benchmarks were taken.
     """
 
-    primary: Primary
+    task: Facts
     lines: list[Line]
     data: dict[str, Any]
     teacher: Checkpoint
@@ -175,11 +174,11 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         _check_judged(line, places[line.key]["parity"])
     data = place(build, "data")
     task = of_data(data)
-    primary = facts(task).PRIMARY
+    known = facts(task)
     reference = places[lines[0].key]["reference"]
     case = tasks.exercise(task).case(artifact.read_arrays(reference / "test.npz"))
     return Evidence(
-        primary=primary,
+        task=known,
         lines=lines,
         data={
             "labels": len(artifact.read_json(data / "labels.json")) if (data / "labels.json").is_file() else 0,
@@ -188,8 +187,8 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
             "params": artifact.manifest(data)["params"]["data"],
             "summary": artifact.read_json(data / "summary.json"),
         },
-        teacher=read_checkpoint(place(build, "teacher"), primary.metric),
-        student=read_checkpoint(place(build, "student"), primary.metric),
+        teacher=read_checkpoint(place(build, "teacher"), known.PRIMARY.metric),
+        student=read_checkpoint(place(build, "student"), known.PRIMARY.metric),
         distilled=artifact.manifest(place(build, "student"))["params"]["student"]["kind"] != "none",
         gaps=read_gaps(variants, build, task, case),
         spreads={line.key: read_spread(places[line.key]["parity"]) for line in lines},

@@ -53,8 +53,8 @@ def render(evidence: Evidence) -> str:
 def write_data(evidence: Evidence, out: Path) -> None:
     """Write `pareto.json` and `gaps.json` for DVC plots, and `agreement.json`, into an existing directory."""
     write_json(out / "agreement.json", agreement.rows(evidence.agreement))
-    write_json(out / "pareto.json", pareto_rows(evidence.lines, evidence.primary.metric))
-    write_json(out / "gaps.json", [_gap_row(gap, evidence.primary.metric) for gap in evidence.gaps])
+    write_json(out / "pareto.json", pareto_rows(evidence.lines, evidence.task.PRIMARY.metric))
+    write_json(out / "gaps.json", [_gap_row(gap, evidence.task.PRIMARY.metric) for gap in evidence.gaps])
 
 
 def best(lines: Sequence[Line], metric: str) -> Line | None:
@@ -69,7 +69,7 @@ def heat(found: Share) -> str:
 
 
 def _context(evidence: Evidence) -> dict[str, Any]:
-    lines, primary = evidence.lines, evidence.primary
+    lines, primary = evidence.lines, evidence.task.PRIMARY
     legend = _legend(lines)
     style, script = ((SOURCES / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js"))
     return {
@@ -90,6 +90,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "gaps": _gap_context(evidence),
         "baseline": evidence.data["summary"]["baseline"],
         "unclear": _unclear(evidence),
+        "does": evidence.task.DEMO,
         "spreads": _spread_context(evidence),
         "heat_bounds": HEAT,
         "opinions": [name for name in agreement.KERNELS if any(name in model.opinions for model in evidence.agreement)],
@@ -131,7 +132,7 @@ def _plot(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: fl
 
 def _unclear(evidence: Evidence) -> bool:
     """Whether the student may be no better than what is no transformer."""
-    metric, score = evidence.primary.metric, evidence.student.score
+    metric, score = evidence.task.PRIMARY.metric, evidence.student.score
     low, high = evidence.data["summary"]["baseline"][f"{metric}_interval"]
     return bool(score <= high if REGISTRY[metric].better == "higher" else score >= low)
 

@@ -17,9 +17,11 @@ class Facts(Protocol):
 
     Attributes:
         PRIMARY: how good its models are.
+        DEMO: what the page of `make demo` does with what one types, empty where it has none.
     """
 
     PRIMARY: Primary
+    DEMO: str
 
 
 def facts(task: str) -> Facts:

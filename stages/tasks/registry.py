@@ -7,6 +7,7 @@ A part is a module of the task's package, imported when it is asked for and with
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.tasks import folder
+from stages.tasks import folder, names
 from stages.tasks.base import Arrays, Call, Session
 
 if TYPE_CHECKING:
@@ -159,7 +160,14 @@ model: Callable[[str], Model] = partial(_part, "model")
 interface: Callable[[str], Interface] = partial(_part, "interface")
 exercise: Callable[[str], Exercise] = partial(_part, "exercise")
 quality: Callable[[str], Quality] = partial(_part, "quality")
-# What these offer say the rooms that ask for them, which stand above this one: `bundling.forms.TaskForms` and
-# `faults.inject.TaskFaults`.
+# What these offer say the rooms that ask for them, which stand above this one: `bundling.forms.TaskForms`,
+# `faults.inject.TaskFaults`, `asking.answers.TaskClients` and `reporting.demo.TaskPage`.
 forms: Callable[[str], Any] = partial(_part, "forms")
 faults: Callable[[str], Any] = partial(_part, "faults")
+clients: Callable[[str], Any] = partial(_part, "clients")
+page: Callable[[str], Any] = partial(_part, "page")
+
+
+def offers(task: str, part: str) -> bool:
+    """Whether there is such a task, and it has a part that not every one needs."""
+    return task in names() and importlib.util.find_spec(f"stages.tasks.{folder(task)}.{part}") is not None

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stages.asking import roster
+from stages.asking import answers, roster
 from stages.asking.interview import interview
 from stages.core import artifact
 from stages.schema.clients import ClientName
@@ -66,7 +66,7 @@ def test_answers_of_other_clients_stay_until_the_bundle_changes(build, tmp_path,
 
 
 def test_all_utterances_or_a_number_of_them_are_asked(build, capsys):
-    from stages import clients
+    from stages import ask as clients
 
     arguments = ["--build", str(build), "--params", str(build.parent / "params.yaml"), "--client", "onnxruntime"]
     assert clients.main([*arguments, "--items", "all"]) == 0
@@ -83,7 +83,7 @@ def test_a_build_without_bundles_is_refused(tmp_path, capsys):
 
 
 def test_fp32_has_to_be_repeated_exactly_and_what_runtimes_round_differently_nearly(build):
-    from stages import clients
+    from stages import ask as clients
     from stages.core import params
     from stages.schema.variant import Variant
 
@@ -109,7 +109,7 @@ def test_a_program_that_dies_leaves_its_last_words(build):
 def test_conf_may_require_every_client_that_can_run_here_but_the_one_that_must_refuse():
     from typing import get_args
 
-    runnable = {client.name for client in roster.CLIENTS if not client.absent}
+    runnable = {client.name for client in answers.everyone() if not client.absent}
     assert set(get_args(ClientName)) == runnable - {"tflite-runtime-2.14"}
 
 

@@ -5,17 +5,17 @@ import shutil
 import pytest
 
 from stages import demo
-from stages.asking import browser, roster
+from stages.asking import answers, browser, roster
 from stages.asking.interview import NODE_MODULES
 from stages.core import artifact
-from stages.reporting.demo import MODULES, find, render
+from stages.tasks.classify.page import MODULES, find, render
 from tests.bundling import toy
 from tests.clients import toy_bundle
 from tests.clients.chromium import opened
 from tests.clients.toy_bundle import KEY
 
 needs_chromium = pytest.mark.skipif(
-    not browser.found() or roster.missing(roster.named(["onnxruntime-web"])[0]) is not None,
+    not browser.found() or roster.missing(answers.named(["onnxruntime-web"])[0]) is not None,
     reason="needs Chromium, and what `make demo` installs",
 )
 
@@ -59,10 +59,17 @@ def test_what_is_missing_is_said_in_one_line(release, tmp_path, capsys):
     assert not (tmp_path / "demo").exists()
 
 
+def test_a_task_without_a_page_is_named(release, modules, tmp_path, capsys):
+    signature = release / KEY / "signature.json"
+    artifact.write_json(signature, artifact.read_json(signature) | {"task": "unseen"})
+    assert run(release, modules, tmp_path / "demo") == 1
+    assert "no page runs a model of task 'unseen'" in capsys.readouterr().err
+
+
 def test_bundles_that_the_page_cannot_run_are_refused(release, modules, tmp_path, capsys):
     shutil.rmtree(release / KEY / "hf")
     assert run(release, modules, tmp_path / "demo") == 1
-    assert "has a Hugging Face directory; expected one of onnx-cpu" in capsys.readouterr().err
+    assert "can be shown; expected one with a Hugging Face directory, of onnx-cpu" in capsys.readouterr().err
 
 
 @needs_chromium

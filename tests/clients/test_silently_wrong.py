@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from stages.asking import roster
+from stages.asking import answers, roster
+from stages.asking.comparison import judge
 from stages.asking.interview import interview
-from stages.asking.judging import judge
 from stages.asking.question import Answers, Item, Question
 from stages.core import artifact
 from stages.measure.metrics import softmax
@@ -28,7 +28,7 @@ BOUND = Bound(top1_agreement=0.9, probability_difference=0.05)
 
 
 def client(name):
-    (found,) = roster.named([name])
+    (found,) = answers.named([name])
     if why := roster.missing(found):
         pytest.skip(f"{name}: {why}")
     if found.kind == "node" and not shutil.which("node"):
@@ -91,7 +91,7 @@ def per_channel(make_model, tmp_path_factory):
     rows = [np.array([item.ids], np.int32) for item in items]
     logits = [runtime.run(FORWARD, {"attention_mask": np.ones_like(row), "input_ids": row})["logits"] for row in rows]
     own = Answers(softmax(np.concatenate(logits)), np.zeros((0, 4), np.float32))
-    return root, Question(["a", "b", "c", "d"], LENGTH, items, [], own, own, own.utterances)
+    return root, Question("classify", ["a", "b", "c", "d"], LENGTH, items, [], own, own, own.utterances)
 
 
 def test_tflite_of_2023_misreads_per_channel_int8_and_refuses_the_copy_that_says_so(per_channel):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from stages import clients
+from stages import ask as clients
 from stages.bundling import contents
 from stages.core import artifact
 from stages.schema.release import Release
@@ -26,7 +26,7 @@ BOUND = {"top1_agreement": 1.0, "probability_difference": 0.001}
 
 
 def params(*required, **changed):
-    """What `stages.clients` reads of params.yaml."""
+    """What `stages.ask` reads of params.yaml."""
     asked = {"utterances": 4, "required": list(required), "before_release": False, "exact": BOUND, "quantized": BOUND}
     return {
         "clients": {**asked, **changed},
@@ -80,7 +80,7 @@ def write(root, forms=("hf",)):
 
 
 def ask(build, *names, required=(), **changed):
-    """Run `stages.clients` on some clients; its exit code and what it recorded of the bundle."""
+    """Run `stages.ask` on some clients; its exit code and what it recorded of the bundle."""
     artifact.write_json(build.parent / "params.yaml", params(*required, **changed))
     arguments = ["--build", str(build), "--params", str(build.parent / "params.yaml")]
     code = clients.main([*arguments, *(word for name in names for word in ("--client", name))])

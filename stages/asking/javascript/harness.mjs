@@ -1,6 +1,6 @@
 // Put a question to one client, in Node or in a page: open the file, answer every item, say what came.
-// A client module exports `open(question, modules)` → {version, ask(item) → {probabilities, ids}}; `modules` is the URL
-// of node_modules. What it throws while opening is its refusal.
+// A client module exports `open(question, modules)` → {version, ask(item) → {ids, …}}; what else it gives (a classifier's
+// `probabilities`) is compared by the task. `modules` is the URL of node_modules. What it throws while opening is its refusal.
 
 export async function converse(open, question, modules) {
   const began = performance.now();

@@ -21,7 +21,8 @@ def open_client(question: harness.Question) -> harness.Ask:
     name = session.get_inputs()[0].name
 
     def ask(item: Mapping[str, Any]) -> harness.Answer:
-        return session.run(["probabilities"], {name: np.array([item["text"]])})[0][0], None
+        found = session.run(["probabilities"], {name: np.array([item["text"]])})[0][0]
+        return harness.labelled(found, None)
 
     return ask
 

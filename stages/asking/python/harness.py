@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Question = Mapping[str, Any]
-Answer = tuple[NDArray[np.float32], list[int] | None]
-"""Probabilities [labels], and the token ids the client made of the text where it shows them."""
+Answer = dict[str, Any]
+"""`ids`, the token ids the client made of the text (None where it shows none), and what its task asks for."""
 Ask = Callable[[Mapping[str, Any]], Answer]
 
 
@@ -46,6 +46,11 @@ def converse(open_client: Callable[[Question], Ask], question: Question) -> dict
     return {"items": [_answer(ask, item) for item in question["items"]], "load_ms": 1e3 * (loaded - began)}
 
 
+def labelled(probabilities: Iterable[float], ids: list[int] | None) -> Answer:
+    """Answer with the probability of every label."""
+    return {"ids": ids, "probabilities": [float(value) for value in probabilities]}
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return probabilities of one utterance."""
     exponents = np.exp(logits - logits.max())
@@ -55,8 +60,8 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def _answer(ask: Ask, item: Mapping[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     try:
-        probabilities, ids = ask(item)
+        given = ask(item)
     except Exception as error:  # one text may be too much for a client that answers others
         return {"error": " ".join(str(error).split()) or type(error).__name__}
     took = time.perf_counter() - began
-    return {"ids": ids, "ms": 1e3 * took, "probabilities": [float(value) for value in probabilities]}
+    return {**given, "ms": 1e3 * took}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from stages.asking.python import harness
 
 
@@ -21,7 +19,7 @@ def open_client(question: harness.Question) -> harness.Ask:
     def ask(item: Mapping[str, Any]) -> harness.Answer:
         categories = classifier.classify(item["text"]).classifications[0].categories
         scores = {category.category_name: category.score for category in categories}
-        return np.array([scores[label] for label in question["labels"]], np.float32), None
+        return harness.labelled((scores[label] for label in question["labels"]), None)
 
     return ask
 

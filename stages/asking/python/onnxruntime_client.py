@@ -24,7 +24,7 @@ def open_client(question: harness.Question) -> harness.Ask:
         ids = tokenizer.encode(item["text"]).ids
         row = np.array([ids], np.int64)
         logits = session.run(["logits"], {"input_ids": row, "attention_mask": np.ones_like(row)})[0]
-        return harness.softmax(logits[0]), ids
+        return harness.labelled(harness.softmax(logits[0]), ids)
 
     return ask
 

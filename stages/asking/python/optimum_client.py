@@ -25,7 +25,7 @@ def open_client(question: harness.Question) -> harness.Ask:
     def ask(item: Mapping[str, Any]) -> harness.Answer:
         encoded = tokenizer(item["text"], return_tensors="pt", truncation=True, max_length=question["max_length"])
         logits = model(**encoded).logits[0].numpy()
-        return harness.softmax(logits)[order], encoded["input_ids"][0].tolist()
+        return harness.labelled(harness.softmax(logits)[order], encoded["input_ids"][0].tolist())
 
     return ask
 

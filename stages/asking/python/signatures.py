@@ -30,6 +30,6 @@ def asking(interpreter: Any, tokenize: Callable[[Mapping[str, Any]], list[int]])
         runner = runners[length]
         logits = runner(input_ids=row, attention_mask=mask)["logits"][0].astype(np.float32)
         scale, zero = runner.get_output_details()["logits"]["quantization"]
-        return harness.softmax((logits - zero) * scale if scale else logits), ids
+        return harness.labelled(harness.softmax((logits - zero) * scale if scale else logits), ids)
 
     return ask

@@ -3,3 +3,4 @@
 from stages.tasks.base import Primary
 
 PRIMARY = Primary("accuracy", "accuracy", "accuracy_drop_to_reference", "accuracy_drop_to_teacher")
+DEMO = ""

@@ -1,16 +1,21 @@
 """A client's answers are held to the artifact's: labels, probabilities, tokens, and what it does with edge texts."""
 
+import json
+
 import numpy as np
 import pytest
 
-from stages.asking.judging import judge
+from stages.asking import answers
+from stages.asking.comparison import judge
 from stages.asking.question import Answers, Item, Question
 from stages.schema.clients import Bound
+from tests.clients import toy_bundle
 
 BOUND = Bound(top1_agreement=0.75, probability_difference=0.05)
 ANSWERS = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], np.float32)
 EDGES = np.array([[0.6, 0.4], [0.3, 0.7]], np.float32)
 QUESTION = Question(
+    task="classify",
     labels=["on", "off"],
     max_length=8,
     utterances=[Item(f"text {index}", [2, index, 3]) for index in range(4)],
@@ -99,3 +104,14 @@ def test_refusing_a_file_is_told_from_crashing_over_it():
 def test_a_client_that_is_given_ids_says_nothing_about_tokens():
     found = verdict({**answer(), "items": answer()["items"][:4]}, reads_text=False)
     assert (found["verdict"], found["edges"], found["tokens_equal"]) == ("pass", None, None)
+
+
+def test_a_task_brings_its_clients_and_one_that_brings_none_is_asked_by_nobody(tmp_path, monkeypatch):
+    build = toy_bundle.write(tmp_path)
+    bundle = build / "release" / toy_bundle.KEY
+    assert {client.name for client in answers.taking(bundle)} >= {"onnxruntime", "transformers-js"}
+    assert set(answers.taking(bundle)) <= set(answers.everyone()) == set(answers.of_task("classify").CLIENTS)
+    monkeypatch.setattr(answers.tasks, "clients", lambda _: pytest.fail("it has no such part"))
+    signature = json.loads((bundle / "signature.json").read_text(encoding="utf-8"))
+    (bundle / "signature.json").write_text(json.dumps(signature | {"task": "unasked"}), encoding="utf-8")
+    assert answers.taking(bundle) == []

@@ -1,6 +1,6 @@
 """Ask the clients that apps use about every released bundle, and compare their answers with the artifact's.
 
-Reads: the bundles, the test split, the references, what parity measured of the artifacts, params.yaml.
+Reads: the bundles, the test split, the references, params.yaml.
 Writes: `build/clients.json`: per bundle, named by its digest, what each client answered.
 Why: files may load in a client and be answered wrongly without an error: tokens made otherwise, kernels too old, inputs
     of another type. Only that client can tell. A command for people (`make clients`): each client lives in an
@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.asking import browser, judging, question, record
+from stages.asking import browser, comparison, question, record
+from stages.asking.answers import everyone, taking
 from stages.asking.interview import interview
-from stages.asking.roster import CLIENTS, Client, missing, taking
+from stages.asking.roster import Client, missing
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError
 from stages.core.params import Section
@@ -92,7 +93,7 @@ def ask(
             variant, bundle = settings.variants[key], build / layout.RELEASE / key
             asked = asked or question.ask(key, variant, build, items)
             answer = interview(client, asked, bundle)
-            entries[client.name] = judging.judge(
+            entries[client.name] = comparison.judge(
                 asked, asked.expected(client), answer, settings.bound(variant), client.reads_text
             )
         print(f"{key} in {client.name}: {_line(entries[client.name])}", flush=True)
@@ -120,7 +121,7 @@ def _line(entry: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    names = [client.name for client in CLIENTS]
+    names = [client.name for client in everyone()]
     parser = cli.parser(__doc__, "build")
     parser.add_argument("--items", help=f"test utterances to ask, `{ALL}` or a number (conf/clients by default)")
     parser.add_argument("--client", action="append", choices=names, help="ask these alone (all by default)")
@@ -133,7 +134,7 @@ def _body(arguments: Any) -> None:
     settings = params.load(Params, fields, arguments.params)
     chosen = [
         client
-        for client in CLIENTS
+        for client in everyone()
         if (client.name in arguments.client if arguments.client else (client.kind == "browser") == arguments.browser)
     ]
     items = settings.clients.utterances if arguments.items is None else _number(arguments.items)
