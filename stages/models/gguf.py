@@ -1,4 +1,4 @@
-"""Unpack a GGUF file into a Hugging Face checkpoint in fp32, its weights bit for bit those that llama.cpp dequantises.
+"""Unpack a GGUF file into a Hugging Face checkpoint in fp32, its weights bit for bit those of `gguf.dequantize`.
 
 What cannot be reproduced is refused by name: other architectures, scaled rotary positions, biases, experts, tensors of
 other types, and any setting that is not known here.

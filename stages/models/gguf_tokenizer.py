@@ -1,7 +1,7 @@
 """Make the tokenizer of a GGUF file, so that it gives the ids that llama.cpp gives and that its model was trained on.
 
-A GGUF file holds vocabulary and merges, and of how texts are split before them only a name. transformers ignores that
-name, and reads numbers otherwise for most files.
+Of byte-level BPE a GGUF file holds vocabulary and merges, and of how texts are split before them only a name. transformers
+ignores that name, and reads numbers otherwise for most files. SentencePiece's kind is made in `gguf_pieces`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
+from stages.models import gguf_pieces as pieces
 from stages.models.gguf_header import SHOWN
 
 PREFIX = "tokenizer.ggml."
 TEMPLATE, TEMPLATES = "tokenizer.chat_template", "tokenizer.chat_templates"
 NAMED = f"{TEMPLATE}."
 """Prefix of the keys of further templates, whose names TEMPLATES lists."""
-BYTES = "gpt2"
-"""llama.cpp's name of byte-level BPE."""
+BYTES, PIECES = "gpt2", "llama"
+"""llama.cpp's names of byte-level BPE and of SentencePiece's."""
 MODEL, PRE, TOKENS, KINDS, MERGES = (f"{PREFIX}{key}" for key in ("model", "pre", "tokens", "token_type", "merges"))
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = range(1, 6)
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Values of `token_type`."""
+ALLOWED = {
+    BYTES: {NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED},
+    # llama.cpp and SentencePiece differ in how they read a text around a user-defined piece, and in unused ones.
+    PIECES: {NORMAL, UNKNOWN, CONTROL, BYTE},
+}
+"""Which kinds a vocabulary may have."""
 ROLES = {
     "bos": f"{PREFIX}bos_token_id",
     "eos": f"{PREFIX}eos_token_id",
@@ -33,15 +40,26 @@ ROLES = {
 ENDS = (ROLES["eos"], f"{PREFIX}eot_token_id", f"{PREFIX}eom_token_id")
 """Keys of what ends a text, a turn and a message."""
 ADDED = {"bos": f"{PREFIX}add_bos_token", "eos": f"{PREFIX}add_eos_token"}
-# What would change ids at another value.
-NEUTRAL = {
-    f"{PREFIX}add_sep_token": False,
-    f"{PREFIX}add_space_prefix": False,
-    f"{PREFIX}remove_extra_whitespaces": False,
+SCORES, SPACE = f"{PREFIX}scores", f"{PREFIX}add_space_prefix"
+# Would change ids if they were true.
+FALSE = (f"{PREFIX}add_sep_token", f"{PREFIX}remove_extra_whitespaces")
+# Tokens of other tasks and for filling gaps.
+SILENT = re.compile(r"tokenizer\.ggml\.(seperator|cls|mask|prefix|suffix|middle|fim_[a-z]{3})_token_id")
+KNOWN = {
+    SCORES,
+    SPACE,
+    MODEL,
+    PRE,
+    TOKENS,
+    KINDS,
+    MERGES,
+    TEMPLATE,
+    TEMPLATES,
+    *ROLES.values(),
+    *ENDS,
+    *ADDED.values(),
+    *FALSE,
 }
-# Tokens of other tasks and for filling gaps, and scores, which byte-level BPE does without.
-SILENT = re.compile(r"tokenizer\.ggml\.(scores|(seperator|cls|mask|prefix|suffix|middle|fim_[a-z]{3})_token_id)")
-KNOWN = {MODEL, PRE, TOKENS, KINDS, MERGES, TEMPLATE, TEMPLATES, *ROLES.values(), *ENDS, *ADDED.values(), *NEUTRAL}
 
 
 @dataclass(frozen=True)
@@ -108,25 +126,34 @@ def build(path: Path, settings: dict[str, Any], rows: int, max_length: int) -> M
         max_length: positions of the model.
 
     Raises:
-        InputError: it is no byte-level BPE, splits texts in a way not known to be right, or contradicts itself.
+        InputError: it is of another kind, splits texts in a way not known to be right, or contradicts itself.
     """
-    from tokenizers import Tokenizer
-    from tokenizers.models import BPE
-
-    split = _split(path, settings)
-    tokens, kinds = _vocabulary(path, settings, rows)
+    model = settings.get(MODEL)
+    if model not in ALLOWED:
+        raise InputError(
+            f"'{path}' has the tokenizer {str(model)[:SHOWN]!r} ({MODEL})",
+            expected=f"'{BYTES}' (byte-level BPE) or '{PIECES}' (SentencePiece's)",
+            next_step="take the checkpoint it was made from",
+        )
+    for key in FALSE:
+        if _flag(path, settings, key, False):
+            raise InputError(f"'{path}' has {key}: True", expected="false, or none")
+    tokens, kinds = _vocabulary(path, settings, rows, ALLOWED[model])
     roles = {role: index for role, key in ROLES.items() if (index := _id(path, settings, key, rows)) is not None}
     ends = [index for key in ENDS if (index := _id(path, settings, key, rows)) is not None]
     if "eos" not in roles:
         raise InputError(f"'{path}' does not say which token ends a text", expected=ROLES["eos"])
+    split = _split(path, settings) if model == BYTES else Split(adds_bos=True)
     adds = {role: _flag(path, settings, key, role == "bos" and split.adds_bos) for role, key in ADDED.items()}
     if any(adds[role] and role not in roles for role in adds):
         raise InputError(f"'{path}' adds a token before every text and does not say which", expected=ROLES["bos"])
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    merges = _merges(path, settings, vocabulary)
-    rules = Tokenizer(BPE(vocab=vocabulary, merges=merges, ignore_merges=split.whole_words))
-    framed = {role: (tokens[roles[role]], roles[role]) for role in adds if adds[role]}
-    _set_rules(rules, split, framed)
+    if model == BYTES:
+        rules = _byte_level(path, settings, tokens, split)
+    else:
+        unknown = tokens[kinds.index(UNKNOWN)] if UNKNOWN in kinds else None
+        prefix = _flag(path, settings, SPACE, True)
+        rules = pieces.rules(path, tokens, settings.get(SCORES), [kind == NORMAL for kind in kinds], unknown, prefix)
+    _add_frame(rules, {role: (tokens[roles[role]], roles[role]) for role in adds if adds[role]})
     _add_tokens(rules, tokens, kinds)
     return Made(
         rules,
@@ -144,26 +171,19 @@ def build(path: Path, settings: dict[str, Any], rows: int, max_length: int) -> M
 
 
 def _split(path: Path, settings: dict[str, Any]) -> Split:
-    model, pre = settings.get(MODEL), settings.get(PRE)
-    if model != BYTES:
-        raise InputError(
-            f"'{path}' has the tokenizer {str(model)[:SHOWN]!r} ({MODEL})",
-            expected=f"'{BYTES}', which is byte-level BPE",
-            next_step="take the checkpoint it was made from",
-        )
+    pre = settings.get(PRE)
     if pre not in SPLITS:
         raise InputError(
             f"'{path}' has {PRE}: {str(pre)[:SHOWN]!r}, and how that splits texts is not known here to be right",
             expected=f"one of: {', '.join(SPLITS)}",
             next_step="take the checkpoint it was made from",
         )
-    for key, harmless in NEUTRAL.items():
-        if settings.get(key, harmless) is not harmless:
-            raise InputError(f"'{path}' has {key}: {str(settings[key])[:SHOWN]}", expected=f"{harmless}, or none")
+    if _flag(path, settings, SPACE, False):
+        raise InputError(f"'{path}' has {SPACE}: True", expected="false, or none")
     return SPLITS[pre]
 
 
-def _vocabulary(path: Path, settings: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
+def _vocabulary(path: Path, settings: dict[str, Any], rows: int, allowed: set[int]) -> tuple[list[str], list[int]]:
     """Return the tokens and their kinds, one of each for every word vector."""
     tokens, kinds = _texts(path, settings, TOKENS), settings.get(KINDS)
     if not isinstance(kinds, list) or not len(tokens) == len(kinds) == rows:
@@ -171,8 +191,8 @@ def _vocabulary(path: Path, settings: dict[str, Any], rows: int) -> tuple[list[s
         raise InputError(f"'{path}' has {len(tokens)} tokens, {found} kinds of token and {rows} word vectors")
     if "" in tokens or len(set(tokens)) < len(tokens):
         raise InputError(f"'{path}' has a token twice, or an empty one ({TOKENS})")
-    if strange := set(kinds) - {NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED}:
-        raise InputError(f"'{path}' has tokens of kind {min(strange)} ({KINDS})", expected="1 to 5")
+    if strange := set(kinds) - allowed:
+        raise InputError(f"'{path}' has tokens of kind {min(strange)} ({KINDS})", expected=f"of {sorted(allowed)}")
     return tokens, kinds
 
 
@@ -189,20 +209,30 @@ def _merges(path: Path, settings: dict[str, Any], vocabulary: dict[str, int]) ->
     return merges
 
 
-def _set_rules(rules: Any, split: Split, framed: dict[str, tuple[str, int]]) -> None:
-    """Set all but the vocabulary. `framed` holds token and id of what is put before (bos) and behind (eos) a text."""
-    from tokenizers import Regex, decoders, pre_tokenizers, processors
+def _byte_level(path: Path, settings: dict[str, Any], tokens: list[str], split: Split) -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
 
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    merges = _merges(path, settings, vocabulary)
+    rules = Tokenizer(BPE(vocab=vocabulary, merges=merges, ignore_merges=split.whole_words))
     first: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if split.digits else []
     if split.pattern:
         first.append(pre_tokenizers.Split(Regex(split.pattern), "isolated"))
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split.pattern is None)
     rules.pre_tokenizer = pre_tokenizers.Sequence([*first, letters]) if first else letters
     rules.decoder = decoders.ByteLevel()
+    return rules
+
+
+def _add_frame(rules: Any, framed: dict[str, tuple[str, int]]) -> None:
+    """Have tokens put before (bos) and behind (eos) every text: role → token and id."""
+    from tokenizers import processors
+
     if framed:
-        frame = {role: token for role, (token, _) in framed.items()}
-        single = [*([frame["bos"]] if "bos" in frame else []), "$A", *([frame["eos"]] if "eos" in frame else [])]
-        pair = [*single, *(f"{part}:1" for part in single[:-1] if part != "$A"), "$B:1"]
+        frame = {role: [token] for role, (token, _) in framed.items()}
+        single = [*frame.get("bos", []), "$A", *frame.get("eos", [])]
+        pair = [*single, *("$B:1" if part == "$A" else f"{part}:1" for part in single)]
         rules.post_processor = processors.TemplateProcessing(single, pair, list(dict(framed.values()).items()))
 
 

@@ -132,12 +132,15 @@ REFUSED = {
         "sliding_window: 8, which is not known",
     ),
     "no numbers of words": ({"settings": {"llama.vocab_size": 7}}, r"vocab_size: 7 and \d+ word vectors"),
-    "sentence pieces": ({"settings": {"tokenizer.ggml.model": "llama"}}, "the tokenizer 'llama' .*; expected 'gpt2'"),
+    "pieces with likelihoods": (
+        {"settings": {"tokenizer.ggml.model": "t5"}},
+        "the tokenizer 't5' .*; expected 'gpt2' .* or 'llama'",
+    ),
     "a guessed split": ({"settings": {"tokenizer.ggml.pre": "default"}}, "pre: 'default', and how that splits texts"),
     "no split": ({"settings": {"tokenizer.ggml.pre": None}}, "pre: 'None', and how .*; expected one of: gpt-2, smollm"),
     "a space before": (
         {"settings": {"tokenizer.ggml.add_space_prefix": True}},
-        "add_space_prefix: True; expected False",
+        "add_space_prefix: True; expected false",
     ),
     "a token twice": ({"settings": {"tokenizer.ggml.tokens": [*TOKENS[:-1], "a"]}}, "has a token twice"),
     "too few tokens": ({"settings": {"tokenizer.ggml.tokens": TOKENS[:-1]}}, r"has \d+ tokens, \d+ kinds of token and"),
