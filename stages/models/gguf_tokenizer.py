@@ -1,7 +1,7 @@
 """Make the tokenizer of a GGUF file, so that it gives the ids that llama.cpp gives and that its model was trained on.
 
 Of byte-level BPE a GGUF file holds vocabulary and merges, and of how texts are split before them only a name.
-transformers ignores that name, and reads numbers otherwise for most files. SentencePiece's kind is made in `gguf_pieces`.
+transformers ignores that name, and reads numbers otherwise for most files. SentencePiece's kind: `gguf_pieces`.
 """
 
 from __future__ import annotations
