@@ -9,7 +9,6 @@ from typing import Any
 from stages.bundling.forms import of, of_task
 from stages.bundling.source import Source
 from stages.core import artifact
-from stages.tasks.base import FORWARD
 
 LIMITS = "limits.json"
 
@@ -24,7 +23,7 @@ def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str],
         bundle: directory to write into.
     """
     signature = source.signature
-    call = signature.call(FORWARD)
+    call = signature.calls[0]
     described = {name: {**form, "clients": of(source).clients(name, source)} for name, form in forms.items()}
     artifact.write_json(
         bundle / LIMITS,

@@ -19,7 +19,8 @@ from stages.core.splits import spread
 from stages.schema.variant import Precision
 from stages.targets import registry
 from stages.targets.base import Inputs, Session, Signature
-from stages.tasks.base import FORWARD, INPUTS
+from stages.tasks import registry as tasks
+from stages.tasks.base import INPUTS
 
 Answer = Callable[[Inputs], NDArray[np.float32]]
 """Logits fp32 [batch, …] of utterances of one length."""
@@ -75,8 +76,8 @@ class Source:
         return self._open(self.artifact)
 
     def answer(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Return the artifact's logits of one text, fp32 [1, …]."""
-        return self.session.run(FORWARD, inputs)["logits"]
+        """Return the artifact's logits of one text, fp32 [items, classes]."""
+        return tasks.exercise(self.task).ask(self.session, inputs)
 
     def configure(self, out: Path, *, rules_from_file: bool = False) -> None:
         """Write the checkpoint's `config.json` and its tokenizer files, as clients take them, into a directory."""
@@ -101,8 +102,8 @@ class Source:
 
     def check_directory(self, form: str, directory: Path, given: Arrays | None = None) -> None:
         """Check a form that lies in a directory as an artifact does, with its signature."""
-        copy = self._open(directory)
-        self.check(form, lambda inputs: copy.run(FORWARD, inputs)["logits"], self.answer, given)
+        copy, ask = self._open(directory), tasks.exercise(self.task).ask
+        self.check(form, lambda inputs: ask(copy, inputs), self.answer, given)
 
     def check(
         self, form: str, answer: Answer, wanted: Answer, given: Arrays | None = None, *, batches: bool = False

@@ -12,7 +12,8 @@ from stages.asking.roster import Client
 from stages.measure.metrics import softmax
 from stages.schema.clients import Bound
 from stages.targets.base import Session
-from stages.tasks.base import FORWARD, Arrays
+from stages.tasks.base import Arrays
+from stages.tasks.classify.exercise import ask
 
 _MAC = "needs macOS or iOS; this host has neither, and no program here was tried on one"
 _PHONE = "needs a phone; MediaPipe's Python and web clients run the same file"
@@ -40,7 +41,7 @@ Probabilities = NDArray[np.float64]
 
 def own(session: Session, inputs: Arrays) -> Probabilities:
     """Return what the artifact answers to one text: [labels]."""
-    found: Probabilities = softmax(session.run(FORWARD, inputs)["logits"])[0]
+    found: Probabilities = softmax(ask(session, inputs))[0]
     return found
 
 

@@ -24,7 +24,7 @@ labels, of_target = names.read, alone
 
 def answered(source, inputs):
     """Return the class and the tag of each token."""
-    found = source.answer(inputs)[0].argmax(axis=-1).tolist()
+    found = source.answer(inputs).argmax(axis=-1).tolist()
     return {"indices": found, "labels": [source.labels[index] for index in found]}
 
 
