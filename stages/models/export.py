@@ -46,7 +46,7 @@ class ExportModule(torch.nn.Module):
             if attention.window is not None:
                 places = torch.arange(length or self.family.positions(model.config))
                 near = (places[:, None] - places).abs() <= attention.window
-                self.register_buffer(f"near_{kind}", near.to(torch.float32), persistent=False)
+                self.register_buffer(f"near_{kind}", near.to(torch.float32)[None], persistent=False)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return logits [batch, labels] for int32 ids and mask [batch, length]."""
@@ -64,8 +64,8 @@ class ExportModule(torch.nn.Module):
         return self.model(input_ids=input_ids, attention_mask=told, **given).logits
 
     def _windowed(self, attention_mask: torch.Tensor, kind: str) -> torch.Tensor:
-        length = attention_mask.shape[1]
-        seen = attention_mask.to(torch.float32)[:, None, None, :] * self.get_buffer(f"near_{kind}")[:length, :length]
+        near, length = self.get_buffer(f"near_{kind}"), attention_mask.shape[1]
+        seen = attention_mask.to(torch.float32)[:, None, None, :] * near[:, :length, :length]
         return (seen - 1.0) * self.mask_constant
 
 

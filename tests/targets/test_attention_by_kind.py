@@ -1,7 +1,5 @@
 """Layers that see all of a text and layers that see a window of it, pooled over the text, on every target."""
 
-import json
-
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -75,10 +73,3 @@ def test_faults_break_what_a_packed_matrix_has_and_no_other(converted, model):
     assert [row for row, value in enumerate(subject.part("query").value.reshape(96, 32)) if not value.any()] == [
         *range(8)
     ]
-
-
-@pytest.mark.target
-@pytest.mark.parametrize("converted", ["onnx-cpu"], indirect=True)
-def test_windows_and_turned_positions_are_fused_on_onnx(converted):
-    fused = json.loads((converted[2] / "fused.json").read_text(encoding="utf-8"))
-    assert (fused["attention"], fused["softmax_left"], fused["first_token"]) == (4, 0, 0)
