@@ -20,6 +20,7 @@ from stages.models.folded import norm_gains
 from stages.models.shapes import student_config
 from stages.schema.compression import Factorize
 from stages.schema.model import ImportLimits, Shape
+from stages.tasks.classify.model import HEAD, items
 
 LABELS = ["alarm", "lights", "music", "weather"]
 LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
@@ -74,7 +75,7 @@ def edit(directory, **changes):
 
 
 def read(directory, length=32):
-    return importing.read(directory, LABELS, length, LIMITS)
+    return importing.read(directory, LABELS, length, LIMITS, HEAD)
 
 
 def answers_of(directory):
@@ -134,7 +135,7 @@ def test_the_export_module_sees_what_each_kind_of_attention_sees(outside, poolin
     model, tokenizer = read(outside)
     encoded = encode(tokenizer, TEXTS[:5], 32)
     stock = logits(model, encoded, batch_size=1)
-    constant = mask.calibrate(model, encoded, tokenizer.pad_token_id).constant
+    constant = mask.calibrate(model, encoded, items, tokenizer.pad_token_id).constant
     found = mask.export_logits(ExportModule(model, constant, 32).eval(), encoded)
     assert np.abs(found - stock).max() < 1e-4 * stock.std()
     model.config.local_attention = 64
