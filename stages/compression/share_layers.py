@@ -25,7 +25,7 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Sh
         params: how many sets of weights are left, and how to recover.
 
     Raises:
-        Unsupported: a family other than BERT and DistilBERT, or layers that share already.
+        Unsupported: layers that differ by more than their weights, or that share already.
         ConfigError: as many groups as layers, or more.
     """
     known = before(model, splits, params.recovery)

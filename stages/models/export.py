@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class ExportModule(torch.nn.Module):
             if attention.window is not None:
                 places = torch.arange(length or self.family.positions(model.config))
                 near = (places[:, None] - places).abs() <= attention.window
-                self.register_buffer(f"near_{kind}", near.to(torch.float32), persistent=False)
+                self.register_buffer(f"near_{kind}", near.to(torch.float32)[None], persistent=False)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return logits [batch, labels] for int32 ids and mask [batch, length]."""
@@ -58,14 +59,25 @@ class ExportModule(torch.nn.Module):
             kind: additive[:, None, None, :] if attention.window is None else self._windowed(attention_mask, kind)
             for kind, attention in self.attentions.items()
         }
-        told = masks.get("", masks)
-        if self.family.answer is not None:
-            return self.family.answer(self.model, input_ids, told, attention_mask)
-        return self.model(input_ids=input_ids, attention_mask=told, **given).logits
+        if "" in masks:
+            return self.model(input_ids=input_ids, attention_mask=masks[""], **given).logits
+        with self._told(masks):  # the encoder, while a head that pools over a text reads the mask of 1 and 0
+            return self.model(input_ids=input_ids, attention_mask=attention_mask.to(torch.float32), **given).logits
+
+    @contextmanager
+    def _told(self, masks: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        def tell(_encoder: Any, arguments: Any, named: Any) -> Any:
+            return arguments, {**named, "attention_mask": masks}
+
+        hook = self.model.base_model.register_forward_pre_hook(tell, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _windowed(self, attention_mask: torch.Tensor, kind: str) -> torch.Tensor:
-        length = attention_mask.shape[1]
-        seen = attention_mask.to(torch.float32)[:, None, None, :] * self.get_buffer(f"near_{kind}")[:length, :length]
+        near, length = self.get_buffer(f"near_{kind}"), attention_mask.shape[1]
+        seen = attention_mask.to(torch.float32)[:, None, None, :] * near[:, :length, :length]
         return (seen - 1.0) * self.mask_constant
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle, islice
 from typing import Any
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -10,7 +11,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from stages.core.errors import ConfigError
 from stages.models.families import family_of, find
 from stages.models.families.base import Family
-from stages.models.objective import layer_map
+from stages.models.rules import TOKENS
 from stages.schema.model import Shape, TrainTeacher
 
 # Spread of a scratch teacher's weights; the stock 0.02 was chosen for a width of 768. On the embedded data (3 layers
@@ -37,7 +38,7 @@ def teacher_config(teacher: TrainTeacher, vocabulary_size: int, max_length: int,
     """
     family = find(teacher.family)
     pad_token_id = 0
-    return _build(
+    config = _build(
         family,
         teacher,
         {
@@ -49,6 +50,10 @@ def teacher_config(teacher: TrainTeacher, vocabulary_size: int, max_length: int,
             **_label_fields(labels),
         },
     )
+    for name in TOKENS:  # the family's own ids, where the tokenizer has not so many
+        if (getattr(config, name, None) or 0) >= vocabulary_size:
+            setattr(config, name, None)
+    return config
 
 
 def student_config(teacher: Any, shape: Shape) -> Any:
@@ -64,8 +69,8 @@ def student_config(teacher: Any, shape: Shape) -> Any:
     family = family_of(teacher)
     fields = teacher.to_dict()
     if family.layer_kinds:
-        kinds = fields[family.layer_kinds]
-        fields[family.layer_kinds] = [kinds[layer] for layer in layer_map(shape.layers, len(kinds))]
+        # In the teacher's order, from its first layer on: evenly spaced, one kind could be left out.
+        fields[family.layer_kinds] = list(islice(cycle(fields[family.layer_kinds]), shape.layers))
     return _build(family, shape, {**fields, **family.narrow(fields, shape.hidden_size)})
 
 

@@ -44,6 +44,7 @@ def test_a_scratch_teacher_of_every_family_has_the_shape_asked_for(family):
     head = built(config).get_submodule(fields.head)
     assert (config.num_labels, head.out_features, head.in_features) == (3, 3, 64)
     assert fields.positions(config) == 16
+    assert max(value or 0 for name, value in config.to_dict().items() if name.endswith("_token_id")) < 50
 
 
 def test_a_narrower_student_of_every_family_builds(family, make_model):

@@ -214,7 +214,6 @@ class Family:
         layer_kinds: config field with the kind of each layer.
         rotary: path, below the encoder, of the module that gives cosines and sines of positions; "" where positions
             are looked up in a table.
-        answer: model, ids, masks by kind and the mask of 1 and 0 → logits, where the classifier asks for that mask too.
         neighbours: config field that says whether a token is embedded together with its neighbours.
         layer_list: path of the list of layers below the encoder.
         members: entry of that list → the layers in it.
@@ -246,7 +245,6 @@ class Family:
     attentions: Callable[[Any], Mapping[str, Attention]] = lambda _config: {"": Attention()}
     layer_kinds: str = ""
     rotary: str = ""
-    answer: Callable[[Any, Any, Any, Any], Any] | None = None
     neighbours: str = ""
     layer_list: str = "encoder.layer"
     members: Callable[[Any], Iterable[Any]] = lambda layer: (layer,)

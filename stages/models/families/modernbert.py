@@ -43,15 +43,6 @@ def _block(layer: Any) -> Block:
     return Block(packed, packed, packed, layer.attn.Wo, layer.attn.head_dim, (ffn,))
 
 
-def _answer(model: Any, ids: Any, masks: Any, mask: Any) -> Any:
-    hidden = model.base_model(input_ids=ids, attention_mask=masks).last_hidden_state
-    pooled = hidden[:, 0]
-    if model.config.classifier_pooling == "mean":
-        read = mask[:, :, None].to(hidden.dtype)
-        pooled = (hidden * read).sum(dim=1) / read.sum(dim=1)
-    return model.classifier(model.head(pooled))
-
-
 FAMILY = Family(
     "modernbert",
     activation="hidden_activation",
@@ -75,7 +66,6 @@ FAMILY = Family(
     attentions=lambda config: {FULL: Attention(), SLIDING: Attention(setting(config, "local_attention") // 2)},
     layer_kinds="layer_types",
     rotary="rotary_emb",
-    answer=_answer,
     layer_list="layers",
     block=_block,
     first_norm="attn_norm",

@@ -16,8 +16,6 @@ ROWWISE = {"Add", "Gelu", "LayerNormalization", "MatMul", "Mul", "Relu", "Sigmoi
 """Operators whose result for a token needs that token's operands alone, where other operands are weights."""
 ATTENTION = "MultiHeadAttention"
 """Its result for a token needs that token's query, and every token's key and value."""
-BIAS = 5
-"""Where what is added to its scores stands: [batch, heads or 1, queries, keys]."""
 
 
 def keep_only(graph: Any) -> int:
@@ -40,8 +38,6 @@ def keep_only(graph: Any) -> int:
             if value not in rows:
                 rows[value] = _first_row(graph, value)
             node.replace_input_with(position, rows[value])
-        if node.op_type == ATTENTION and node.inputs[BIAS:] and node.inputs[BIAS] is not None:
-            node.replace_input_with(BIAS, _first_row(graph, node.inputs[BIAS], axis=2))
     for node in list(graph):
         if _picks_first(node) and node.inputs[0].producer() in narrow:
             _drop_axis(graph, node)
@@ -82,11 +78,11 @@ def _is_sequence(value: Any) -> bool:
     return value.const_value is None and value.shape is not None and len(value.shape) == 3
 
 
-def _first_row(graph: Any, value: Any, axis: int = 1) -> Any:
+def _first_row(graph: Any, value: Any) -> Any:
     import onnx_ir as ir
 
     index = _number(graph, "first_token", 0)
-    row = ir.node("Gather", [value, index], attributes={"axis": axis}, name=f"{value.name}_first")
+    row = ir.node("Gather", [value, index], attributes={"axis": 1}, name=f"{value.name}_first")
     row.outputs[0].name = f"{value.name}_first"
     graph.insert_after(value.producer(), row)
     return row.outputs[0]

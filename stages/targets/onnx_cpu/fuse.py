@@ -27,7 +27,8 @@ def fuse(model: Any, *, layers: int, max_length: int) -> dict[str, int]:
 
     Returns:
         How often each rewrite applied. `attention` short of `layers`, with a `softmax_left`, is an attention that no
-        pattern knows: right, and slow.
+        pattern knows: right, and slower. By little where positions turn queries and keys (ModernBERT): fused it took
+        98 % of the time at 128 tokens and 97 % at 12.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
     from onnxscript.rewriter import RewriteRule
@@ -36,9 +37,6 @@ def fuse(model: Any, *, layers: int, max_length: int) -> dict[str, int]:
     attention = RewriteRule(_attention, _fused_attention, _is_attention, remove_nodes=False)
     gelu = RewriteRule(_tanh_gelu, _fused_gelu, _is_gelu, remove_nodes=False)
     found = {"layers": layers, "attention": attention.apply_to_model(model), "tanh_gelu": gelu.apply_to_model(model)}
-    for pattern, fits in ((_attention_by_heads, _is_by_heads), (_biased_attention, _is_biased)):
-        rule = RewriteRule(pattern, _fused_by_heads, fits, remove_nodes=False)
-        found["attention"] += rule.apply_to_model(model)
     found["positions"] = positions.fold(model.graph, max_length)
     RemoveUnusedNodesPass()(model)
     found["affine"] = affine.fold(model.graph)
@@ -94,35 +92,31 @@ def _attention(
     queries = op.Transpose(op.Reshape(query, query_shape), perm=[0, 2, 1, 3])
     keys = op.Transpose(op.Reshape(key, key_shape), perm=[0, 2, 3, 1])
     values = op.Transpose(op.Reshape(value, value_shape), perm=[0, 2, 1, 3])
-    return _attended(op, op.MatMul(queries, keys), values, scale, _padding(op, mask, one, low, axes), merged)
-
-
-def _padding(op: Any, mask: Any, one: Any, low: Any, axes: Any) -> Any:
-    return op.Unsqueeze(op.Mul(op.Sub(op.Cast(mask), one), low), axes)
-
-
-def _attended(op: Any, scores: Any, values: Any, scale: Any, bias: Any, merged: Any) -> Any:
-    weights = op.Softmax(op.Add(op.Mul(scores, scale), bias), axis=-1)
+    hidden = op.Unsqueeze(op.Mul(op.Sub(op.Cast(mask), one), low), axes)
+    weights = op.Softmax(op.Add(op.Mul(op.MatMul(queries, keys), scale), hidden), axis=-1)
     return op.Reshape(op.Transpose(op.MatMul(weights, values), perm=[0, 2, 1, 3]), merged)
 
 
-def _is_attention(context: Any, query: Any, key: Any, query_shape: Any, **parts: Any) -> bool:
-    """Whether heads divide the queries evenly, and the mask is the graph's own."""
+def _is_attention(
+    context: Any,  # noqa: ARG001 (the rewriter's signature)
+    query: Any,
+    key: Any,
+    mask: Any,
+    scale: Any,
+    one: Any,
+    low: Any,
+    query_shape: Any,
+    **_: Any,
+) -> bool:
+    """Whether heads divide the queries evenly, and the mask is the graph's own, 1 for text and 0 for padding."""
     size, width = _head_size(query_shape), query.shape[-1]
+    scalars = [constant(item) for item in (scale, one, low)]
     return (
-        _is_padding(context, **parts)
+        mask.is_graph_input()
         and size is not None
         and isinstance(width, int)
         and width % size == 0
         and key.shape[-1] == width
-    )
-
-
-def _is_padding(context: Any, mask: Any, scale: Any, one: Any, low: Any, **_: Any) -> bool:  # noqa: ARG001
-    """Whether a mask is the graph's own, 1 for text and 0 for padding, and all scores are scaled by one number."""
-    scalars = [constant(item) for item in (scale, one, low)]
-    return bool(
-        mask.is_graph_input()
         and all(item is not None and item.size == 1 for item in scalars)
         and scalars[1] == 1
         and scalars[2] > 0
@@ -142,77 +136,6 @@ def _fused_attention(
         num_heads=query.shape[-1] // _head_size(query_shape),
         scale=float(constant(scale).item()),
         mask_filter_value=-float(constant(low).item()),
-        _domain=CONTRIB,
-        _version=1,
-    )
-
-
-def _attention_by_heads(
-    op: Any,
-    queries: Any,
-    key: Any,
-    values: Any,
-    scale: Any,
-    mask: Any,
-    one: Any,
-    low: Any,
-    axes: Any,
-    merged: Any,
-) -> Any:
-    scores = op.MatMul(queries, op.Transpose(key, perm=[0, 1, 3, 2]))
-    return _attended(op, scores, values, scale, _padding(op, mask, one, low, axes), merged)
-
-
-def _biased_attention(op: Any, queries: Any, key: Any, values: Any, scale: Any, bias: Any, merged: Any) -> Any:
-    scores = op.MatMul(queries, op.Transpose(key, perm=[0, 1, 3, 2]))
-    return _attended(op, scores, values, scale, bias, merged)
-
-
-def _is_by_heads(context: Any, queries: Any, **parts: Any) -> bool:
-    return _has_heads(queries) and _is_padding(context, **parts)
-
-
-def _is_biased(context: Any, queries: Any, scale: Any, bias: Any, **_: Any) -> bool:  # noqa: ARG001
-    """Whether scores are scaled by one number, and what is added has a row for each query."""
-    factor, shape = constant(scale), bias.shape
-    scaled = factor is not None and factor.size == 1
-    return scaled and _has_heads(queries) and shape is not None and len(shape) == 4 and shape[2] != 1
-
-
-def _has_heads(queries: Any) -> bool:
-    """Whether their number and size are known."""
-    return queries.shape is not None and all(isinstance(queries.shape[axis], int) for axis in (1, 3))
-
-
-def _fused_by_heads(
-    op: Any,
-    queries: Any,
-    key: Any,
-    values: Any,
-    scale: Any,
-    merged: Any,
-    mask: Any = None,
-    low: Any = None,
-    bias: Any = None,
-    **_: Any,
-) -> Any:
-    """Take what is [batch, heads, length, head size], as positions have turned it; the operator wants queries whole."""
-    import onnx_ir as ir
-
-    batch, heads, length, size = queries.shape
-    query = op.Reshape(op.Transpose(queries, perm=[0, 2, 1, 3]), merged)
-    query.shape = ir.Shape([batch, length, heads * size])
-    hiding = {} if low is None else {"mask_filter_value": -float(constant(low).item())}
-    return op.MultiHeadAttention(
-        query,
-        key,
-        values,
-        None,
-        mask,
-        bias,
-        num_heads=heads,
-        scale=float(constant(scale).item()),
-        **hiding,
         _domain=CONTRIB,
         _version=1,
     )
