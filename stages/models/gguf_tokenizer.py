@@ -1,7 +1,7 @@
 """Make the tokenizer of a GGUF file, so that it gives the ids that llama.cpp gives and that its model was trained on.
 
-Of byte-level BPE a GGUF file holds vocabulary and merges, and of how texts are split before them only a name.
-transformers ignores that name, and reads numbers otherwise for most files. SentencePiece's kind: `gguf_pieces`.
+Of byte-level BPE a GGUF file holds vocabulary and merges, and of how texts are split before them only a name, which
+transformers ignores: it reads numbers otherwise for most files. SentencePiece's kind is made in `gguf_pieces`.
 """
 
 from __future__ import annotations
@@ -45,21 +45,8 @@ SCORES, SPACE = f"{PREFIX}scores", f"{PREFIX}add_space_prefix"
 FALSE = (f"{PREFIX}add_sep_token", f"{PREFIX}remove_extra_whitespaces")
 # Tokens of other tasks and for filling gaps.
 SILENT = re.compile(r"tokenizer\.ggml\.(seperator|cls|mask|prefix|suffix|middle|fim_[a-z]{3})_token_id")
-KNOWN = {
-    SCORES,
-    SPACE,
-    MODEL,
-    PRE,
-    TOKENS,
-    KINDS,
-    MERGES,
-    TEMPLATE,
-    TEMPLATES,
-    *ROLES.values(),
-    *ENDS,
-    *ADDED.values(),
-    *FALSE,
-}
+KNOWN = {MODEL, PRE, TOKENS, KINDS, SCORES, SPACE, MERGES, TEMPLATE, TEMPLATES, *FALSE}
+KNOWN |= {*ROLES.values(), *ENDS, *ADDED.values()}
 
 
 @dataclass(frozen=True)
@@ -129,7 +116,7 @@ def build(path: Path, settings: dict[str, Any], rows: int, max_length: int) -> M
         InputError: it is of another kind, splits texts in a way not known to be right, or contradicts itself.
     """
     model = settings.get(MODEL)
-    if model not in ALLOWED:
+    if not isinstance(model, str) or model not in ALLOWED:
         raise InputError(
             f"'{path}' has the tokenizer {str(model)[:SHOWN]!r} ({MODEL})",
             expected=f"'{BYTES}' (byte-level BPE) or '{PIECES}' (SentencePiece's)",
@@ -153,7 +140,7 @@ def build(path: Path, settings: dict[str, Any], rows: int, max_length: int) -> M
         unknown = tokens[kinds.index(UNKNOWN)] if UNKNOWN in kinds else None
         prefix = _flag(path, settings, SPACE, True)
         rules = pieces.rules(path, tokens, settings.get(SCORES), [kind == NORMAL for kind in kinds], unknown, prefix)
-    _add_frame(rules, {role: (tokens[roles[role]], roles[role]) for role in adds if adds[role]})
+    _add_frame(path, rules, {role: (tokens[roles[role]], roles[role]) for role in adds if adds[role]})
     _add_tokens(rules, tokens, kinds)
     return Made(
         rules,
@@ -172,7 +159,7 @@ def build(path: Path, settings: dict[str, Any], rows: int, max_length: int) -> M
 
 def _split(path: Path, settings: dict[str, Any]) -> Split:
     pre = settings.get(PRE)
-    if pre not in SPLITS:
+    if not isinstance(pre, str) or pre not in SPLITS:
         raise InputError(
             f"'{path}' has {PRE}: {str(pre)[:SHOWN]!r}, and how that splits texts is not known here to be right",
             expected=f"one of: {', '.join(SPLITS)}",
@@ -210,6 +197,11 @@ def _merges(path: Path, settings: dict[str, Any], vocabulary: dict[str, int]) ->
 
 
 def _byte_level(path: Path, settings: dict[str, Any], tokens: list[str], split: Split) -> Any:
+    """Make the rules of byte-level BPE.
+
+    A byte without a token (SmolLM2 has none for U+0004) is dropped, as in llama.cpp; what it stood between may then
+    merge, as in the checkpoint's own tokenizer and not in llama.cpp.
+    """
     from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
 
@@ -225,10 +217,13 @@ def _byte_level(path: Path, settings: dict[str, Any], tokens: list[str], split: 
     return rules
 
 
-def _add_frame(rules: Any, framed: dict[str, tuple[str, int]]) -> None:
+def _add_frame(path: Path, rules: Any, framed: dict[str, tuple[str, int]]) -> None:
     """Have tokens put before (bos) and behind (eos) every text: role → token and id."""
     from tokenizers import processors
 
+    for token, _ in framed.values():
+        if ":" in token or token.startswith("$"):  # which have a meaning in a template of `tokenizers`
+            raise InputError(f"'{path}' puts the token {token[:SHOWN]!r} beside texts", expected="one without : and $")
     if framed:
         frame = {role: [token] for role, (token, _) in framed.items()}
         single = [*frame.get("bos", []), "$A", *frame.get("eos", [])]

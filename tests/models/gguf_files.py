@@ -44,7 +44,7 @@ SETTINGS = {
 }
 """Key → value of a sound file."""
 LLAMA_CPP = json.loads(Path(__file__).with_name("gguf_llama_cpp.json").read_text(encoding="utf-8"))
-"""`tokenizer.ggml.pre` → text → the tokens that llama.cpp (0c1e57098) makes of it with TOKENS and MERGES."""
+"""`tokenizer.ggml.pre` → text → what llama.cpp (0c1e57098, `llama_vocab::tokenize`) makes of it with TOKENS."""
 NAMES = {
     "attn_norm": ("input_layernorm", (WIDTH,)),
     "attn_q": ("self_attn.q_proj", (WIDTH, WIDTH)),

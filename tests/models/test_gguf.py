@@ -158,6 +158,10 @@ REFUSED = {
         {"settings": {"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": None}},
         "adds a token before every text and does not say which",
     ),
+    "a first token with a meaning": (
+        {"settings": {"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": TOKENS.index(":")}},
+        "puts the token ':' beside texts; expected one without",
+    ),
     "no flag": ({"settings": {"tokenizer.ggml.add_bos_token": "yes"}}, "add_bos_token: yes; expected true or false"),
     "no template": ({"settings": {"tokenizer.chat_template": 3}}, "has tokenizer.chat_template: 3; expected a text"),
 }
@@ -205,6 +209,18 @@ def test_weights_that_are_no_numbers_come_through_for_import_to_refuse(unpacked)
     vector = np.full(gguf_files.WIDTH, np.nan, np.float32)
     model = load(unpacked(tensors={"output_norm.weight": vector}))
     assert torch.isnan(model.model.norm.weight).all()
+
+
+def test_a_setting_of_any_type_is_taken_or_refused_and_nothing_else(tmp_path):
+    refused = 0
+    for key in gguf_files.SETTINGS:
+        for value in ("x", 7, -1, 0, 3.5, float("inf"), True, ["a"], [1.5]):
+            path = gguf_files.write(tmp_path / "model.gguf", settings={key: value})
+            try:
+                gguf.unpack(path, tmp_path, LIMITS)
+            except InputError:
+                refused += 1
+    assert refused > 100
 
 
 def test_a_file_with_a_wrong_byte_in_its_header_is_read_or_refused_and_nothing_else(tmp_path):
