@@ -16,9 +16,10 @@ from stages.measure.metrics import softmax
 from stages.schema.release import Release
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Dynamic, Float, Static, TfliteNnapi, Variant
-from stages.targets.base import INPUTS, read_signature
+from stages.targets.base import read_signature
 from stages.targets.coreml_metal.package import read_blobs
 from stages.targets.tflite_nnapi import flatbuffer
+from stages.tasks.base import INPUTS
 from stages.tasks.classify.forms import coreml_metal, task_file, task_metadata
 from tests.bundling import toy
 from tests.conftest import INTENTS

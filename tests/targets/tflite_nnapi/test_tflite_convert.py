@@ -9,11 +9,10 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ConversionError
-from stages.targets.base import INPUTS
 from stages.targets.tflite_nnapi import flatbuffer, sharing
 from stages.targets.tflite_nnapi.convert import convert
 from stages.targets.tflite_nnapi.runtime import open_runtime
-from stages.tasks.base import FORWARD
+from stages.tasks.base import FORWARD, INPUTS
 from tests.targets.running import run_elsewhere
 from tests.targets.tflite_models import ONE_LENGTH, PRECISIONS, TARGET, TASK, utterances
 
