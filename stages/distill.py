@@ -60,14 +60,13 @@ def distil(
         The student in eval mode and its learning curve.
     """
     from stages.models import augment, student
-    from stages.models.encode import logits
-    from stages.models.objective import Guidance
+    from stages.models.objective import Guidance, remembered
     from stages.models.training import fit, reproducible
 
     seed = settings.training.seed
     pool = augment.pool(examples["train"], settings.augmentations, tokenizer, seed)
     with reproducible(seed):
-        answers = logits(teacher, pool.encoded)
+        answers = remembered(teacher, pool.encoded)
     guidance = Guidance(
         logits=answers,
         temperature=settings.temperature,
