@@ -126,8 +126,8 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         pass_through(settings, data, teacher, out)
         return
     from stages.models import checkpoint, training
-    from stages.models.evaluation import evaluation
     from stages.tasks.examples import examples
+    from stages.tasks.scoring import evaluation
 
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
     labels, task = splits.read_labels(data), settings.task
@@ -135,9 +135,10 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         name: examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length) for name in SPLITS
     }
     student, history = distil(model, tokenizer, settings.student, settings.distill, encoded)
-    found = encoded["test"].answers(student)
-    scores = evaluation(student, found, encoded["test"])
-    scores |= agreement(found, np.load(teacher / "test_logits.npy"), encoded["test"].case)
+    test = encoded["test"]
+    found = test.answers(student)
+    scores = evaluation(task.name, student, test.case, test.labels, found)
+    scores |= agreement(found, np.load(teacher / "test_logits.npy"), test.case)
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)
