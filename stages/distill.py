@@ -60,14 +60,13 @@ def distil(
         The student in eval mode and its learning curve.
     """
     from stages.models import augment, student
-    from stages.models.encode import logits
-    from stages.models.objective import Guidance
+    from stages.models.objective import Guidance, remembered
     from stages.models.training import fit, reproducible
 
     seed = settings.training.seed
     pool = augment.pool(examples["train"], settings.augmentations, tokenizer, seed)
     with reproducible(seed):
-        answers = logits(teacher, pool.encoded)
+        answers = remembered(teacher, pool.encoded)
     guidance = Guidance(
         logits=answers,
         temperature=settings.temperature,
@@ -127,8 +126,8 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         pass_through(settings, data, teacher, out)
         return
     from stages.models import checkpoint, training
-    from stages.models.evaluation import evaluation
     from stages.tasks.examples import examples
+    from stages.tasks.scoring import evaluation
 
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
     labels, task = splits.read_labels(data), settings.task
@@ -136,9 +135,10 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         name: examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length) for name in SPLITS
     }
     student, history = distil(model, tokenizer, settings.student, settings.distill, encoded)
-    found = encoded["test"].answers(student)
-    scores = evaluation(student, found, encoded["test"])
-    scores |= agreement(found, np.load(teacher / "test_logits.npy"), encoded["test"].case)
+    test = encoded["test"]
+    found = test.answers(student)
+    scores = evaluation(task.name, student, test.case, test.labels, found)
+    scores |= agreement(found, np.load(teacher / "test_logits.npy"), test.case)
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, cli, splits
-from stages.core.errors import InputError
 from stages.core.params import Section
 from stages.measure.metrics import non_finite_count
-from stages.measure.statistics import rate_interval
 from stages.schema.task import Task
 from stages.tasks import registry as tasks
+from stages.tasks.scoring import score
 
 if TYPE_CHECKING:
     from stages.models.encode import Encoded
@@ -67,31 +66,26 @@ def golden(model: Any, encoded: Encoded, items: Pick, labels: NDArray[np.int64] 
     return Golden(encoded.input_ids, encoded.attention_mask, known, logits)
 
 
-def summarise(found: Mapping[str, Golden], case: NDArray[np.int32]) -> dict[str, Any]:
+def summarise(task: str, found: Mapping[str, Golden], case: NDArray[np.int32]) -> dict[str, Any]:
     """Describe the reference.
 
     Args:
+        task: its name.
         found: split name → what was recorded; `test` and `probe` must be among them.
         case: int32 [items of test], the text that each belongs to.
 
     Returns:
-        `accuracy`, `accuracy_interval` and `n` on the labelled items of test, a non-finite answer being a wrong one;
+        What `scoring.score` says of the labelled items of test, a non-finite answer being a wrong one;
         `spread`, the standard deviation of the probe logits, which errors are put in relation to (absent when one is
         not finite: a spread of NaN is not a number); `non_finite_count` over all splits; `counts` of items per split.
 
     Raises:
-        InputError: no test utterance has a label.
+        InputError: no item of test has a label.
     """
     test, probe = found["test"], found["probe"]
-    labelled = test.labels != splits.UNKNOWN
-    if not labelled.any():
-        raise InputError("no test utterance has a label", expected="labels to measure accuracy with")
-    right = ((test.logits.argmax(axis=1) == test.labels) & np.isfinite(test.logits).all(axis=1))[labelled]
     summary: dict[str, Any] = {
-        "accuracy": int(right.sum()) / len(right),
-        "accuracy_interval": rate_interval(right, case[labelled]),
+        **score(task, case, test.labels, test.logits),
         "counts": {name: len(one.labels) for name, one in found.items()},
-        "n": len(right),
         "non_finite_count": sum(non_finite_count(one.logits) for one in found.values()),
     }
     if non_finite_count(probe.logits) == 0:
@@ -146,7 +140,7 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
             artifact.write_arrays(temporary / f"{name}.npz", arrays(one))
         artifact.write_json(
             temporary / "summary.json",
-            summarise(found, read["test"].case) | {"truncated": truncated(encoded), "max_length": length},
+            summarise(task, found, read["test"].case) | {"truncated": truncated(encoded), "max_length": length},
         )
 
 

@@ -106,8 +106,8 @@ def run(settings: Params, data: Path, out: Path) -> None:
         out: directory to write.
     """
     from stages.models import checkpoint, training
-    from stages.models.evaluation import evaluation
     from stages.tasks.examples import examples
+    from stages.tasks.scoring import evaluation
 
     artifact.require(data)
     labels = splits.read_labels(data)
@@ -118,7 +118,7 @@ def run(settings: Params, data: Path, out: Path) -> None:
         outcome = import_checkpoint(settings.teacher, task, labels)
     test = examples(task.name, outcome.tokenizer, utterances["test"], labels, task.max_length)
     found = test.answers(outcome.model)
-    scores = evaluation(outcome.model, found, test)
+    scores = evaluation(task.name, outcome.model, test.case, test.labels, found)
     parents = {"data": data, **outcome.sources}
     with artifact.writing(out, stage="teacher", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(outcome.model, outcome.tokenizer, temporary)

@@ -91,7 +91,7 @@ def test_the_same_inputs_give_the_same_bytes(params, data, checkpoint, tmp_path)
 
 def test_accuracy_comes_with_n_and_interval_and_ignores_unlabelled_texts():
     test = golden([[1, 0], [1, 0], [0, 1], [0, 1]], [0, 1, 1, -1])
-    summary = summarise({"test": test, "probe": golden([[1, 3]], [-1])}, np.arange(4))
+    summary = summarise("classify", {"test": test, "probe": golden([[1, 3]], [-1])}, np.arange(4))
     assert summary["n"] == 3
     assert summary["accuracy"] == pytest.approx(2 / 3)
     assert summary["accuracy_interval"][0] < 2 / 3 < summary["accuracy_interval"][1]
@@ -100,7 +100,7 @@ def test_accuracy_comes_with_n_and_interval_and_ignores_unlabelled_texts():
 
 def test_an_answer_that_is_not_finite_is_wrong_and_counted():
     test = golden([[1, 0], [np.nan, 0], [np.inf, 0]], [0, 0, 0])
-    summary = summarise({"test": test, "probe": golden([[np.nan, 1]], [0])}, np.arange(3))
+    summary = summarise("classify", {"test": test, "probe": golden([[np.nan, 1]], [0])}, np.arange(3))
     assert summary["accuracy"] == pytest.approx(1 / 3)
     assert summary["non_finite_count"] == 3
     assert "spread" not in summary
@@ -108,8 +108,8 @@ def test_an_answer_that_is_not_finite_is_wrong_and_counted():
 
 def test_a_test_split_without_labels_is_refused():
     unlabelled = golden([[1, 0]], [-1])
-    with pytest.raises(InputError, match="no test utterance has a label"):
-        summarise({"test": unlabelled, "probe": unlabelled}, np.arange(1))
+    with pytest.raises(InputError, match="no text of the test split has a label"):
+        summarise("classify", {"test": unlabelled, "probe": unlabelled}, np.arange(1))
 
 
 def test_a_missing_checkpoint_is_one_line_and_exit_1(params, data, tmp_path, capsys):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -53,6 +54,8 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Pr
     if len(kept) == len(used):
         raise ConfigError(f"each of {len(used)} pieces occurs {params.min_count} times", expected="a larger min_count")
     known = before(model, splits, params.recovery)
+    if known.guidance is not None and not known.guidance.by_text:
+        known = replace(known, guidance=None)  # what a token was answered says nothing of the pieces it falls to
     rewritten = rewrite_tokenizer(tokenizer, kept)
     keep_rows(model, kept)
     again = {name: _encoded(rewritten, split) for name, split in splits.items()}

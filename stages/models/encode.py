@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,9 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     return Encoded(input_ids, attention_mask, sum(1 for encoding in batch.encodings if encoding.overflowing))
 
 
-def logits(model: Any, encoded: Encoded, batch_size: int = 256) -> NDArray[np.float32]:
+def batches(
+    model: Any, encoded: Encoded, batch_size: int = 256
+) -> Iterator[tuple[NDArray[np.int64], IntArray, NDArray[np.float32]]]:
     """Run a model over a split without dropout or gradients.
 
     Texts are sorted by length so that each batch is only as wide as its longest text; padding costs nothing
@@ -79,27 +81,36 @@ def logits(model: Any, encoded: Encoded, batch_size: int = 256) -> NDArray[np.fl
         encoded: n texts.
         batch_size: texts per forward pass, fewer where a layer's result would be larger than `FORWARD`.
 
-    Returns:
-        float32 [n, classes] in the order of `encoded`, or [n, max_length, classes] of a model that answers every
-        token; zeros on padding.
+    Yields:
+        Numbers of the texts, [batch]; their mask, [batch, length]; and logits: float32 [batch, classes], or
+        [batch, length, classes] of a model that answers every token.
     """
     lengths, widest = encoded.lengths, max((one.out_features for one in _linears(model)), default=1)
     order = np.argsort(lengths, kind="stable")
     was_training = model.training
     model.eval()
-    parts, start = list[tuple[NDArray[np.int64], NDArray[np.float32]]](), 0
+    start = 0
     try:
-        with torch.inference_mode():
-            while start < len(order):
-                rows = order[start : start + batch_size]
-                rows = rows[: max(1, FORWARD // (int(lengths[rows].max()) * widest))]
-                parts.append((rows, _forward(model, encoded, rows, int(lengths[rows].max()))))
-                start += len(rows)
+        while start < len(order):
+            rows = order[start : start + batch_size]
+            rows = rows[: max(1, FORWARD // (int(lengths[rows].max()) * widest))]
+            width = int(lengths[rows].max())
+            yield rows, encoded.attention_mask[rows, :width], _forward(model, encoded, rows, width)
+            start += len(rows)
     finally:
         model.train(was_training)
+
+
+def logits(model: Any, encoded: Encoded, batch_size: int = 256) -> NDArray[np.float32]:
+    """Run a model over a split as `batches` does.
+
+    Returns:
+        float32 [n, classes] in the order of `encoded`, or [n, max_length, classes]; zeros on padding.
+    """
+    parts = [(rows, values) for rows, _, values in batches(model, encoded, batch_size)]
     first = parts[0][1]
     tokens = encoded.input_ids.shape[1:] if first.ndim == 3 else ()
-    found = np.zeros((len(order), *tokens, first.shape[-1]), dtype=np.float32)
+    found = np.zeros((len(encoded), *tokens, first.shape[-1]), dtype=np.float32)
     for rows, values in parts:
         if tokens:
             found[rows, : values.shape[1]] = values
@@ -115,5 +126,6 @@ def _linears(model: Any) -> list[torch.nn.Linear]:
 def _forward(model: Any, encoded: Encoded, rows: NDArray[np.int64], width: int) -> NDArray[np.float32]:
     input_ids = torch.from_numpy(encoded.input_ids[rows, :width].astype(np.int64))
     attention_mask = torch.from_numpy(encoded.attention_mask[rows, :width].astype(np.int64))
-    found: NDArray[np.float32] = model(input_ids=input_ids, attention_mask=attention_mask).logits.float().numpy()
+    with torch.inference_mode():
+        found: NDArray[np.float32] = model(input_ids=input_ids, attention_mask=attention_mask).logits.float().numpy()
     return found

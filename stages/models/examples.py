@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.models.encode import Encoded, logits
+from stages.models.encode import Encoded, batches, logits
 
 Pick = Callable[[Any, Any], Any]
 """Takes values [batch, …] and their attention mask [batch, length], both of torch or both of numpy, and gives the items
@@ -43,13 +43,26 @@ class Examples:
     @property
     def case(self) -> NDArray[np.int32]:
         """Number of the text that each item belongs to: int32 [items]."""
-        texts = np.arange(len(self), dtype=np.int32).reshape(-1, *[1] * (self.wanted.ndim - 1))
-        found: NDArray[np.int32] = self.items(np.broadcast_to(texts, self.wanted.shape), self.encoded.attention_mask)
-        return found
+        return self._case(np.arange(len(self)), self.wanted.shape, self.encoded.attention_mask)
 
     def answers(self, model: Any) -> NDArray[np.float32]:
         """Return a model's logits of the items: float32 [items, classes]."""
         found: NDArray[np.float32] = self.items(logits(model, self.encoded), self.encoded.attention_mask)
+        return found
+
+    def best(self, model: Any) -> NDArray[np.int64]:
+        """Return the class that a model finds likeliest for each item, keeping no logits: int64 [items]."""
+        cases, found = [], []
+        for rows, mask, values in batches(model, self.encoded):
+            cases.append(self._case(rows, values.shape[:-1], mask))
+            found.append(self.items(values, mask).argmax(axis=-1))
+        order = np.argsort(np.concatenate(cases), kind="stable")
+        best: NDArray[np.int64] = np.concatenate(found)[order]
+        return best
+
+    def _case(self, rows: NDArray[np.int64], shape: tuple[int, ...], mask: NDArray[np.int32]) -> NDArray[np.int32]:
+        texts = rows.astype(np.int32).reshape(-1, *[1] * (len(shape) - 1))
+        found: NDArray[np.int32] = self.items(np.broadcast_to(texts, shape), mask)
         return found
 
     def take(self, rows: ArrayLike) -> Examples:

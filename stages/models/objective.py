@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from stages.core.splits import UNKNOWN
+from stages.models.encode import Encoded, logits
 from stages.models.examples import Examples
+
+REMEMBERED = 1 << 28
+"""Numbers that a teacher's answers may be to be kept while a student learns from them: 1 GB."""
 
 
 @dataclass(frozen=True)
@@ -20,20 +24,31 @@ class Guidance:
     """What a teacher says about the training texts.
 
     Attributes:
-        logits: float32 [n, …, classes], of the training examples in their order, as `encode.logits` gives them.
+        logits: float32 [n, …, classes], of the training examples in their order; None to ask `teacher` at each step.
         temperature: softens both distributions.
         kl_weight: of the divergence to the teacher.
         ce_weight: of the cross-entropy to the labels.
         hidden_weight: of the hidden states' mean squared error; above 0 it needs `teacher`.
-        teacher: the model whose hidden states are matched, or None.
+        teacher: the model that is asked, and whose hidden states are matched; None where neither is.
     """
 
-    logits: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
     temperature: float
     kl_weight: float
     ce_weight: float
     hidden_weight: float = 0.0
     teacher: Any = None
+
+    @property
+    def by_text(self) -> bool:
+        """Whether it is of texts as a whole, and holds however they are cut into tokens."""
+        return self.logits is not None and self.logits.ndim == 2
+
+
+def remembered(teacher: Any, encoded: Encoded) -> NDArray[np.float32] | None:
+    """Return what a teacher answers to all texts, or None where that is more than `REMEMBERED` numbers."""
+    one = Encoded(encoded.input_ids[:1], encoded.attention_mask[:1], 0)
+    return logits(teacher, encoded) if logits(teacher, one).size * len(encoded) <= REMEMBERED else None
 
 
 def cross_entropy(answers: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -83,7 +98,7 @@ class Objective(torch.nn.Module):
         self.guidance = guidance
         self.items = train.items
         self.wanted, self.mask = torch.from_numpy(train.wanted), torch.from_numpy(train.encoded.attention_mask)
-        self.guide = torch.from_numpy(guidance.logits) if guidance else None
+        self.guide = torch.from_numpy(guidance.logits) if guidance and guidance.logits is not None else None
         self.layers: list[int] = []
         self.projections = torch.nn.ModuleList()
         if guidance and guidance.hidden_weight > 0:
@@ -111,9 +126,9 @@ class Objective(torch.nn.Module):
         found = self.model(input_ids=masked_ids, attention_mask=attention_mask, output_hidden_states=bool(self.layers))
         answers = self.items(found.logits, attention_mask)
         entropy = cross_entropy(answers, self.labels(rows), label_smoothing=self.label_smoothing)
-        if self.guidance is None or self.guide is None:
+        if self.guidance is None:
             return entropy
-        wanted = self.items(self.guide[rows], self.mask[rows])
+        wanted = self._guide(self.guidance.teacher, rows, input_ids, attention_mask)
         divergence = distillation_loss(answers, wanted, self.guidance.temperature)
         loss = self.guidance.kl_weight * divergence + self.guidance.ce_weight * entropy
         if self.layers:
@@ -124,6 +139,18 @@ class Objective(torch.nn.Module):
     def labels(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the classes of the items of some texts: int64 [items]."""
         found: torch.Tensor = self.items(self.wanted[rows], self.mask[rows])
+        return found
+
+    def _guide(
+        self, teacher: Any, rows: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the teacher's logits of the items of some texts: [items, classes]."""
+        if self.guide is not None:
+            values, mask = self.guide[rows], self.mask[rows]
+        else:
+            with torch.no_grad():
+                values, mask = teacher(input_ids=input_ids, attention_mask=attention_mask).logits, attention_mask
+        found: torch.Tensor = self.items(values, mask)
         return found
 
     def _hidden_error(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from stages.models import encode, training
+from stages.models import training
 from stages.models.examples import Examples
-from stages.models.objective import Guidance
+from stages.models.objective import Guidance, remembered
 from stages.models.training import Row
 from stages.schema.compression import Recovery
 
@@ -47,8 +48,14 @@ def before(model: Any, splits: Mapping[str, Examples], recovery: Recovery | None
     """
     guidance = None
     if recovery is not None:
-        wanted = encode.logits(model, splits["train"].encoded)
-        guidance = Guidance(wanted, recovery.temperature, recovery.kl_weight, recovery.ce_weight)
+        wanted = remembered(model, splits["train"].encoded)
+        guidance = Guidance(
+            wanted,
+            recovery.temperature,
+            recovery.kl_weight,
+            recovery.ce_weight,
+            teacher=deepcopy(model) if wanted is None else None,
+        )
     return Before(guidance, training.accuracy(model, splits["validation"]))
 
 

@@ -107,7 +107,7 @@ def fit(
 def accuracy(model: Any, examples: Examples) -> float:
     """Share of the items with a label whose largest logit is that label's."""
     labels = examples.labels
-    return float((examples.answers(model).argmax(axis=1) == labels)[labels != UNKNOWN].mean())
+    return float((examples.best(model) == labels)[labels != UNKNOWN].mean())
 
 
 def write_history(path: Path, history: list[Row]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.core.errors import ConfigError, InputError
-from stages.models import training
+from stages.models import objective, training
 from stages.models.encode import logits
 from stages.models.objective import Guidance
 from stages.models.training import batches, fit
@@ -125,6 +125,21 @@ def test_a_student_follows_its_teacher_rather_than_the_labels(make_model, tokeni
     fit(student, tokenizer, train, validation, changed(epochs=15.0, dropout=0.0, token_masking=0.0), guidance=guidance)
     after = (logits(student, train.encoded).argmax(1) == answers.argmax(1)).mean()
     assert after > max(before, 0.8)
+
+
+def test_a_teacher_that_answers_too_much_to_remember_is_asked_at_each_step(
+    make_model, tokenizer, examples, monkeypatch
+):
+    train, validation = examples
+    teacher, curves = make_model(seed=7), []
+    for most in (objective.REMEMBERED, 0):
+        monkeypatch.setattr(objective, "REMEMBERED", most)
+        given = objective.remembered(teacher, train.encoded)
+        assert (given is None) == (most == 0)
+        guidance = Guidance(given, 2.0, kl_weight=1.0, ce_weight=0.2, teacher=teacher)
+        history = fit(make_model(seed=8), tokenizer, train, validation, changed(epochs=3.0), guidance=guidance)
+        curves.append([row.train_loss for row in history])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
 
 
 def test_hidden_states_draw_nearer_to_the_teachers(make_model, tokenizer, examples):

@@ -1,4 +1,4 @@
-"""A task that is no part of the project: a folder of two parts, put beside those of stages/tasks."""
+"""A task that is no part of the project: a folder of parts, put beside those of stages/tasks."""
 
 from pathlib import Path
 

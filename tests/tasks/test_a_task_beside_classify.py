@@ -79,6 +79,7 @@ def test_each_item_is_answered_as_its_text_alone_is(build, test_split):
             alone = model(input_ids=ids).logits[0].numpy()
         np.testing.assert_allclose(found[start : start + length], alone, atol=1e-4)
         start += length
+    assert (test_split.best(model) == found.argmax(axis=1)).all()
 
 
 def test_teacher_and_student_learn_it(build, test_split):
