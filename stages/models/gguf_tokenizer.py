@@ -41,6 +41,7 @@ ENDS = (ROLES["eos"], f"{PREFIX}eot_token_id", f"{PREFIX}eom_token_id")
 """Keys of what ends a text, a turn and a message."""
 ADDED = {"bos": f"{PREFIX}add_bos_token", "eos": f"{PREFIX}add_eos_token"}
 SCORES, SPACE = f"{PREFIX}scores", f"{PREFIX}add_space_prefix"
+MOST_ADDED, LONGEST_ADDED = 10_000, 100
 # Would change ids if they were true.
 FALSE = (f"{PREFIX}add_sep_token", f"{PREFIX}remove_extra_whitespaces")
 # Tokens of other tasks and for filling gaps.
@@ -141,7 +142,7 @@ def build(path: Path, settings: dict[str, Any], rows: int, max_length: int) -> M
         prefix = _flag(path, settings, SPACE, True)
         rules = pieces.rules(path, tokens, settings.get(SCORES), [kind == NORMAL for kind in kinds], unknown, prefix)
     _add_frame(path, rules, {role: (tokens[roles[role]], roles[role]) for role in adds if adds[role]})
-    _add_tokens(rules, tokens, kinds)
+    _add_tokens(path, rules, tokens, kinds)
     return Made(
         rules,
         {
@@ -231,18 +232,42 @@ def _add_frame(path: Path, rules: Any, framed: dict[str, tuple[str, int]]) -> No
         rules.post_processor = processors.TemplateProcessing(single, pair, list(dict(framed.values()).items()))
 
 
-def _add_tokens(rules: Any, tokens: list[str], kinds: list[int]) -> None:
+def _add_tokens(path: Path, rules: Any, tokens: list[str], kinds: list[int]) -> None:
     """Have tokens found in texts before anything is split. They have their ids from the vocabulary."""
     from tokenizers import AddedToken
 
     special = (CONTROL, UNKNOWN)
-    rules.add_tokens(
-        [
-            AddedToken(token, special=kind in special, normalized=False)
-            for token, kind in zip(tokens, kinds, strict=True)
-            if kind in (*special, USER_DEFINED)
-        ]
-    )
+    found = {token: kind for token, kind in zip(tokens, kinds, strict=True) if kind in (*special, USER_DEFINED)}
+    _check_overlaps(path, [*found])
+    rules.add_tokens([AddedToken(one, special=kind in special, normalized=False) for one, kind in found.items()])
+
+
+def _check_overlaps(path: Path, added: list[str]) -> None:
+    """Refuse tokens of which one can begin in another: llama.cpp takes the longest first, `tokenizers` the leftmost.
+
+    Runs of one letter may, of which both take the longest that fits.
+    """
+    if len(added) > MOST_ADDED or max(map(len, added), default=0) > LONGEST_ADDED:
+        raise InputError(
+            f"'{path}' has {len(added)} control and user-defined tokens, the longest of {max(map(len, added))} letters",
+            expected=f"at most {MOST_ADDED} of at most {LONGEST_ADDED}",
+        )
+    runs = {token for token in added if len(set(token)) == 1}
+    begun = {beginning: token for token in runs for beginning in _beginnings(token)}
+    begun_otherwise = {beginning: token for token in added if token not in runs for beginning in _beginnings(token)}
+    for token in added:
+        for end in (token[cut:] for cut in range(1, len(token))):
+            other = begun_otherwise.get(end) or (None if token in runs else begun.get(end))
+            if other:
+                raise InputError(
+                    f"'{path}' has the tokens {token!r} and {other!r}, which a text can hold overlapping",
+                    expected="control and user-defined tokens that do not overlap",
+                    next_step="take the checkpoint it was made from",
+                )
+
+
+def _beginnings(token: str) -> list[str]:
+    return [token[:cut] for cut in range(1, len(token))]
 
 
 def _templates(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import pytest
 from transformers import AutoTokenizer
 
+from stages.core.errors import InputError
 from stages.measure.edges import EDGES
 from stages.models import gguf, gguf_tokenizer
 from tests.models import gguf_files
@@ -89,3 +90,34 @@ def test_a_file_without_template_or_padding_has_none(unpacked):
     directory = unpacked(settings={"tokenizer.chat_template": None, "tokenizer.ggml.padding_token_id": None})
     assert not {"chat_template", "pad_token"} & read(directory, "tokenizer_config.json").keys()
     assert "pad_token_id" not in read(directory, "generation_config.json")
+
+
+def added(*more):
+    """Settings of a file with these user-defined tokens too."""
+    tokens = [*TOKENS, *more]
+    return {
+        "llama.vocab_size": len(tokens),
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [*gguf_files.KINDS, *[4] * len(more)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "refusal"),
+    [
+        (("<a", "a>b"), "has the tokens '<a' and 'a>b', which a text can hold overlapping"),
+        (("==", "==x"), "has the tokens '==' and '==x', which a text can hold overlapping"),
+        (("x=", "==="), "has the tokens 'x=' and '===', which a text can hold overlapping"),
+        (("ab" * 60,), r"has \d+ control and user-defined tokens, the longest of 120 letters"),
+    ],
+)
+def test_tokens_that_a_text_can_hold_overlapping_are_refused(more, refusal):
+    settings = {**gguf_files.SETTINGS, **added(*more)}
+    with pytest.raises(InputError, match=refusal):
+        gguf_tokenizer.build("x.gguf", settings, settings["llama.vocab_size"], POSITIONS)
+
+
+def test_of_runs_of_one_letter_the_longest_is_taken_first():
+    settings = {**gguf_files.SETTINGS, **added("  ", "    ")}
+    rules = gguf_tokenizer.build("x.gguf", settings, settings["llama.vocab_size"], POSITIONS).rules
+    assert rules.encode("a" + 7 * " " + "b").tokens == ["a", "    ", "  ", "\u0120", "b"]
