@@ -73,12 +73,13 @@ def absent(values: Mapping[str, Any], primary: Primary, *, read: bool, executed:
         executed: whether a runtime ran the artifact. Where it answered NaN nothing more is asked for: that is why.
         timed: whether a benchmark was taken.
     """
+    own = {primary.metric, primary.to_reference, primary.to_teacher}
     answered = executed and not values.get("non_finite_count")
     happened = {"always": True, "read": read, "executed": answered, "timed": timed, "asked": False}
     return [
         f"{name} was not measured"
         for name, metric in REGISTRY.items()
-        if happened[metric.sample.when] and name not in values and (metric.group != "quality" or name in primary)
+        if happened[metric.sample.when] and name not in values and (metric.group != "quality" or name in own)
     ]
 
 
