@@ -122,6 +122,8 @@ def run(settings: Params, data: Path, out: Path) -> None:
     parents = {"data": data, **outcome.sources}
     with artifact.writing(out, stage="teacher", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(outcome.model, outcome.tokenizer, temporary)
+        # Under the class that every later stage will load it by, which the family chooses.
+        checkpoint.save_tokenizer(checkpoint.load_tokenizer(temporary), temporary)
         np.save(temporary / "test_logits.npy", found)
         artifact.write_json(temporary / "evaluation.json", scores)
         if outcome.history:

@@ -92,6 +92,14 @@ def test_a_teacher_trained_from_scratch_learns_the_train_split(data, tmp_path):
         assert [row["epoch"] for row in csv.DictReader(stream)] == [str(epoch) for epoch in range(1, 21)]
 
 
+def test_a_trained_tokenizer_is_named_as_later_stages_save_it(family, data, tmp_path):
+    shape = {**TRAINED, "family": family, "training": {**TRAINED["training"], "epochs": 0.1}}
+    teacher.run(parameters(**shape), data, tmp_path / "teacher")
+    before = (tmp_path / "teacher" / "tokenizer_config.json").read_bytes()
+    checkpoint.save_tokenizer(checkpoint.load_tokenizer(tmp_path / "teacher"), tmp_path)
+    assert (tmp_path / "tokenizer_config.json").read_bytes() == before
+
+
 def test_two_processes_train_the_same_bytes(data, tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": TRAINED}), encoding="utf-8")
     found = []

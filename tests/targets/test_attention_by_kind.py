@@ -8,11 +8,13 @@ from stages.core import artifact
 from stages.faults import catalogue
 from stages.faults.inject import open_editor
 from stages.measure.audit import match
+from stages.measure.structure import Rounded
 from stages.models import checkpoint, families
 from stages.models.encode import Encoded, logits
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, OnnxCpu, TfliteNnapi
+from stages.schema.variant import CoremlMetal, OnnxCpu, Static, TfliteNnapi
 from stages.targets import registry
+from stages.targets.tflite_nnapi import flatbuffer, structure
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 TARGETS = {
@@ -73,3 +75,40 @@ def test_faults_break_what_a_packed_matrix_has_and_no_other(converted, model):
     assert [row for row, value in enumerate(subject.part("query").value.reshape(96, 32)) if not value.any()] == [
         *range(8)
     ]
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("converted", ["tflite-nnapi"], indirect=True)
+def test_halves_that_are_joined_borrow_the_grid_of_the_whole(converted, tmp_path):
+    """Turning puts one half of a head behind the other, in integers of one grid: a half may not fill it."""
+    _, _, out = converted
+    present = (np.arange(16) < np.array([5, 8, 12, 16])[:, None]).astype(np.int32)
+    ids = np.random.default_rng(1).integers(5, 49, present.shape).astype(np.int32) * present
+    calibration = {"input_ids": ids, "attention_mask": present}
+    static = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
+    registry.quantize("tflite-nnapi").quantize(out, static, calibration, TARGETS["tflite-nnapi"], tmp_path)
+    path = tmp_path / flatbuffer.MODEL
+    assert parts(path) == {True}
+    model = flatbuffer.read(path)
+    graph = model.subgraphs[0]
+    for name, operator in flatbuffer.operators_of(model, graph):
+        if name == "CONCATENATION":
+            whole = graph.tensors[operator.outputs[0]].quantization
+            whole.scale = whole.scale * 4
+    flatbuffer.write(model, path)
+    assert False in parts(path)  # halves that are only cut out keep the grid of what they were cut from
+
+
+def parts(path):
+    """Whether what is joined borrows its grid."""
+    values, seen, found = [*structure.read(path.parent).values()], set(), set()
+    while values:
+        value = values.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        below = [value.value] if isinstance(value, Rounded) else [*getattr(value, "inputs", {}).values()]
+        if getattr(value, "op", "") == "CONCATENATION":
+            found |= {part.borrowed for part in below if isinstance(part, Rounded)}
+        values += below
+    return found

@@ -15,6 +15,8 @@ from stages.targets.tflite_nnapi import flatbuffer, storage
 ROUNDING = {"QUANTIZE", "DEQUANTIZE"}
 PASSING = {"RESHAPE", "SLICE", "TRANSPOSE"}
 """Operators that move numbers and compute none: their result has the grid of their first input."""
+JOINING = "CONCATENATION"
+"""The operator whose operands all have the grid of its result."""
 FIXED = {
     "LOGISTIC": {"INT8": (2.0**-8, -128), "INT16": (2.0**-15, 0)},
     "SOFTMAX": {"INT8": (2.0**-8, -128), "INT16": (2.0**-15, 0)},
@@ -55,6 +57,12 @@ def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
         index: Input(f"{name} {types[graph.tensors[index].type]} {list(graph.tensors[index].shape)}")
         for index, name in inputs.items()
     }
+    joined = {
+        int(index): operator.outputs[0]
+        for name, operator in flatbuffer.operators_of(model, graph)
+        for index in operator.inputs
+        if name == JOINING
+    }
     # Operators are stored in an order in which they can be executed.
     for name, operator in flatbuffer.operators_of(model, graph):
         sources = {}
@@ -67,11 +75,13 @@ def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
             tensor = graph.tensors[index]
             options = _options(operator) | _broken_grids(graph, name, operator)
             made = Node(name, tensor.name.decode(), sources, options, number)
-            values[index] = _rounded(tensor, sources["0"] if name in ROUNDING else made, name)
+            whole = graph.tensors[joined[index]] if index in joined else None
+            values[index] = _rounded(tensor, sources["0"] if name in ROUNDING else made, name, whole)
     return [(item, values[int(item.tensorIndex)]) for item in signature.outputs]
 
 
-def _rounded(tensor: Any, value: Value, maker: str) -> Value:
+def _rounded(tensor: Any, value: Value, maker: str, whole: Any) -> Value:
+    """Keep how a tensor is rounded beside the value; `whole` is what it becomes a part of as it is, if anything."""
     dtype, found = flatbuffer.tensor_types()[tensor.type], _grid(tensor)
     if dtype not in GRIDS or found is None:
         return value
@@ -79,6 +89,7 @@ def _rounded(tensor: Any, value: Value, maker: str) -> Value:
     scale, zero = (float(numbers[0]) for numbers in found)
     # A grid that is not its input's, where it must be, is a difference of its own (`_broken_grids`).
     borrowed = maker in PASSING or FIXED.get(maker, {}).get(dtype) == (scale, zero)
+    borrowed = borrowed or (whole is not None and np.array_equal(found, _grid(whole) or ()))
     return Rounded.on_grid(value, scale, zero, int(limits.min), int(limits.max), borrowed=borrowed)
 
 
