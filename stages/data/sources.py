@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stages.data import clinc150, embedded, files, hub
+from stages.data import clinc150, embedded, files, hub, text
 from stages.data.splits import Source
-from stages.schema.data import Clinc150, Csv, Data, Embedded, Hub, JsonLines
+from stages.schema.data import Clinc150, Csv, Data, Embedded, Hub, JsonLines, Text
 
 
 def load(data: Data) -> Source:
@@ -22,3 +22,5 @@ def load(data: Data) -> Source:
             return files.load(data)
         case Hub():
             return hub.load(data)
+        case Text():
+            return text.load(data)

@@ -88,4 +88,16 @@ class Hub(_Data):
     """None: texts alone, for a task that needs no labels."""
 
 
-Data = Annotated[Embedded | Clinc150 | JsonLines | Csv | Hub, Field(discriminator="kind")]
+class Text(_Data):
+    """Plain text, cut into pieces at blank lines."""
+
+    kind: Literal["text"]
+    path: str | None
+    """A file, or a directory of files named `*.txt`. None: the language reference in every Python."""
+    piece_characters: Count
+    """Paragraphs are joined until a piece has so many."""
+    validation_share: Share
+    test_share: Share
+
+
+Data = Annotated[Embedded | Clinc150 | JsonLines | Csv | Hub | Text, Field(discriminator="kind")]

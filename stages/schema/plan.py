@@ -17,7 +17,8 @@ from stages.core.names import module_name
 
 Tree = Mapping[str, Any]
 
-DATA_MODULES = {"embedded": "embedded", "clinc150": "clinc150", "jsonl": "files", "csv": "files", "hub": "hub"}
+DATA_MODULES = {"jsonl": "files", "csv": "files"}
+"""Kind of data set → the module that reads it, where that is called otherwise."""
 SPLITS = ("train", "validation", "test")
 NAMED = {"compression": "compressions", "target": "targets", "precision": "precisions"}
 """What a variant names, and the key that has all of it."""
@@ -176,10 +177,15 @@ def _sources(data: Tree) -> dict[str, str]:
     if data["kind"] in ("jsonl", "csv"):
         paths = [str(data[split] or "stages/data/splits.py") for split in SPLITS]
     else:
-        local = data["kind"] == "clinc150" or (data["kind"] == "hub" and data.get("revision") is None)
-        first = str(data["path"]) if local else f"stages/data/{module}.py"
+        first = str(data["path"]) if _is_local(data) else f"stages/data/{module}.py"
         paths = [first, "stages/data/rows.py", "stages/data/splits.py"]
     return {"module": module, **dict(zip(SPLITS, paths, strict=True))}
+
+
+def _is_local(data: Tree) -> bool:
+    if data["kind"] == "hub":
+        return data.get("revision") is None
+    return data["kind"] == "clinc150" or (data["kind"] == "text" and data.get("path") is not None)
 
 
 def _teacher_source(teacher: Tree) -> str:
