@@ -78,7 +78,8 @@ def save(model: Any, tokenizer: Any, directory: Path) -> None:
     once = {tensor.data_ptr(): name for name, tensor in reversed(model.state_dict().items())}
     kept = {name: tensor for name, tensor in model.state_dict().items() if once[tensor.data_ptr()] == name}
     model.save_pretrained(directory, state_dict=kept, save_original_format=False)
-    _spell_labels(model.config, directory / "config.json")
+    if hasattr(model, "num_labels"):
+        _spell_labels(model.config, directory / "config.json")
     save_tokenizer(tokenizer, directory)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.models.encode import Encoded, encode
+from stages.models.encode import Encoded, encode, filler
 
 EDGES = (
     "",
@@ -63,7 +63,7 @@ def encode_coverage(
     room = max_length - len(special)
     packed = [_wrapped(unread[start : start + room], head, tail) for start in range(0, len(unread), room)]
     rows = [*lengths, *packed]
-    input_ids = np.full((len(rows), max_length), tokenizer.pad_token_id, np.int32)
+    input_ids = np.full((len(rows), max_length), filler(tokenizer), np.int32)
     attention_mask = np.zeros((len(rows), max_length), np.int32)
     for number, ids in enumerate(rows):
         input_ids[number, : len(ids)], attention_mask[number, : len(ids)] = ids, 1

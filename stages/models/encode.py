@@ -47,25 +47,28 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     """Tokenise texts, special tokens included.
 
     Args:
-        tokenizer: a fast Hugging Face tokenizer with a padding token.
+        tokenizer: a fast Hugging Face tokenizer; of a decoder, which never sees padding, it may have none.
         texts: n strings.
         max_length: width of the arrays; longer texts are cut and counted.
 
     Raises:
-        InputError: there is no text, or the tokenizer has no padding token.
+        InputError: there is no text.
     """
     if not texts:
         raise InputError("no texts to encode", expected="at least one")
-    if tokenizer.pad_token_id is None:
-        raise InputError("the tokenizer has no padding token", next_step="set pad_token in its tokenizer_config.json")
     batch = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
     tokenizer.backend_tokenizer.no_truncation()  # a call leaves its limit behind, and saving would ship it
-    input_ids = np.full((len(texts), max_length), tokenizer.pad_token_id, dtype=np.int32)
+    input_ids = np.full((len(texts), max_length), filler(tokenizer), dtype=np.int32)
     attention_mask = np.zeros((len(texts), max_length), dtype=np.int32)
     for row, ids in enumerate(batch["input_ids"]):
         input_ids[row, : len(ids)] = ids
         attention_mask[row, : len(ids)] = 1
     return Encoded(input_ids, attention_mask, sum(1 for encoding in batch.encodings if encoding.overflowing))
+
+
+def filler(tokenizer: Any) -> int:
+    """Return the id that rows are filled up with: the padding token, or any where a tokenizer has none."""
+    return int(tokenizer.pad_token_id or 0)
 
 
 def batches(

@@ -31,6 +31,8 @@ MADE_FOR = {
 TENSORS = {"qa_outputs.": MADE_FOR["ForQuestionAnswering"], "lm_head.": MADE_FOR["ForMaskedLM"]} | {
     start: MADE_FOR[kind] for name in names() for start, kind in find(name).unused.items()
 }
+CAUSAL = "ForCausalLM"
+"""What the class of a decoder's name ends with; no encoder has such a head."""
 REMEDY = "fine-tune it as {classifier} on your labels, and import that"
 
 
@@ -40,12 +42,17 @@ def class_name(family: Family, head: str) -> str:
 
 
 def class_with(family: Family, head: str) -> Any:
-    """Return the class of transformers that a family's models with a head are of.
+    """Return the class of transformers that a family's models with a head are of, to make one.
 
     Raises:
-        Unsupported: transformers has none.
+        Unsupported: transformers has none, or nothing here teaches one from scratch.
     """
     name = class_name(family, head)
+    if family.decoder is not None:
+        raise Unsupported(
+            f"a model of family '{family.name}' is not trained from scratch yet",
+            next_step="import one: teacher=checkpoint teacher.path=DIRECTORY",
+        )
     if not hasattr(transformers, name):
         raise Unsupported(f"transformers has no '{name}'", expected="a family that has such a head")
     return getattr(transformers, name)
@@ -78,6 +85,12 @@ def check_head(path: Path, config: dict[str, Any], family: Family, head: str) ->
     Raises:
         InputError: names the task that the checkpoint was made for.
     """
+    if (head == CAUSAL) != (family.decoder is not None):
+        fitting = [name for name in names() if (find(name).decoder is None) == (family.decoder is not None)]
+        raise InputError(
+            f"'{path}' is of family '{family.name}', which this task does not take",
+            expected=f"one of: {', '.join(fitting)}",
+        )
     classifier = class_name(family, head)
     named = config.get("architectures")
     if named is None or named == []:
@@ -88,8 +101,7 @@ def check_head(path: Path, config: dict[str, Any], family: Family, head: str) ->
                 next_step="say there what it was trained as",
             )
         return
-    names = named if isinstance(named, list) else [named]
-    for name in names:
+    for name in named if isinstance(named, list) else [named]:
         if re.sub("^(TF|Flax)", "", str(name)) != classifier:
             what = next((task for end, task in MADE_FOR.items() if str(name).endswith(end)), "of no task known here")
             raise InputError(

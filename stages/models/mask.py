@@ -87,8 +87,10 @@ def neutralise_padding(model: Any, pad_token_id: int) -> bool:
     Returns:
         Whether anything changed.
     """
+    if not family_of(model.config).reach(model.config):
+        return False
     row = model.get_input_embeddings().weight.data[pad_token_id]
-    if not family_of(model.config).reach(model.config) or not bool(row.any()):
+    if not bool(row.any()):
         return False
     row.zero_()
     return True

@@ -113,7 +113,7 @@ def _repeated(config: dict[str, Any], family: Family) -> Iterator[tuple[str, Any
 
 def _kept(family: Family) -> set[str]:
     """Name the settings that a model is built with."""
-    computed = (_fields(family) | _aliases(family).keys()) - left_behind().keys()
+    computed = (_fields(family) | _aliases(family).keys()) - (left_behind().keys() - family.rules.keys())
     return computed | family.legacy.keys() | KEPT.keys() | LABELLING.keys()
 
 

@@ -46,8 +46,10 @@ def take_in(directory: Path, model: Any, max_length: int) -> Any:
     tokenizer = _of_file(loaded, own)
     _check_ids(directory, tokenizer, own)
     _check_saved(directory, tokenizer)
-    _check_frame(directory, tokenizer)
     _check_model(directory, tokenizer, model)
+    if family_of(model.config).decoder is None:  # a decoder answers from every position, and never sees padding
+        _check_frame(directory, tokenizer)
+        _check_padding(directory, tokenizer, model)
     model.config.pad_token_id = tokenizer.pad_token_id  # signatures take it from there
     return tokenizer
 
@@ -145,12 +147,11 @@ def _check_model(directory: Path, tokenizer: Any, model: Any) -> None:
             f"the tokenizer of '{directory}' does not belong to its weights: it gives ids up to {largest}",
             expected=f"ids below the {rows} rows of the word embeddings",
         )
-    if tokenizer.pad_token_id is None:
-        raise InputError(f"the tokenizer of '{directory}' has no padding token", next_step="set its pad_token")
-    _check_padding(directory, tokenizer, model)
 
 
 def _check_padding(directory: Path, tokenizer: Any, model: Any) -> None:
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"the tokenizer of '{directory}' has no padding token", next_step="set its pad_token")
     counted, wanted = family_of(model.config).padded_positions, model.config.pad_token_id
     if counted and tokenizer.pad_token_id != wanted:
         raise InputError(

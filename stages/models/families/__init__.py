@@ -11,10 +11,13 @@ from stages.core.errors import InputError
 from stages.core.names import module_name
 from stages.models.families.base import Family, setting
 
+PARTS = ("base", "decoder")
+"""Modules here that are no family: what families are said in."""
+
 
 def names() -> list[str]:
     """Name all families, as `model_type` of a config does."""
-    return sorted(module.name.replace("_", "-") for module in iter_modules(__path__) if module.name != "base")
+    return sorted(module.name.replace("_", "-") for module in iter_modules(__path__) if module.name not in PARTS)
 
 
 def family_of(config: Any) -> Family:

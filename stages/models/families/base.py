@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+    from stages.models.families.decoder import Array, Decoder
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -227,6 +229,7 @@ class Family:
         weights: part of a transformer → how its weight's name ends in a checkpoint.
         unused: beginning of a tensor's name → the class that has such a head, which the classifier says nothing with.
         ambiguous: config field → a value with which tensors do not tell a classifier of texts from one of words.
+        decoder: content of config.json, tensors → what it computes, of a causal language model; None of an encoder.
     """
 
     name: str
@@ -257,6 +260,7 @@ class Family:
     weights: Mapping[str, str] = field(default_factory=lambda: BERT_WEIGHTS)
     unused: Mapping[str, str] = field(default_factory=dict)
     ambiguous: Mapping[str, Any] = field(default_factory=dict)
+    decoder: Callable[[Mapping[str, Any], Mapping[str, Array]], Decoder] | None = None
 
     @property
     def parts(self) -> dict[str, str]:
