@@ -27,7 +27,8 @@ DTYPES = {name: np.dtype(name) for name in ("int32", "float32")}
 class Tokens(Section):
     """Ids that a caller needs."""
 
-    pad: int
+    pad: int | None
+    """None where nothing is padded: of a decoder."""
 
 
 class Signature(Section):
@@ -82,7 +83,7 @@ class Signature(Section):
             tensor.name: np.pad(
                 inputs[tensor.name],
                 [(0, more if axis == SEQUENCE else 0) for axis in tensor.axes],
-                constant_values=self.tokens.pad if tensor.name == IDS else 0,
+                constant_values=(self.tokens.pad or 0) if tensor.name == IDS else 0,
             )
             for tensor in call.inputs
         }
@@ -209,7 +210,11 @@ def only(calls: Sequence[Call]) -> Call:
     """
     if len(calls) != 1 or calls[0].states:
         said = ", ".join(call.name for call in calls)
-        raise Unsupported(f"a model with the calls {said}", expected="one call, which keeps no states")
+        raise Unsupported(
+            f"this target cannot be given a model that is called by {said}, with what earlier calls left",
+            expected="one call, which knows nothing of others",
+            next_step="build it for onnx-cpu",
+        )
     return calls[0]
 
 
@@ -223,7 +228,9 @@ def _alone(tensor: Tensor) -> Tensor:
     return tensor.model_copy(update={"axes": [1 if axis == BATCH else axis for axis in tensor.axes]})
 
 
-def write_signature(directory: Path, task: Task, calls: Sequence[Call], *, dynamic: bool, pad_token_id: int) -> None:
+def write_signature(
+    directory: Path, task: Task, calls: Sequence[Call], *, dynamic: bool, pad_token_id: int | None
+) -> None:
     """Write `signature.json` into `directory`."""
     signature = Signature(
         task=task.name,

@@ -10,10 +10,11 @@ from typing import Any
 
 from stages.core import artifact
 from stages.core.errors import ConversionError
+from stages.models.families.decoder import Decoder
 from stages.schema.task import Task
 from stages.schema.variant import OnnxCpu
 from stages.targets.base import example, only, write_signature
-from stages.targets.onnx_cpu import FUSED, fuse, graph
+from stages.targets.onnx_cpu import FUSED, decoder, fuse, graph
 from stages.tasks import registry as tasks
 from stages.tasks.base import BATCH, SEQUENCE, Call
 
@@ -30,13 +31,21 @@ def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
     Raises:
         ConversionError: torch cannot express the checkpoint at this opset, or gave other inputs or outputs.
     """
+    interface = tasks.interface(task.name)
+    model = interface.load(checkpoint, task)
+    if isinstance(model, Decoder):
+        decoder.convert(model, interface.calls(task), task, target, out)
+    else:
+        _trace(model, checkpoint, only(interface.calls(task)), task, target, out)
+
+
+def _trace(module: Any, checkpoint: Path, call: Call, task: Task, target: OnnxCpu, out: Path) -> None:
     import onnx_ir as ir
 
     from stages.models.checkpoint import load_config
 
-    interface, config = tasks.interface(task.name), load_config(checkpoint)
-    call = only(interface.calls(task))
-    exported = _export(interface.load(checkpoint, task), call, task.max_length, target.opset)
+    config = load_config(checkpoint)
+    exported = _export(module, call, task.max_length, target.opset)
     fused = fuse.fuse(exported, layers=config.num_hidden_layers, max_length=task.max_length)
     model = ir.to_proto(exported)
     del exported

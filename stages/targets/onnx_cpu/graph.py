@@ -12,10 +12,13 @@ from typing import Any
 
 from stages.core.errors import ArtifactError
 from stages.targets.onnx_cpu import integers
+from stages.tasks.base import MASK, Call
 
 MODEL = "model.onnx"
 CONTRIB = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
+PAST_VALUES = "past_key_values"
+"""How states are called, as onnxruntime-genai and Transformers.js expect; after a call they are `present`."""
 KINDS = ("lookup", "product")
 READERS = {"Gather": ("lookup", 0), "Gemm": ("product", 1), "MatMul": ("product", 1), "Slice": ("lookup", 0)}
 """Operator type → what it does with a weight, and the position of the input that may be one."""
@@ -45,6 +48,8 @@ OPERANDS = {
     "MatMulNBits": {0, 1, 2, 3, 5},
 }
 """Positions of the inputs that are read when a format is taken away."""
+TABLES = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3)}
+"""Operators that turn queries and keys → positions of the cosines and sines, which are no weights."""
 SIZES = {"K", "N"}
 """Settings that say how large a packed weight is."""
 
@@ -66,6 +71,20 @@ class Weight:
     uses: int
     elements: int
     sliced: bool
+
+
+def names(call: Call) -> tuple[list[str], list[str]]:
+    """Name a graph's inputs and outputs: the call's, and where it keeps states, those before it and after it."""
+    inputs, outputs = call.names
+    if not call.states:
+        return inputs, outputs
+    states = [tensor.name for tensor in call.states]
+    return [*inputs, MASK, *states], [*outputs, *map(following, states)]
+
+
+def following(state: str) -> str:
+    """Name the output that a state becomes."""
+    return state.replace(PAST_VALUES, "present")
 
 
 def load(path: Path) -> Any:
@@ -132,7 +151,7 @@ def changes_format(node: Any, op: str) -> bool:
 
 
 def weights(model: Any) -> list[Weight]:
-    """List the float weights of matrix products and lookups, in graph order."""
+    """List the float weights of matrix products and lookups, in graph order; a table that is both, twice."""
     import onnx
 
     # A table of one column holds the scales of another table, not vectors.
@@ -141,15 +160,12 @@ def weights(model: Any) -> list[Weight]:
         for item in model.graph.initializer
         if item.data_type == onnx.TensorProto.FLOAT and len(item.dims) == 2 and item.dims[1] > 1
     }
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for node in model.graph.node:
         kind, position = READERS.get(operator(node), ("", 0))
         if kind and node.input[position] in floats:
-            found.setdefault(node.input[position], []).append(operator(node))
-    return [
-        Weight(name, READERS[ops[0]][0], len(ops), floats[name], sliced=ops[0] == "Slice")
-        for name, ops in found.items()
-    ]
+            found.setdefault((node.input[position], kind), []).append(operator(node))
+    return [Weight(name, kind, len(ops), floats[name], sliced=ops[0] == "Slice") for (name, kind), ops in found.items()]
 
 
 def expansions(model: Any) -> dict[str, tuple[str, str]]:
@@ -169,10 +185,10 @@ def expansions(model: Any) -> dict[str, tuple[str, str]]:
 
 
 def float_matrices(model: Any, smallest: int) -> list[str]:
-    """List fp32 initialisers of two dimensions and at least so many elements, whatever reads them; scales aside."""
+    """List fp32 initialisers of two dimensions and at least so many elements; scales and rotations aside."""
     import onnx
 
-    scales = {node.input[2] for node in model.graph.node if operator(node) in PACKED}
+    aside = {node.input[2] for node in model.graph.node if operator(node) in PACKED} | rotations(model)
     return [
         item.name
         for item in model.graph.initializer
@@ -180,8 +196,14 @@ def float_matrices(model: Any, smallest: int) -> list[str]:
         and len(item.dims) > 1
         and min(item.dims) > 1
         and prod(item.dims) >= smallest
-        and item.name not in scales
+        and item.name not in aside
     ]
+
+
+def rotations(model: Any) -> set[str]:
+    """Name the initialisers that queries and keys are turned by."""
+    read = ((node, at) for node in model.graph.node for at in TABLES.get(node.op_type, ()))
+    return {node.input[at] for node, at in read if at < len(node.input)}
 
 
 def compressed_uses(model: Any) -> Counter[str]:

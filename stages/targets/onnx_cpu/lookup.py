@@ -39,7 +39,8 @@ def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        (found,) = session.run(None, {IDS: ids[None]})
+        wide = session.get_inputs()[0].type == "tensor(int64)"
+        (found,) = session.run(None, {IDS: ids[None].astype(np.int64 if wide else np.int32)})
     except Exception as error:  # ONNX Runtime's exceptions share no other base
         raise ArtifactError(f"onnxruntime cannot look up ids of '{converted}': {first_line(error)}") from error
     return np.asarray(found, np.float32).reshape(len(ids), -1)

@@ -78,16 +78,17 @@ def lower(model: Any, assigned: Sequence[Share], calibration: Mapping[str, NDArr
 
 def _lower(model: Any, share: Share, calibration: Mapping[str, NDArray[Any]]) -> None:
     factors, tables = ([one.name for one in share.weights if one.kind == kind] for kind in ("product", "lookup"))
+    alone = [name for name in tables if name not in factors]  # what is expanded for a product is looked up there too
     match share.precision:
         case Float(bits=16):
             storage.store_factors(model, factors, half=True)
-            storage.store_tables(model, tables)
+            storage.store_tables(model, alone)
         case WeightOnly(weight_bits=4, granularity="block_32"):
             products.lower(model, dict.fromkeys(factors, products.block_4bit))
             embeddings.quantize_tables_4bit(model, tables)
         case WeightOnly(weight_bits=8, granularity="tensor" | "channel" as granularity):
             storage.store_factors(model, factors, half=False, per_channel=granularity == "channel")
-            embeddings.quantize_tables(model, tables, granularity == "channel")
+            embeddings.quantize_tables(model, alone, granularity == "channel")
         case Dynamic(weight_bits=8, granularity="tensor" | "channel" as granularity):
             products.lower(model, dict.fromkeys(factors, products.dynamic(granularity == "channel")))
             embeddings.quantize_tables(model, tables, granularity == "channel")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,14 +41,21 @@ class Lowering:
     Attributes:
         values: initialisers by name, those made here included.
         factors: weights of linear layers, fp32 [in, out].
+        tables: those that are looked up as well.
     """
 
     values: Arrays
     factors: Arrays
+    tables: Collection[str] = ()
+
+    def names(self, weight: str) -> tuple[str, str]:
+        """Name the levels and the scale of a factor; those of a table that is looked up as well are its own."""
+        stem = f"{weight}_turned" if weight in self.tables else weight
+        return f"{stem}_quantized", f"{stem}_scale"
 
     def rounded(self, weight: str, per_channel: bool) -> tuple[str, str]:
         """Store a factor as int8; returns the names of its levels and of its scale."""
-        names = f"{weight}_quantized", f"{weight}_scale"
+        names = self.names(weight)
         if names[0] not in self.values:
             levels = integers.pairwise(self.factors[weight], per_channel)
             self.values |= dict(zip(names, levels, strict=True))
@@ -90,7 +97,7 @@ def static(per_channel: bool, ranges: Mapping[str, tuple[float, float]]) -> Emit
 
 def block_4bit(linear: Linear, lowering: Lowering) -> Iterator[Any]:
     """Weights of 4 bits, multiplied by float activations: the kernel expands a block at a time."""
-    names = f"{linear.weight}_quantized", f"{linear.weight}_scale"
+    names = lowering.names(linear.weight)
     inputs, outputs = lowering.factors[linear.weight].shape
     if names[0] not in lowering.values:
         levels, scale = integers.blocks(lowering.factors[linear.weight].T)
@@ -140,7 +147,7 @@ def lower(model: Any, chosen: Mapping[str, Emit]) -> None:
     found = {linear.output: linear for linear in linears(model) if linear.weight in chosen}
     sideways = weights.turned(model)
     factors = {name: values[name] if name in sideways else values[name].T for name in chosen}
-    lowering = Lowering(values, factors)
+    lowering = Lowering(values, factors, {weight.name for weight in graph.weights(model) if weight.kind == "lookup"})
     absorbed = {linear.product for linear in found.values()}
     nodes: list[Any] = []
     for node in model.graph.node:

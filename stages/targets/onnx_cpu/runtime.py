@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ArtifactError, first_line
+from stages.core.errors import ArtifactError, InputError, first_line
 from stages.targets.base import Opened, read_signature
 from stages.targets.executing import loaded
 from stages.targets.onnx_cpu import ORT
-from stages.targets.onnx_cpu.graph import MODEL
-from stages.tasks.base import Arrays, Call, State
+from stages.targets.onnx_cpu.graph import MODEL, following
+from stages.tasks.base import IDS, MASK, PAST, Arrays, Call, State, Tensor
 
 DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 TAKEN = {"int32": ("tensor(int32)", "tensor(int64)"), "float32": ("tensor(float)",)}
@@ -69,9 +69,14 @@ def open_runtime(artifact: Path, threads: int) -> Opened:
         raise ArtifactError(f"onnxruntime cannot open '{path}': {first}", next_step="run `dvc repro`") from error
     found = {item.name: item.type for item in session.get_inputs()}
     for call in signature.calls:
-        names = {tensor.name: tensor.dtype for tensor in call.inputs}
+        names = {tensor.name: tensor.dtype for tensor in (*call.inputs, *call.states)}
+        names |= {MASK: "int32"} if call.states else {}
         if found.keys() != names.keys() or any(kind not in TAKEN[names[name]] for name, kind in found.items()):
             raise ArtifactError(f"'{path}' takes {found}", expected=f"{names} of call '{call.name}'")
+    states = [tensor for call in signature.calls for tensor in call.states]
+    if states:
+        room = signature.sequence_lengths[-1]
+        return Opened(ORT, signature, _continue, make_state=lambda: Cache(session, states, room))
     return Opened(ORT, signature, _execute(session), batches=True)
 
 
@@ -88,6 +93,58 @@ def _execute(session: Any) -> Callable[[Call, Arrays, State], Arrays]:
             raise ArtifactError(f"onnxruntime cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
 
     return execute
+
+
+class Cache:
+    """Keys and values of the tokens so far, in buffers that the runtime reads and writes in place.
+
+    Attributes:
+        length: tokens so far.
+        room: how many there may be.
+    """
+
+    def __init__(self, session: Any, states: Sequence[Tensor], room: int) -> None:
+        """Make room for one text.
+
+        Args:
+            session: of ONNX Runtime; its outputs `present.…` are the next `past_key_values.…`.
+            states: of the call.
+            room: tokens to make room for.
+        """
+        import onnxruntime
+
+        self.length, self.room, self._session = 0, room, session
+        self._bound = session.io_binding()
+        for tensor in states:
+            shape = [room if axis == PAST else int(axis) for axis in tensor.axes]
+            buffer = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, tensor.dtype))
+            self._bound.bind_ortvalue_input(tensor.name, buffer)
+            self._bound.bind_ortvalue_output(following(tensor.name), buffer)
+
+    def step(self, ids: NDArray[np.int32], names: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Read further tokens, int32 [1, n], and return the named outputs."""
+        self.length += ids.shape[1]
+        self._bound.bind_cpu_input(IDS, ids.astype(np.int64))
+        self._bound.bind_cpu_input(MASK, np.ones((1, self.length), np.int64))
+        for name in names:
+            self._bound.bind_output(name)
+        self._session.run_with_iobinding(self._bound)
+        return [value.numpy() for value in self._bound.get_outputs()[-len(names) :]]
+
+
+def _continue(call: Call, inputs: Arrays, state: State) -> Arrays:
+    ids, names = inputs[IDS], call.names[1]
+    if state.length + ids.shape[1] > state.room:
+        raise InputError(
+            f"{ids.shape[1]} tokens do not fit behind {state.length}",
+            expected=f"at most {state.room} in all",
+            next_step="begin a new state with the end of the text",
+        )
+    try:
+        return dict(zip(names, state.step(ids, names), strict=True))
+    except Exception as error:  # ONNX Runtime's exceptions share no other base
+        first = first_line(error)
+        raise ArtifactError(f"onnxruntime cannot run '{MODEL}': {first}", next_step="run `dvc repro`") from error
 
 
 def _options(threads: int) -> Any:

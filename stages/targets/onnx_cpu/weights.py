@@ -49,9 +49,9 @@ def _read(model: Any, values: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
         for node in model.graph.node
         if graph.operator(node) in graph.PACKED
     }
-    found = {}
+    found, rotations = {}, graph.rotations(model)
     for name, value in values.items():
-        if value.ndim < 2 or value.size * (2 if name in packed else 1) < 1024:
+        if name in rotations or value.ndim < 2 or value.size * (2 if name in packed else 1) < 1024:
             continue
         if value.dtype in INTEGERS:
             value = _dequantised(name, values, model)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.targets import messages
-from stages.targets.base import only, read_signature
+from stages.targets.base import read_signature
 from stages.targets.onnx_cpu import FUSED, graph
 from stages.tasks.base import Call
 
@@ -33,7 +33,7 @@ FIELDS: messages.Fields = {
 """No functions, nested graphs, external data, sparse tensors, training, annotations, inferred shapes, comments."""
 OPSETS = {"": None, graph.CONTRIB: 1}
 """Domain → the version that its operators are written for, None where `target.opset` says so."""
-ADDED = re.compile(r"(_(cast|half|quantized|scale|stored|zero_point))+\Z")
+ADDED = re.compile(r"(_(cast|half|quantized|scale|stored|turned|zero_point))+\Z")
 """How quantisation names what it adds: a name of the converted model goes before."""
 
 
@@ -46,7 +46,7 @@ def strays(converted: Path, artifact: Path) -> list[str]:
     Raises:
         ArtifactError: a file is missing or is not ONNX.
     """
-    call = only(read_signature(converted).calls)
+    (call,) = read_signature(converted).calls
     source, made = (_read(directory / graph.MODEL, call) for directory in (converted, artifact))
     found = [f"the converted model: {line}" for line in source.strays] + made.strays
     found += [
@@ -92,8 +92,9 @@ def _strays(model: Any, path: Path, call: Call) -> Iterator[str]:
             yield f"'{node.name}' has an attribute twice"
         yield from (f"'{node.name}' has a value beside its {item.name}" for item in node.attribute if _is_double(item))
     called = [item.name for item in model.graph.input], [item.name for item in model.graph.output]
-    if called != call.names:
-        yield f"it maps {called[0]} to {called[1]}, expected {call.names[0]} to {call.names[1]}, in this order"
+    expected = graph.names(call)
+    if called != expected:
+        yield f"it maps {called[0]} to {called[1]}, expected {expected[0]} to {expected[1]}, in this order"
     used = {node.domain for node in model.graph.node}
     for item in model.opset_import:
         if item.domain not in used or OPSETS.get(item.domain, -1) not in (None, item.version):
@@ -120,7 +121,9 @@ def _unread(chart: Any) -> Iterator[str]:
             pending += makers[name].input if name in makers else ()
     for node in chart.node:
         yield from (
-            f"'{name}' ({node.op_type}) is computed and not read" for name in node.output if name not in reached
+            f"'{name}' ({node.op_type}) is computed and not read"
+            for name in node.output
+            if name and name not in reached
         )
     yield from (f"'{item.name}' is stored and not read" for item in chart.initializer if item.name not in reached)
 

@@ -1,0 +1,123 @@
+"""Tests of `stages/targets/onnx_cpu/decoder.py`: written graphs answer as transformers does, in one call or in many."""
+
+import json
+
+import numpy as np
+import pytest
+
+from stages.models.families import llama, opt
+
+pytestmark = pytest.mark.target
+
+LENGTH = 24
+
+
+def tiny_llama(**changes):
+    from transformers import LlamaConfig
+
+    sizes = {
+        "vocab_size": 99,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
+    return LlamaConfig(**sizes | {"max_position_embeddings": 64, "rms_norm_eps": 1e-5} | changes)
+
+
+def tiny_opt(**changes):
+    from transformers import OPTConfig
+
+    sizes = {"vocab_size": 99, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    return OPTConfig(**sizes | {"max_position_embeddings": 64, "word_embed_proj_dim": 32} | changes)
+
+
+CASES = [
+    (llama, tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True)),
+    (llama, tiny_llama(num_key_value_heads=1, head_dim=16, attention_bias=True, mlp_bias=True)),
+    (
+        llama,
+        tiny_llama(num_key_value_heads=4, head_dim=64, rope_parameters={"rope_type": "default", "rope_theta": 1e5}),
+    ),
+    (opt, tiny_opt()),
+    (opt, tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16)),
+    (opt, tiny_opt(activation_function="gelu", enable_bias=False, tie_word_embeddings=False)),
+]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[1].model_type}")
+def pair(request, tmp_path_factory):
+    """A model of transformers with weights that matter, and the graph written from its files."""
+    import torch
+    from safetensors.numpy import load_file
+    from transformers import AutoModelForCausalLM
+
+    from stages.targets.onnx_cpu.decoder import build
+
+    family, config = request.param
+    directory = tmp_path_factory.mktemp("decoder")
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.2)
+    model.save_pretrained(directory)
+    read = family.decoder(
+        json.loads((directory / "config.json").read_text()), load_file(directory / "model.safetensors")
+    )
+    return model, read, build(read, 20)
+
+
+class Asked:
+    """A session that keeps its cache."""
+
+    def __init__(self, graph, groups, size):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        names = [item.name for item in self.session.get_inputs() if item.name.startswith("past")]
+        self.past = {name: np.zeros((1, groups, 0, size), np.float32) for name in names}
+        self.seen = 0
+
+    def __call__(self, ids):
+        self.seen += len(ids)
+        given = {"input_ids": np.asarray([ids], np.int64), "attention_mask": np.ones((1, self.seen), np.int64)}
+        logits, *present = self.session.run(None, given | self.past)
+        self.past = dict(zip(self.past, present, strict=True))
+        return logits[0, -1]
+
+
+@pytest.mark.parametrize(
+    "cuts", [[LENGTH], [1] * LENGTH, [7, 1, 1, 9, 6]], ids=["at once", "token by token", "in parts"]
+)
+def test_a_text_in_parts_ends_in_the_answers_of_one_forward_pass(pair, cuts):
+    import torch
+
+    model, decoder, graph = pair
+    ids = np.random.default_rng(3).integers(3, decoder.vocabulary, LENGTH)
+    with torch.inference_mode():
+        wanted = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    ask, at = Asked(graph, decoder.groups, decoder.head_size), 0
+    for cut in cuts:
+        found, at = ask(ids[at : at + cut]), at + cut
+        assert np.abs(found - wanted[at - 1]).max() < 1e-5 * wanted.std()
+
+
+def test_a_tied_table_is_stored_once(pair):
+    _, decoder, graph = pair
+    tables = [
+        item.name
+        for item in graph.graph.initializer
+        if list(item.dims) in ([99, decoder.words.shape[1]], [decoder.words.shape[1], 99])
+    ]
+    assert len(tables) == (1 if decoder.head is None else 2)
+
+
+def test_weights_are_called_as_in_the_checkpoint(pair):
+    model, _, graph = pair
+    known = {name.removeprefix("model.").removeprefix("decoder.") for name in model.state_dict()}
+    constants = {"zero", "one", "two", "end", "epsilon", "last_axis", "second_axis", "cosine", "sine"}
+    assert {item.name for item in graph.graph.initializer} - constants <= known
