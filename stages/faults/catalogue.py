@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Subject:
         heads: of the first layer, in the matrix of its queries.
         parts: part of a transformer → how the name of its weight ends; the first in order of names is taken.
         random: choices of the fault.
+        epsilons: of the checkpoint's normalisations.
     """
 
     editor: Editor
@@ -49,6 +50,7 @@ class Subject:
     heads: int
     parts: Mapping[str, str]
     random: np.random.Generator
+    epsilons: Collection[float] = ()
 
     def part(self, role: str) -> Tensor:
         """Find a weight of the artifact by what it was made from.
@@ -94,6 +96,8 @@ def zeroed_head(subject: Subject) -> None:
 def swapped_query_and_key(subject: Subject) -> None:
     """Two weights of one shape in each other's place."""
     query, key = subject.part("query"), subject.part("key")
+    if query.levels.shape != key.levels.shape:
+        raise NotApplicable("queries and keys have weights of different shapes")
     query.exchange(key)
 
 
@@ -167,7 +171,7 @@ def swapped_rows(subject: Subject) -> None:
 
 def wrong_epsilon(subject: Subject) -> None:
     """Every normalisation has another framework's epsilon."""
-    subject.editor.set_epsilon(1e-5)
+    subject.editor.set_epsilon(next(value for value in (1e-5, 1e-6) if value not in subject.epsilons))
 
 
 def replaced_activation(subject: Subject) -> None:

@@ -209,10 +209,13 @@ def _subject(case: Case, editor: Editor, seed: int) -> Subject:
     return Subject(
         editor=editor,
         checkpoint=load_file(checkpoint / "model.safetensors"),
-        mask_constant=float(artifact.read_json(checkpoint / "profile.json")["mask_constant"]),
+        mask_constant=float(
+            artifact.read_json(checkpoint / "profile.json").get("mask_constant", 0.0)
+        ),  # a decoder has none
         heads=int(config[family.heads]) * family.packed,
         parts=family.parts,
         random=np.random.default_rng(seed),
+        epsilons=[value for name, value in config.items() if name.endswith("_eps")],
     )
 
 

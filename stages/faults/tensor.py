@@ -81,8 +81,12 @@ class Tensor:
         """Repeat what a block has in common over its elements, so that it broadcasts to `levels`."""
         found = np.zeros((), np.float32) if values is None else values.astype(np.float32)
         for axis, size in enumerate(found.shape[: self.levels.ndim]):
-            if size not in (1, self.levels.shape[axis]):
-                found = np.repeat(found, self.levels.shape[axis] // size, axis)
+            width = self.levels.shape[axis]
+            if size not in (1, width):
+                length, rest = divmod(width, size)
+                # Of a width that blocks do not divide the last one is cut short; they are powers of two.
+                found = np.repeat(found, 1 << length.bit_length() if rest else length, axis)
+                found = np.take(found, range(width), axis)
         return found
 
     def _entries(self, table: Array) -> Array:
