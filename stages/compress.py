@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, cli, splits
+from stages.core.errors import Unsupported
 from stages.core.params import Section
 from stages.schema.compression import Compression
 from stages.schema.task import Task
@@ -37,22 +38,27 @@ def profile(model: Any, tokenizer: Any, calibration: Sequence[str], task: Task) 
         task: the lengths it is served at.
 
     Returns:
-        `parameters`; `macs` of one utterance at `max_length` and `macs_by_length`, matrix products only;
+        `parameters`; `macs` of one utterance at `max_length` and `macs_by_length`, matrix products only; of an encoder
         `mask_constant`, with `mask_leak` and `mask_disagreement` in units of the logits' spread.
     """
     from stages.models import mask
     from stages.models import profile as costs
     from stages.models.encode import encode
+    from stages.models.families import family_of
 
-    encoded, items = encode(tokenizer, calibration, task.max_length), tasks.model(task.name).items
-    found = mask.calibrate(model, encoded, items, tokenizer.pad_token_id)
-    return {
+    measured: dict[str, Any] = {
         "macs": costs.macs(model, task.max_length),
         "macs_by_length": costs.macs_by_length(model, task.sequence_lengths),
+        "parameters": costs.parameters(model),
+    }
+    if family_of(model.config).decoder is not None:  # it reads what came before alone, so no padding
+        return measured
+    encoded, items = encode(tokenizer, calibration, task.max_length), tasks.model(task.name).items
+    found = mask.calibrate(model, encoded, items, tokenizer.pad_token_id)
+    return measured | {
         "mask_constant": found.constant,
         "mask_disagreement": found.disagreement,
         "mask_leak": found.leak,
-        "parameters": costs.parameters(model),
     }
 
 
@@ -65,10 +71,16 @@ def run(settings: Params, data: Path, source: Path, out: Path) -> None:
     """Read data and a checkpoint, compress, write the new checkpoint and its profile."""
     from stages.compression import transform
     from stages.models import checkpoint, mask
+    from stages.models.families import family_of
 
     artifact.require(data)
     artifact.require(source)
     model, tokenizer = checkpoint.load_model(source), checkpoint.load_tokenizer(source)
+    if family_of(model.config).decoder is not None and settings.compression.kind != "none":
+        raise Unsupported(
+            f"'{settings.compression.kind}' does not compress models of family '{model.config.model_type}' yet",
+            next_step="choose variants without a compression",
+        )
     neutralised = mask.neutralise_padding(model, tokenizer.pad_token_id)
     compression = transform(settings.compression.kind)
     examples = _examples(data, tokenizer, compression.SPLITS, settings.task)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, cli, splits
+from stages.core.errors import Unsupported
 from stages.core.params import Section
 from stages.measure.statistics import rate_interval
 from stages.schema.model import Distill, NoStudent, Shape, Student
@@ -126,10 +127,15 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         pass_through(settings, data, teacher, out)
         return
     from stages.models import checkpoint, training
+    from stages.models.families import family_of
     from stages.tasks.examples import examples
     from stages.tasks.scoring import evaluation
 
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
+    if family_of(model.config).decoder is not None:
+        raise Unsupported(
+            f"a model of family '{model.config.model_type}' is not distilled yet", next_step="choose student=none"
+        )
     labels, task = splits.read_labels(data), settings.task
     encoded = {
         name: examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length) for name in SPLITS

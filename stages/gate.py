@@ -47,11 +47,11 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
     host, locked = artifact.read_json(build / HOST), executing.pins(constraints)
     scores = {name: artifact.read_json(place(build, name) / "evaluation.json") for name in CHECKPOINTS}
     primary = facts(of_data(place(build, "data"))).PRIMARY
-    # What every table shows of teacher and student, and the first of it of the baseline.
+    # What every table shows of teacher and student.
     shown = (primary.metric, "parameters")
     unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, shown)]
     baseline = artifact.read_json(place(build, "data") / "summary.json")["baseline"]
-    unsound += judge_score("baseline", baseline, shown[:1])
+    unsound += judge_score("baseline", baseline, (primary.of_bar,))
     out: dict[str, Entry] = {}
     for key, variant in settings.variants.items():
         places = behind(build, key, variant.compression, variant.target)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core.splits import UNKNOWN
 from stages.measure.items import NO_ANSWER, Answers, Record
-from stages.measure.statistics import Interval, paired_difference, rate_interval
+from stages.measure.statistics import Interval, mean_interval, paired_difference, rate_interval
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Values = dict[str, float]
@@ -216,4 +216,32 @@ def measure_accuracy(
     for name, other in others.items():
         key = f"accuracy_drop_to_{name}"
         values[key], intervals[key] = paired_difference((other == wanted)[known], right, case[known])
+    return values, intervals
+
+
+def measure_perplexity(
+    case: NDArray[np.int32], nll: NDArray[np.float64], others: Mapping[str, NDArray[np.float64]]
+) -> tuple[Values, dict[str, Interval]]:
+    """How many tokens a language model finds as likely as the one that follows: exp of the mean NLL.
+
+    Args:
+        case: [items] the text that each belongs to.
+        nll: [items] minus the logarithm of what the token that follows is given as its probability, in nats.
+        others: [items] the same of other models, by the name of whose it is.
+
+    Returns:
+        Values and 95 % intervals of `perplexity`, and of `perplexity_ratio_to_NAME` for each of the others, above 1
+        where the artifact is the worse one.
+
+    Raises:
+        ValueError: there is no item, or an output was not finite.
+    """
+    if not len(nll) or not np.isfinite(nll).all():
+        raise ValueError(f"{len(nll)} finite NLLs expected; a perplexity would be of nothing, or infinite")
+    values: Values = {}
+    intervals: dict[str, Interval] = {}
+    pairs = {"perplexity": nll} | {f"perplexity_ratio_to_{name}": nll - other for name, other in others.items()}
+    for name, one in pairs.items():
+        low, high = mean_interval(one, case)
+        values[name], intervals[name] = float(np.exp(one.mean())), (float(np.exp(low)), float(np.exp(high)))
     return values, intervals

@@ -80,7 +80,7 @@ class Metric:
     high: float
     meaning: str
     sample: Sample
-    interval: Literal["", "proportion", "paired", "quantile"] = ""
+    interval: Literal["", "proportion", "paired", "quantile", "mean"] = ""
     min_n: int = 1
     positive: bool = False
     group: Group = "parity"
@@ -254,6 +254,35 @@ REGISTRY: dict[str, Metric] = {
             "paired",
             RATE_ITEMS,
             group="quality",
+        ),
+        Metric(
+            "perplexity",
+            "ratio",
+            "lower",
+            1,
+            inf,
+            "tokens as likely as the next one",
+            LABELLED,
+            "mean",
+            group="quality",
+        ),
+        Metric(
+            "bits_per_byte",
+            "ratio",
+            "lower",
+            0,
+            inf,
+            "bits that the next byte costs",
+            LABELLED,
+            "mean",
+            group="quality",
+        ),
+        *(
+            Metric(name, "ratio", "lower", 0, inf, meaning, LABELLED, "mean", positive=True, group="quality")
+            for name, meaning in (
+                ("perplexity_ratio_to_reference", "the artifact's perplexity over the reference's"),
+                ("perplexity_ratio_to_teacher", "the artifact's perplexity over the teacher's"),
+            )
         ),
         *(
             Metric(

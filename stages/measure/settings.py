@@ -51,7 +51,7 @@ def foreign_labels(config: Config, labels: Sequence[str]) -> list[str]:
         wanted = f"{len(labels)}" if first is None else f"'{labels[first]}'"
         return [f"config.json has {place}, labels.json {wanted}"]
     back = {label: index for index, label in enumerate(labels)}
-    if config.get("label2id") != back:
+    if config.get("label2id", {}) != back:
         wrong = next((label for label in back if config.get("label2id", {}).get(label) != back[label]), "another label")
         return [f"config.json has label2id that is not the reverse of id2label ('{wrong}')"]
     return []

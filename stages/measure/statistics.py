@@ -100,6 +100,24 @@ def paired_difference(
     return difference, (float(centre - half), float(centre + half))
 
 
+def mean_interval(values: NDArray[np.float64], case: NDArray[np.integer[Any]], confidence: float = 0.95) -> Interval:
+    """Interval of a mean over items that belong together by text.
+
+    Source: Cochran, Sampling Techniques (1977), section 6.3: the mean is a ratio of two sums over texts, of the values
+    and of their number, and its variance the linearised one; normal, since values have no bounds to respect.
+
+    Args:
+        values: [n] one of each item.
+        case: [n] the text that each item belongs to.
+        confidence: coverage of the interval.
+    """
+    sizes, found, mean = _sums(case, np.ones(values.size)), _sums(case, values), float(values.mean())
+    texts = sizes.size
+    spread = sqrt(((found - mean * sizes) ** 2).sum() * texts / max(texts - 1, 1)) / values.size
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread
+    return mean - half, mean + half
+
+
 def _several(case: NDArray[np.integer[Any]]) -> bool:
     """Whether a text has more than one item."""
     return np.unique(case).size < case.size

@@ -132,7 +132,10 @@ def _plot(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: fl
 
 def _unclear(evidence: Evidence) -> bool:
     """Whether the student may be no better than what is no transformer."""
-    metric, score = evidence.task.PRIMARY.metric, evidence.student.score
+    primary, score = evidence.task.PRIMARY, evidence.student.score
+    metric = primary.metric
+    if primary.of_bar != metric:  # it is told beside the models, which are measured otherwise
+        return False
     low, high = evidence.data["summary"]["baseline"][f"{metric}_interval"]
     return bool(score <= high if REGISTRY[metric].better == "higher" else score >= low)
 

@@ -70,8 +70,9 @@ def sample(session: Session, calls: Calls, warmup: int, repetitions: int) -> dic
         for turn in range(-warmup, repetitions):
             for kind in calls if turn % 2 == 0 else reversed(list(calls)):
                 call, inputs = calls[kind][turn % len(calls[kind])]
+                state = session.new_state()
                 start = time.perf_counter_ns()
-                session.run(call, inputs)
+                session.run(call, inputs, state)
                 elapsed = time.perf_counter_ns() - start
                 if turn >= 0:
                     samples[kind].append(elapsed / 1e6)

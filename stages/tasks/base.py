@@ -14,13 +14,15 @@ Arrays = Mapping[str, NDArray[Any]]
 """Tensors by name."""
 State = Any
 """What calls leave for the next ones, as the runtime keeps it."""
-BATCH, SEQUENCE = "batch", "sequence"
-"""Axes: the texts of one call, and the tokens of each."""
+BATCH, SEQUENCE, PAST = "batch", "sequence", "past"
+"""Axes: the texts of one call, the tokens of each, and those of the calls before."""
 IDS, MASK = "input_ids", "attention_mask"
 INPUTS = (IDS, MASK)
 """What an encoder takes: token ids, and 1 where they are text; a split has arrays of the same names."""
 FORWARD = "forward"
 """The call of an encoder."""
+DECODE = "decode"
+"""The call of a decoder: further tokens of a text, of which the last one's successor is told."""
 
 
 class Tensor(Section):
@@ -97,12 +99,19 @@ class Primary(NamedTuple):
         said: what a reader calls it, within a sentence.
         to_reference: metric of how much of it conversion cost.
         to_teacher: metric of how much of it all steps together cost.
+        bar: metric of the honesty bar, where that cannot be had in the other: a 5-gram over bytes knows no tokens.
     """
 
     metric: str
     said: str
     to_reference: str
     to_teacher: str
+    bar: str = ""
+
+    @property
+    def of_bar(self) -> str:
+        """Return the metric of the honesty bar."""
+        return self.bar or self.metric
 
 
 def utterances(split: Arrays) -> Iterator[dict[str, NDArray[np.int32]]]:

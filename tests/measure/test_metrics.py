@@ -200,3 +200,18 @@ def test_every_metric_says_what_it_is_measured_on():
     for name, metric in REGISTRY.items():
         assert metric.sample.items
         assert metric.sample.when in ("always", "read", "executed", "timed", "asked"), name
+
+
+def test_a_perplexity_is_that_of_the_mean_and_its_ratios_are_paired():
+    case, nll = np.repeat(np.arange(20), 5), np.random.default_rng(0).uniform(0.5, 3.0, 100)
+    values, intervals = metrics.measure_perplexity(case, nll, {"reference": nll, "teacher": nll - 0.1})
+    assert values["perplexity"] == pytest.approx(np.exp(nll.mean()))
+    assert (values["perplexity_ratio_to_reference"], intervals["perplexity_ratio_to_reference"]) == (1.0, (1.0, 1.0))
+    assert values["perplexity_ratio_to_teacher"] == pytest.approx(np.exp(0.1))
+    assert intervals["perplexity"][0] < values["perplexity"] < intervals["perplexity"][1]
+
+
+@pytest.mark.parametrize("nll", [[], [1.0, np.inf], [np.nan]])
+def test_a_perplexity_of_nothing_or_of_no_numbers_is_refused(nll):
+    with pytest.raises(ValueError, match=f"{len(nll)} finite NLLs expected"):
+        metrics.measure_perplexity(np.arange(len(nll)), np.asarray(nll), {})

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from stages.measure.statistics import bootstrap_quantile, paired_difference, proportion_interval, rate_interval
+from stages.measure.statistics import (
+    bootstrap_quantile,
+    mean_interval,
+    paired_difference,
+    proportion_interval,
+    rate_interval,
+)
 
 
 def test_wilson_interval_matches_the_textbook():
@@ -110,3 +116,15 @@ def test_texts_of_one_item_each_keep_the_intervals_of_independent_items():
     # The estimate itself says so too: one more item in one text hardly moves it.
     case = np.append(np.arange(299), 298)
     assert rate_interval(first, case) == pytest.approx(rate_interval(first, np.arange(300)), abs=2e-4)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_a_mean_over_items_of_texts_is_as_sure_as_its_texts_make_it(correlation):
+    random, hits, rounds = np.random.default_rng(2), 0, 400
+    for _ in range(rounds):
+        sizes = random.integers(5, 40, 60)
+        case = np.repeat(np.arange(60), sizes)
+        own = random.normal(size=60)[case] * correlation**0.5 + random.normal(size=case.size) * (1 - correlation) ** 0.5
+        low, high = mean_interval(own + 3.0, case)
+        hits += low <= 3.0 <= high
+    assert 0.91 < hits / rounds < 0.98

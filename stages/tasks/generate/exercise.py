@@ -1,0 +1,69 @@
+"""Run a decoder as an app would: a token at a time, each with what the calls before left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.measure.invariance import Padding, spread_over_lengths
+from stages.tasks.base import DECODE, IDS, MASK, Arrays, Session, utterances
+
+LATENCIES = {"decode": "latency", "prefill": "latency_full"}
+
+
+def case(split: Arrays) -> NDArray[np.int32]:
+    """Return the text that each item belongs to: int32 [items]. An item is a token that another one follows."""
+    sizes = split[MASK].sum(axis=1)
+    return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes - 1)
+
+
+def ask(session: Session, inputs: Arrays) -> NDArray[np.float32]:
+    """Feed texts token by token, and return the logits of what follows each: fp32 [items, vocabulary]."""
+    found = []
+    for ids, size in zip(inputs[IDS], inputs[MASK].sum(axis=1), strict=True):
+        state = session.new_state()
+        found += [_fed(session, ids[at : at + 1], state) for at in range(size - 1)]
+    return np.stack(found)
+
+
+def answer(session: Session, split: Arrays) -> Iterator[NDArray[np.float32]]:
+    """Feed each text; one of a single token has no items."""
+    nothing = np.empty((0, split["logits"].shape[1]), np.float32)
+    return (ask(session, inputs) if inputs[IDS].shape[1] > 1 else nothing for inputs in utterances(split))
+
+
+def forms(session: Session, probe: Arrays, padding: Padding) -> dict[str, float]:  # noqa: ARG001 (it takes none)
+    """Feed texts at once, and in two parts: what comes after the last token must not depend on it."""
+    scale = max(float(probe["logits"].std()), float(np.finfo(np.float32).tiny))
+    texts = list(utterances(probe))
+    changes: dict[str, list[float]] = {"at_once": [0.0], "in_parts": [0.0]}
+    for row in spread_over_lengths(probe):
+        ids = texts[row][IDS][0]
+        half = len(ids) // 2
+        alone = _last(session, [ids[at : at + 1] for at in range(len(ids))])
+        for name, parts in (("at_once", [ids]), ("in_parts", [ids[:half], ids[half:]])):
+            change = float(np.abs(_last(session, [part for part in parts if len(part)]) - alone).max()) / scale
+            changes[name].append(change if np.isfinite(change) else float("inf"))
+    return {name: max(found) for name, found in changes.items()}
+
+
+def _last(session: Session, parts: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
+    state = session.new_state()
+    return [_fed(session, part, state) for part in parts][-1].astype(np.float64)
+
+
+def _fed(session: Session, ids: NDArray[np.int32], state: object) -> NDArray[np.float32]:
+    logits = session.run(DECODE, {IDS: np.ascontiguousarray(ids[None], np.int32)}, state)["logits"]
+    return np.asarray(logits[0, -1])
+
+
+def timed(split: Arrays) -> dict[str, list[tuple[str, Arrays]]]:
+    """Return the calls to time: one token, and as many as texts may have, each of a new text."""
+    longest = np.resize(np.concatenate([inputs[IDS][0] for inputs in utterances(split)]), split[IDS].shape)
+    ends = {"decode": 1, "prefill": longest.shape[1]}
+    return {
+        kind: [(DECODE, {IDS: longest[row : row + 1, :end].copy()}) for row in range(len(longest))]
+        for kind, end in ends.items()
+    }

@@ -1,0 +1,241 @@
+"""A language model from outside is taken in, referenced, written as ONNX, lowered and measured, token by token."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from stages import compress, convert, distill, parity, prepare, quantize, reference, teacher
+from stages.core import artifact, splits
+from stages.core.errors import ConversionError, InputError, Unsupported
+from stages.faults.catalogue import NotApplicable, Subject, swapped_query_and_key
+from stages.faults.inject import open_editor
+from stages.measure import items
+from stages.models import checkpoint
+from stages.models.families import find
+from stages.models.heads import check_head
+from stages.targets import registry
+from stages.targets.base import read_signature
+from stages.tasks import registry as tasks
+from tests.composed import composed
+
+pytestmark = pytest.mark.target
+LENGTH = 24
+TASK = {"name": "generate", "max_length": LENGTH, "sequence_lengths": [LENGTH]}
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 48}
+WORDS = [
+    "the",
+    "a",
+    "small",
+    "red",
+    "old",
+    "fox",
+    "house",
+    "river",
+    "runs",
+    "sleeps",
+    "under",
+    "over",
+    "and",
+    "then",
+    "sings",
+]
+
+
+def sentences(count):
+    random = np.random.default_rng(5)
+    return [" ".join(random.choice(WORDS, 12)) + f" {number}." for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A random LLaMA with a byte-level tokenizer that begins every text with a token of its own."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(sentences(200), trainer)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    directory = tmp_path_factory.mktemp("given")
+    PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="<s>").save_pretrained(directory)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        groups = {"num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": True, "initializer_range": 0.3}
+        config = LlamaConfig(vocab_size=320, intermediate_size=40, bos_token_id=0, eos_token_id=0, **SIZES, **groups)
+        LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+def taught(data, directory, out):
+    limits = composed("teacher=checkpoint")["teacher"]["limits"]
+    told = {"kind": "checkpoint", "path": str(directory), "revision": None, "licence": "x", "limits": limits}
+    teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": told}), data, out)
+
+
+@pytest.fixture(scope="module")
+def build(given, tmp_path_factory):
+    """Data to converted model."""
+    out = tmp_path_factory.mktemp("build")
+    (out / "book.txt").write_text("\n\n".join(sentences(300)), encoding="utf-8")
+    asked = composed("task=generate", "data=text", f"data.path={out}/book.txt", "data.piece_characters=40")["data"]
+    prepare.run(prepare.Params.model_validate({"task": TASK, "data": asked}), out / "data")
+    taught(out / "data", given, out / "teacher")
+    whole = composed("student=none")
+    settings = distill.Params.model_validate({"task": TASK, "student": whole["student"], "distill": whole["distill"]})
+    distill.run(settings, out / "data", out / "teacher", out / "student")
+    settings = compress.Params.model_validate({"task": TASK, "compression": {"kind": "none"}})
+    compress.run(settings, out / "data", out / "student", out / "none")
+    reference.run(reference.Params.model_validate({"task": TASK}), out / "data", out / "none", out / "reference")
+    target = composed()["targets"]["onnx-cpu"]
+    convert.run(convert.Params.model_validate({"task": TASK, "target": target}), out / "none", out / "converted")
+    return out
+
+
+def lowered(build, precision):
+    """Artifact and what parity measures of it, made once."""
+    artifact_dir, measured = build / precision, build / f"{precision}-parity"
+    if not measured.is_dir():
+        whole = composed()
+        told = {"precision": whole["precisions"][precision], "target": whole["targets"]["onnx-cpu"]}
+        quantize.run(quantize.Params.model_validate(told), build / "converted", build / "reference", artifact_dir)
+        places = {"teacher": build / "teacher", "data": build / "data", "checkpoint": build / "none"}
+        inputs = parity.Inputs(converted=build / "converted", reference=build / "reference", **places)
+        parity.run("onnx-cpu", artifact_dir, inputs, measured)
+    return artifact_dir, artifact.read_json(measured / "metrics.json"), items.read(measured)
+
+
+def test_items_are_the_tokens_that_another_one_follows(build):
+    split = artifact.read_arrays(build / "reference/test.npz")
+    sizes, case = split["attention_mask"].sum(axis=1), tasks.exercise("generate").case(split)
+    assert (np.bincount(case) == sizes - 1).all()
+    assert len(split["labels"]) == len(split["logits"]) == (sizes - 1).sum()
+    for row, size in enumerate(sizes):
+        assert (split["labels"][case == row] == split["input_ids"][row, 1:size]).all()
+
+
+def test_the_score_is_the_perplexity_that_transformers_has(build):
+    import torch
+
+    model, tokenizer = checkpoint.load_model(build / "teacher"), checkpoint.load_tokenizer(build / "teacher")
+    losses = []
+    for text in splits.read_split(build / "data", "test").texts:
+        ids = torch.tensor([tokenizer(text).input_ids[:LENGTH]])
+        with torch.inference_mode():
+            losses.append((float(model(input_ids=ids, labels=ids).loss), ids.shape[1] - 1))
+    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+    scores = artifact.read_json(build / "teacher/evaluation.json")
+    assert scores["perplexity"] == pytest.approx(np.exp(mean), rel=1e-5)
+    low, high = scores["perplexity_interval"]
+    assert low < scores["perplexity"] < high
+    assert scores["n"] == sum(count for _, count in losses)
+
+
+@pytest.mark.parametrize(
+    ("precision", "divergence"),
+    [
+        ("fp32", 1e-9),
+        ("fp16", 1e-4),
+        ("weight_only_wi8", 1e-2),
+        ("dynamic_wi8_afp32", 1e-2),
+        ("weight_only_wi4b32", 1.0),
+    ],
+)
+def test_every_precision_of_onnx_is_measured_whole_and_loses_what_it_rounds(build, precision, divergence):
+    _, found, records = lowered(build, precision)
+    assert (found["status"], found["altered"]) == ("measured", [])
+    assert found["structure"]["values"] == {"structure_difference_count": 0, "weights_beyond_count": 0}
+    assert found["conversion"]["values"]["conversion_relative_max_error"] < 1e-5
+    assert found["audit"]["values"]["conversion_weight_error_max"] == 0
+    values = found["test"]["values"]
+    assert 0 <= values["kl_divergence_mean"] < divergence
+    assert values["perplexity_ratio_to_reference"] == pytest.approx(1, abs=2 * divergence + 1e-6)
+    assert records["test"].case.max() + 1 == found["test"]["texts"]["perplexity"]
+
+
+def test_how_a_text_comes_in_changes_nothing(build):
+    _, found, _ = lowered(build, "fp32")
+    assert set(found["form"]["forms"]) == {"at_once", "in_parts"}
+    assert found["form"]["values"]["form_relative_error"] < 1e-5
+
+
+def test_a_session_continues_its_text_and_no_other_up_to_the_room_there_is(build):
+    artifact_dir, _, _ = lowered(build, "fp32")
+    session = registry.runtime("onnx-cpu").open_runtime(artifact_dir, threads=1)
+    ids = np.arange(1, LENGTH + 1, dtype=np.int32)[None]
+
+    def fed(state, *parts):
+        return [session.run("decode", {"input_ids": ids[:, part]}, state)["logits"] for part in parts][-1]
+
+    one, other = session.new_state(), session.new_state()
+    whole = fed(session.new_state(), slice(0, 9))
+    fed(other, slice(3, 20))
+    np.testing.assert_allclose(fed(one, slice(0, 4), slice(4, 9)), whole, atol=1e-5)
+    fed(one, slice(9, LENGTH))
+    with pytest.raises(InputError, match=f"1 tokens do not fit behind {LENGTH}; expected at most {LENGTH} in all"):
+        fed(one, slice(0, 1))
+
+
+def test_the_signature_names_what_clients_of_language_models_look_for(build):
+    (call,) = read_signature(build / "converted").calls
+    assert [tensor.name for tensor in call.states] == [
+        f"past_key_values.{layer}.{part}" for layer in range(2) for part in ("key", "value")
+    ]
+    assert all(tensor.axes == [1, 2, "past", 8] for tensor in call.states)
+
+
+def test_queries_and_keys_of_different_sizes_cannot_change_places(build):
+    from safetensors.numpy import load_file
+
+    artifact_dir, _, _ = lowered(build, "weight_only_wi4b32")
+    parts, tensors = find("llama").parts, load_file(build / "none/model.safetensors")
+    editor = open_editor("onnx-cpu", artifact_dir)
+    with pytest.raises(NotApplicable, match="queries and keys have weights of different shapes"):
+        swapped_query_and_key(Subject(editor, tensors, 0.0, 4, parts, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("target", ["tflite-nnapi", "coreml-metal"])
+def test_targets_that_keep_no_states_refuse_it_in_a_line(build, target, tmp_path):
+    settings = convert.Params.model_validate({"task": TASK, "target": composed()["targets"][target]})
+    with pytest.raises(Unsupported, match="called by decode, with what earlier calls left.*build it for onnx-cpu"):
+        convert.run(settings, build / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_no_kernel_takes_is_refused_in_a_line(build, tmp_path):
+    told = {"task": {**TASK, "max_length": 64, "sequence_lengths": [64]}, "target": composed()["targets"]["onnx-cpu"]}
+    with pytest.raises(InputError, match="the model reads 48 tokens and the task's max_length is 64"):
+        convert.run(convert.Params.model_validate(told), build / "none", tmp_path / "out")
+    told = {"task": TASK, "target": {**composed()["targets"]["onnx-cpu"], "opset": 17}}
+    with pytest.raises(ConversionError, match="opset is 17; expected 20 or later for a decoder"):
+        convert.run(convert.Params.model_validate(told), build / "none", tmp_path / "out")
+
+
+def test_an_encoder_is_no_language_model_and_no_decoder_classifies(build, given, make_model, tmp_path):
+    encoder = tmp_path / "encoder"
+    shutil.copytree(given, encoder)
+    make_model("bert").save_pretrained(encoder)
+    with pytest.raises(InputError, match="family 'bert', which this task does not take; expected one of: llama, opt"):
+        taught(build / "data", encoder, tmp_path / "teacher")
+    with pytest.raises(
+        InputError, match="family 'llama', which this task does not take; expected one of: albert, bert"
+    ):
+        check_head(given / "config.json", {"model_type": "llama"}, find("llama"), tasks.model("classify").HEAD)
+
+
+@pytest.mark.parametrize("part", ["student", "compression"])
+def test_what_does_not_make_decoders_smaller_yet_says_so(build, part, tmp_path):
+    whole = composed()
+    with pytest.raises(Unsupported, match="yet; next: choose "):
+        if part == "student":
+            told = {"task": TASK, "student": whole["student"], "distill": whole["distill"]}
+            distill.run(distill.Params.model_validate(told), build / "data", build / "teacher", tmp_path / "out")
+        else:
+            told = {"task": TASK, "compression": whole["compressions"]["pruned"]}
+            compress.run(compress.Params.model_validate(told), build / "data", build / "student", tmp_path / "out")
