@@ -199,7 +199,9 @@ def test_every_option_of_every_group_composes_on_its_own(workspace):
     tried = 0
     for group in ("data", "teacher", "student", "distill", "gate"):
         for path in sorted((workspace / "conf" / group).glob("*.yaml")):
-            done = run(workspace, f"{group}={path.stem}")
+            # A gate has the precisions of the targets that its task is built for.
+            fitting = ["variant=[onnx-cpu-fp32]"] if group == "gate" else []
+            done = run(workspace, f"{group}={path.stem}", *fitting)
             assert done.returncode == 0, (path, done.stderr)
             tried += 1
     assert tried >= 10
