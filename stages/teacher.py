@@ -61,11 +61,11 @@ def import_checkpoint(teacher: CheckpointTeacher, task: Task, labels: list[str])
         task: what it must be for, and the longest token sequence it must take.
         labels: class names; the index is the class id.
     """
-    from stages.models import importing, quarantine
+    from stages.models import importing
 
-    directory = importing.locate(teacher.path, teacher.revision)
-    model, tokenizer = importing.read(directory, labels, task.max_length, teacher.limits, tasks.model(task.name).HEAD)
-    files = {name: directory / name for name in quarantine.LOADED if (directory / name).is_file()}
+    head = tasks.model(task.name).HEAD
+    with importing.opened(teacher.path, teacher.revision, teacher.limits) as (directory, files):
+        model, tokenizer = importing.read(directory, labels, task.max_length, teacher.limits, head)
     return Outcome(model, tokenizer, sources={f"checkpoint/{name}": path for name, path in files.items()})
 
 

@@ -31,7 +31,7 @@ FOREIGN = {
         "convert it with transformers 4 (`load_tf_weights_in_bert`) and `save_pretrained`",
     ),
     ".msgpack": ("of Flax", "load it with `from_flax=True` in transformers 4 and `save_pretrained`"),
-    ".gguf": ("in GGUF, which llama.cpp reads", "take the checkpoint it was made from"),
+    ".gguf": ("in GGUF, which llama.cpp reads", "name the file itself (teacher.path=FILE.gguf) with task=generate"),
     ".onnx": ("in ONNX", "take the checkpoint it was exported from"),
     ".tflite": ("in TFLite", "take the checkpoint it was exported from"),
     ".mlpackage": ("in Core ML", "take the checkpoint it was exported from"),

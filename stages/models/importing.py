@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,28 +26,45 @@ from stages.schema.model import ImportLimits
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CULPRITS_SHOWN = 5
+GGUF = ".gguf"
 
 
-def locate(path: str, revision: str | None) -> Path:
-    """Return the directory of a checkpoint, downloading it where `path` is a hub id.
+@contextmanager
+def opened(path: str, revision: str | None, limits: ImportLimits) -> Iterator[tuple[Path, dict[str, Path]]]:
+    """Give the directory of a checkpoint: downloaded where `path` is a hub id, unpacked where it is a file in GGUF.
 
     Args:
-        path: a local directory or a hub id.
-        revision: None for a directory; the commit hash, 40 hex digits, for a hub id.
+        path: a local directory, a local file in GGUF, or a hub id.
+        revision: None for what is local; the commit hash, 40 hex digits, for a hub id.
+        limits: what it may ask of this machine.
+
+    Yields:
+        The directory in Hugging Face layout, there while the block runs, and name → file that it was read from.
 
     Raises:
-        ConfigError: a directory with a revision, or a revision that can move.
-        InputError: there is no such directory, or the hub does not answer with one.
+        ConfigError: something local with a revision, or a revision that can move.
+        InputError: there is no such directory or file, or the hub does not answer with one.
     """
-    directory = Path(path).expanduser()
-    if directory.is_dir():
-        if revision is not None:
-            raise ConfigError(f"'{path}' is a local directory and has no revision", next_step="set revision: null")
-        return directory
+    place = Path(path).expanduser()
+    if place.exists() and revision is not None:
+        raise ConfigError(f"'{path}' is local and has no revision", next_step="set revision: null")
+    if place.suffix == GGUF and place.is_file():
+        from stages.models import gguf
+
+        with TemporaryDirectory(prefix="tinsmith-gguf-") as scratch:
+            gguf.unpack(place, Path(scratch), limits)
+            yield Path(scratch), {place.name: place}
+        return
+    if not place.is_dir():
+        place = _fetched(path, revision)
+    yield place, {name: place / name for name in LOADED if (place / name).is_file()}
+
+
+def _fetched(path: str, revision: str | None) -> Path:
     if revision is None:
         raise InputError(
             f"'{path}' is not a directory",
-            expected="a local Hugging Face directory (or a hub id together with a pinned revision)",
+            expected="a local Hugging Face directory or GGUF file (or a hub id together with a pinned revision)",
         )
     if not COMMIT.fullmatch(revision):
         raise ConfigError(f"revision '{revision}' can move", expected="a commit hash of 40 hex digits")

@@ -19,8 +19,12 @@ GOOD = {"top1_agreement": 0.99, "max_abs_error": 0.05, "non_finite_count": 0, "n
 
 
 def sample(when):
-    """Every metric of the registry that must be there, at its best, with an interval where it has one."""
-    found = {name: metric for name, metric in REGISTRY.items() if metric.sample.when == when}
+    """Every metric of the registry that must be there of a classifier, at its best, with an interval where it has one."""
+    found = {
+        name: metric
+        for name, metric in REGISTRY.items()
+        if metric.sample.when == when and (metric.group != "quality" or name in PRIMARY)
+    }
     values = {name: 1 if metric.positive or metric.better == "higher" else 0 for name, metric in found.items()}
     intervals = {name: [values[name], values[name]] for name, metric in found.items() if metric.interval}
     return {"values": values, "intervals": intervals, "counts": dict.fromkeys(values, 2000)}

@@ -4,6 +4,7 @@ import pytest
 
 from stages.core.errors import InputError
 from stages.models import contents, importing
+from tests.models.hostile import LIMITS
 
 
 @pytest.fixture
@@ -86,5 +87,6 @@ def test_a_hub_is_asked_whether_an_adapter_lies_there(monkeypatch, given):
         return str(given)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    importing.locate("someone/something", "a" * 40)
+    with importing.opened("someone/something", "a" * 40, LIMITS):
+        pass
     assert {"adapter_config.json", "*/adapter_config.json"} <= set(asked)

@@ -6,10 +6,14 @@ import os
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
+from stages import prepare, teacher
+from stages.core import artifact
 from stages.core.errors import InputError
 from stages.models import gguf, quarantine
+from tests.composed import composed
 from tests.models import gguf_files
 from tests.models.gguf_files import MERGES, POSITIONS, TOKENS, rounded, weights
 from tests.models.hostile import LIMITS
@@ -235,3 +239,20 @@ def test_a_file_with_a_wrong_byte_in_its_header_is_read_or_refused_and_nothing_e
             refusals.append(str(error))
     assert 50 < len(refusals) < 150  # a letter of a name may be any
     assert not [refusal for refusal in refusals if "\n" in refusal]
+
+
+def test_a_file_is_a_teacher_whose_lineage_ends_in_it(tmp_path):
+    file = gguf_files.write(tmp_path / "model.gguf", "Q4_1")
+    (tmp_path / "book.txt").write_text("\n\n".join(f"Hello, the {n} calls hall {n + 1}." for n in range(900)), "utf-8")
+    tree = composed("task=generate", "data=text", f"data.path={tmp_path}/book.txt", "data.piece_characters=20")
+    task = {"name": "generate", "max_length": 32, "sequence_lengths": [32]}
+    prepare.run(prepare.Params.model_validate({"task": task, "data": tree["data"]}), tmp_path / "data")
+    limits = composed("teacher=checkpoint")["teacher"]["limits"]
+    told = {"kind": "checkpoint", "path": str(file), "revision": None, "licence": "x", "limits": limits}
+    settings = teacher.Params.model_validate({"task": task, "teacher": told})
+    teacher.run(settings, tmp_path / "data", tmp_path / "teacher")
+    parents = artifact.manifest(tmp_path / "teacher")["parents"]
+    assert parents["checkpoint/model.gguf"] == artifact.sha256(file)
+    kept = load_file(tmp_path / "teacher/model.safetensors")
+    for name, value in weights().items():
+        assert np.array_equal(kept[name], rounded(value, "Q4_1")), name

@@ -145,26 +145,31 @@ def test_real_checkpoints_are_taken_in(real):
         assert labels[int(found.argmax())] == "weather", name
 
 
+def place(path, revision):
+    with importing.opened(path, revision, LIMITS) as (found, _):
+        return found
+
+
 def test_a_directory_is_located_and_has_no_revision(directory):
-    assert importing.locate(str(directory), None) == directory
-    with pytest.raises(ConfigError, match="is a local directory and has no revision; next: set revision: null"):
-        importing.locate(str(directory), "0" * 40)
+    assert place(str(directory), None) == directory
+    with pytest.raises(ConfigError, match="is local and has no revision; next: set revision: null"):
+        place(str(directory), "0" * 40)
 
 
 def test_a_missing_directory_is_refused_before_any_hub_is_asked():
     with pytest.raises(InputError, match="'no/such' is not a directory; expected a local Hugging Face directory"):
-        importing.locate("no/such", None)
+        place("no/such", None)
 
 
 def test_a_hub_id_needs_a_revision_that_cannot_move():
     with pytest.raises(ConfigError, match="revision 'main' can move; expected a commit hash"):
-        importing.locate("someone/something", "main")
+        place("someone/something", "main")
 
 
 def test_an_unreachable_hub_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="cannot download 'someone/something' at 000000000000: ") as caught:
-        importing.locate("someone/something", "0" * 40)
+        place("someone/something", "0" * 40)
     assert "\n" not in str(caught.value)
 
 
@@ -176,6 +181,6 @@ def test_only_data_files_are_asked_of_a_hub(monkeypatch, tmp_path):
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert importing.locate("someone/something", "a" * 40) == tmp_path
+    assert place("someone/something", "a" * 40) == tmp_path
     assert asked.revision == "a" * 40
     assert not [name for name in asked.patterns if name.endswith((".bin", ".py", "*"))]
