@@ -19,7 +19,7 @@ GOOD = {"top1_agreement": 0.99, "max_abs_error": 0.05, "non_finite_count": 0, "n
 
 
 def sample(when):
-    """Every metric of the registry that must be there of a classifier, at its best, with an interval where it has one."""
+    """Every metric that must be there of a classifier, at its best, with an interval where it has one."""
     found = {
         name: metric
         for name, metric in REGISTRY.items()
