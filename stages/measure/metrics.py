@@ -230,8 +230,8 @@ def measure_perplexity(
         others: [items] the same of other models, by the name of whose it is.
 
     Returns:
-        Values and 95 % intervals of `perplexity`, and of `perplexity_ratio_to_NAME` for each of the others, above 1
-        where the artifact is the worse one.
+        Values and 95 % intervals of `perplexity`, and of `perplexity_increase_to_NAME` for each of the others: the
+        share by which the artifact's is higher.
 
     Raises:
         ValueError: there is no item, or an output was not finite.
@@ -240,8 +240,12 @@ def measure_perplexity(
         raise ValueError(f"{len(nll)} finite NLLs expected; a perplexity would be of nothing, or infinite")
     values: Values = {}
     intervals: dict[str, Interval] = {}
-    pairs = {"perplexity": nll} | {f"perplexity_ratio_to_{name}": nll - other for name, other in others.items()}
-    for name, one in pairs.items():
-        low, high = mean_interval(one, case)
-        values[name], intervals[name] = float(np.exp(one.mean())), (float(np.exp(low)), float(np.exp(high)))
+    for name, one in {"perplexity": nll, **{name: nll - other for name, other in others.items()}}.items():
+        low, high = (float(np.exp(end)) for end in mean_interval(one, case))
+        value = float(np.exp(one.mean()))
+        if name == "perplexity":
+            values[name], intervals[name] = value, (low, high)
+        else:
+            key = f"perplexity_increase_to_{name}"
+            values[key], intervals[key] = value - 1, (low - 1, high - 1)
     return values, intervals

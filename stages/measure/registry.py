@@ -278,10 +278,10 @@ REGISTRY: dict[str, Metric] = {
             group="quality",
         ),
         *(
-            Metric(name, "ratio", "lower", 0, inf, meaning, LABELLED, "mean", positive=True, group="quality")
+            Metric(name, "fraction", "lower", -1, inf, meaning, LABELLED, "mean", positive=True, group="quality")
             for name, meaning in (
-                ("perplexity_ratio_to_reference", "the artifact's perplexity over the reference's"),
-                ("perplexity_ratio_to_teacher", "the artifact's perplexity over the teacher's"),
+                ("perplexity_increase_to_reference", "share by which perplexity is above the reference's"),
+                ("perplexity_increase_to_teacher", "share by which perplexity is above the teacher's"),
             )
         ),
         *(

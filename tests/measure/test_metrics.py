@@ -206,8 +206,11 @@ def test_a_perplexity_is_that_of_the_mean_and_its_ratios_are_paired():
     case, nll = np.repeat(np.arange(20), 5), np.random.default_rng(0).uniform(0.5, 3.0, 100)
     values, intervals = metrics.measure_perplexity(case, nll, {"reference": nll, "teacher": nll - 0.1})
     assert values["perplexity"] == pytest.approx(np.exp(nll.mean()))
-    assert (values["perplexity_ratio_to_reference"], intervals["perplexity_ratio_to_reference"]) == (1.0, (1.0, 1.0))
-    assert values["perplexity_ratio_to_teacher"] == pytest.approx(np.exp(0.1))
+    assert (values["perplexity_increase_to_reference"], intervals["perplexity_increase_to_reference"]) == (
+        0.0,
+        (0.0, 0.0),
+    )
+    assert values["perplexity_increase_to_teacher"] == pytest.approx(np.exp(0.1) - 1)
     assert intervals["perplexity"][0] < values["perplexity"] < intervals["perplexity"][1]
 
 

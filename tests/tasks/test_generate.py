@@ -155,7 +155,7 @@ def test_every_precision_of_onnx_is_measured_whole_and_loses_what_it_rounds(buil
     assert found["audit"]["values"]["conversion_weight_error_max"] == 0
     values = found["test"]["values"]
     assert 0 <= values["kl_divergence_mean"] < divergence
-    assert values["perplexity_ratio_to_reference"] == pytest.approx(1, abs=2 * divergence + 1e-6)
+    assert values["perplexity_increase_to_reference"] == pytest.approx(0, abs=2 * divergence + 1e-6)
     assert records["test"].case.max() + 1 == found["test"]["texts"]["perplexity"]
 
 

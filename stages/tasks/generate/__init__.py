@@ -3,6 +3,10 @@
 from stages.tasks.base import Primary
 
 PRIMARY = Primary(
-    "perplexity", "perplexity", "perplexity_ratio_to_reference", "perplexity_ratio_to_teacher", bar="bits_per_byte"
+    "perplexity",
+    "perplexity",
+    "perplexity_increase_to_reference",
+    "perplexity_increase_to_teacher",
+    bar="bits_per_byte",
 )
 DEMO = ""
