@@ -22,13 +22,14 @@ from stages.core.errors import ArtifactError
 from stages.core.params import Section
 from stages.judging.regression import may_be_slower, read_released
 from stages.measure import extent, statistics
+from stages.measure.registry import PERCENTILES
 from stages.running import local
 from stages.running.timing import time_artifact, time_in_turns
 from stages.schema.gate import Baseline, Benchmark
 from stages.schema.measured import Benchmark as Measured
 from stages.targets import registry
 from stages.targets.base import read_signature
-from stages.tasks import registry as tasks
+from stages.tasks.facts import facts
 
 
 class Params(Section):
@@ -55,7 +56,7 @@ def summarise(
     intervals: dict[str, statistics.Interval] = {}
     counts: dict[str, int] = {}
     for kind, prefix in latencies.items():
-        for percent in (50, 90, 99):
+        for percent in PERCENTILES:
             key = f"{prefix}_p{percent}_ms"
             values[key], intervals[key] = statistics.bootstrap_quantile(samples[kind], percent / 100, confidence)
             counts[key] = len(samples[kind])
@@ -88,7 +89,7 @@ def run(
         except ArtifactError as error:
             result |= {"reason": str(error), "status": "failed"}
         else:
-            latencies = tasks.exercise(read_signature(artifact_dir).task).LATENCIES
+            latencies = facts(read_signature(artifact_dir).task).LATENCIES
             samples = {kind: np.asarray(timed["samples_ms"][kind]) for kind in latencies}
             quantiles, intervals, counts = summarise(samples, latencies, settings.benchmark.confidence)
             values |= {**quantiles, "load_time_ms": timed["load_time_ms"], "peak_rss_bytes": timed["peak_rss_bytes"]}

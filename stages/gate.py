@@ -46,26 +46,26 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
     """
     host, locked = artifact.read_json(build / HOST), executing.pins(constraints)
     scores = {name: artifact.read_json(place(build, name) / "evaluation.json") for name in CHECKPOINTS}
-    primary = facts(of_data(place(build, "data"))).PRIMARY
+    task = facts(of_data(place(build, "data")))
     # What every table shows of teacher and student.
-    shown = (primary.metric, "parameters")
+    shown = (task.PRIMARY.metric, "parameters")
     unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, shown)]
     baseline = artifact.read_json(place(build, "data") / "summary.json")["baseline"]
-    unsound += judge_score("baseline", baseline, (primary.of_bar,))
+    unsound += judge_score("baseline", baseline, (task.PRIMARY.of_bar,))
     out: dict[str, Entry] = {}
     for key, variant in settings.variants.items():
         places = behind(build, key, variant.compression, variant.target)
         summary = artifact.read_json(artifact.require(places["reference"]) / "summary.json")
         parity = read_parity(artifact.require(places["parity"]))
         benchmark = read_benchmark(artifact.require(places["benchmark"]))
-        measured = flatten(parity, benchmark, host, primary)
+        measured = flatten(parity, benchmark, host, task)
         measured.altered.extend(_foreign(places))
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
         verdict = judge(
             measured,
             settings.gate.bounds(variant.precision),
             settings.gate.interval_below_n,
-            [*judge_reference(settings.gate, variant.compression, summary, primary.metric), *unsound],
+            [*judge_reference(settings.gate, variant.compression, summary, task.PRIMARY.metric), *unsound],
         )
         out[key] = {
             "calibration": {

@@ -230,10 +230,10 @@ def _judged(case: Case, directory: Path, inputs: Inputs) -> Outcome:
 def _judged_once(case: Case, directory: Path, inputs: Inputs, *, execute: bool) -> Verdict:
     measured = measure_artifact(case.variant.target, directory, inputs, execute=execute).found
     # Faults are not timed; how much of an artifact there is needs no clock.
-    primary = facts(read_signature(inputs.converted).task).PRIMARY
+    task = facts(read_signature(inputs.converted).task)
     timing: Benchmark = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
     timing["values"] = extent.measure(directory, inputs.checkpoint)
-    return judge(flatten(measured, timing, {}, primary), case.thresholds, case.gate.interval_below_n, [])
+    return judge(flatten(measured, timing, {}, task), case.thresholds, case.gate.interval_below_n, [])
 
 
 def _copy(source: Path, destination: Path) -> Path:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from stages.measure.registry import REGISTRY
-from stages.tasks.base import Primary
+from stages.measure.registry import PERCENTILES, REGISTRY, RUNS, Metric
+from stages.tasks.facts import Facts
 
 N = "n"
 """Size of the test split, which stands among the metrics and is none."""
@@ -63,24 +63,30 @@ def sift(found: Flat) -> tuple[Flat, list[str]]:
     return kept, unsound
 
 
-def absent(values: Mapping[str, Any], primary: Primary, *, read: bool, executed: bool, timed: bool) -> list[str]:
+def absent(values: Mapping[str, Any], task: Facts, *, read: bool, executed: bool, timed: bool) -> list[str]:
     """Name every registered metric that must have been measured and was not.
 
     Args:
         values: all that was found, sound or not.
-        primary: the metrics of quality that the task has; others' are not asked for.
+        task: says which metrics of quality and which latencies it has; others' are not asked for.
         read: whether the artifact could be read and did not break, which would be why nothing else is there.
         executed: whether a runtime ran the artifact. Where it answered NaN nothing more is asked for: that is why.
         timed: whether a benchmark was taken.
     """
-    own = {primary.metric, primary.to_reference, primary.to_teacher}
+    own = {task.PRIMARY.metric, task.PRIMARY.to_reference, task.PRIMARY.to_teacher}
+    own |= {f"{prefix}_p{percent}_ms" for prefix in task.LATENCIES.values() for percent in PERCENTILES}
     answered = executed and not values.get("non_finite_count")
     happened = {"always": True, "read": read, "executed": answered, "timed": timed, "asked": False}
     return [
         f"{name} was not measured"
         for name, metric in REGISTRY.items()
-        if happened[metric.sample.when] and name not in values and (metric.group != "quality" or name in own)
+        if happened[metric.sample.when] and name not in values and (name in own or not _of_some_tasks(metric))
     ]
+
+
+def _of_some_tasks(metric: Metric) -> bool:
+    """Whether the task says that there is such a metric: how good answers are, and how long which calls take."""
+    return metric.group == "quality" or metric.sample == RUNS
 
 
 def _broken_interval(name: str, found: Flat) -> str:

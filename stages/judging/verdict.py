@@ -11,7 +11,7 @@ from stages.measure.registry import REGISTRY
 from stages.schema.gate import Gate, Threshold, needed_items
 from stages.schema.measured import Benchmark, Parity, Part, PartName, SplitName, Structure
 from stages.schema.verdict import Word
-from stages.tasks.base import Primary
+from stages.tasks.facts import Facts
 
 # Extremes are taken over the probe and the test split; rates and means come from the larger, the test split.
 EXTREMES = ("max_abs_error", "relative_max_error", "cosine_similarity_min", "kl_divergence_max", "non_finite_count")
@@ -69,14 +69,14 @@ class Verdict:
     reasons: list[str] = field(default_factory=list)
 
 
-def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any], primary: Primary) -> Measurement:
+def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any], task: Facts) -> Measurement:
     """Merge a variant's parity and benchmark into one flat set of metrics.
 
     Args:
         parity: `metrics.json` of parity.
         benchmark: `metrics.json` of benchmark.
         host: fingerprint of this host.
-        primary: how good a model of the task is.
+        task: says what must have been measured.
     """
     found = Flat({}, {}, {})
     for part in PARTS:
@@ -90,7 +90,7 @@ def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any], prima
     sound, unsound = sift(found)
     unsound += absent(
         found.values,
-        primary,
+        task,
         read=status in (MEASURED, NOT_MEASURED),
         executed=status == MEASURED,
         timed=untimed is None,

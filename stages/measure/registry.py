@@ -15,6 +15,8 @@ Split = Literal["probe", "test", "coverage", "calibration"]
 Group = Literal["quality", "benchmark", "parity"]
 When = Literal["always", "read", "executed", "timed", "asked"]
 
+PERCENTILES = {50: "median", 90: "90th percentile", 99: "99th percentile"}
+"""Of a latency."""
 RATE_ITEMS = 10
 """Fewest items of a rate: with fewer, its 95 % interval covers half of all possible rates."""
 
@@ -298,7 +300,7 @@ REGISTRY: dict[str, Metric] = {
                 group="benchmark",
             )
             for prefix, length in (("latency", "true token length"), ("latency_full", "maximum length"))
-            for percent, quantile in ((50, "median"), (90, "90th percentile"), (99, "99th percentile"))
+            for percent, quantile in PERCENTILES.items()
         ),
         Metric(
             "load_time_ms",

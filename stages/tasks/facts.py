@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -17,10 +18,12 @@ class Facts(Protocol):
 
     Attributes:
         PRIMARY: how good its models are.
+        LATENCIES: kind of call that is timed → how its metrics begin; releases are compared by the first.
         DEMO: what the page of `make demo` does with what one types, empty where it has none.
     """
 
     PRIMARY: Primary
+    LATENCIES: Mapping[str, str]
     DEMO: str
 
 

@@ -87,12 +87,7 @@ class Exercise(Protocol):
     """Runs an opened artifact, or a converted model.
 
     Items are in the order of the texts, and those of one text in the order that the reference has them.
-
-    Attributes:
-        LATENCIES: kind of call that is timed → how its metrics begin; releases are compared by the first.
     """
-
-    LATENCIES: Mapping[str, str]
 
     def case(self, split: Arrays) -> NDArray[np.int32]:
         """Return the text that each item of a split belongs to: int32 [items], ascending."""
@@ -130,7 +125,7 @@ class Exercise(Protocol):
         """
 
     def timed(self, split: Arrays) -> Mapping[str, Sequence[tuple[str, Arrays]]]:
-        """Return kind of call → call and inputs for each text of a split."""
+        """Return kind of call → call and inputs for each text of a split; the kinds are those of the task's facts."""
 
 
 class Quality(Protocol):

@@ -4,7 +4,7 @@ from stages.core import params
 from stages.judging import verdict
 from stages.measure.registry import REGISTRY
 from stages.schema.gate import Threshold
-from stages.tasks.classify import PRIMARY
+from stages.tasks import classify
 
 
 def bound(metric, unit, min_n=10, **limits):
@@ -65,5 +65,5 @@ def benchmark(**changes):
 
 
 def reasons(found_by_parity=None, timed=None, thresholds=(AGREEMENT, ERROR)):
-    flat = verdict.flatten(found_by_parity or parity(), timed or benchmark(), HOST, PRIMARY)
+    flat = verdict.flatten(found_by_parity or parity(), timed or benchmark(), HOST, classify)
     return verdict.judge(flat, thresholds, 1000, []).reasons

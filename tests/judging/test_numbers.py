@@ -6,7 +6,7 @@ import pytest
 
 from stages.judging import verdict
 from stages.measure.registry import REGISTRY
-from stages.tasks.classify import PRIMARY
+from stages.tasks import classify
 from tests.judging.measurements import AGREEMENT, ERROR, HOST, benchmark, bound, parity, reasons
 
 
@@ -84,7 +84,7 @@ def test_a_benchmark_without_any_value_fails_and_nothing_ends_in_a_traceback():
     ],
 )
 def test_a_benchmark_with_an_impossible_number_fails_and_the_number_is_not_shown(name, value, said):
-    flat = verdict.flatten(parity(), with_value(benchmark(), name, value), HOST, PRIMARY)
+    flat = verdict.flatten(parity(), with_value(benchmark(), name, value), HOST, classify)
     found = verdict.judge(flat, [AGREEMENT, ERROR], 1000, [])
     assert found.verdict == "fail"
     assert len(found.reasons) == 1
@@ -137,7 +137,7 @@ def test_a_rate_without_a_sound_interval_fails_and_is_not_shown(ends):
     test = parity()["test"]
     intervals = {name: each for name, each in test["intervals"].items() if name != "accuracy"}
     test = {**test, "intervals": intervals | ({} if ends is None else {"accuracy": ends})}
-    flat = verdict.flatten(parity(test=test), benchmark(), HOST, PRIMARY)
+    flat = verdict.flatten(parity(test=test), benchmark(), HOST, classify)
     (reason,) = verdict.judge(flat, [ERROR], 1000, []).reasons
     assert reason.startswith("accuracy has ")
     assert "accuracy" not in flat.values

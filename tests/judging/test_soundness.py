@@ -1,6 +1,7 @@
 """Whatever a verdict, a card or a table shows is registered, and a verdict without it is no pass."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,8 +9,8 @@ from stages.bundling.card import MEASURES
 from stages.judging.soundness import Flat, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.reporting.page import COSTS
+from stages.tasks import classify
 from stages.tasks.base import Primary
-from stages.tasks.classify import PRIMARY
 from tests.closure import ROOT
 
 SHOWN = ("bundling/card.py", "lineage/bom.py", "summary.py", "tracking", "reporting", "sweeping")
@@ -45,19 +46,21 @@ def test_every_metric_that_a_table_takes_out_of_a_verdict_is_registered():
 
 def test_every_metric_that_a_card_a_plot_or_a_table_shows_must_have_been_measured():
     shown = {*MEASURES, *(name for name, _, _ in COSTS)} | {name for path in files() for name in shown_in(path)}
-    shown |= {PRIMARY.metric, PRIMARY.to_reference, PRIMARY.to_teacher}
-    missed = absent({"n": 1800}, PRIMARY, read=True, executed=True, timed=True)
+    primary = classify.PRIMARY
+    shown |= {primary.metric, primary.to_reference, primary.to_teacher}
+    shown |= {f"{prefix}_p50_ms" for prefix in classify.LATENCIES.values()}
+    missed = absent({"n": 1800}, classify, read=True, executed=True, timed=True)
     assert len(shown) > 10
     for name in shown:
         assert f"{name} was not measured" in missed
 
 
 def test_what_did_not_happen_is_not_asked_for():
-    asked = absent({}, PRIMARY, read=False, executed=False, timed=False)
+    asked = absent({}, classify, read=False, executed=False, timed=False)
     assert "size_bytes was not measured" in asked
     assert not {reason for reason in asked if reason.startswith(("latency", "accuracy", "calibration", "weight"))}
     assert "accuracy was not measured" not in absent(
-        {"non_finite_count": 3}, PRIMARY, read=True, executed=True, timed=False
+        {"non_finite_count": 3}, classify, read=True, executed=True, timed=False
     )
 
 
@@ -73,8 +76,9 @@ def test_what_is_sound_is_kept_as_it_is():
     assert sift(found) == (found, [])
 
 
-def test_metrics_of_quality_that_another_task_has_are_not_missed():
-    other = Primary("perplexity", "accuracy", "perplexity_to_reference", "perplexity_to_teacher")
+def test_what_another_task_measures_is_not_missed():
+    primary = Primary("perplexity", "accuracy", "perplexity_to_reference", "perplexity_to_teacher")
+    other = SimpleNamespace(PRIMARY=primary, LATENCIES={"whole": "latency"}, DEMO="")
     missed = absent({"n": 1800}, other, read=True, executed=True, timed=True)
-    assert "top1_agreement was not measured" in missed
-    assert not [line for line in missed if line.startswith("accuracy")]
+    assert {f"{name} was not measured" for name in ("top1_agreement", "latency_p99_ms", "load_time_ms")} <= set(missed)
+    assert not [line for line in missed if line.startswith(("accuracy", "latency_full"))]

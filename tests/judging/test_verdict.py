@@ -8,7 +8,7 @@ from stages.judging import verdict
 from stages.measure.registry import REGISTRY
 from stages.measure.statistics import proportion_interval
 from stages.schema.gate import Gate
-from stages.tasks.classify import PRIMARY
+from stages.tasks import classify
 from tests.judging.measurements import AGREEMENT, ERROR, GOOD, HOST, benchmark, bound, parity, reasons
 
 
@@ -48,7 +48,7 @@ def test_what_is_needed_are_texts_where_a_text_has_several_items():
     """2,000 tokens of 12 texts are 12 opinions: too few, and below `interval_below_n` for a rate."""
     few = {name: part | {"texts": dict.fromkeys(part["values"], 12)} for name, part in parity().items()
            if name in ("probe", "test", "coverage")}  # fmt: skip
-    measured = verdict.flatten(parity(**few), benchmark(), HOST, PRIMARY)
+    measured = verdict.flatten(parity(**few), benchmark(), HOST, classify)
     assert (measured.counts["top1_agreement"], measured.counts["max_abs_error"]) == (2000, 4000)
     assert (measured.texts["top1_agreement"], measured.texts["max_abs_error"]) == (12, 24)
     asked = [bound(bad.metric, bad.unit, 64, at_least=bad.at_least, at_most=bad.at_most) for bad in (AGREEMENT, ERROR)]
@@ -66,7 +66,7 @@ def audited(cosine, status="measured"):
     audit = parity()["audit"]
     audit["values"] = audit["values"] | {"weight_cosine_min": cosine}
     audit["weights"] = {"a.weight": cosine, "b.weight": 0.99}
-    measured = verdict.flatten(parity(status=status, reason="macOS only", audit=audit), benchmark(), HOST, PRIMARY)
+    measured = verdict.flatten(parity(status=status, reason="macOS only", audit=audit), benchmark(), HOST, classify)
     return verdict.judge(measured, [LOST, AGREEMENT], 1000, [])
 
 
@@ -132,17 +132,17 @@ def test_a_broken_reference_fails_everything_built_from_it():
     bounds = {"reference": [floor], "every": [ERROR], "precisions": {"fp32": [AGREEMENT]}}
     settings = Gate(interval_below_n=1000, baseline=None, **bounds)
     summary = {"accuracy": 0.1, "accuracy_interval": [0.08, 0.12], "n": 2000, "counts": {"test": 2000}}
-    broken = verdict.judge_reference(settings, "none", summary, PRIMARY.metric)
+    broken = verdict.judge_reference(settings, "none", summary, classify.PRIMARY.metric)
     assert broken == ["reference 'none': accuracy value 0.1 < 0.5 fraction"]
     assert judged(measurement(), broken).verdict == "fail"
     summary |= {"accuracy": 1.7}
-    broken = verdict.judge_reference(settings, "none", summary, PRIMARY.metric)
+    broken = verdict.judge_reference(settings, "none", summary, classify.PRIMARY.metric)
     assert broken[0] == "reference 'none': accuracy is 1.7; its range is 0 to 1"
 
 
 def test_extremes_come_from_the_worse_split():
     worse = {"values": GOOD | {"max_abs_error": 9.0, "n": 64}, "intervals": {}}
-    flat = verdict.flatten(parity(probe=worse), benchmark(), HOST, PRIMARY)
+    flat = verdict.flatten(parity(probe=worse), benchmark(), HOST, classify)
     assert flat.values["max_abs_error"] == 9.0
     assert flat.values["n"] == 2000
     assert flat.values["size_bytes"] == 10

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from stages.measure import invariance
 from stages.tasks.base import FORWARD, INPUTS, MASK, Arrays, Session, utterances
 
-LATENCIES = {"true_length": "latency", "full_length": "latency_full"}
-
 
 def case(split: Arrays) -> NDArray[np.int32]:
     """Return the text that each item belongs to: its own."""
@@ -38,7 +36,7 @@ def timed(split: Arrays) -> dict[str, list[tuple[str, Arrays]]]:
     """Return the calls to time: every text without padding, and as long as texts may be."""
     sizes = split[MASK].sum(axis=1)
     ends = {"true_length": sizes, "full_length": np.full_like(sizes, split[MASK].shape[1])}
-    return {kind: [(FORWARD, _row(split, row, end)) for row, end in enumerate(ends[kind])] for kind in LATENCIES}
+    return {kind: [(FORWARD, _row(split, row, end)) for row, end in enumerate(ends[kind])] for kind in ends}
 
 
 def _row(split: Arrays, row: int, end: int) -> Arrays:

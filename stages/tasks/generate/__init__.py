@@ -9,4 +9,5 @@ PRIMARY = Primary(
     "perplexity_increase_to_teacher",
     bar="bits_per_byte",
 )
+LATENCIES = {"decode": "latency", "prefill": "latency_full"}
 DEMO = ""

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from stages.measure.invariance import Padding, spread_over_lengths
 from stages.tasks.base import DECODE, IDS, MASK, Arrays, Session, utterances
 
-LATENCIES = {"decode": "latency", "prefill": "latency_full"}
-
 
 def case(split: Arrays) -> NDArray[np.int32]:
     """Return the text that each item belongs to: int32 [items]. An item is a token that another one follows."""

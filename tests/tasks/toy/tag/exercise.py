@@ -7,8 +7,6 @@ import numpy as np
 from stages.measure import invariance
 from stages.tasks.base import FORWARD, MASK, utterances
 
-LATENCIES = {"true_length": "latency"}
-
 
 def case(split):
     """Return the text of each token."""
