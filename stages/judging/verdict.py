@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.judging.soundness import Flat, absent, sift
+from stages.judging.soundness import Flat, N, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.schema.gate import Gate, Threshold, needed_items
 from stages.schema.measured import Benchmark, Parity, Part, PartName, SplitName, Structure
@@ -123,7 +123,9 @@ def _add_splits(found: Flat, parity: Parity) -> None:
     names: tuple[SplitName, ...] = ("probe", "test", "coverage")
     parts = {name: parity.get(name, {}) for name in names}
     splits = {name: part.get("values", {}) for name, part in parts.items()}
-    found.add(parity.get("test", {}))
+    found.add(parts["test"])
+    if texts := parts["test"].get("texts"):
+        found.values[N] = max(texts.values())
     for name in EXTREMES:
         # Any split alone proves the artifact broken: what is not finite is counted on all of them.
         chosen = names if name == "non_finite_count" else names[:2]

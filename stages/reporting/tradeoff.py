@@ -79,12 +79,18 @@ def tradeoff(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher:
 
 
 def pareto_rows(lines: Sequence[Line], metric: str) -> list[dict[str, Any]]:
-    """Return `pareto.json` for `dvc plots`: one row per variant, null where nothing was measured."""
+    """Return `pareto.json` for `dvc plots`, whose columns are the same for every task.
+
+    Args:
+        lines: the variants, a row each; null where nothing was measured.
+        metric: what `quality` is.
+    """
     identity = ("target", "precision", "compression", "verdict")
     return [
         {"variant": line.key}
         | {name: getattr(line, name) for name in identity}
-        | {name: line.values.get(name) for name in ("latency_p50_ms", "size_bytes", metric, "top1_agreement")}
+        | {name: line.values.get(name) for name in ("latency_p50_ms", "size_bytes", "top1_agreement")}
+        | {"metric": metric, "quality": line.values.get(metric)}
         for line in lines
     ]
 

@@ -51,6 +51,7 @@ def test_what_is_needed_are_texts_where_a_text_has_several_items():
     measured = verdict.flatten(parity(**few), benchmark(), HOST, classify)
     assert (measured.counts["top1_agreement"], measured.counts["max_abs_error"]) == (2000, 4000)
     assert (measured.texts["top1_agreement"], measured.texts["max_abs_error"]) == (12, 24)
+    assert measured.values["n"] == 12
     asked = [bound(bad.metric, bad.unit, 64, at_least=bad.at_least, at_most=bad.at_most) for bad in (AGREEMENT, ERROR)]
     found = verdict.judge(measured, asked, 1000, [])
     assert found.reasons == [

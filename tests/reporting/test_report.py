@@ -60,9 +60,9 @@ def test_pareto_rows_hold_what_dvc_plots_read(build: Path) -> None:
     written(build)
     rows = json.loads((build / "report/pareto.json").read_text(encoding="utf-8"))
     assert {row["variant"] for row in rows} == set(TABLE)
-    columns = {"variant", "target", "precision", "compression", "latency_p50_ms", "size_bytes", "accuracy",
-               "top1_agreement", "verdict"}  # fmt: skip
-    assert all(set(row) == columns for row in rows)
+    columns = {"variant", "target", "precision", "compression", "latency_p50_ms", "size_bytes", "metric",
+               "quality", "top1_agreement", "verdict"}  # fmt: skip
+    assert all(set(row) == columns and row["metric"] == "accuracy" for row in rows)
 
 
 @pytest.mark.parametrize(
