@@ -15,8 +15,7 @@ Split = Literal["probe", "test", "coverage", "calibration"]
 Group = Literal["quality", "benchmark", "parity"]
 When = Literal["always", "read", "executed", "timed", "asked"]
 
-PERCENTILES = {50: "median", 90: "90th percentile", 99: "99th percentile"}
-"""Of a latency."""
+PERCENTILES = {50: "median", 90: "90th percentile", 99: "99th percentile"}  # of latencies
 RATE_ITEMS = 10
 """Fewest items of a rate: with fewer, its 95 % interval covers half of all possible rates."""
 

@@ -156,4 +156,4 @@ def test_a_checkpoint_of_another_task_is_refused(build, tmp_path):
 
 
 def test_it_is_one_of_the_tasks():
-    assert tasks.names() == ["classify", "tag"]
+    assert tasks.names() == ["classify", "generate", "tag"]
