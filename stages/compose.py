@@ -119,7 +119,7 @@ def check_sources(plan: Mapping[str, Any]) -> None:
     Raises:
         InputError: names the path and how to give another.
     """
-    paths = {f"data ({name})": path for name, path in plan["data"].items() if name != "module"}
+    paths = {f"data ({name})": path for name, path in plan["data"].items()}
     for role, path in {**paths, "teacher": plan["teacher"]["source"]}.items():
         if not Path(path).exists():
             main = os.environ.get("DVC_ROOT")  # which DVC sets where it runs an experiment apart

@@ -19,7 +19,7 @@ from stages.core.params import Section
 from stages.data import sources
 from stages.data.splits import SPLITS, Carved, Example, Splits, carve_all, check, hold_out, remove_duplicates
 from stages.data.synthetic import invent
-from stages.schema.data import Csv, Data, Hub, JsonLines
+from stages.schema.data import Data, Rows
 from stages.schema.task import Task
 from stages.tasks import registry as tasks
 
@@ -55,7 +55,7 @@ def split(raw: Splits, data: Data, task: tasks.Data) -> Prepared:
     check(raw)
     raw = task.read(raw)
     held_out: dict[str, Carved] = {}
-    if "validation" not in raw and isinstance(data, JsonLines | Csv | Hub):
+    if "validation" not in raw and isinstance(data, Rows):
         had = len(raw["train"])
         raw = hold_out(raw, data.validation_share, data.seed, task.stratum)
         size = len(raw["validation"])

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REGISTRIES = ("stages/targets/registry.py", "stages/tasks/registry.py")
 """Give out the parts of a target and of a task: which ones a file needs, its calls say."""
-FAMILIES = {path.stem for path in (ROOT / "stages/models/families").glob("*.py")}
-"""Any of which a checkpoint may be of."""
+ANY = ("stages/models/families/*", "stages/data/*")
+"""Names of modules any of which may be asked for: the family that a checkpoint is of, the kind of a data set."""
 
 
 def module_path(name):
@@ -90,7 +90,7 @@ def named(path, chosen):
     places = [
         ROOT / pattern.replace("*", name)
         for pattern in patterns
-        for name in (FAMILIES if pattern == "stages/models/families/*" else chosen)
+        for name in ({path.stem for path in ROOT.glob(f"{pattern}.py")} if pattern in ANY else chosen)
     ]
     files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     return [file.relative_to(ROOT) for file in files if file.is_file()]

@@ -219,7 +219,7 @@ def test_data_or_a_teacher_that_is_not_there_stops_the_build_before_dvc_does(wor
 def test_three_files_side_by_side_are_three_dependencies():
     data = {"kind": "jsonl", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
     derived = plan.derive({"data": data, "task": TASK, "teacher": {"kind": "train"}, "variants": {}})
-    assert derived["data"] == {"module": "files", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
+    assert derived["data"] == {"train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
 
 
 def chained(**after):

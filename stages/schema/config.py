@@ -12,7 +12,7 @@ from stages.core.params import Section
 from stages.measure.registry import Split
 from stages.schema.clients import Clients
 from stages.schema.compression import Compression
-from stages.schema.data import Data, Embedded
+from stages.schema.data import Data
 from stages.schema.gate import Benchmark, Gate, shortages
 from stages.schema.model import Distill, Student, Teacher
 from stages.schema.release import Release
@@ -80,4 +80,5 @@ def _check_variant(config: Config, key: str, variant: Variant) -> None:
 def _known_sizes(data: Data) -> dict[Split, int]:
     """Count the texts of the splits whose size stands in conf/ itself; how many a file holds, `prepare` has to say."""
     sizes: dict[Split, int] = {"calibration": data.calibration_size, "probe": data.probe_size}
-    return sizes | ({"test": data.test_size} if isinstance(data, Embedded) else {})
+    known: int | None = getattr(data, "test_size", None)
+    return sizes if known is None else sizes | {"test": known}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Data(Section):
+    module: ClassVar[str]
+    """Of `stages/data`, which reads it."""
     seed: Seed
     calibration_size: Count
     """Utterances taken out of train for activation ranges, fewer of a small one; never seen in training or test."""
@@ -28,6 +30,7 @@ class _Data(Section):
 class Embedded(_Data):
     """Seeded grammar of assistant utterances; needs no download."""
 
+    module: ClassVar[str] = "embedded"
     kind: Literal["embedded"]
     train_size: Count
     validation_size: Count
@@ -38,12 +41,13 @@ class Embedded(_Data):
 class Clinc150(_Data):
     """The CLINC150 JSON: keys train, val, test, each a list of [text, intent]."""
 
+    module: ClassVar[str] = "clinc150"
     kind: Literal["clinc150"]
     path: str
 
 
-class _Files(_Data):
-    """One file per split; calibration and probe are carved out."""
+class Rows(_Data):
+    """Rows of columns, by split; calibration and probe are carved out."""
 
     train: str
     validation: str | None
@@ -53,6 +57,12 @@ class _Files(_Data):
     text_column: str
     label_column: str | None
     """None: texts alone, for a task that needs no labels."""
+
+
+class _Files(Rows):
+    """One file per split."""
+
+    module: ClassVar[str] = "files"
 
 
 class JsonLines(_Files):
@@ -71,26 +81,23 @@ class Csv(_Files):
 Files = JsonLines | Csv
 
 
-class Hub(_Data):
-    """A data set of the `datasets` library: a hub id with a pinned revision, or a local directory."""
+class Hub(Rows):
+    """A data set of the `datasets` library: a hub id with a pinned revision, or a local directory.
+
+    Splits are names there, slices allowed (`train[:90%]`).
+    """
+
+    module: ClassVar[str] = "hub"
 
     kind: Literal["hub"]
     path: str
     revision: str | None
-    train: str
-    validation: str | None
-    """None: `validation_share` of train."""
-    validation_share: Share
-    test: str
-    """Split names, slices allowed (`train[:90%]`)."""
-    text_column: str
-    label_column: str | None
-    """None: texts alone, for a task that needs no labels."""
 
 
 class Text(_Data):
     """Plain text, cut into pieces at blank lines."""
 
+    module: ClassVar[str] = "text"
     kind: Literal["text"]
     path: str | None
     """A file, or a directory of files named `*.txt`. None: the language reference in every Python."""

@@ -14,12 +14,13 @@ from typing import Any
 
 from stages.core.errors import ConfigError
 from stages.core.names import module_name
+from stages.schema.variant import EXECUTED_BY
 
 Tree = Mapping[str, Any]
 
-DATA_MODULES = {"jsonl": "files", "csv": "files"}
-"""Kind of data set → the module that reads it, where that is called otherwise."""
 SPLITS = ("train", "validation", "test")
+STAND_INS = ("sources", "rows", "splits")
+"""Modules that read data of any kind."""
 NAMED = {"compression": "compressions", "target": "targets", "precision": "precisions"}
 """What a variant names, and the key that has all of it."""
 
@@ -165,27 +166,21 @@ def _baseline(gate: Tree) -> str:
 
 def _executor(target: str) -> str:
     """Code, beside the target's runtime module, whose change must rerun that target's parity."""
-    return "stages/coreml" if target == "coreml-metal" else f"stages/targets/{module_name(target)}/__init__.py"
+    return EXECUTED_BY.get(target, f"stages/targets/{module_name(target)}/__init__.py")
 
 
 def _sources(data: Tree) -> dict[str, str]:
-    """Name the module that reads the data, and three files or directories it depends on.
+    """Name three files or directories that the data depend on: a path that is no pinned one, or a file for each split.
 
-    DVC wants three different paths: where the data is one directory or none, code of that module stands in.
+    DVC wants three different paths: where there are fewer, code that reads data stands in.
     """
-    module = DATA_MODULES.get(data["kind"], str(data["kind"]))
-    if data["kind"] in ("jsonl", "csv"):
-        paths = [str(data[split] or "stages/data/splits.py") for split in SPLITS]
+    standing_in = {split: f"stages/data/{name}.py" for split, name in zip(SPLITS, STAND_INS, strict=True)}
+    if "path" in data:
+        local = data["path"] is not None and data.get("revision") is None
+        given = {SPLITS[0]: data["path"]} if local else {}
     else:
-        first = str(data["path"]) if _is_local(data) else f"stages/data/{module}.py"
-        paths = [first, "stages/data/rows.py", "stages/data/splits.py"]
-    return {"module": module, **dict(zip(SPLITS, paths, strict=True))}
-
-
-def _is_local(data: Tree) -> bool:
-    if data["kind"] == "hub":
-        return data.get("revision") is None
-    return data["kind"] == "clinc150" or (data["kind"] == "text" and data.get("path") is not None)
+        given = {split: data[split] for split in SPLITS if data.get(split)}
+    return {split: str(path) for split, path in (standing_in | given).items()}
 
 
 def _teacher_source(teacher: Tree) -> str:

@@ -23,7 +23,7 @@ def sample(when):
     found = {
         name: metric
         for name, metric in REGISTRY.items()
-        if metric.sample.when == when and (metric.group != "quality" or name in PRIMARY)
+        if metric.sample.when == when and (metric.group != "quality" or name in classify.PRIMARY)
     }
     values = {name: 1 if metric.positive or metric.better == "higher" else 0 for name, metric in found.items()}
     intervals = {name: [values[name], values[name]] for name, metric in found.items() if metric.interval}

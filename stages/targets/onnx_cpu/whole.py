@@ -33,8 +33,8 @@ FIELDS: messages.Fields = {
 """No functions, nested graphs, external data, sparse tensors, training, annotations, inferred shapes, comments."""
 OPSETS = {"": None, graph.CONTRIB: 1}
 """Domain → the version that its operators are written for, None where `target.opset` says so."""
-ADDED = re.compile(r"(_(cast|half|quantized|scale|stored|turned|zero_point))+\Z")
-"""How quantisation names what it adds: a name of the converted model goes before."""
+ADDED = re.compile(r"_(cast|half|quantized|scale|stored|turned|zero_point)\Z")
+"""How names end that quantisation gives, once or several times, to what it adds to a name of the converted model."""
 
 
 def strays(converted: Path, artifact: Path) -> list[str]:
@@ -57,8 +57,14 @@ def strays(converted: Path, artifact: Path) -> list[str]:
     return found + [
         f"'{name[:60]}' is no name of the converted model's, nor one that quantisation gives"
         for name in sorted(made.names - source.names)
-        if ADDED.sub("", name) not in source.names
+        if not _follows(name, source.names)
     ]
+
+
+def _follows(name: str, known: set[str]) -> bool:
+    while name not in known and ADDED.search(name):
+        name = ADDED.sub("", name)
+    return name in known
 
 
 class _File(NamedTuple):
