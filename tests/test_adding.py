@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 import yaml
 from closure import ROOT, modules
+from test_graph import HIGHER, ROOMS
 
 ROW = re.compile(r"^\| an? ([\w ]+) \| (.*?) \| (.*?) ?\|$", re.MULTILINE)
 PATH = re.compile(r"`((?:stages|conf)/[^`]+)`")
@@ -128,3 +129,10 @@ def test_a_file_that_knows_one_is_found(tmp_path):
         path.write_text(line, encoding="utf-8")
         said.cache_clear()
         assert not knows(path, *known)
+
+
+def test_the_rooms_are_shown_as_they_are():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, re.MULTILINE)
+    assert {room: tuple(re.findall(r"\w+", below)) for room, below in rows} == ROOMS
+    assert all(f"`{part}` {room}" in text for part, room in HIGHER.items())
