@@ -23,6 +23,7 @@ from stages.targets.onnx_cpu.runtime import open_runtime
 from stages.targets.onnx_cpu.structure import read
 from stages.targets.onnx_cpu.whole import strays
 from stages.tasks.base import FORWARD
+from stages.tasks.classify import exercise
 from tests.targets.onnx_models import VOCABULARY, run_all, utterances
 
 pytestmark = pytest.mark.target
@@ -220,7 +221,7 @@ def test_a_batch_larger_than_any_traced_is_compared_with_the_reference(converted
     probe = utterances(64)
     probe["logits"] = run_all(converted["bert"], probe)
     runtime = open_runtime(converted["bert"], threads=1)
-    assert conversion.batch_error(runtime, probe, 0) < 1e-4
+    assert conversion.batch_error(exercise, runtime, probe, 0) < 1e-4
 
     class Limited:
         label, batches = "limited", True
@@ -230,4 +231,4 @@ def test_a_batch_larger_than_any_traced_is_compared_with_the_reference(converted
             logits[32:] = logits[:1]
             return {"logits": logits}
 
-    assert conversion.batch_error(Limited(), probe, 0) > 0.1
+    assert conversion.batch_error(exercise, Limited(), probe, 0) > 0.1
