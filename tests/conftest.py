@@ -31,10 +31,7 @@ def _environment():
     os.environ.update(before)
 
 
-ENCODERS = [name for name in families.names() if families.find(name).decoder is None]
-
-
-@pytest.fixture(params=ENCODERS)
+@pytest.fixture(params=families.encoders())
 def family(request):
     return request.param
 

@@ -10,7 +10,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from stages.core.errors import InputError, Unsupported
-from stages.models.families import find, names
+from stages.models.families import encoders, find, names
 from stages.models.families.base import Family
 
 # The end of a class's name → what such a model does.
@@ -86,7 +86,7 @@ def check_head(path: Path, config: dict[str, Any], family: Family, head: str) ->
         InputError: names the task that the checkpoint was made for.
     """
     if (head == CAUSAL) != (family.decoder is not None):
-        fitting = [name for name in names() if (find(name).decoder is None) == (family.decoder is not None)]
+        fitting = encoders() if family.decoder is not None else sorted({*names()} - {*encoders()})
         raise InputError(
             f"'{path}' is of family '{family.name}', which this task does not take",
             expected=f"one of: {', '.join(fitting)}",

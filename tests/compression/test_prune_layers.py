@@ -9,7 +9,7 @@ from stages.core.errors import ConfigError, Unsupported
 from stages.models.blocks import blocks
 from stages.models.checkpoint import load_model, save
 from stages.models.encode import logits
-from stages.models.families import find, names
+from stages.models.families import encoders, find
 
 
 def test_the_least_missed_layers_go():
@@ -42,7 +42,7 @@ def test_a_layer_that_does_nothing_is_not_missed(make_model, examples):
     assert (logits(model, encoded) == wanted).all()  # measuring leaves the model as it was
 
 
-@pytest.mark.parametrize("single", [name for name in names() if not find(name).shares_layers])
+@pytest.mark.parametrize("single", [name for name in encoders() if not find(name).shares_layers])
 def test_the_checkpoint_reloads_with_the_layers_that_are_left(
     single, make_model, tokenizer, examples, settings, tmp_path
 ):

@@ -11,10 +11,10 @@ from stages.models import importance, profile
 from stages.models.blocks import blocks, heads_left, pruned_heads, remove_heads
 from stages.models.checkpoint import load_model, save
 from stages.models.encode import logits
-from stages.models.families import family_of, find, names
+from stages.models.families import encoders, family_of, find
 
 
-@pytest.fixture(params=[name for name in names() if find(name).last_norm])
+@pytest.fixture(params=[name for name in encoders() if find(name).last_norm])
 def sharing(request):
     return request.param
 

@@ -11,7 +11,7 @@ from stages.models import families
 
 pytestmark = pytest.mark.target
 LENGTH = 12
-ENCODERS = families.names()
+ENCODERS = families.encoders()
 DECODERS = {
     "llama": {
         "hidden_size": 32,

@@ -55,7 +55,10 @@ def test_without_a_path_python_itself_has_text():
     ("write", "match"),
     [
         (lambda place: None, "cannot read|no such|not"),
-        (lambda place: place.write_text("too little"), "1 different pieces of 30 characters; expected 64 or more"),
+        (
+            lambda place: place.write_text("too little", "utf-8"),
+            "1 different pieces of 30 characters; expected 64 or more",
+        ),
         (lambda place: place.write_bytes(b"caf\xe9"), "UTF-8"),
         (lambda place: place.mkdir(), r"holds no text; expected a file, or a directory with files named \*\.txt"),
     ],

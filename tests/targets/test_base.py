@@ -111,7 +111,7 @@ def test_states_are_made_by_the_runtime_or_refused(tmp_path):
     assert answers == [1, 2, 1]
     with pytest.raises(Unsupported, match="numpy cannot run calls that keep states"):
         Opened("numpy", signature, execute)
-    with pytest.raises(Unsupported, match="a model with the calls forward; expected one call, which keeps no states"):
+    with pytest.raises(Unsupported, match="called by forward, with what earlier calls left; expected one call"):
         only(signature.calls)
 
 

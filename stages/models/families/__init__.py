@@ -20,6 +20,11 @@ def names() -> list[str]:
     return sorted(module.name.replace("_", "-") for module in iter_modules(__path__) if module.name not in PARTS)
 
 
+def encoders() -> list[str]:
+    """Name those that read a whole text at once; the others continue one."""
+    return [name for name in names() if find(name).decoder is None]
+
+
 def family_of(config: Any) -> Family:
     """Return the family of a checkpoint.
 

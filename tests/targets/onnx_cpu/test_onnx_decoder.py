@@ -62,7 +62,7 @@ def pair(request, tmp_path_factory):
         torch.nn.init.normal_(parameter, 0, 0.2)
     model.save_pretrained(directory)
     read = family.decoder(
-        json.loads((directory / "config.json").read_text()), load_file(directory / "model.safetensors")
+        json.loads((directory / "config.json").read_text("utf-8")), load_file(directory / "model.safetensors")
     )
     return model, read, build(read, 20)
 
