@@ -83,7 +83,7 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         ("benchmark.repetitions=0", "'benchmark.repetitions' is 0; expected: input should be greater than"),
         ("variant=[]", "no variant is chosen"),
         ("student.heads=3", "3 heads do not divide hidden_size 64"),
-        ("task.name=translate", "task.name is 'translate'; expected one of: classify"),
+        ("task.name=translate", "task.name is 'translate'; expected one of: classify, generate"),
         ("teacher.family=deberta-v2", "teacher.family is 'deberta-v2'; expected one of: albert, bert, "),
         ("teacher.training.dropout=1.0", "input should be less than 1"),
         ("teacher.training.learning_rate=inf", "input should be a finite number"),
@@ -199,8 +199,9 @@ def test_every_option_of_every_group_composes_on_its_own(workspace):
     tried = 0
     for group in ("data", "teacher", "student", "distill", "gate"):
         for path in sorted((workspace / "conf" / group).glob("*.yaml")):
-            # A gate has the precisions of the targets that its task is built for.
-            fitting = ["variant=[onnx-cpu-fp32]"] if group == "gate" else []
+            # The gate of a task asks for what that measures, at the precisions of the targets that it is built for.
+            own = group == "gate" and (workspace / "conf/task" / path.name).is_file()
+            fitting = [f"task={path.stem}", "variant=[onnx-cpu-fp32]"] if own else []
             done = run(workspace, f"{group}={path.stem}", *fitting)
             assert done.returncode == 0, (path, done.stderr)
             tried += 1
@@ -262,3 +263,10 @@ def test_a_digest_covers_names_and_bytes_of_conf(tmp_path):
     assert plan.conf_digest(tmp_path) != first
     with pytest.raises(StaleParams, match="conf/ has changed"):
         compose.check_fresh({"conf_digest": first}, tmp_path)
+
+
+def test_a_gate_of_another_task_is_refused_before_anything_is_built(workspace):
+    done = run(workspace, "task=generate", "variant=[onnx-cpu-fp32]")
+    assert done.returncode == 1
+    assert "conf/gate asks for 'accuracy', which the task 'generate' does not measure" in done.stderr
+    assert "next: choose the task's own gate, as in gate=generate" in done.stderr

@@ -48,10 +48,10 @@ def class_with(family: Family, head: str) -> Any:
         Unsupported: transformers has none, or nothing here teaches one from scratch.
     """
     name = class_name(family, head)
-    if family.decoder is not None:
+    if head == CAUSAL or family.decoder is not None:
         raise Unsupported(
-            f"a model of family '{family.name}' is not trained from scratch yet",
-            next_step="import one: teacher=checkpoint teacher.path=DIRECTORY",
+            "no language model is trained from scratch yet",
+            next_step="import one: teacher=checkpoint teacher.path=DIRECTORY student=none",
         )
     if not hasattr(transformers, name):
         raise Unsupported(f"transformers has no '{name}'", expected="a family that has such a head")

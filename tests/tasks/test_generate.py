@@ -229,6 +229,12 @@ def test_an_encoder_is_no_language_model_and_no_decoder_classifies(build, given,
         check_head(given / "config.json", {"model_type": "llama"}, find("llama"), tasks.model("classify").HEAD)
 
 
+def test_none_is_trained_from_scratch_yet(build, tmp_path):
+    told = {"task": TASK, "teacher": composed()["teacher"]}
+    with pytest.raises(Unsupported, match="no language model is trained from scratch yet; next: import one"):
+        teacher.run(teacher.Params.model_validate(told), build / "data", tmp_path / "teacher")
+
+
 @pytest.mark.parametrize("part", ["student", "compression"])
 def test_what_does_not_make_decoders_smaller_yet_says_so(build, part, tmp_path):
     whole = composed()
