@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import tasks
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, InputError
 from stages.models import families
@@ -104,8 +103,6 @@ def validate(tree: dict[str, Any]) -> Config:
         raise ConfigError("no variant is chosen", expected="at least one in the `variant` list of conf/config.yaml")
     config = params.parse(Config, tree, "")
     check(config)
-    if config.task.name not in tasks.names():
-        raise ConfigError(f"task.name is '{config.task.name}'", expected=f"one of: {', '.join(tasks.names())}")
     if isinstance(config.teacher, TrainTeacher) and config.teacher.family not in families.names():
         raise ConfigError(
             f"teacher.family is '{config.teacher.family}'", expected=f"one of: {', '.join(families.names())}"

@@ -6,6 +6,7 @@ from stages.core.errors import ConfigError, Unsupported
 from stages.measure.registry import REGISTRY
 from stages.schema import config
 from stages.targets.facts import facts
+from stages.tasks import names
 from stages.tasks.facts import facts as of_task
 
 
@@ -13,10 +14,12 @@ def check(chosen: config.Config) -> None:
     """Refuse a configuration that cannot be built.
 
     Raises:
-        ConfigError: see `schema.config.check`; or a gate that asks how good another task's models are.
+        ConfigError: see `schema.config.check`; or there is no such task, or a gate asks how good another's models are.
         Unsupported: a precision the target cannot be lowered to; the message lists what it supports.
     """
     config.check(chosen)
+    if chosen.task.name not in names():
+        raise ConfigError(f"task.name is '{chosen.task.name}'", expected=f"one of: {', '.join(names())}")
     _check_gate(chosen)
     for key, variant in chosen.variants.items():
         target = facts(variant.target)
