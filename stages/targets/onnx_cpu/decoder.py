@@ -193,19 +193,14 @@ def build(decoder: Decoder, opset: int) -> Any:
         rows = writer.add("Add", ["first", writer.add("Range", ["zero", "length", "one"], "steps")], "places")
         table = writer.weight(decoder.positions_name, decoder.positions)
         value = writer.add("Add", [value, writer.add("Gather", [table, rows], "positions")], "embedded")
-    normal = (
-        writer.normalised(value, decoder.layers[0].attention_norm, decoder.epsilon, "normal")
-        if decoder.norm_first
-        else value
-    )
+    normal, before = value, decoder.norm_first
+    if before:
+        normal = writer.normalised(value, decoder.layers[0].attention_norm, decoder.epsilon, "normal")
     following = [layer.attention_norm for layer in decoder.layers[1:]] + [decoder.norm]
     for number, layer in enumerate(decoder.layers):
-        attended = writer.attention(normal, decoder, layer, number)
-        first, second = (
-            (layer.ffn_norm, following[number]) if decoder.norm_first else (layer.attention_norm, layer.ffn_norm)
-        )
+        stem, attended = f"layers.{number}", writer.attention(normal, decoder, layer, number)
+        first, second = (layer.ffn_norm, following[number]) if before else (layer.attention_norm, layer.ffn_norm)
         assert second is not None
-        stem, before = f"layers.{number}", decoder.norm_first
         normal, total = writer.summed(
             attended, value if before else normal, first, decoder.epsilon, f"{stem}.normal", kept=before
         )
@@ -244,16 +239,11 @@ def _count(writer: Writer) -> None:
     from onnx import TensorProto
 
     int32 = TensorProto.INT32
-    (
-        writer.weight("zero", np.asarray(0)),
-        writer.weight("one", np.asarray(1)),
-        writer.weight("second_axis", np.asarray([1])),
-    )
+    for name, value in (("zero", 0), ("one", 1), ("second_axis", [1])):
+        writer.weight(name, np.asarray(value))
     total = writer.add("ReduceSum", ["attention_mask", "second_axis"], "tokens", keepdims=0)
     writer.add("Cast", [writer.add("Sub", [total, "one"], "last.wide")], "last", to=int32)
-    shape = writer.add(
-        "Squeeze", [writer.add("Shape", ["attention_mask"], "total.shape", start=1, end=2)], "total.wide"
-    )
-    writer.add("Cast", [shape], "total", to=int32)
+    length = writer.add("Shape", ["attention_mask"], "total.shape", start=1, end=2)
+    writer.add("Cast", [writer.add("Squeeze", [length], "total.wide")], "total", to=int32)
     writer.add("Squeeze", [writer.add("Shape", ["input_ids"], "length.shape", start=1, end=2)], "length")
     writer.add("Sub", [total, "length"], "first")

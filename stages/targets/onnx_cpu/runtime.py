@@ -49,11 +49,10 @@ def saturation(artifact: Path, split: Mapping[str, NDArray[np.int32]]) -> dict[s
 
 
 def open_runtime(artifact: Path, threads: int) -> Opened:
-    """Open an artifact directory for inference on `threads` cores; any number of utterances, never padded.
+    """Open an artifact directory for inference on `threads` cores; never padded; any number of texts without states.
 
     Raises:
         ArtifactError: the model or its signature is missing or damaged.
-        Unsupported: its calls keep states.
     """
     import onnxruntime
 
