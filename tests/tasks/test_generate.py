@@ -14,6 +14,7 @@ from stages.measure import items
 from stages.models import checkpoint
 from stages.models.families import find
 from stages.models.heads import check_head
+from stages.models.settings import adopt
 from stages.targets import registry
 from stages.targets.base import read_signature
 from stages.tasks import registry as tasks
@@ -245,3 +246,11 @@ def test_what_does_not_make_decoders_smaller_yet_says_so(build, part, tmp_path):
         else:
             told = {"task": TASK, "compression": whole["compressions"]["pruned"]}
             compress.run(compress.Params.model_validate(told), build / "data", build / "student", tmp_path / "out")
+
+
+def test_what_no_writer_can_leave_out_is_refused_when_it_comes_in(tmp_path):
+    from transformers import OPTConfig
+
+    OPTConfig(architectures=["OPTForCausalLM"], _remove_final_layer_norm=True).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="has _remove_final_layer_norm: true; expected false"):
+        adopt(tmp_path / "config.json", tasks.model("generate").HEAD)

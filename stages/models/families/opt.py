@@ -57,7 +57,7 @@ def decoder(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
         positions=tensors[f"{STEM}embed_positions.weight"][FIRST:],
         positions_name="embed_positions.weight",
         layers=tuple(layer(f"layers.{number}") for number in range(config["num_hidden_layers"])),
-        norm=norm("final_layer_norm") if before and not config.get("_remove_final_layer_norm") else None,
+        norm=norm("final_layer_norm") if before else None,
         head=None if config["tie_word_embeddings"] else parts.Linear("lm_head.weight", tensors["lm_head.weight"]),
         widen=linear("project_in") if between else None,
         narrow=linear("project_out") if between else None,
@@ -72,9 +72,8 @@ FAMILY = Family(
         **dict.fromkeys(("vocab_size", "hidden_size", "ffn_dim", "num_hidden_layers", "num_attention_heads"), COUNT),
         **dict.fromkeys(("max_position_embeddings", "word_embed_proj_dim"), COUNT),
         "activation_function": one_of("relu", "gelu"),
-        **dict.fromkeys(
-            ("do_layer_norm_before", "enable_bias", "tie_word_embeddings", "_remove_final_layer_norm"), FLAG
-        ),
+        **dict.fromkeys(("do_layer_norm_before", "enable_bias", "tie_word_embeddings"), FLAG),
+        "_remove_final_layer_norm": one_of(False),
         "layer_norm_elementwise_affine": one_of(True),
         **dict.fromkeys(("dropout", "attention_dropout", "layerdrop"), SHARE),
         "init_std": SPREAD,
