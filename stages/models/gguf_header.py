@@ -20,7 +20,6 @@ from stages.schema.model import ImportLimits
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 ALIGNMENT, ALIGNMENT_KEY = 32, "general.alignment"
-MOST_ALIGNMENT = 4096
 MOST_KEYS = 1000  # files have some fifty
 MOST_DIMENSIONS = 4
 SHOWN = 60

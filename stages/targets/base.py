@@ -30,6 +30,11 @@ class Tokens(Section):
     pad: int | None
     """None where nothing is padded: of a decoder."""
 
+    @property
+    def filler(self) -> int:
+        """Return the id that arrays of ids are filled up with, any where none is padded."""
+        return self.pad or 0
+
 
 class Signature(Section):
     """How an artifact is called; `signature.json`."""
@@ -83,7 +88,7 @@ class Signature(Section):
             tensor.name: np.pad(
                 inputs[tensor.name],
                 [(0, more if axis == SEQUENCE else 0) for axis in tensor.axes],
-                constant_values=(self.tokens.pad or 0) if tensor.name == IDS else 0,
+                constant_values=self.tokens.filler if tensor.name == IDS else 0,
             )
             for tensor in call.inputs
         }

@@ -168,7 +168,7 @@ def check_conversion(exercise: Exercise, session: Session, splits: Mapping[Split
     worst = [part["values"].get("relative_max_error", np.inf) for part in parts]
     worst.append(forms.get("form_relative_error", np.inf))
     if session.batches:
-        pad = read_signature(inputs.converted).tokens.pad or 0
+        pad = read_signature(inputs.converted).tokens.filler
         worst.append(conversion.batch_error(exercise, session, splits["probe"], pad))
     counts = {"conversion_relative_max_error": sum(len(split["logits"]) for split in shown.values())}
     return {"counts": counts, "values": _finite({"conversion_relative_max_error": max(worst)})}
@@ -179,7 +179,7 @@ def check_forms(exercise: Exercise, session: Session, probe: Arrays, artifact_di
     signature, config = read_signature(artifact_dir), artifact.read_json(checkpoint / "config.json")
     padding = invariance.Padding(
         signature.sequence_lengths,
-        token=signature.tokens.pad or 0,
+        token=signature.tokens.filler,
         vocabulary=int(config["vocab_size"]),
         reach=family_of(config).reach(config),
     )
