@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stages.core import artifact, cli, params
 from stages.core.errors import ArtifactError
 from stages.core.params import Section
-from stages.judging.regression import may_be_slower, read_released
+from stages.gating.regression import may_be_slower, read_released
 from stages.measure import extent, statistics
 from stages.measure.registry import PERCENTILES
 from stages.running import local

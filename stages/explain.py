@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.core import cli
-from stages.judging import explained
+from stages.gating import explained
 from stages.schema import verdict
 from stages.schema.layout import behind
 from stages.targets import divergence

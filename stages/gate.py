@@ -15,8 +15,8 @@ from typing import Any
 
 from stages.core import artifact, cli
 from stages.core.params import Section
-from stages.judging.review import review
-from stages.judging.verdict import flatten, judge, judge_reference, judge_score
+from stages.gating.review import review
+from stages.gating.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Gate
 from stages.schema.layout import CHECKPOINTS, HOST, MEASURED, behind, place
 from stages.schema.measured import Benchmark, Parity, read_benchmark, read_parity

@@ -16,8 +16,8 @@ from typing import Any
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, ReleaseRefused
 from stages.core.params import Section
-from stages.faults.forgery import FORGERIES, at_release
-from stages.faults.inject import CLEAN, Case, Outcome, after_quantization, before_quantization, names, stored
+from stages.injecting.forgery import FORGERIES, at_release
+from stages.injecting.inject import CLEAN, Case, Outcome, after_quantization, before_quantization, names, stored
 from stages.schema.gate import Gate
 from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, Variant

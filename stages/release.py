@@ -3,7 +3,7 @@
 Reads: verdicts, artifacts, parity outputs, references, the compressed checkpoints' tokenizers and labels; manifests and
     statements of every stage in the chain; dvc.lock.
 Writes: one bundle per variant: artifact, tokenizer, labels, golden inputs and outputs, what clients take
-    (stages/bundling), ML-BOM, `manifest.json`, its lineage, attestation and sums (stages/lineage/bundle.py).
+    (stages/releasing), ML-BOM, `manifest.json`, its lineage, attestation and sums (stages/lineage/bundle.py).
 Why: what ships carries the proof that it may; what may not ship is not there to be shipped by mistake.
 """
 
@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.bundling import contents, golden
 from stages.core import artifact, cli
 from stages.core.errors import ArtifactError, ReleaseRefused
 from stages.core.params import Section
 from stages.lineage import bom, signing
 from stages.lineage import lock as locked
 from stages.lineage.bundle import LINEAGE, carry, close, statement_path
+from stages.releasing import contents, golden
 from stages.schema.layout import MEASURED, VERDICTS, behind, earlier
 from stages.schema.release import Release
 from stages.schema.signing import Signing

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.core import cli
-from stages.judging import explained
+from stages.gating import explained
 from stages.measure import truncation
 from stages.schema.layout import REPORT, VERDICTS, place
 from stages.schema.verdict import Entry

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stages import benchmark
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.judging.soundness import Flat, sift
+from stages.gating.soundness import Flat, sift
 from stages.measure.registry import REGISTRY
 from stages.running import local
 from stages.running.timing import TURNS

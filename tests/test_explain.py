@@ -8,7 +8,7 @@ import pytest
 
 from stages import explain
 from stages.core import artifact
-from stages.judging import explained
+from stages.gating import explained
 from stages.schema.layout import EXPLAINED
 
 

@@ -24,18 +24,18 @@ ROOMS = {
     "compression": ("core", "measure", "models", "schema", "tasks"),
     "targets": ("core", "coreml", "measure", "models", "schema", "tasks"),
     "running": ("core", "schema", "targets", "tasks"),
-    "judging": ("core", "measure", "schema", "tasks"),
-    "tracking": ("core", "judging", "measure", "schema", "targets", "tasks"),
-    "bundling": ("core", "coreml", "measure", "schema", "targets", "tasks"),
-    "lineage": ("bundling", "core", "schema", "targets", "tasks", "tracking"),
-    "reporting": ("core", "judging", "measure", "models", "schema", "targets", "tasks"),
+    "gating": ("core", "measure", "schema", "tasks"),
+    "tracking": ("core", "gating", "measure", "schema", "targets", "tasks"),
+    "releasing": ("core", "coreml", "measure", "schema", "targets", "tasks"),
+    "lineage": ("core", "releasing", "schema", "targets", "tasks", "tracking"),
+    "reporting": ("core", "gating", "measure", "models", "schema", "targets", "tasks"),
     "asking": ("core", "measure", "schema", "targets", "tasks"),
-    "faults": ("core", "coreml", "judging", "lineage", "measure", "models", "schema", "targets", "tasks"),
-    "sweeping": ("core", "judging", "measure", "models", "reporting", "schema", "targets", "tasks", "tracking"),
+    "injecting": ("core", "coreml", "gating", "lineage", "measure", "models", "schema", "targets", "tasks"),
+    "sweeping": ("core", "gating", "measure", "models", "reporting", "schema", "targets", "tasks", "tracking"),
 }
 """Room → rooms that its modules may import. A room stands behind all that it imports, so there is no circle of rooms;
 stages may import any room, and no room a stage."""
-HIGHER = {"clients": "asking", "faults": "faults", "forms": "bundling", "page": "reporting"}
+HIGHER = {"clients": "asking", "faults": "injecting", "forms": "releasing", "page": "reporting"}
 """Part of a task → the room that it stands behind: it may import that one and all that this may."""
 
 

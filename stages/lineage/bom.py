@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stages.bundling.forms import of_task
 from stages.core import artifact
+from stages.releasing.forms import of_task
 from stages.schema.verdict import Entry
 from stages.targets.base import read_signature
 from stages.targets.facts import NOT_RUN, executor

@@ -14,11 +14,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from stages.bundling import contents, golden
-from stages.bundling.forms import configured, of, of_task
-from stages.bundling.probe import PROBE
-from stages.bundling.source import Source
-from stages.bundling.tokenization import TOKENIZER
 from stages.core import artifact
 from stages.core.errors import TinsmithError
 from stages.lineage import bom
@@ -26,6 +21,11 @@ from stages.lineage.bundle import LINEAGE, files, statement_path
 from stages.lineage.chain import Ground
 from stages.lineage.findings import NOTHING, Finding, Link
 from stages.lineage.runs import MALFORMED
+from stages.releasing import contents, golden
+from stages.releasing.forms import configured, of, of_task
+from stages.releasing.probe import PROBE
+from stages.releasing.source import Source
+from stages.releasing.tokenization import TOKENIZER
 from stages.schema.layout import RELEASE
 from stages.schema.variant import Precision
 from stages.targets.base import read_signature

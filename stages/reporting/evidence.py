@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.judging import explained
+from stages.gating import explained
 from stages.measure import truncation
 from stages.models.families import family_of
 from stages.reporting.agreement import Model, read_agreement

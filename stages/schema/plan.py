@@ -161,7 +161,7 @@ def _steps(known: Tree, steps: list[str]) -> dict[str, Any]:
 
 def _baseline(gate: Tree) -> str:
     """Name the bundles that no variant may fall behind; DVC wants a path where there are none, so code stands in."""
-    return str((gate.get("baseline") or {}).get("bundles", "stages/judging/__init__.py"))
+    return str((gate.get("baseline") or {}).get("bundles", "stages/gating/__init__.py"))
 
 
 def _executor(target: str) -> str:

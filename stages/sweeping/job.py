@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from stages.core import params
 from stages.core.artifact import read_json, write_json
 from stages.core.errors import TinsmithError, first_line
-from stages.judging import explained
+from stages.gating import explained
 from stages.schema.config import Config
 from stages.schema.layout import EXPLAINED, VERDICTS
 from stages.schema.plan import leave_out

@@ -155,8 +155,8 @@ model: Callable[[str], Model] = partial(_part, "model")
 interface: Callable[[str], Interface] = partial(_part, "interface")
 exercise: Callable[[str], Exercise] = partial(_part, "exercise")
 quality: Callable[[str], Quality] = partial(_part, "quality")
-# What these offer say the rooms that ask for them, which stand above this one: `bundling.forms.TaskForms`,
-# `faults.inject.TaskFaults`, `asking.answers.TaskClients` and `reporting.demo.TaskPage`.
+# What these offer say the rooms that ask for them, which stand above this one: `releasing.forms.TaskForms`,
+# `injecting.inject.TaskFaults`, `asking.answers.TaskClients` and `reporting.demo.TaskPage`.
 forms: Callable[[str], Any] = partial(_part, "forms")
 faults: Callable[[str], Any] = partial(_part, "faults")
 clients: Callable[[str], Any] = partial(_part, "clients")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, revision
-from stages.judging import explained
+from stages.gating import explained
 from stages.measure.registry import REGISTRY
 from stages.schema.layout import CHECKPOINTS, behind, place
 from stages.schema.measured import read_benchmark

@@ -11,7 +11,7 @@ from toy_build import KEY, ship, state, write_lock
 from stages import audit
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.faults import forgery
+from stages.injecting import forgery
 from stages.lineage import findings, signing
 from stages.lineage.errors import AuditFailed
 
@@ -200,10 +200,10 @@ def test_a_bundle_without_a_statement_of_its_chain_is_named(shipped, missing):
 
 def test_code_that_was_not_committed_is_named_as_what_judged_and_released(workspace):
     """An edited judge(), undone after the build: its statement remembers."""
-    dirty("stages/judging/verdict.py", "params.yaml")
+    dirty("stages/gating/verdict.py", "params.yaml")
     ship(None)
     root = look()
-    assert "judged by uncommitted code: stages/judging/verdict.py; no revision has it" in unknown(root)
+    assert "judged by uncommitted code: stages/gating/verdict.py; no revision has it" in unknown(root)
     assert "judged by uncommitted settings: params.yaml; no revision has it" in unknown(root)
     assert "judged by uncommitted code" in unknown(look(offline=True))
 
@@ -214,7 +214,7 @@ def dirty(*names):
     statement = json.loads(path.read_text(encoding="utf-8"))
     depends = {entry["name"]: entry for entry in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
     depends["revision"]["annotations"]["dirty"] = list(names)
-    depends["code"]["annotations"]["files"]["stages/judging/verdict.py"] = "0" * 64
+    depends["code"]["annotations"]["files"]["stages/gating/verdict.py"] = "0" * 64
     settings = {"digest": {"sha256": "1" * 64}, "name": "params.yaml"}
     statement["predicate"]["buildDefinition"]["resolvedDependencies"].insert(0, settings)
     artifact.write_json(path, statement)
@@ -224,7 +224,7 @@ def dirty(*names):
 def test_code_that_claims_to_be_committed_and_is_not_is_a_change(workspace):
     dirty()
     ship(None)
-    assert "stages/judging/verdict.py at " in named(look())
+    assert "stages/gating/verdict.py at " in named(look())
     assert "params.yaml at " in named(look())
 
 

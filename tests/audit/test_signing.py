@@ -14,7 +14,7 @@ from stages.core import params
 from stages.lineage import findings, signing
 from stages.lineage.errors import KeyRefused
 from stages.schema.signing import Signing
-from tests.bundling import toy
+from tests.releasing import toy
 
 STATEMENT = {"_type": "x", "subject": [{"name": "a", "digest": {"sha256": "0" * 64}}]}
 

@@ -8,9 +8,9 @@ from stages.asking import answers, roster
 from stages.asking.interview import interview
 from stages.core import artifact
 from stages.schema.clients import ClientName
-from tests.bundling import toy
 from tests.clients import toy_bundle
 from tests.clients.toy_bundle import KEY, ask
+from tests.releasing import toy
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def build(tmp_path):
 
 def spoil(build):
     """Another model in the directory than the gate judged."""
-    from stages.bundling import onnx_forms
+    from stages.releasing import onnx_forms
 
     with artifact.writing(build / "other", stage="quantize", parents={}) as out:
         (out / "model.onnx").write_bytes(toy.model(seed=1))

@@ -9,10 +9,10 @@ from stages.asking import answers, browser, roster
 from stages.asking.interview import NODE_MODULES
 from stages.core import artifact
 from stages.tasks.classify.page import MODULES, find, render
-from tests.bundling import toy
 from tests.clients import toy_bundle
 from tests.clients.chromium import opened
 from tests.clients.toy_bundle import KEY
+from tests.releasing import toy
 
 needs_chromium = pytest.mark.skipif(
     not browser.found() or roster.missing(answers.named(["onnxruntime-web"])[0]) is not None,

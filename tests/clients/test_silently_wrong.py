@@ -18,9 +18,9 @@ from stages.schema.clients import Bound
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, TfliteNnapi
 from stages.tasks.base import FORWARD
-from tests.bundling import toy
 from tests.clients import toy_bundle
 from tests.clients.toy_bundle import KEY, ask
+from tests.releasing import toy
 
 pytestmark = pytest.mark.target
 LENGTH = 16
@@ -65,7 +65,7 @@ def test_optimum_refuses_the_tokenizer_class_that_transformers_5_writes(build):
 @pytest.fixture(scope="module")
 def per_channel(make_model, tmp_path_factory):
     """A per-channel int8 artifact, its copy that says which kernels it needs, and what LiteRT answers to it."""
-    from stages.bundling import litert
+    from stages.releasing import litert
     from stages.targets.tflite_nnapi import flatbuffer
     from stages.targets.tflite_nnapi.convert import convert
     from stages.targets.tflite_nnapi.quantize import quantize

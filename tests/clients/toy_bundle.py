@@ -5,11 +5,11 @@ import json
 import numpy as np
 
 from stages import ask as clients
-from stages.bundling import contents
 from stages.core import artifact
+from stages.releasing import contents
 from stages.schema.release import Release
 from stages.schema.variant import Float, Variant
-from tests.bundling import toy
+from tests.releasing import toy
 
 KEY = "onnx-cpu-fp32"
 UTTERANCES = ("hello world", "lamp songs", "wake me up", "hello lamp wake", "song world up me")

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from stages.measure.meaning import PARTS, differences, pruned, vocabulary
-from tests.bundling import toy
+from tests.releasing import toy
 
 
 def edited(path, value):

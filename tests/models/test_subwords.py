@@ -9,7 +9,6 @@ import torch
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from stages.bundling import tokenization
 from stages.compression import prune_vocabulary
 from stages.core.errors import InputError, Unsupported
 from stages.measure.edges import EDGES
@@ -18,6 +17,7 @@ from stages.models.coverage import encode_coverage
 from stages.models.encode import encode, logits
 from stages.models.export import ExportModule
 from stages.models.mask import export_logits
+from stages.releasing import tokenization
 from stages.schema.model import ImportLimits
 from stages.tasks.classify.model import HEAD
 

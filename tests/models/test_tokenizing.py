@@ -12,7 +12,7 @@ from stages.measure.edges import EDGES
 from stages.models import checkpoint, importing
 from stages.schema.model import ImportLimits
 from stages.tasks.classify.model import HEAD
-from tests.bundling import toy
+from tests.releasing import toy
 
 LABELS = ["alarm", "lights", "music", "weather"]
 LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])

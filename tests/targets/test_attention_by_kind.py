@@ -5,8 +5,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from stages.core import artifact
-from stages.faults import catalogue
-from stages.faults.inject import open_editor
+from stages.injecting import catalogue
+from stages.injecting.inject import open_editor
 from stages.measure.audit import match
 from stages.measure.structure import Rounded
 from stages.models import checkpoint, families

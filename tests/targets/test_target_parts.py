@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from stages import tasks
-from stages.bundling import forms
-from stages.bundling.source import Source
-from stages.bundling.tokenization import Tokenization
-from stages.faults import inject
-from stages.faults.tensor import Editor
+from stages.injecting import inject
+from stages.injecting.tensor import Editor
 from stages.measure.structure import Graph
+from stages.releasing import forms
+from stages.releasing.source import Source
+from stages.releasing.tokenization import Tokenization
 from stages.schema.release import Release
 from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, TargetName
@@ -79,8 +79,8 @@ def test_every_part_of_a_target_offers_what_its_callers_use(package):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_target_has_forms_and_can_be_damaged(package):
-    assert faults(import_module(f"stages.bundling.{package}"), forms.TargetForms) == []
-    assert faults(import_module(f"stages.faults.{package}").ArtifactEditor, Editor) == []
+    assert faults(import_module(f"stages.releasing.{package}"), forms.TargetForms) == []
+    assert faults(import_module(f"stages.injecting.{package}").ArtifactEditor, Editor) == []
     for task in tasks.names():
         assert faults(forms.of_task(task).of_target(package.replace("_", "-")), forms.TargetForms) == []
 

@@ -11,14 +11,14 @@ import pytest
 from onnx import ModelProto, helper
 
 from stages import audit
-from stages.bundling.forms import of_task
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.faults import forgery, inject
+from stages.injecting import forgery, inject
 from stages.lineage import findings
+from stages.releasing.forms import of_task
 from stages.tasks import registry
 from tests.audit import toy_build
-from tests.bundling import toy
+from tests.releasing import toy
 
 BUNDLE = Path("build/release") / toy_build.KEY
 TASK = toy_build.TASK | {"name": "tag"}

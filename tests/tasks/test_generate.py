@@ -8,8 +8,8 @@ import pytest
 from stages import compress, convert, distill, parity, prepare, quantize, reference, teacher
 from stages.core import artifact, splits
 from stages.core.errors import ConversionError, InputError, Unsupported
-from stages.faults.catalogue import NotApplicable, Subject, swapped_query_and_key
-from stages.faults.inject import open_editor
+from stages.injecting.catalogue import NotApplicable, Subject, swapped_query_and_key
+from stages.injecting.inject import open_editor
 from stages.measure import items
 from stages.models import checkpoint
 from stages.models.families import find

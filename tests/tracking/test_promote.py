@@ -9,7 +9,7 @@ from stages.lineage import recorded
 from stages.schema.layout import CLIENTS, PLACES
 from stages.tracking import place, record
 from stages.tracking import tracked as readback
-from tests.bundling import toy
+from tests.releasing import toy
 from tests.tracking.tracked_build import ask, collect, here, write_variant
 
 SHIPPED = ("coreml-metal-fp16", "onnx-cpu-fp32")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.faults.catalogue import ANYWHERE, CLASSES, LAYERS, MASKS, TABLES
-from stages.faults.checkpoint import LABELS, TOKENIZER, edit_config
+from stages.injecting.catalogue import ANYWHERE, CLASSES, LAYERS, MASKS, TABLES
+from stages.injecting.checkpoint import LABELS, TOKENIZER, edit_config
 
 
 def multi_label_config(checkpoint: Path) -> None:

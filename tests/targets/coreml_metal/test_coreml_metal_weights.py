@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from stages.faults.catalogue import Subject
-from stages.faults.coreml_metal import ArtifactEditor
+from stages.injecting.catalogue import Subject
+from stages.injecting.coreml_metal import ArtifactEditor
 from stages.measure.audit import match
 from stages.measure.structure import compare
 from stages.models.families import find

@@ -11,7 +11,7 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.faults.hidden import UNKNOWN_FIELD
+from stages.injecting.hidden import UNKNOWN_FIELD
 from stages.targets import conversion
 from stages.targets.coreml_metal import (
     package,

@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stages.core.errors import ArtifactError
-from stages.faults import onnx_hidden
-from stages.faults.hidden import UNKNOWN_FIELD
-from stages.faults.onnx_cpu import ArtifactEditor
+from stages.injecting import onnx_hidden
+from stages.injecting.hidden import UNKNOWN_FIELD
+from stages.injecting.onnx_cpu import ArtifactEditor
 from stages.measure.structure import compare
 from stages.targets import conversion
 from stages.targets.onnx_cpu import graph

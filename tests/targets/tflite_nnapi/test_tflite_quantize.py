@@ -9,8 +9,8 @@ import pytest
 
 from stages.core import artifact
 from stages.core.errors import ConversionError, InputError
-from stages.faults.catalogue import Subject
-from stages.faults.tflite_nnapi import ArtifactEditor
+from stages.injecting.catalogue import Subject
+from stages.injecting.tflite_nnapi import ArtifactEditor
 from stages.models.families import find
 from stages.targets.tflite_nnapi import flatbuffer, lowering, normalisation, quantize
 from tests.targets.tflite_models import FLOAT, PRECISIONS, STATIC, TARGET, agreement, lowered, run_all, utterances

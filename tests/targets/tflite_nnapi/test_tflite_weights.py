@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stages.core.errors import ArtifactError
-from stages.faults.catalogue import Subject
-from stages.faults.tflite_nnapi import ArtifactEditor
+from stages.injecting.catalogue import Subject
+from stages.injecting.tflite_nnapi import ArtifactEditor
 from stages.measure.audit import match
 from stages.measure.structure import compare
 from stages.models.families import find

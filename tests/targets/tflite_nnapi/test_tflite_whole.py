@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stages.core.errors import ArtifactError
-from stages.faults.tflite_nnapi import TAMPERING, _buffer
+from stages.injecting.tflite_nnapi import TAMPERING, _buffer
 from stages.measure.structure import compare
 from stages.targets import conversion
 from stages.targets.tflite_nnapi import flatbuffer

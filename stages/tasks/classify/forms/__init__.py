@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from stages.bundling import labels as names
-from stages.bundling.core_ml import PACKAGE
-from stages.bundling.forms import TargetForms, Words, configured
-from stages.bundling.source import Source
-from stages.bundling.tokenization import Tokenization, lines
 from stages.core import artifact
 from stages.core.names import module_name
 from stages.measure.metrics import softmax
+from stages.releasing import labels as names
+from stages.releasing.core_ml import PACKAGE
+from stages.releasing.forms import TargetForms, Words, configured
+from stages.releasing.source import Source
+from stages.releasing.tokenization import Tokenization, lines
 from stages.targets.base import Inputs
 
 WORDS = Words(

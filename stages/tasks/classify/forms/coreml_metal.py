@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.bundling import core_ml, coreml_metal
-from stages.bundling.forms import NOT_ASKED, Form
-from stages.bundling.labels import FILE
-from stages.bundling.source import Source
+from stages.releasing import core_ml, coreml_metal
+from stages.releasing.forms import NOT_ASKED, Form
+from stages.releasing.labels import FILE
+from stages.releasing.source import Source
 from stages.schema.release import Release
 
 FORMS = {

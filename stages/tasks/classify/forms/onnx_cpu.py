@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages.bundling import hugging_face, onnx_cpu
-from stages.bundling.forms import FIFTY, NOT_ASKED, Client, Form, client
-from stages.bundling.source import Source
+from stages.releasing import hugging_face, onnx_cpu
+from stages.releasing.forms import FIFTY, NOT_ASKED, Client, Form, client
+from stages.releasing.source import Source
 from stages.schema.release import Release
 from stages.tasks.classify.forms import text_form
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.bundling import litert
-from stages.bundling.source import ROUNDING, Source, differs
-from stages.bundling.tokenization import Tokenization, lines
 from stages.core.errors import ArtifactError, first_line
 from stages.measure.metrics import softmax
+from stages.releasing import litert
+from stages.releasing.source import ROUNDING, Source, differs
+from stages.releasing.tokenization import Tokenization, lines
 from stages.targets.base import Inputs
 from stages.targets.tflite_nnapi import flatbuffer
 from stages.tasks.base import FORWARD, INPUTS

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.bundling import onnx_forms
-from stages.bundling.source import ROUNDING, Source, differs
-from stages.bundling.tokenization import BERT_TOKENS, Tokenization, lines
 from stages.measure.metrics import softmax
+from stages.releasing import onnx_forms
+from stages.releasing.source import ROUNDING, Source, differs
+from stages.releasing.tokenization import BERT_TOKENS, Tokenization, lines
 from stages.targets.base import Inputs
 from stages.targets.onnx_cpu import graph
 from stages.tasks.base import INPUTS

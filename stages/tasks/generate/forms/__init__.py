@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.bundling.forms import Words, alone
+from stages.releasing.forms import Words, alone
 from stages.tasks.base import IDS
 
 if TYPE_CHECKING:
-    from stages.bundling.source import Source
-    from stages.bundling.tokenization import Tokenization
+    from stages.releasing.source import Source
+    from stages.releasing.tokenization import Tokenization
     from stages.targets.base import Inputs
 
 WORDS = Words(

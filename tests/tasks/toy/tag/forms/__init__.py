@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from stages.bundling import labels as names
-from stages.bundling.forms import Words, alone
-from stages.bundling.tokenization import lines
+from stages.releasing import labels as names
+from stages.releasing.forms import Words, alone
+from stages.releasing.tokenization import lines
 
 WORDS = Words(
     kind="token-classification",

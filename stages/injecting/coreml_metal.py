@@ -1,0 +1,174 @@
+"""Open `model.mlpackage` for damage."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.core.packing import pack
+from stages.coreml.dtypes import from_mil
+from stages.coreml.ops.constexpr import scattered
+from stages.coreml.values import Constants
+from stages.injecting.hidden import TEXT
+from stages.injecting.tensor import Array, Tensor
+from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, operations, read_program
+
+PARTS = {
+    "const": {"levels": "val"},
+    "constexpr_blockwise_shift_scale": {"levels": "data", "scale": "scale", "zero": "offset"},
+    "constexpr_lut_to_dense": {"levels": "indices", "table": "lut"},
+    "constexpr_lut_to_sparse": {"levels": "indices_nonzero_data", "table": "lut", "mask": "indices_mask"},
+}
+"""Operation → which of its values a tensor's parts are."""
+LOOKED_UP = {"gather", "slice_by_index", "softmax", "tanh"}
+
+
+@dataclass
+class _Stored:
+    tensor: Tensor
+    messages: dict[str, Any]
+
+
+class ArtifactEditor:
+    """A program whose constants and decompressions are handed out as tensors."""
+
+    def __init__(self, artifact: Path) -> None:
+        """Read the package of an artifact directory."""
+        self._package = artifact / PACKAGE
+        self._model = read_program(self._package)
+        self._blobs = bytearray((self._package / WEIGHTS).read_bytes())
+        self._constants = Constants((self._package / WEIGHTS).parent)
+        self._stored: list[_Stored] = []
+        for operation in operations(self._model):
+            messages = {part: self._message(operation, key) for part, key in PARTS.get(operation.type, {}).items()}
+            values = {part: self._constants.read(message) for part, message in messages.items() if message is not None}
+            kind = operation.outputs[-1].type.tensorType.dataType if operation.outputs else 0
+            if "levels" in values and isinstance(values["levels"], np.ndarray) and from_mil(kind).kind == "float":
+                bits = from_mil(messages["levels"].type.tensorType.dataType).bits
+                tensor = Tensor(operation.outputs[0].name, np.array(values["levels"]), bits=bits)
+                for part in set(values) - {"levels"}:
+                    setattr(tensor, part, np.array(values[part]))
+                if tensor.mask is not None:
+                    tensor.levels = scattered(tensor.levels, tensor.mask)
+                self._stored.append(_Stored(tensor, messages))
+
+    def tensors(self) -> Iterable[Tensor]:
+        """List float constants, compressed ones with their scales or tables."""
+        return [stored.tensor for stored in self._stored]
+
+    def replace_operator(self, others: Mapping[str, str]) -> bool:
+        """Rename operations; only their operand stays."""
+        found = [operation for operation in operations(self._model) if operation.type in others]
+        for operation in found:
+            operation.type = others[operation.type]
+            for parameter in [name for name in operation.inputs if name != "x"]:
+                del operation.inputs[parameter]
+        return bool(found)
+
+    def set_epsilon(self, value: float) -> None:
+        """Change the constant that every layer_norm reads."""
+        names = {
+            argument.name
+            for operation in operations(self._model)
+            if operation.type == "layer_norm"
+            for argument in operation.inputs["epsilon"].arguments
+        }
+        for stored in self._stored:
+            if stored.tensor.name in names:
+                stored.tensor.levels[...] = value
+
+    def misplace_grid(self) -> bool:
+        """Halve the scale that the first `quantize` and its `dequantize` agree on."""
+        found = operations(self._model)
+        first = next((one for one in found if one.type == "quantize"), None)
+        if first is None:
+            return False
+        return self._scale_grid(first, 0.5)
+
+    def _scale_grid(self, first: Any, factor: float) -> bool:
+        name, found = first.outputs[0].name, operations(self._model)
+        back = [one for one in found if one.type == "dequantize" and one.inputs["input"].arguments[0].name == name]
+        for one in (first, *back):
+            message = self._message(one, "scale")
+            self._write(message, np.asarray(self._constants.read(message)) * factor)
+        return True
+
+    def tamper(self, kind: str) -> bool:
+        """Change what stands beside the numbers."""
+        model = self._model
+        main = model.mlProgram.functions["main"]
+        match kind:
+            case "exchanged_inputs":
+                items = list(model.description.input)[::-1]
+                del model.description.input[:]
+                model.description.input.extend(items)
+            case "second_entry":
+                model.mlProgram.functions["another"].CopyFrom(main)
+            case "text":
+                model.description.metadata.userDefined["comment"] = TEXT
+            case "unread_weight":
+                self._add_constant(main.block_specializations[main.opset])
+            case "widened_grid":
+                return self._widen_grid()
+            case _:
+                return False
+        return True
+
+    def _add_constant(self, block: Any) -> None:
+        """Repeat a constant under a name that nothing reads."""
+        source = next(one for one in block.operations if one.type == "const")
+        added = block.operations.add()
+        added.CopyFrom(source)
+        added.outputs[0].name = "leftover"
+
+    def _widen_grid(self) -> bool:
+        """Make the step after a lookup, tanh or softmax four times as long, on both sides."""
+        found = operations(self._model)
+        makers = {item.name: one.type for one in found for item in one.outputs}
+        pairs = (one for one in found if one.type == "quantize")
+        first = next((one for one in pairs if makers.get(one.inputs["input"].arguments[0].name) in LOOKED_UP), None)
+        return first is not None and self._scale_grid(first, 4)
+
+    def save(self) -> None:
+        """Write numbers, scales and tables back to where they stood."""
+        for stored in self._stored:
+            for part, message in stored.messages.items():
+                value = getattr(stored.tensor, part)
+                if part == "levels" and stored.tensor.mask is not None:
+                    value = value[stored.tensor.mask != 0]
+                if message is not None and value is not None:
+                    self._write(message, value)
+        (self._package / PROGRAM).write_bytes(self._model.SerializeToString(deterministic=True))
+        (self._package / WEIGHTS).write_bytes(bytes(self._blobs))
+
+    def _message(self, operation: Any, key: str) -> Any:
+        """Return the `Value` of an attribute or argument, followed through a constant's name; None where absent."""
+        if key in operation.attributes:
+            return operation.attributes[key]
+        if key not in operation.inputs:
+            return None
+        (binding,) = operation.inputs[key].arguments
+        if binding.WhichOneof("binding") == "value":
+            return binding.value
+        maker = next(one for one in operations(self._model) if binding.name in [out.name for out in one.outputs])
+        return maker.attributes["val"]
+
+    def _write(self, message: Any, value: Array) -> None:
+        dtype = from_mil(message.type.tensorType.dataType)
+        data = (pack(value, dtype.bits) if dtype.bits < 8 else np.ascontiguousarray(value, dtype.numpy)).tobytes()
+        if message.WhichOneof("value") == "blobFileValue":
+            size, start = struct.unpack_from("<QQ", self._blobs, message.blobFileValue.offset + 8)
+            assert size == len(data)
+            self._blobs[start : start + size] = data
+            return
+        tensor = message.immediateValue.tensor
+        field = tensor.WhichOneof("value")
+        if field == "bytes":
+            tensor.bytes.values = data
+        else:
+            getattr(tensor, field).values[:] = value.reshape(-1).tolist()
