@@ -16,7 +16,7 @@ from pathlib import Path
 from stages.core import artifact, cli
 from stages.core.errors import InputError
 from stages.core.params import Section
-from stages.measure.registry import Split
+from stages.measure.metric import Split
 from stages.schema.gate import Gate, shortages
 from stages.schema.variant import Variant
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from stages.measure.registry import PERCENTILES, REGISTRY, RUNS, Metric
+from stages.measure.metric import Metric
+from stages.measure.registry import PERCENTILES, REGISTRY, RUNS
 from stages.tasks.facts import Facts
 
 N = "n"

@@ -1,40 +1,12 @@
-"""The registry of metrics: name, unit, range, direction and sample, once, for stages, gates and the report.
-
-A gate whose metric is a fraction and whose threshold is in percent can never fire; here it cannot be written. A number
-that its metric cannot have is no measurement, whoever wrote it down.
-"""
+"""The registry of metrics, once, for stages, gates and the report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf, isfinite
-from typing import Literal
+from math import inf
 
-Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte"]
-Split = Literal["probe", "test", "coverage", "calibration"]
-Group = Literal["quality", "benchmark", "parity"]
-When = Literal["always", "read", "executed", "timed", "asked"]
+from stages.measure.metric import RATE_ITEMS, Metric, Sample
 
 PERCENTILES = {50: "median", 90: "90th percentile", 99: "99th percentile"}  # of latencies
-RATE_ITEMS = 10
-"""Fewest items of a rate: with fewer, its 95 % interval covers half of all possible rates."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a metric is measured on.
-
-    Attributes:
-        items: what counts as one, in the plural.
-        when: what must have happened for the metric to be there: `read` needs an artifact that is one and no runtime,
-            `asked` is a matter of the precision, whose thresholds ask for it.
-        splits: where the items come from, if they are texts.
-    """
-
-    items: str
-    when: When
-    splits: tuple[Split, ...] = ()
-
 
 TEST = Sample("test texts", "executed", ("test",))
 LABELLED = Sample("labelled test texts", "executed", ("test",))
@@ -53,76 +25,6 @@ OPERATORS = Sample("operators", "read")
 ARTIFACT = Sample("artifacts", "always")
 RUNS = Sample("timed runs", "timed")
 PROCESS = Sample("processes", "timed")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a number means.
-
-    Attributes:
-        name: flat key, unit included where there is one.
-        unit: the only unit a threshold may be given in.
-        better: which direction is an improvement.
-        low: smallest possible value.
-        high: largest possible value.
-        meaning: one phrase for the report.
-        sample: what it is measured on.
-        interval: how its 95 % interval is computed (`statistics`), empty where it has none.
-        min_n: fewest items on which it says anything.
-        positive: whether `low` itself is impossible: nothing takes no time and no bytes.
-        group: what it tells of an artifact: how good its answers are, which each task says in metrics of its own; what
-            it costs; or how near it is to its reference.
-    """
-
-    name: str
-    unit: Unit
-    better: Literal["higher", "lower"]
-    low: float
-    high: float
-    meaning: str
-    sample: Sample
-    interval: Literal["", "proportion", "paired", "quantile", "mean"] = ""
-    min_n: int = 1
-    positive: bool = False
-    group: Group = "parity"
-
-    @property
-    def is_rate(self) -> bool:
-        """Whether it counts answers, so that its interval follows from how many there are."""
-        return self.interval in ("proportion", "paired")
-
-    def check_threshold(self, unit: str, *, at_least: float | None, at_most: float | None, min_n: int) -> None:
-        """Refuse a bound in another unit, in the wrong direction, on too few items, or one that can never fire.
-
-        Raises:
-            ValueError: says which.
-        """
-        bound = at_least if at_least is not None else at_most
-        if min_n < self.min_n:
-            raise ValueError(f"'{self.name}' says nothing on {min_n} items: min_n must be {self.min_n} or more")
-        if unit != self.unit:
-            raise ValueError(f"'{self.name}' is measured in '{self.unit}', its threshold in '{unit}'")
-        if (at_least is not None) != (self.better == "higher"):
-            needed = "at_least" if self.better == "higher" else "at_most"
-            raise ValueError(f"'{self.name}' is better {self.better}: use {needed}")
-        fires = bound is not None and (
-            self.low < bound <= self.high if at_least is not None else self.low <= bound < self.high
-        )
-        if not fires:
-            raise ValueError(f"{bound} on '{self.name}' can never fire: its range is {self.low:g} to {self.high:g}")
-
-    def impossible(self, value: object) -> str:
-        """Return why something cannot be a value of this metric, or an empty string."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"{self.name} is {value!r}, which is no number"
-        if not isfinite(value):
-            return f"{self.name} is {value}, which is no finite number"
-        if not self.low <= value <= self.high or (self.positive and value == self.low):
-            above = ", the lower end excluded" if self.positive else ""
-            return f"{self.name} is {value:g}; its range is {self.low:g} to {self.high:g}{above}"
-        if self.unit in ("count", "byte") and value != int(value):
-            return f"{self.name} is {value:g}; it is counted in whole numbers"
-        return ""
 
 
 REGISTRY: dict[str, Metric] = {

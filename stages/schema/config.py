@@ -9,7 +9,7 @@ from pydantic import Field
 from stages.core.errors import ConfigError
 from stages.core.names import KEY
 from stages.core.params import Section
-from stages.measure.registry import Split
+from stages.measure.metric import Split
 from stages.schema.clients import Clients
 from stages.schema.compression import Compression
 from stages.schema.data import Data

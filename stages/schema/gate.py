@@ -9,7 +9,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, model_validator
 
 from stages.core.params import Section
-from stages.measure.registry import REGISTRY, Metric, Split
+from stages.measure.metric import Metric, Split
+from stages.measure.registry import REGISTRY
 from stages.measure.statistics import difference_interval, proportion_interval
 
 Count = Annotated[int, Field(ge=1)]
