@@ -55,6 +55,7 @@ SILENT: dict[str, Rule] = {
             "merge them into the weights and save the model without",
         )
     ),
+    **dict.fromkeys(("rope_interleaved", "use_mrope"), or_null(one_of(False))),
     "pooler_type": or_null(one_of("first_token_transform")),
     "net_structure_type": or_null(one_of(0)),
     "num_memory_blocks": or_null(one_of(0)),
@@ -67,10 +68,18 @@ SILENT: dict[str, Rule] = {
 
 FLOATS = ("float16", "float32", "float64", "bfloat16", None)
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", None)
-TOKENS = dict.fromkeys(
-    ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id"),
-    or_null(Rule(lambda value: type(value) is int, "a token id")),
-)
+TOKENS = {
+    **dict.fromkeys(
+        ("bos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id"),
+        or_null(Rule(lambda value: type(value) is int, "a token id")),
+    ),
+    "eos_token_id": or_null(
+        Rule(
+            lambda value: type(value) is int or (isinstance(value, list) and all(type(one) is int for one in value)),
+            "a token id, or a list of those that end a text",
+        )
+    ),
+}
 
 # How answers are computed, delivered or were trained, and notes: none of it changes an answer. It is left behind, so
 # that the model is built, and saved, as every other one.
@@ -89,4 +98,5 @@ LEFT_BEHIND: dict[str, Rule] = {
         ("pooler_size_per_head", "padding", "prefix", "language", "license", "transformers.js_config"), ANY
     ),
     **dict.fromkeys(("keys_to_ignore_at_inference", "reference_compile", "repad_logits_with_grad"), ANY),
+    **dict.fromkeys(("activation_dropout", "is_llama_config"), ANY),
 }

@@ -16,11 +16,23 @@ if TYPE_CHECKING:
 def frequencies(config: Mapping[str, Any], size: int) -> Array:
     """Return how far each pair of a head is turned per position: fp32 [size / 2] radians.
 
-    Source: Su et al., RoFormer (2021), section 3.4; computed in fp32, as transformers does.
+    Computed in fp32, as transformers does. Sources: Su et al., RoFormer (2021), section 3.4; for positions stretched
+    evenly Chen et al., Extending Context Window of Large Language Models via Positional Interpolation (2023); for
+    `llama3`, which stretches slow turns, leaves fast ones and blends between, Llama 3.1's `apply_scaling`.
     """
-    base = np.float32(config["rope_parameters"]["rope_theta"])
-    powers = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    return np.asarray(np.float32(1) / base**powers, np.float32)
+    settings = config["rope_parameters"]
+    base = np.float32(settings["rope_theta"])
+    plain = np.float32(1) / base ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
+    kind = settings.get("rope_type", "default")
+    if kind == "default":
+        return np.asarray(plain, np.float32)
+    stretched = plain / np.float32(settings["factor"])
+    if kind == "linear":
+        return np.asarray(stretched, np.float32)
+    low, high = settings["low_freq_factor"], settings["high_freq_factor"]
+    turns = np.float32(settings["original_max_position_embeddings"]) * plain / np.float32(2 * np.pi)
+    share = np.clip((turns - np.float32(low)) / np.float32(high - low), 0, 1)  # of what stays as it is
+    return np.asarray((1 - share) * stretched + share * plain, np.float32)
 
 
 def decoder(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
@@ -69,13 +81,32 @@ def decoder(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
     )
 
 
-def _plain_rotary(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.get("rope_type", "default") == "default"
-        and value.keys() <= {"rope_theta", "rope_type"}
-    )
+STRETCHED = {
+    "default": set[str](),
+    "linear": {"factor"},
+    "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
+}
+"""Kind of rotary positions → the numbers that it needs."""
 
+
+def _rotary(value: Any) -> bool:
+    """Whether these are rotary positions of a kind known here, with nothing missing and nothing more."""
+    if not isinstance(value, Mapping):
+        return False
+    given = dict(value)
+    kinds = {given.pop(name) for name in ("rope_type", "type") if name in given} or {"default"}
+    given.pop("rope_theta", None)
+    kind = kinds.pop()
+    return not kinds and kind in STRETCHED and given.keys() == STRETCHED[kind] and all(map(_positive, given.values()))
+
+
+def _positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < np.inf
+
+
+ROTARY = Rule(
+    _rotary, f"rotary positions of a kind of {', '.join(STRETCHED)}", "they are stretched in a way not known here yet"
+)
 
 FAMILY = Family(
     "llama",
@@ -86,15 +117,15 @@ FAMILY = Family(
         "head_dim": or_null(COUNT),
         "hidden_act": one_of("silu"),
         "rms_norm_eps": SPREAD,
-        "rope_parameters": Rule(
-            _plain_rotary, "rope_type default", "its positions are stretched in a way not known here yet"
-        ),
+        "rope_parameters": ROTARY,
         **dict.fromkeys(("attention_bias", "mlp_bias", "tie_word_embeddings"), FLAG),
         "attention_dropout": SHARE,
         "initializer_range": SPREAD,
         "pretraining_tp": one_of(1),
         "pad_token_id": or_null(INDEX),
     },
+    # What published checkpoints say: versions of transformers before the fifth wrote the two apart.
+    legacy={"rope_theta": Rule(_positive, "a number above 0"), "rope_scaling": or_null(ROTARY)},
     copies=lambda _config: {},
     layer_list="layers",
     head="lm_head",

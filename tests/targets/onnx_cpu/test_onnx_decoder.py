@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from stages.models.families import llama, opt
+from stages.models.families import llama, opt, qwen2
 
 pytestmark = pytest.mark.target
 
@@ -32,6 +32,13 @@ def tiny_opt(**changes):
     return OPTConfig(**sizes | {"max_position_embeddings": 64, "word_embed_proj_dim": 32} | changes)
 
 
+def tiny_qwen2(**changes):
+    from transformers import Qwen2Config
+
+    return Qwen2Config(**tiny_llama(**changes).to_dict() | {"model_type": "qwen2"})
+
+
+STRETCHED = {"rope_theta": 1e4, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 CASES = [
     (llama, tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True)),
     (llama, tiny_llama(num_key_value_heads=1, head_dim=16, attention_bias=True, mlp_bias=True)),
@@ -39,6 +46,13 @@ CASES = [
         llama,
         tiny_llama(num_key_value_heads=4, head_dim=64, rope_parameters={"rope_type": "default", "rope_theta": 1e5}),
     ),
+    (
+        llama,
+        tiny_llama(
+            num_key_value_heads=2, rope_parameters=STRETCHED | {"original_max_position_embeddings": 16}, head_dim=16
+        ),
+    ),
+    (qwen2.FAMILY, tiny_qwen2(num_key_value_heads=2, tie_word_embeddings=True)),
     (opt, tiny_opt()),
     (opt, tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16)),
     (opt, tiny_opt(activation_function="gelu", enable_bias=False, tie_word_embeddings=False)),
