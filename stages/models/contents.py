@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.core.errors import InputError
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "spiece.model")
 ADAPTER = "adapter_config.json"
 # What of an adapter is looked for: beside the weights and one directory below, where trainers put it.
@@ -49,7 +49,7 @@ def require(directory: Path) -> None:
     if not (directory / CONFIG).is_file() and not adapters(directory):
         raise InputError(f"'{directory}' has no {CONFIG}", expected="a Hugging Face directory")
     _require_no_adapter(directory)
-    if not (directory / WEIGHTS).is_file():
+    if not any((directory / name).is_file() for name in (WEIGHTS, INDEX)):
         raise _without_weights(directory)
     if not any((directory / name).is_file() for name in TOKENIZERS):
         # transformers would make up an empty vocabulary
@@ -97,9 +97,9 @@ def _without_weights(directory: Path) -> InputError:
             next_step=f"if you trust where they come from: {conversion(directory)}, and import that directory",
         )
     for path in [*paths, *sorted(directory.glob("onnx/*.onnx"))]:
-        if path.suffix in ARCHIVES or path.name.endswith(".safetensors.index.json"):
-            what = "in an archive, and nothing is decompressed here" if path.suffix in ARCHIVES else "in shards"
-            return InputError(f"'{directory}' has its weights {what} ('{path.name}')", expected=f"one {WEIGHTS}")
+        if path.suffix in ARCHIVES:
+            what = f"in an archive, and nothing is decompressed here ('{path.name}')"
+            return InputError(f"'{directory}' has its weights {what}", expected=WEIGHTS)
         known = next((FOREIGN[end] for end in FOREIGN if path.name.endswith(end)), None)
         if known:
             return InputError(

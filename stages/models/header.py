@@ -28,8 +28,11 @@ ELEMENT_BYTES = {
 MAGIC = {b"\x80": "a pickle", b"PK": "a zip archive or a pickled checkpoint", b"\x1f\x8b": "a gzip archive"}
 
 
-def check_header(path: Path, limits: ImportLimits) -> None:
+def check_header(path: Path, limits: ImportLimits) -> tuple[dict[str, Any], int]:
     """Check that the tensors fill the file exactly, one after another, each as large as its shape says.
+
+    Returns:
+        Tensor → what the header says of it; and the byte that the first one begins at.
 
     Raises:
         InputError: names the file, the tensor and what does not agree.
@@ -58,6 +61,7 @@ def check_header(path: Path, limits: ImportLimits) -> None:
         end = after
     if LENGTH_BYTES + length + end != size:
         raise _refuse(path, f"holds {size - LENGTH_BYTES - length - end} bytes that belong to no tensor")
+    return tensors, LENGTH_BYTES + length
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from stages.core.errors import ConfigError, InputError, first_line
+from stages.models import shards
 from stages.models.checkpoint import load_config, load_model
-from stages.models.contents import ADAPTERS, CONFIG
+from stages.models.contents import ADAPTERS, CONFIG, INDEX
 from stages.models.families import family_of
 from stages.models.families.base import setting
 from stages.models.heads import class_of
@@ -26,6 +27,7 @@ from stages.schema.model import ImportLimits
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CULPRITS_SHOWN = 5
+SHARDS = "model-*-of-*.safetensors"
 GGUF = ".gguf"
 
 
@@ -57,7 +59,8 @@ def opened(path: str, revision: str | None, limits: ImportLimits) -> Iterator[tu
         return
     if not place.is_dir():
         place = _fetched(path, revision)
-    yield place, {name: place / name for name in LOADED if (place / name).is_file()}
+    read = [*LOADED, *shards.names(place)]
+    yield place, {name: place / name for name in read if (place / name).is_file()}
 
 
 def _fetched(path: str, revision: str | None) -> Path:
@@ -135,7 +138,7 @@ def _download(path: str, revision: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=[*LOADED, *ADAPTERS]))
+        return Path(snapshot_download(path, revision=revision, allow_patterns=[*LOADED, INDEX, SHARDS, *ADAPTERS]))
     except (OSError, HFValidationError) as error:  # the hub's own errors derive from OSError
         raise InputError(
             f"cannot download '{path}' at {revision[:12]}: {first_line(error)}",

@@ -1,7 +1,7 @@
 """Copy what would be loaded of a checkpoint from outside, and nothing else, to a private place, and check it there.
 
-What was checked is what is loaded, byte for byte; whatever else lies in the directory (pickles, code, adapters, shard
-indices) is never opened.
+What was checked is what is loaded, byte for byte; whatever else lies in the directory (pickles, code, adapters) is
+never opened.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from stages.core.errors import InputError
-from stages.models import confined, contents, trial
-from stages.models.contents import CONFIG, TOKENIZERS, WEIGHTS
+from stages.models import confined, contents, shards, trial
+from stages.models.contents import CONFIG, INDEX, TOKENIZERS, WEIGHTS
 from stages.models.header import check_header, once
 from stages.schema.model import ImportLimits
 
@@ -43,6 +43,9 @@ def checked(directory: Path, limits: ImportLimits) -> Iterator[Path]:
         try:
             for name in LOADED:
                 copy(directory, name, private, limits)
+            if not (private / WEIGHTS).is_file():
+                copy(directory, INDEX, private, limits)
+                shards.join(private, limits, lambda name: copy(directory, name, private, limits))
             _check_json(private, limits)
             check_header(private / WEIGHTS, limits)
             _try_tokenizer(private, limits)
@@ -61,7 +64,7 @@ def copy(directory: Path, name: str, private: Path, limits: ImportLimits) -> Non
     if not os.path.lexists(path):
         return
     left = limits.total_bytes - sum(copied.stat().st_size for copied in private.iterdir())
-    most = min(left, limits.total_bytes if name == WEIGHTS else limits.json_bytes)
+    most = min(left, limits.total_bytes if name.endswith(".safetensors") else limits.json_bytes)
     with _open(directory, path) as source:
         size = os.fstat(source.fileno()).st_size
         if size > most:

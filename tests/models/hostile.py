@@ -138,7 +138,7 @@ def tokenizer_traversal(given, mark):
     edit(given / "tokenizer_config.json", fast_tokenizer_files=["../../tokenizer.9.9.9.json"])
 
 
-@case("a shard index whose shards lie in `../../`", "has its weights in shards")
+@case("a shard index whose shards lie in `../../`", "names '../elsewhere.safetensors' as a shard; expected names as")
 def shard_traversal(given, mark):
     (given / "model.safetensors").rename(given.parent / "elsewhere.safetensors")
     index = {"metadata": {}, "weight_map": {"classifier.weight": "../elsewhere.safetensors"}}

@@ -56,7 +56,6 @@ def test_an_adapter_alone_is_called_one(tmp_path):
         ("rust_model.ot", "only weights of rust-bert"),
         ("openvino_model.xml", "only weights of OpenVINO"),
         ("pytorch_model.bin", "only pickled weights .'pytorch_model.bin'"),
-        ("model.safetensors.index.json", "its weights in shards"),
         ("model.fp16.safetensors", "no model.safetensors but 'model.fp16.safetensors'"),
     ],
 )
