@@ -26,7 +26,7 @@ class Subject:
         package: the unmutated `.mlpackage`.
         runs: inputs of consecutive calls, sharing state where the program has any.
         expected: the reference's output of each call.
-        checkpoint: tensors by name; empty where there is no audit.
+        checkpoint: tensors by name; empty where no weights are compared.
         bound: relative error parity allows.
     """
 

@@ -1,4 +1,4 @@
-"""Put single faults into saved programs and weight files, and print what finds each: refusal, parity or audit.
+"""Put single faults into saved programs and weight files, and print what finds each: refusal, parity or weights.
 
 `python -m benchmarks.coreml_mutations` converts a two-layer BERT and prints the table of docs/coreml.md.
 """
@@ -17,15 +17,15 @@ from benchmarks.coreml_edit import Edit, Subject, relative_error
 from benchmarks.coreml_faults import MUTATIONS
 from benchmarks.coreml_subjects import subjects
 from stages.coreml import open_program
-from stages.coreml.audit import audit
 from stages.coreml.errors import ProgramError
+from stages.coreml.weights import compare
 
 
 def found_by(subject: Subject, mutate: Callable[[Edit], None] | None) -> tuple[str, str]:
     """Mutate a copy of a package and say what finds it.
 
     Returns:
-        (`refusal`, `parity`, `audit` or `nothing`, detail).
+        (`refusal`, `parity`, `weights` or `nothing`, detail).
     """
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "mutated.mlpackage"
@@ -51,11 +51,11 @@ def _judge(package: Path, subject: Subject) -> tuple[str, str]:
     if not worst <= subject.bound:
         return "parity", f"relative error {worst:.1e}, bound {subject.bound:.1e}"
     if subject.checkpoint:
-        report = audit(program, subject.checkpoint)
+        report = compare(program, subject.checkpoint)
         if not report.passed:
             names = [weight.source for weight in report.corrupted] + list(report.unmatched)
             beyond = sum(weight.beyond for weight in report.corrupted)
-            return "audit", f"{beyond} elements beyond their bound in {names[0]}"
+            return "weights", f"{beyond} elements beyond their bound in {names[0]}"
     return "nothing", f"relative error {worst:.1e}"
 
 

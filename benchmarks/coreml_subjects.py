@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.coreml_edit import Array, Subject
 from stages.coreml import open_program
-from stages.coreml.audit import audit
+from stages.coreml.weights import compare
 from stages.targets.base import one_by_one
 from stages.tasks.classify.interface import CALLS
 
@@ -94,7 +94,7 @@ def _as_stored(package: Path, checkpoint: dict[str, Array]) -> dict[str, Array]:
     program = open_program(package)
     stored = {name: value.copy() for name, value in checkpoint.items()}
     values = dict(program.weights())
-    for weight in audit(program, checkpoint).weights:
+    for weight in compare(program, checkpoint).weights:
         value, key = values[weight.name].astype(np.float32), weight.source.rpartition(" ")[2]
         if weight.source == key:
             stored[key] = value

@@ -168,14 +168,14 @@ def measured(tmp_path, monkeypatch, data, tokenizer):
 def test_the_worst_weight_is_named_beside_the_smallest_cosine(measured):
     sound = measured(WEIGHTS)
     values = {"conversion_weight_error_max": 0, "weight_cosine_min": pytest.approx(1)}
-    assert (sound["audit"]["values"], sound["altered"]) == (values, [])
+    assert (sound["weights"]["values"], sound["altered"]) == (values, [])
     assert sound["runtime_versions"] == {"table": "1.0"}
     assert sound["numerics"] == "as table computes"
     broken = measured(WEIGHTS | {"b": np.zeros((49, 40), np.float32)})
     assert broken["status"] == "measured"
     assert broken["test"]["values"]["top1_agreement"] == 1
-    assert broken["audit"]["values"]["weight_cosine_min"] == broken["audit"]["weights"]["b"] < 0.1
-    assert broken["audit"]["weights"]["a"] == pytest.approx(1)
+    assert broken["weights"]["values"]["weight_cosine_min"] == broken["weights"]["worst"]["b"] < 0.1
+    assert broken["weights"]["worst"]["a"] == pytest.approx(1)
 
 
 def test_every_metric_carries_the_number_of_items_it_was_measured_on(measured):
@@ -184,7 +184,7 @@ def test_every_metric_carries_the_number_of_items_it_was_measured_on(measured):
     assert len(parts) >= 6
     for part in parts:
         assert set(part["values"]) - {"n"} == set(part["counts"])
-    assert found["audit"]["counts"]["weight_cosine_min"] == len(WEIGHTS)
+    assert found["weights"]["counts"]["weight_cosine_min"] == len(WEIGHTS)
     assert found["form"]["counts"]["form_relative_error"] == 16
     assert found["structure"]["counts"] == {"structure_difference_count": 0, "weights_beyond_count": 4}
     assert found["conversion"]["counts"] == {"conversion_relative_max_error": 32}
@@ -200,20 +200,20 @@ def test_a_rounded_weight_is_held_to_its_own_grid_and_named(measured, tmp_path):
     stored = {name: np.rint(value / steps[name]) * steps[name] for name, value in WEIGHTS.items()}
     wide = {**stored, "b": np.rint(WEIGHTS["b"] / (3 * steps["b"])) * (3 * steps["b"])}
     asked(int8)
-    assert measured(stored)["audit"]["values"]["weight_error_ratio_max"] == pytest.approx(1, abs=0.05)
-    broken = measured(wide)["audit"]
+    assert measured(stored)["weights"]["values"]["weight_error_ratio_max"] == pytest.approx(1, abs=0.05)
+    broken = measured(wide)["weights"]
     assert broken["values"]["weight_error_ratio_max"] == pytest.approx(3, rel=0.1)
     assert broken["rounded"] == "b"
     asked({"kind": "guessed"})
     found = measured(stored)
-    assert (found["status"], "audit" in found) == ("failed", False)
+    assert (found["status"], "weights" in found) == ("failed", False)
     assert "does not say what was asked of it" in found["reason"]
 
 
-def test_weights_are_audited_where_no_runtime_is(measured):
+def test_weights_are_compared_where_no_runtime_is(measured):
     found = measured({"a": WEIGHTS["a"]}, reason="runs elsewhere only")
     assert (found["status"], found["reason"]) == ("not_measured", "runs elsewhere only")
-    assert found["audit"]["weights"]["b"] < 0.1
+    assert found["weights"]["worst"]["b"] < 0.1
 
 
 def test_a_graph_that_is_not_the_converted_one_is_counted_and_named(measured):
@@ -243,7 +243,7 @@ def test_a_conversion_is_asked_for_another_batch_than_forms_are(wrong_at, bound,
 def test_one_row_of_the_vocabulary_that_conversion_changed_is_a_changed_weight(measured):
     table = WEIGHTS[WORDS].copy()
     table[31] = table[1]
-    found = measured(WEIGHTS, table=table)["audit"]
+    found = measured(WEIGHTS, table=table)["weights"]
     assert found["converted"] == WORDS
     assert found["values"]["conversion_weight_error_max"] > 0.1
 
@@ -323,7 +323,7 @@ def test_a_signature_that_is_not_the_converted_models_is_named(measured, tmp_pat
 @pytest.mark.parametrize("reason", [None, "runs elsewhere only"])
 def test_weights_that_cannot_be_read_fail(measured, reason):
     found = measured(None, reason)
-    assert (found["status"], "audit" in found) == ("failed", False)
+    assert (found["status"], "weights" in found) == ("failed", False)
     assert "is damaged" in found["reason"]
 
 

@@ -21,7 +21,7 @@ COVERAGE = {
     "coverage_kl_mean": "kl_divergence_mean",
     "coverage_relative_error": "relative_max_error",
 }
-PARTS: tuple[PartName, ...] = ("audit", "structure", "conversion", "form", "calibration", "activations")
+PARTS: tuple[PartName, ...] = ("weights", "structure", "conversion", "form", "calibration", "activations")
 MEASURED, NOT_MEASURED = "measured", "not_measured"
 UNSAID = "it has neither a latency nor a reason why there is none"
 
@@ -160,18 +160,18 @@ def _worst(name: str, values: Sequence[Any]) -> Any:
 
 def _details(parity: Parity) -> dict[str, str]:
     """Name the weight, operator or form behind a metric, worst first."""
-    audit = parity.get("audit", {})
-    weights = audit.get("weights", {})
+    compared = parity.get("weights", {})
+    worst = compared.get("worst", {})
     forms = parity.get("form", {}).get("forms", {})
     nothing: Structure = {"beyond": [], "differences": []}
     structure = parity.get("structure", nothing)
     found = {
         "activations_beyond_count": "; ".join(parity.get("activations", {}).get("misfits", [])[:2]),
-        "conversion_weight_error_max": audit.get("converted", ""),
+        "conversion_weight_error_max": compared.get("converted", ""),
         "form_relative_error": max(forms, key=lambda form: forms[form], default=""),
         "structure_difference_count": "; ".join(structure["differences"][:2]),
-        "weight_cosine_min": min(weights, key=lambda name: (weights[name], name), default=""),
-        "weight_error_ratio_max": audit.get("rounded", ""),
+        "weight_cosine_min": min(worst, key=lambda name: (worst[name], name), default=""),
+        "weight_error_ratio_max": compared.get("rounded", ""),
         "weights_beyond_count": "; ".join(structure["beyond"][:2]),
     }
     return {metric: detail for metric, detail in found.items() if detail}

@@ -35,7 +35,7 @@ def log_softmax(logits: FloatArray) -> NDArray[np.float64]:
 def kl_divergence(*, reference: FloatArray, outputs: FloatArray) -> NDArray[np.float64]:
     """KL(softmax(reference) ‖ softmax(outputs)) of each row, in nats; [n, classes] → [n]."""
     expected, actual = log_softmax(reference), log_softmax(outputs)
-    # Rounding can leave a divergence of equal rows a hair below zero.
+    # Rounding can leave the KL divergence of equal rows a hair below zero.
     return np.asarray(np.maximum((np.exp(expected) * (expected - actual)).sum(axis=-1), 0.0))
 
 

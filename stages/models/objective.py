@@ -26,7 +26,7 @@ class Guidance:
     Attributes:
         logits: float32 [n, …, classes], of the training examples in their order; None to ask `teacher` at each step.
         temperature: softens both distributions.
-        kl_weight: of the divergence to the teacher.
+        kl_weight: of the KL divergence to the teacher.
         ce_weight: of the cross-entropy to the labels.
         hidden_weight: of the hidden states' mean squared error; above 0 it needs `teacher`.
         teacher: the model that is asked, and whose hidden states are matched; None where neither is.
@@ -129,8 +129,8 @@ class Objective(torch.nn.Module):
         if self.guidance is None:
             return entropy
         wanted = self._guide(self.guidance.teacher, rows, input_ids, attention_mask)
-        divergence = distillation_loss(answers, wanted, self.guidance.temperature)
-        loss = self.guidance.kl_weight * divergence + self.guidance.ce_weight * entropy
+        kl = distillation_loss(answers, wanted, self.guidance.temperature)
+        loss = self.guidance.kl_weight * kl + self.guidance.ce_weight * entropy
         if self.layers:
             error = self._hidden_error(found.hidden_states, input_ids, attention_mask)
             loss = loss + self.guidance.hidden_weight * error

@@ -155,7 +155,7 @@ def _gap_context(evidence: Evidence) -> dict[str, Any]:
 def _spread_context(evidence: Evidence) -> dict[str, Any]:
     spreads = evidence.spreads
     errors = strips.error_axis([spread.max_abs_error for spread in spreads.values()])
-    divergences = strips.error_axis([spread.kl_divergence for spread in spreads.values()])
+    nats = strips.error_axis([spread.kl_divergence for spread in spreads.values()])
     rows = []
     for line in evidence.lines:
         spread = spreads[line.key]
@@ -163,13 +163,13 @@ def _spread_context(evidence: Evidence) -> dict[str, Any]:
             (sample, strips.histogram(sample, axis, line.rank, f"{name} of {line.key}"))
             for name, sample, axis in (
                 ("largest logit error", spread.max_abs_error, errors),
-                ("KL divergence", spread.kl_divergence, divergences),
+                ("KL divergence", spread.kl_divergence, nats),
             )
         ]
         rows.append({"line": line, "spread": spread, "cells": [_cell(sample, drawing) for sample, drawing in cells]})
     return {
         "rows": rows,
-        "scales": [strips.error_scale(errors, "logit error"), strips.error_scale(divergences, "KL in nats")],
+        "scales": [strips.error_scale(errors, "logit error"), strips.error_scale(nats, "KL in nats")],
     }
 
 

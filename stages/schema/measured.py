@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 from stages.core import artifact
 
 Status = Literal["measured", "not_measured", "failed"]
-PartName = Literal["audit", "structure", "conversion", "form", "calibration", "activations"]
+PartName = Literal["weights", "structure", "conversion", "form", "calibration", "activations"]
 SplitName = Literal["probe", "test", "coverage"]
 
 
@@ -26,10 +26,10 @@ class Part(TypedDict, total=False):
     """Metric → texts that these items come from, where a text has several."""
 
 
-class Audit(Part, total=False):
+class Weights(Part, total=False):
     """What became of the checkpoint's weights."""
 
-    weights: dict[str, float]
+    worst: dict[str, float]
     """The worst matrices → cosine."""
     rounded: str
     """The matrix that is furthest off for its grid."""
@@ -75,7 +75,7 @@ class Parity(TypedDict, total=False):
     runtime_versions: dict[str, str]
     numerics: str
     saturation: dict[str, int]
-    audit: Audit
+    weights: Weights
     structure: Structure
     conversion: Part
     form: Forms

@@ -101,9 +101,9 @@ class Mixed(Section):
     """Weights that may get the low precision. `tables` leaves matrix products at the high one: the bits of a table, of
     which an utterance reads a few rows, cost a CPU no time."""
     kl_budget: Annotated[float, Field(gt=0)]
-    """Nat: largest mean divergence of the artifact's answers from the converted model's, on calibration utterances."""
+    """Nat: largest mean KL divergence of the artifact's answers from the converted model's, on calibration texts."""
     utterances: Annotated[int, Field(ge=1)]
-    """Calibration utterances, evenly spaced over the split, that divergence is measured on."""
+    """Calibration utterances, evenly spaced over the split, that it is measured on."""
 
 
 Precision = Annotated[Float | Dynamic | WeightOnly | Static | Palettized | Mixed, Field(discriminator="kind")]

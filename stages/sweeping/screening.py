@@ -55,10 +55,10 @@ class Screen:
         return values
 
     def _weight_cosine(self, variant: str) -> float:
-        """Audit the weights as parity will; it takes a second, and parity minutes."""
+        """Compare the weights as parity will; it takes a second, and parity minutes."""
         from safetensors.numpy import load_file
 
-        from stages.measure.audit import match
+        from stages.measure.matching import match
         from stages.models.families import family_of
         from stages.targets import registry
 
@@ -74,7 +74,7 @@ class Screen:
 
     def _metrics(self, stage: str, variant: str) -> dict[str, float]:
         found = self.pipeline.json(f"{self._place(stage, variant)}/metrics.json")
-        groups = (found.get("audit"), found.get("test"), found)
+        groups = (found.get("weights"), found.get("test"), found)
         return {name: value for group in groups if group for name, value in group.get("values", {}).items()}
 
     def _place(self, role: str, variant: str) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.measure.audit import ONE_ROW, match
 from stages.measure.invariance import change
+from stages.measure.matching import ONE_ROW, match
 from stages.models import families
-from stages.schema.measured import Audit
+from stages.schema.measured import Weights
 from stages.targets import registry
 from stages.targets.base import Session
 from stages.tasks.base import INPUTS
@@ -35,21 +35,21 @@ def words_of(checkpoint: Arrays) -> str:
     return next(name for name in sorted(checkpoint) if name.endswith(WORDS))
 
 
-def check_vocabulary(target: str, converted: Path, checkpoint: Arrays, audited: Audit) -> None:
+def check_vocabulary(target: str, converted: Path, checkpoint: Arrays, weights: Weights) -> None:
     """Count what a converted model looks up for every id as a weight: conversion may change none of them.
 
     Args:
         target: its platform.
         converted: output of `convert`.
         checkpoint: tensors by name.
-        audited: the audit of its weights, changed in place where a row is worse than all of them.
+        weights: how they compare, changed in place where a row is worse than all of them.
     """
     name = words_of(checkpoint)
     rows = registry.lookup(target).looked_up(converted, np.arange(len(checkpoint[name]), dtype=np.int32))
     error = vocabulary_error(checkpoint, rows)
-    if error > audited["values"]["conversion_weight_error_max"]:
-        audited["converted"] = name
-        audited["values"] = {**audited["values"], "conversion_weight_error_max": error}
+    if error > weights["values"]["conversion_weight_error_max"]:
+        weights["converted"] = name
+        weights["values"] = {**weights["values"], "conversion_weight_error_max": error}
 
 
 def vocabulary_error(checkpoint: Arrays, rows: NDArray[np.float32]) -> float:
@@ -60,7 +60,7 @@ def vocabulary_error(checkpoint: Arrays, rows: NDArray[np.float32]) -> float:
         rows: fp32 [ids, width], of all ids from 0 on.
 
     Returns:
-        As of `audit.Match.error`: 0 where every row is the checkpoint's own.
+        As of `matching.Match.error`: 0 where every row is the checkpoint's own.
     """
     name = words_of(checkpoint)
     if np.array_equal(rows, np.asarray(checkpoint[name], np.float32)):

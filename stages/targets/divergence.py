@@ -221,7 +221,7 @@ def _unexplained(trails: Sequence[Trail], unfused: float, bands: Bands) -> str:
     closest = max(steps, key=lambda step: step.error / step.band)
     return (
         f"no layer leaves its band on the {UTTERANCES} worst utterances (closest: {closest.module}, relative error "
-        f"{closest.error:.2g} of {closest.band:.2g}): see the weight audit"
+        f"{closest.error:.2g} of {closest.band:.2g}): see the comparison of weights"
     )
 
 

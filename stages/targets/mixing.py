@@ -40,8 +40,8 @@ def choose(
 ) -> dict[str, Any]:
     """Measure how sensitive each weight is, and lower as many as the budget allows, best bargains first.
 
-    A bargain is little divergence for many bytes. Divergences are measured with the one weight low and all others
-    high; since they do not add up, each candidate mixture is measured as a whole: the most bargains within the budget
+    A bargain is little KL divergence for many bytes. It is measured with the one weight low and all others
+    high; since it does not add up, each candidate mixture is measured as a whole: the most bargains within the budget
     are found by halving, then what is left is tried one by one.
 
     Args:

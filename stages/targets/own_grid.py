@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.core.errors import ArtifactError, ConfigError
 from stages.core.params import Section, parse
-from stages.measure.audit import POSITIONS, Expected
+from stages.measure.matching import POSITIONS, Expected
 from stages.measure.rounding import Matrix, palette_error, uniform_error
 from stages.schema.variant import Dynamic, Float, Mixed, Palettized, Precision, Static, WeightOnly
 from stages.targets import registry

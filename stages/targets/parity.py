@@ -15,15 +15,15 @@ from tqdm import tqdm
 from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
 from stages.measure import identity, invariance, metrics
-from stages.measure.audit import match
 from stages.measure.items import Record
+from stages.measure.matching import match
 from stages.measure.structure import Grids, misfits
 from stages.models.families import family_of
 from stages.schema.measured import Activations, Calibration, Forms, Parity, Part, SplitName
 from stages.targets import conversion, own_grid, registry
 from stages.targets.base import Session, read_signature
 from stages.targets.facts import executor
-from stages.targets.stored import QUANTIZATION, WORST, audit, compare_structure
+from stages.targets.stored import QUANTIZATION, WORST, compare_structure, compare_weights
 from stages.tasks import registry as tasks
 from stages.tasks.base import INPUTS, MASK, Arrays, utterances
 from stages.tasks.registry import Exercise, Quality
@@ -264,7 +264,7 @@ def measure_artifact(target: str, artifact_dir: Path, inputs: Inputs, *, execute
         tensors = load_file(inputs.checkpoint / "model.safetensors")
         config = artifact.read_json(inputs.checkpoint / "config.json")
         first = family_of(config).first_position(config)
-        result["audit"] = audit(
+        result["weights"] = compare_weights(
             tensors,
             partial(weights.weights, inputs.converted),
             partial(weights.weights, artifact_dir),
@@ -276,7 +276,7 @@ def measure_artifact(target: str, artifact_dir: Path, inputs: Inputs, *, execute
             result["altered"].append(f"it was calibrated on other utterances than lie in '{inputs.reference}'")
         result["structure"], grids = compare_structure(target, inputs.converted, artifact_dir)
         if reason is None:
-            conversion.check_vocabulary(target, inputs.converted, tensors, result["audit"])
+            conversion.check_vocabulary(target, inputs.converted, tensors, result["weights"])
             task = read_signature(inputs.converted).task
             exercise, converted = tasks.exercise(task), module.open_runtime(inputs.converted, threads=1)
             result["conversion"] = check_conversion(exercise, converted, splits, inputs)

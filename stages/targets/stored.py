@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.measure.audit import Expected, Match
+from stages.measure.matching import Expected, Match
 from stages.measure.structure import Grids, compare
-from stages.schema.measured import Audit, Structure
+from stages.schema.measured import Structure, Weights
 from stages.targets import registry
 from stages.targets.base import SIGNATURE
 
@@ -23,24 +23,24 @@ WORST = 5
 """Weights and differences listed by name."""
 
 
-def audit(
+def compare_weights(
     checkpoint: Arrays,
     converted: Callable[[], Arrays],
     stored: Callable[[], Arrays],
     matching: Callable[..., dict[str, Match]],
     expected: Expected | None,
-) -> Audit:
+) -> Weights:
     """Compare weights with the checkpoint's; no runtime takes part.
 
     Args:
         checkpoint: tensors by name.
         converted: gives weights of the converted model, fp32, which must still be the checkpoint's own.
         stored: gives weights of the artifact, fp32, maybe rounded, when the others are gone: one model in memory.
-        matching: `measure.audit.match` for the family's position table.
+        matching: `measure.matching.match` for the family's position table.
         expected: what rounding may cost; None where the artifact is in floats.
 
     Returns:
-        `values`; `counts`, the matrices that were compared; `weights`: cosine of the worst ones by name; `converted`:
+        `values`; `counts`, the matrices that were compared; `worst`: cosine of the worst ones by name; `converted`:
         the matrix that conversion changed most; `rounded`: the one furthest beyond what its own grid explains.
     """
     errors = {name: found.error for name, found in matching(checkpoint, converted()).items()}
@@ -49,11 +49,11 @@ def audit(
     worst = sorted(cosines, key=lambda name: (cosines[name], name))[:WORST]
     counts = {"conversion_weight_error_max": len(errors), "weight_cosine_min": len(cosines)}
     values = {"conversion_weight_error_max": max(errors.values()), "weight_cosine_min": cosines[worst[0]]}
-    result: Audit = {
+    result: Weights = {
         "converted": max(sorted(errors), key=lambda name: errors[name]),
         "counts": counts,
         "values": values,
-        "weights": {name: cosines[name] for name in worst},
+        "worst": {name: cosines[name] for name in worst},
     }
     if expected is not None:
         result["rounded"] = max(sorted(found), key=lambda name: found[name].excess)

@@ -43,7 +43,7 @@ def parity(**changes):
         "altered": [],
         "runtime": "onnxruntime-cpu",
         "runtime_versions": {"onnxruntime": "1.32.0"},
-        "audit": sample("read"),
+        "weights": sample("read"),
         "conversion": {"values": {"conversion_relative_max_error": 0}, "counts": {"conversion_relative_max_error": 64}},
         "form": {"values": {"form_relative_error": 0}, "counts": {"form_relative_error": 16}},
         "probe": split,

@@ -32,7 +32,7 @@ def test_a_benchmark_that_lacks_a_number_fails_by_its_name(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "part"), [("accuracy", "test"), ("form_relative_error", "form"), ("weight_cosine_min", "audit")]
+    ("name", "part"), [("accuracy", "test"), ("form_relative_error", "form"), ("weight_cosine_min", "weights")]
 )
 def test_a_number_that_parity_lacks_fails_by_its_name_whatever_conf_asks_for(name, part):
     assert reasons(parity(**{part: without(parity()[part], name)})) == [f"{name} was not measured"]
@@ -101,8 +101,8 @@ def test_a_benchmark_with_an_impossible_number_fails_and_the_number_is_not_shown
         ("test", "accuracy_drop_to_teacher", -1.5),
         ("test", "kl_divergence_mean", -1e-9),
         ("test", "cosine_similarity_p01", 1.5),
-        ("audit", "weight_cosine_min", 2),
-        ("audit", "weights_beyond_count", 0.5),
+        ("weights", "weight_cosine_min", 2),
+        ("weights", "weights_beyond_count", 0.5),
         ("form", "form_relative_error", float("nan")),
     ],
 )
@@ -123,7 +123,7 @@ def test_what_is_no_number_in_either_split_is_not_hidden_by_the_other(split, val
     assert reason.startswith("max_abs_error is ")
 
 
-@pytest.mark.parametrize("part", ["probe", "test", "coverage", "audit", "form", "conversion", "status"])
+@pytest.mark.parametrize("part", ["probe", "test", "coverage", "weights", "form", "conversion", "status"])
 def test_a_part_that_parity_does_not_have_fails_and_ends_in_no_traceback(part):
     assert reasons({name: value for name, value in parity().items() if name != part})
 

@@ -63,17 +63,17 @@ def test_what_is_needed_are_texts_where_a_text_has_several_items():
 LOST = bound("weight_cosine_min", "cosine", at_least=0.9)
 
 
-def audited(cosine, status="measured"):
-    audit = parity()["audit"]
-    audit["values"] = audit["values"] | {"weight_cosine_min": cosine}
-    audit["weights"] = {"a.weight": cosine, "b.weight": 0.99}
-    measured = verdict.flatten(parity(status=status, reason="macOS only", audit=audit), benchmark(), HOST, classify)
+def with_weights(cosine, status="measured"):
+    weights = parity()["weights"]
+    weights["values"] = weights["values"] | {"weight_cosine_min": cosine}
+    weights["worst"] = {"a.weight": cosine, "b.weight": 0.99}
+    measured = verdict.flatten(parity(status=status, reason="macOS only", weights=weights), benchmark(), HOST, classify)
     return verdict.judge(measured, [LOST, AGREEMENT], 1000, [])
 
 
 def test_a_lost_weight_fails_by_name_though_the_answers_agree():
-    assert audited(0.95) == verdict.Verdict("pass", [])
-    assert audited(0.0) == verdict.Verdict("fail", ["weight_cosine_min value 0 < 0.9 cosine (a.weight)"])
+    assert with_weights(0.95) == verdict.Verdict("pass", [])
+    assert with_weights(0.0) == verdict.Verdict("fail", ["weight_cosine_min value 0 < 0.9 cosine (a.weight)"])
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_the_reason_names_the_operator_weight_or_form(part, metric, reason):
 
 
 def test_a_lost_weight_fails_where_nothing_can_run():
-    assert audited(0.95, "not_measured") == verdict.Verdict("not_measured", ["macOS only"])
+    assert with_weights(0.95, "not_measured") == verdict.Verdict("not_measured", ["macOS only"])
     lost = ["weight_cosine_min value 0 < 0.9 cosine (a.weight)", "macOS only"]
-    assert audited(0.0, "not_measured") == verdict.Verdict("fail", lost)
+    assert with_weights(0.0, "not_measured") == verdict.Verdict("fail", lost)
 
 
-def test_weights_that_were_not_audited_fail():
+def test_weights_that_were_not_compared_fail():
     assert verdict.judge(measurement(), [LOST], 1000, []).reasons == ["weight_cosine_min was not measured"]
 
 

@@ -9,7 +9,7 @@ def test_a_student_that_answers_like_its_teacher_loses_nothing():
     assert distillation_loss(logits + 5, logits, 2.0).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_the_loss_is_t_squared_times_the_divergence_in_nats():
+def test_the_loss_is_t_squared_times_the_kl_divergence_in_nats():
     student, teacher = torch.zeros(1, 2), torch.tensor([[2.0, 0.0]])
     p = torch.softmax(teacher / 2, -1)
     expected = 4 * (p * (p / 0.5).log()).sum().item()

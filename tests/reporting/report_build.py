@@ -209,7 +209,7 @@ class Build:
         target, _, compression, *_ = TABLE[key]
         reference = self.root / "reference" / compression
         result: dict[str, Any] = {"altered": [], "runtime": None}
-        result["audit"] = {"values": UNTOUCHED | {"weight_cosine_min": 1.0}}
+        result["weights"] = {"values": UNTOUCHED | {"weight_cosine_min": 1.0}}
         answers: dict[str, Any] = {}
         if target == "coreml-metal":
             result |= {"status": "not_measured", "reason": UNAVAILABLE}

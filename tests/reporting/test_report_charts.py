@@ -48,10 +48,10 @@ def test_a_metric_that_is_better_lower_has_its_plot_and_what_broke_stands_at_its
         line.values["kl_divergence_mean"] = 90.0 if line.verdict == "fail" else 0.1 + 0.01 * place
         line.intervals["kl_divergence_mean"] = [0.09, 0.2]
     assert {line.verdict for line in lines} >= {"pass", "fail"}
-    diverging = Primary("kl_divergence_mean", "divergence", "", "")
+    diverging = Primary("kl_divergence_mean", "KL", "", "")
     drawing = tradeoff.tradeoff(lines, "size_bytes", "size, MB", 1e-6, 0.15, diverging)
     assert drawing.startswith("<svg")
-    assert all(said in drawing for said in ("divergence against size", "teacher 0.150 nat", "↑ 90.0 nat"))
+    assert all(said in drawing for said in ("KL against size", "teacher 0.150 nat", "↑ 90.0 nat"))
 
 
 def test_errors_below_the_axis_are_counted_in_its_first_bar() -> None:

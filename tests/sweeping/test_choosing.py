@@ -55,7 +55,7 @@ def test_a_metric_where_higher_is_better_may_be_preferred():
 
 
 def test_of_a_task_whose_metric_is_better_lower_the_lowest_is_the_best():
-    diverging = Primary("kl_divergence_mean", "divergence", "", "")
+    diverging = Primary("kl_divergence_mean", "KL", "", "")
     points = [
         point("near", size_bytes=90.0, kl_divergence_mean=0.1),
         point("as near", size_bytes=50.0, kl_divergence_mean=0.105),
@@ -63,7 +63,7 @@ def test_of_a_task_whose_metric_is_better_lower_the_lowest_is_the_best():
     ]
     found = recommend("phone", profile(SIZE), points, diverging)
     assert found.point.label == "as near"
-    assert "of 2 variants within 0.01 of the best divergence (0.10), out of 3" in found.reason
+    assert "of 2 variants within 0.01 of the best KL (0.10), out of 3" in found.reason
 
 
 def test_nothing_is_recommended_that_failed_was_screened_out_or_never_measured():

@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 from stages.core import artifact
 from stages.injecting import catalogue
 from stages.injecting.inject import open_editor
-from stages.measure.audit import match
+from stages.measure.matching import match
 from stages.measure.structure import Rounded
 from stages.models import checkpoint, families
 from stages.models.encode import Encoded, logits

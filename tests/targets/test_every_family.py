@@ -10,7 +10,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from stages.core import artifact
-from stages.measure.audit import match
+from stages.measure.matching import match
 from stages.models import checkpoint, families, importing, mask, student
 from stages.models.blocks import blocks
 from stages.models.encode import Encoded, logits
@@ -92,11 +92,11 @@ def go(family, targets, make_model, tokenizer, tmp_path):
         error = float(np.abs(found - expected).max() / expected.std())
         weights = registry.weights(name).weights(converted)
         first = facts.first_position(model.config)
-        audited = match(tensors, weights, positions=TASK.max_length, first=first)
+        matched = match(tensors, weights, positions=TASK.max_length, first=first)
         words = registry.lookup(name).looked_up(converted, np.arange(49, dtype=np.int32))
-        print(f"{family} {name} {error:.1e} {max(one.error for one in audited.values())}")
+        print(f"{family} {name} {error:.1e} {max(one.error for one in matched.values())}")
         assert error < 1e-4, name
-        assert {key for key, one in audited.items() if one.error} == set(), name
+        assert {key for key, one in matched.items() if one.error} == set(), name
         assert conversion.vocabulary_error(tensors, words) == 0, name
     fused = json.loads((tmp_path / "onnx-cpu" / "fused.json").read_text(encoding="utf-8"))
     assert (fused["attention"], fused["softmax_left"]) == ((0, 2) if facts.rotary else (2, 0))

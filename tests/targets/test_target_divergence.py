@@ -198,4 +198,4 @@ def test_an_artifact_without_a_layer_at_fault_is_said_to_have_none(case, artifac
     found = divergence.examine(Case(**{**vars(case), "checkpoint": artifacts / "checkpoint"}))
     assert found.keys() == {"conclusion"}
     assert found["conclusion"].startswith("no layer leaves its band on the 2 worst utterances (closest: ")
-    assert found["conclusion"].endswith("see the weight audit")
+    assert found["conclusion"].endswith("see the comparison of weights")

@@ -139,7 +139,7 @@ def test_the_score_is_the_perplexity_that_transformers_has(build):
 
 
 @pytest.mark.parametrize(
-    ("precision", "divergence"),
+    ("precision", "kl"),
     [
         ("fp32", 1e-9),
         ("fp16", 1e-4),
@@ -148,15 +148,15 @@ def test_the_score_is_the_perplexity_that_transformers_has(build):
         ("weight_only_wi4b32", 1.0),
     ],
 )
-def test_every_precision_of_onnx_is_measured_whole_and_loses_what_it_rounds(build, precision, divergence):
+def test_every_precision_of_onnx_is_measured_whole_and_loses_what_it_rounds(build, precision, kl):
     _, found, records = lowered(build, precision)
     assert (found["status"], found["altered"]) == ("measured", [])
     assert found["structure"]["values"] == {"structure_difference_count": 0, "weights_beyond_count": 0}
     assert found["conversion"]["values"]["conversion_relative_max_error"] < 1e-5
-    assert found["audit"]["values"]["conversion_weight_error_max"] == 0
+    assert found["weights"]["values"]["conversion_weight_error_max"] == 0
     values = found["test"]["values"]
-    assert 0 <= values["kl_divergence_mean"] < divergence
-    assert values["perplexity_increase_to_reference"] == pytest.approx(0, abs=2 * divergence + 1e-6)
+    assert 0 <= values["kl_divergence_mean"] < kl
+    assert values["perplexity_increase_to_reference"] == pytest.approx(0, abs=2 * kl + 1e-6)
     assert records["test"].case.max() + 1 == found["test"]["texts"]["perplexity"]
 
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
 from stages.coreml import open_program
-from stages.coreml.audit_bounds import allowed_error
 from stages.coreml.ir import Literal, Operation
 from stages.coreml.program import Program
 from stages.coreml.values import TensorType
+from stages.coreml.weight_bounds import allowed_error
 from stages.measure.structure import (
     COARSER,
     SMALLEST_STEP,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
 from stages.coreml import open_program
-from stages.coreml.audit import audited
+from stages.coreml.weights import compared_weights
 from stages.measure.rounding import reach
 from stages.targets.coreml_metal.runtime import PACKAGE
 
@@ -28,5 +28,5 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
     """
     if not (artifact / PACKAGE).is_dir():
         raise ArtifactError(f"'{artifact}' has no {PACKAGE}", next_step="run `dvc repro`")
-    found = audited(open_program(artifact / PACKAGE))
+    found = compared_weights(open_program(artifact / PACKAGE))
     return {name: value.astype(np.float32) for name, value in found if value.ndim >= 2 and value.size >= 1024}

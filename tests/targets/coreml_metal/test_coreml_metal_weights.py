@@ -9,7 +9,7 @@ import pytest
 
 from stages.injecting.catalogue import Subject
 from stages.injecting.coreml_metal import ArtifactEditor
-from stages.measure.audit import match
+from stages.measure.matching import match
 from stages.measure.structure import compare
 from stages.models.families import find
 from stages.targets import own_grid
@@ -48,15 +48,15 @@ def test_a_zeroed_layer_is_zero_and_nothing_else_changes(builds, name, tmp_path)
         ("pal4s50", 0.9),
     ],
 )
-def test_the_audit_sees_a_zeroed_layer_at_every_precision(builds, name, healthy, tmp_path):
-    def audited(directory):
+def test_the_comparison_sees_a_zeroed_layer_at_every_precision(builds, name, healthy, tmp_path):
+    def cosines(directory):
         found = match(builds.tensors, weights(directory), positions=TASK.max_length)
         return sorted(one.cosine for one in found.values())
 
-    assert audited(builds.artifact / name)[0] > healthy
+    assert cosines(builds.artifact / name)[0] > healthy
     shutil.copytree(builds.artifact / name, tmp_path / name)
     zero_coreml_layer(tmp_path / name)
-    broken = audited(tmp_path / name)
+    broken = cosines(tmp_path / name)
     assert broken[0] < 0.15
     assert broken[1] > healthy
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.measure.audit import match
+from stages.measure.matching import match
 from stages.targets.onnx_cpu import FUSED, affine, graph
 from stages.targets.onnx_cpu.convert import convert
 from stages.targets.onnx_cpu.weights import weights

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stages.measure.audit import match
+from stages.measure.matching import match
 from stages.measure.structure import compare
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.structure import read

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.core.errors import ArtifactError
-from stages.measure.audit import match
+from stages.measure.matching import match
 from stages.schema.variant import Precision
 from stages.targets import own_grid
 from stages.targets.onnx_cpu import graph
@@ -19,7 +19,7 @@ from tests.targets.onnx_models import FAMILIES, SMALLER, TASK, lowered
 pytestmark = pytest.mark.target
 
 
-def audited(checkpoint: Path, directory: Path) -> dict[str, float]:
+def cosines(checkpoint: Path, directory: Path) -> dict[str, float]:
     from safetensors.numpy import load_file
 
     found = match(load_file(checkpoint / "model.safetensors"), weights(directory), positions=TASK.max_length)
@@ -30,28 +30,28 @@ def audited(checkpoint: Path, directory: Path) -> dict[str, float]:
 def test_every_matrix_of_a_checkpoint_is_found(
     family: str, checkpoints: dict[str, Path], converted: dict[str, Path]
 ) -> None:
-    assert min(audited(checkpoints[family], converted[family]).values()) > 0.9999
+    assert min(cosines(checkpoints[family], converted[family]).values()) > 0.9999
 
 
 def test_a_matrix_is_as_large_as_it_is_and_not_as_its_bytes(
     checkpoints: dict[str, Path], converted: dict[str, Path], tmp_path: Path
 ) -> None:
-    # 1,024 elements, the least that are audited, in 512 bytes.
+    # 1,024 elements, the least that are compared, in 512 bytes.
     out, _ = lowered(converted["mobilebert"], SMALLER["weight-only-4-block"], tmp_path)
     assert min(weight.size for weight in weights(out).values()) == 1024
-    assert min(audited(checkpoints["mobilebert"], out).values()) > 0.98
+    assert min(cosines(checkpoints["mobilebert"], out).values()) > 0.98
 
 
 @pytest.mark.parametrize("name", ["fp32", *SMALLER])
-def test_the_audit_sees_a_zeroed_layer_at_every_precision(
+def test_the_comparison_sees_a_zeroed_layer_at_every_precision(
     name: str, checkpoints: dict[str, Path], converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
 ) -> None:
     source = {"fp32": converted["bert"], **artifacts}[name]
     sound = 0.98 if "4-block" in name else 0.995
-    assert min(audited(checkpoints["bert"], source).values()) > sound
+    assert min(cosines(checkpoints["bert"], source).values()) > sound
     (tmp_path / graph.MODEL).write_bytes((source / graph.MODEL).read_bytes())
     zero_onnx_layer(tmp_path)
-    broken = sorted(audited(checkpoints["bert"], tmp_path).values())
+    broken = sorted(cosines(checkpoints["bert"], tmp_path).values())
     assert broken[0] < 0.1
     assert broken[1] > sound
 
@@ -89,7 +89,7 @@ def test_a_transposed_square_weight_is_seen(
     turned = np.ascontiguousarray(numpy_helper.to_array(square).T)
     square.CopyFrom(numpy_helper.from_array(turned, square.name))
     graph.write(model, tmp_path / graph.MODEL)
-    assert min(audited(checkpoints["bert"], tmp_path).values()) < 0.1
+    assert min(cosines(checkpoints["bert"], tmp_path).values()) < 0.1
 
 
 def test_a_weight_without_its_scale_or_with_another_ones_is_seen(
@@ -104,7 +104,7 @@ def test_a_weight_without_its_scale_or_with_another_ones_is_seen(
             moved = np.roll(np.arange(value.size), 1).reshape(value.shape).astype(np.float32)
             item.CopyFrom(numpy_helper.from_array(moved, item.name))
     (tmp_path / graph.MODEL).write_bytes(model.SerializeToString())
-    assert min(audited(checkpoints["bert"], tmp_path).values()) < 0.95
+    assert min(cosines(checkpoints["bert"], tmp_path).values()) < 0.95
     graph.replace_initializers(model.graph, [i for i in model.graph.initializer if not i.name.endswith("_scale")])
     (tmp_path / graph.MODEL).write_bytes(model.SerializeToString())
     with pytest.raises(ArtifactError, match="integer weight '.*' has no scale"):

@@ -203,14 +203,14 @@ def test_a_mask_constant_of_ten_thousand_would_leave_int8_nothing_to_tell_scores
     subject = Subject(editor, checkpoint, mask_constant=32.0, heads=4, parts=find("bert").parts, random=random)
     subject.scalar(32.0).store(np.float32(1e4))
     editor.save()
-    inputs, divergences = utterances(48, seed=2), []
+    inputs, losses = utterances(48, seed=2), []
     reference = run_all(far, inputs)
     np.testing.assert_allclose(reference, run_all(converted["bert"], inputs), atol=1e-3 * np.ptp(reference))
     for name, source in (("near", converted["bert"]), ("large", far)):
         outputs = run_all(lowered(source, "static", tmp_path / name)[0], inputs)
         parity = agreement(reference, outputs)
-        divergences.append(parity["kl_divergence_mean"])
-    assert divergences[1] > 3 * divergences[0]
+        losses.append(parity["kl_divergence_mean"])
+    assert losses[1] > 3 * losses[0]
 
 
 def test_calibration_is_read_for_static_only(converted, artifacts, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from stages.core.errors import ArtifactError
 from stages.injecting.catalogue import Subject
 from stages.injecting.tflite_nnapi import ArtifactEditor
-from stages.measure.audit import match
+from stages.measure.matching import match
 from stages.measure.structure import compare
 from stages.models.families import find
 from stages.targets import own_grid
@@ -27,7 +27,7 @@ EXPLAINED = 1.05
 """Times as far off as a weight's own grid explains; conf/gate asks for 1.1."""
 
 
-def audited(checkpoint, directory):
+def cosines(checkpoint, directory):
     from safetensors.numpy import load_file
 
     found = match(load_file(checkpoint / "model.safetensors"), weights(directory), positions=TASK.max_length)
@@ -36,7 +36,7 @@ def audited(checkpoint, directory):
 
 @pytest.mark.parametrize("family", ["albert", "bert", "distilbert", "mobilebert"])
 def test_every_matrix_of_a_checkpoint_is_found(family, checkpoints, converted):
-    assert min(audited(checkpoints[family], converted[family]).values()) > 0.9999
+    assert min(cosines(checkpoints[family], converted[family]).values()) > 0.9999
 
 
 @pytest.mark.parametrize("family", ["albert", "bert", "distilbert", "mobilebert"])
@@ -66,12 +66,12 @@ def test_every_family_is_its_conversion_rounded(family, name, converted, tmp_pat
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
-def test_the_audit_sees_a_zeroed_layer_at_every_precision(name, checkpoints, artifacts, tmp_path):
+def test_the_comparison_sees_a_zeroed_layer_at_every_precision(name, checkpoints, artifacts, tmp_path):
     healthy = 0.97 if name.startswith(("four", "mixed")) else 0.995
-    assert min(audited(checkpoints["bert"], artifacts[name]).values()) > healthy
+    assert min(cosines(checkpoints["bert"], artifacts[name]).values()) > healthy
     (tmp_path / flatbuffer.MODEL).write_bytes((artifacts[name] / flatbuffer.MODEL).read_bytes())
     zero_tflite_layer(tmp_path)
-    broken = sorted(audited(checkpoints["bert"], tmp_path).values())
+    broken = sorted(cosines(checkpoints["bert"], tmp_path).values())
     assert broken[0] < 0.1
     assert broken[1] > healthy
 

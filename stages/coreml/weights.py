@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.coreml.audit_bounds import allowed_error
-from stages.coreml.audit_sources import Source, find_source, sanitised
 from stages.coreml.dtypes import Array
 from stages.coreml.program import Program
+from stages.coreml.weight_bounds import allowed_error
+from stages.coreml.weight_sources import Source, find_source, sanitised
 
 _SMALLEST = 16
 """Elements; shorter constants are settings (epsilon, scale), which parity reaches."""
 
 
 @dataclass(frozen=True)
-class WeightAudit:
+class Compared:
     """One weight.
 
     Attributes:
@@ -50,8 +50,8 @@ class WeightAudit:
 
 
 @dataclass(frozen=True)
-class Audit:
-    """The audit of a program.
+class Comparison:
+    """A program beside its checkpoint.
 
     Attributes:
         weights: those with a source.
@@ -59,12 +59,12 @@ class Audit:
         absent: checkpoint tensors that nothing in the program comes from.
     """
 
-    weights: tuple[WeightAudit, ...]
+    weights: tuple[Compared, ...]
     unmatched: tuple[str, ...]
     absent: tuple[str, ...]
 
     @property
-    def corrupted(self) -> tuple[WeightAudit, ...]:
+    def corrupted(self) -> tuple[Compared, ...]:
         """Weights with elements their compression cannot explain."""
         return tuple(weight for weight in self.weights if weight.beyond)
 
@@ -74,7 +74,7 @@ class Audit:
         return not self.corrupted and not self.unmatched
 
 
-def audit(program: Program, checkpoint: Mapping[str, Array]) -> Audit:
+def compare(program: Program, checkpoint: Mapping[str, Array]) -> Comparison:
     """Compare every weight with its source.
 
     Args:
@@ -82,13 +82,13 @@ def audit(program: Program, checkpoint: Mapping[str, Array]) -> Audit:
         checkpoint: tensors by name, as in the safetensors file the artifact was converted from.
 
     Returns:
-        The audit; it judges nothing beyond what each weight's own storage can explain.
+        The comparison; it judges nothing beyond what each weight's own storage can explain.
     """
     storage = {o.outputs[-1].name: o for o in program.function.block.walk() if o.outputs}
     tensors = {key: np.asarray(value, np.float32) for key, value in checkpoint.items()}
     names = {sanitised(key): key for key in tensors}
     weights, unmatched, used = [], [], set()
-    for name, value in audited(program):
+    for name, value in compared_weights(program):
         wide = value.astype(np.float32)
         source = find_source(name, wide, tensors, names)
         if source is None:
@@ -97,11 +97,11 @@ def audit(program: Program, checkpoint: Mapping[str, Array]) -> Audit:
         used |= set(source.tensors)
         bound = allowed_error(storage[name], program, source.value, value)
         weights.append(_compare(name, source, storage[name].type, wide, bound))
-    return Audit(tuple(weights), tuple(unmatched), _absent(tensors, used))
+    return Comparison(tuple(weights), tuple(unmatched), _absent(tensors, used))
 
 
-def audited(program: Program) -> list[tuple[str, Array]]:
-    """Return the weights an audit covers: floating-point tensors that operations, not decompressions, read."""
+def compared_weights(program: Program) -> list[tuple[str, Array]]:
+    """Return the weights that are compared: floating-point tensors that operations, not decompressions, read."""
     read = {
         argument
         for operation in program.function.block.walk()
@@ -122,7 +122,7 @@ def cosine(a: Array, b: Array) -> float:
     return float(x @ y / lengths)
 
 
-def _compare(name: str, source: Source, storage: str, value: Array, bound: Array) -> WeightAudit:
+def _compare(name: str, source: Source, storage: str, value: Array, bound: Array) -> Compared:
     difference = np.abs(value - source.value)
     # Written so that a NaN, which compares false with everything, counts as beyond.
     beyond = int((~(difference <= bound)).sum())
@@ -130,7 +130,7 @@ def _compare(name: str, source: Source, storage: str, value: Array, bound: Array
     worst = int(np.argmax(channels))
     largest = float(np.abs(source.value).max())
     error = float(difference.max())
-    return WeightAudit(
+    return Compared(
         name=name,
         source=source.label,
         storage=storage,

@@ -1,11 +1,11 @@
-"""The audit finds every matrix that conversion keeps, and misses the one that is broken."""
+"""Matching finds every matrix that conversion keeps, and misses the one that is broken."""
 
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from stages.measure.audit import match
+from stages.measure.matching import match
 from stages.measure.rounding import reach, uniform_error
 
 RANDOM = np.random.default_rng(0)

@@ -3,7 +3,7 @@ import pytest
 from mil_building import Builder
 
 from stages.coreml import dtypes, open_program
-from stages.coreml.audit import audit, cosine
+from stages.coreml.weights import compare, cosine
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(size=(8, 16)).astype(np.float32)
@@ -21,7 +21,7 @@ def program_of(tmp_path, value, name=NAME, dtype=dtypes.FP16):
 
 
 def test_a_rounded_weight_agrees_with_its_source(tmp_path):
-    report = audit(program_of(tmp_path, WEIGHT.astype(np.float16)), {"dense.weight": WEIGHT})
+    report = compare(program_of(tmp_path, WEIGHT.astype(np.float16)), {"dense.weight": WEIGHT})
     assert report.passed
     assert report.weights[0].source == "dense.weight"
     assert report.weights[0].relative_error < 2**-11
@@ -31,13 +31,13 @@ def test_a_rounded_weight_agrees_with_its_source(tmp_path):
 def test_one_wrong_element_is_found(tmp_path, change):
     broken = WEIGHT.astype(np.float16)
     broken[5, 3] *= 1 + change
-    report = audit(program_of(tmp_path, broken), {"dense.weight": WEIGHT})
+    report = compare(program_of(tmp_path, broken), {"dense.weight": WEIGHT})
     assert [weight.beyond for weight in report.corrupted] == [1]
     assert report.weights[0].worst_channel == 5
 
 
-def test_a_weight_without_a_source_fails_the_audit(tmp_path):
-    report = audit(program_of(tmp_path, WEIGHT.astype(np.float16), "mystery"), {"dense.weight": -WEIGHT})
+def test_a_weight_without_a_source_fails_the_comparison(tmp_path):
+    report = compare(program_of(tmp_path, WEIGHT.astype(np.float16), "mystery"), {"dense.weight": -WEIGHT})
     assert report.unmatched == ("mystery",)
     assert report.absent == ("dense.weight",)
     assert not report.passed
@@ -55,9 +55,9 @@ def test_an_integer_level_off_by_one_is_found(tmp_path):
         b.block.operations[-1].outputs[0].name = f"{NAME}_quantized"
         return open_program(b.save(folder, b.op("linear", (1, 8), dtypes.FP16, x="x", weight=f"{NAME}_quantized")))
 
-    assert audit(packaged(tmp_path / "good", levels), {"dense.weight": WEIGHT}).passed
+    assert compare(packaged(tmp_path / "good", levels), {"dense.weight": WEIGHT}).passed
     levels[2, 7] += 2
-    report = audit(packaged(tmp_path / "bad", levels), {"dense.weight": WEIGHT})
+    report = compare(packaged(tmp_path / "bad", levels), {"dense.weight": WEIGHT})
     assert report.corrupted[0].beyond == 1
     assert report.corrupted[0].storage == "constexpr_blockwise_shift_scale"
 
@@ -74,15 +74,15 @@ def test_an_index_into_the_wrong_table_entry_is_found(tmp_path):
         b.block.operations[-1].outputs[0].name = f"{NAME}_palettized"
         return open_program(b.save(folder, b.op("linear", (1, 8), dtypes.FP16, x="x", weight=f"{NAME}_palettized")))
 
-    assert audit(packaged(tmp_path / "good", indices), {"dense.weight": WEIGHT}).passed
+    assert compare(packaged(tmp_path / "good", indices), {"dense.weight": WEIGHT}).passed
     indices[1, 1] ^= 8
-    assert audit(packaged(tmp_path / "bad", indices), {"dense.weight": WEIGHT}).corrupted[0].beyond == 1
+    assert compare(packaged(tmp_path / "bad", indices), {"dense.weight": WEIGHT}).corrupted[0].beyond == 1
 
 
 def test_rows_of_an_embedding_folded_into_a_constant_find_their_source(tmp_path):
     table = RANDOM.normal(size=(40, 16)).astype(np.float32)
     program = program_of(tmp_path, table[:8].astype(np.float16), "position_embeddings_1_to_fp16")
-    report = audit(program, {"embeddings.position_embeddings.weight": table})
+    report = compare(program, {"embeddings.position_embeddings.weight": table})
     assert report.weights[0].source == "rows of embeddings.position_embeddings.weight"
     assert report.passed
 
@@ -90,7 +90,7 @@ def test_rows_of_an_embedding_folded_into_a_constant_find_their_source(tmp_path)
 def test_a_scale_folded_into_a_layer_finds_both_sources(tmp_path):
     scale = RANDOM.uniform(0.5, 2, 8).astype(np.float32)
     checkpoint = {"dense.weight": WEIGHT, "norm.weight": scale, "norm.bias": np.zeros(8, np.float32)}
-    report = audit(program_of(tmp_path, (WEIGHT * scale[:, None]).astype(np.float16), "query_1_weight_0"), checkpoint)
+    report = compare(program_of(tmp_path, (WEIGHT * scale[:, None]).astype(np.float16), "query_1_weight_0"), checkpoint)
     assert report.weights[0].source == "dense.weight scaled by norm.weight"
     assert report.passed
 
@@ -120,7 +120,7 @@ def test_per_channel_scales_that_coremltools_divides_away_are_found(tmp_path):
     compressed = cto.palettize_weights(converted, cto.OptimizationConfig(global_config=settings))
     compressed.save(str(tmp_path / "model.mlpackage"))
     checkpoint = {key: value.numpy() for key, value in model.state_dict().items() if value.is_floating_point()}
-    report = audit(open_program(tmp_path / "model.mlpackage"), checkpoint)
+    report = compare(open_program(tmp_path / "model.mlpackage"), checkpoint)
     plain = {weight.source for weight in report.corrupted if weight.storage == "const"}
     assert not report.passed
     assert "classifier.weight" in plain | set(report.unmatched)
