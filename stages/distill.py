@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from stages.core import artifact, cli, splits
 from stages.core.errors import Unsupported
 from stages.core.params import Section
+from stages.measure import top_logits
 from stages.measure.statistics import rate_interval
+from stages.measure.top_logits import Logits, best
 from stages.schema.model import Distill, NoStudent, Shape, Student
 from stages.schema.task import Task
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 TOOLS = ("tokenizers", "torch", "transformers")
 # What `teacher` writes beside the Hugging Face files.
-RESULTS = {"evaluation.json", "history.csv", "test_logits.npy"}
+RESULTS = {"evaluation.json", "history.csv", top_logits.WHOLE, top_logits.CUT}
 
 
 class Params(Section):
@@ -81,17 +83,15 @@ def distil(
     return model, history
 
 
-def agreement(
-    student: NDArray[np.float32], teacher: NDArray[np.float32], case: NDArray[np.integer[Any]]
-) -> dict[str, Any]:
+def agreement(student: Logits, teacher: Logits, case: NDArray[np.integer[Any]]) -> dict[str, Any]:
     """Share of the test split's items that student and teacher answer alike, with its 95 % interval.
 
     Args:
-        student: float32 [items, classes] logits.
-        teacher: float32 [items, classes] logits, same order.
+        student: its logits.
+        teacher: its logits, same order.
         case: [items] the text that each belongs to.
     """
-    same = student.argmax(axis=1) == teacher.argmax(axis=1)
+    same = best(*student) == best(*teacher)
     return {
         "agreement_with_teacher": int(same.sum()) / len(same),
         "agreement_with_teacher_interval": list(rate_interval(same, case)),
@@ -100,15 +100,16 @@ def agreement(
 
 def pass_through(settings: Params, data: Path, teacher: Path, out: Path) -> None:
     """Write the teacher's own files as the student."""
-    found = np.load(teacher / "test_logits.npy")
-    scores = {**artifact.read_json(teacher / "evaluation.json"), **agreement(found, found, np.arange(len(found)))}
+    found = top_logits.load(teacher)
+    alike = agreement(found, found, np.arange(len(found.values)))
+    scores = {**artifact.read_json(teacher / "evaluation.json"), **alike}
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings) as temporary:
         for name in artifact.manifest(teacher)["files"]:
             if name not in RESULTS:
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(teacher / name, temporary / name)
-        np.save(temporary / "test_logits.npy", found)
+        top_logits.save(found, temporary)
         artifact.write_json(temporary / "evaluation.json", scores)
 
 
@@ -142,13 +143,13 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
     }
     student, history = distil(model, tokenizer, settings.student, settings.distill, encoded)
     test = encoded["test"]
-    found = test.answers(student)
+    found = test.kept(student)
     scores = evaluation(task.name, student, test.case, test.labels, found)
-    scores |= agreement(found, np.load(teacher / "test_logits.npy"), test.case)
+    scores |= agreement(found, top_logits.load(teacher), test.case)
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)
-        np.save(temporary / "test_logits.npy", found)
+        top_logits.save(found, temporary)
         artifact.write_json(temporary / "evaluation.json", scores)
         training.write_history(temporary / "history.csv", history)
 

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from stages.core import artifact, cli, splits
 from stages.core.params import Section
+from stages.measure import top_logits
 from stages.measure.metrics import non_finite_count
+from stages.measure.top_logits import Logits
 from stages.schema.task import Task
 from stages.tasks import registry as tasks
 from stages.tasks.scoring import score
@@ -44,25 +46,25 @@ class Golden:
         input_ids: int32 [n, max_length], right-padded.
         attention_mask: int32 [n, max_length].
         labels: int64 [items], -1 unknown.
-        logits: float32 [items, classes].
+        logits: of the items, those of a large vocabulary as `top_logits` keeps them.
     """
 
     input_ids: NDArray[np.int32]
     attention_mask: NDArray[np.int32]
     labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
+    logits: Logits
 
 
 def golden(model: Any, encoded: Encoded, items: Pick, labels: NDArray[np.int64] | None) -> Golden:
     """Run encoded texts through the unmodified Hugging Face forward with its two-dimensional mask.
 
-    Batches are as wide as their longest text (`encode.logits`), so the logits owe as little to padding as a batch
+    Batches are as wide as their longest text (`encode.batches`), so the logits owe as little to padding as a batch
     allows; what padding an artifact sees, and its mask constant, are part of what is checked.
     """
-    from stages.models import encode
+    from stages.models.examples import kept
 
-    logits = items(encode.logits(model, encoded), encoded.attention_mask)
-    known = np.full(len(logits), splits.UNKNOWN) if labels is None else labels
+    logits = kept(model, encoded, items, labels)
+    known = np.full(len(logits.values), splits.UNKNOWN) if labels is None else labels
     return Golden(encoded.input_ids, encoded.attention_mask, known, logits)
 
 
@@ -86,10 +88,10 @@ def summarise(task: str, found: Mapping[str, Golden], case: NDArray[np.int32]) -
     summary: dict[str, Any] = {
         **score(task, case, test.labels, test.logits),
         "counts": {name: len(one.labels) for name, one in found.items()},
-        "non_finite_count": sum(non_finite_count(one.logits) for one in found.values()),
+        "non_finite_count": sum(non_finite_count(one.logits.values) for one in found.values()),
     }
-    if non_finite_count(probe.logits) == 0:
-        summary["spread"] = float(probe.logits.std())
+    if non_finite_count(probe.logits.values) == 0:
+        summary["spread"] = float(probe.logits.values.std())
     return summary
 
 
@@ -104,7 +106,7 @@ def arrays(one: Golden) -> dict[str, NDArray[Any]]:
         "attention_mask": one.attention_mask,
         "input_ids": one.input_ids,
         "labels": one.labels,
-        "logits": one.logits,
+        **top_logits.arrays(one.logits),
     }
 
 

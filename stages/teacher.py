@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stages.core import artifact, cli, splits
 from stages.core.params import Section
 from stages.core.splits import Split
+from stages.measure import top_logits
 from stages.schema.model import CheckpointTeacher, Teacher, TrainTeacher
 from stages.schema.task import Task
 from stages.tasks import registry as tasks
@@ -117,14 +116,14 @@ def run(settings: Params, data: Path, out: Path) -> None:
     else:
         outcome = import_checkpoint(settings.teacher, task, labels)
     test = examples(task.name, outcome.tokenizer, utterances["test"], labels, task.max_length)
-    found = test.answers(outcome.model)
+    found = test.kept(outcome.model)
     scores = evaluation(task.name, outcome.model, test.case, test.labels, found)
     parents = {"data": data, **outcome.sources}
     with artifact.writing(out, stage="teacher", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(outcome.model, outcome.tokenizer, temporary)
         # Under the class that every later stage will load it by, which the family chooses.
         checkpoint.save_tokenizer(checkpoint.load_tokenizer(temporary), temporary)
-        np.save(temporary / "test_logits.npy", found)
+        top_logits.save(found, temporary)
         artifact.write_json(temporary / "evaluation.json", scores)
         if outcome.history:
             training.write_history(temporary / "history.csv", outcome.history)

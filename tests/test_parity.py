@@ -15,6 +15,7 @@ from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
 from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Input
+from stages.measure.top_logits import Logits
 from stages.models.encode import encode
 from stages.targets import parity
 from stages.targets.facts import Executor
@@ -55,7 +56,7 @@ def test_each_utterance_runs_alone_at_its_true_length_in_order():
 def judged(test, outputs):
     """What parity measures of these outputs on the test split; the teacher answers as the reference does."""
     part, record = parity.measure(test, exercise.case(test), [outputs])
-    return parity.with_quality(quality, part, test, record, LOGITS)
+    return parity.with_quality(quality, part, test, record, Logits(LOGITS))
 
 
 def test_wrong_answers_lower_agreement_and_accuracy():
@@ -93,7 +94,7 @@ def test_items_of_one_text_are_counted_as_items_and_as_texts():
     answered = list(parity.evaluate(task, LOGITS, test, "test"))
     assert [len(logits) for logits in answered] == [2, 2]
     part, record = parity.measure(test, task.case(test), answered)
-    found = parity.with_quality(quality, part, test, record, LOGITS)
+    found = parity.with_quality(quality, part, test, record, Logits(LOGITS))
     assert (found["counts"]["top1_agreement"], found["texts"]["top1_agreement"]) == (4, 2)
     assert (found["counts"]["accuracy"], found["texts"]["accuracy"]) == (3, 2)
     with pytest.raises(ArtifactError, match=r"the artifact answers \(1, 2\) to a text; expected \(2, 2\) logits"):

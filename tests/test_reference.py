@@ -11,6 +11,7 @@ from stages import reference
 from stages.core import artifact, splits
 from stages.core.errors import InputError
 from stages.measure import truncation
+from stages.measure.top_logits import Logits
 from stages.models.checkpoint import save
 from stages.reference import Golden, summarise
 
@@ -40,7 +41,7 @@ def run(params, data, checkpoint, out):
 def golden(logits, labels):
     logits = np.float32(logits)
     ids = np.ones((len(logits), 4), np.int32)
-    return Golden(ids, ids, np.array(labels, np.int64), logits)
+    return Golden(ids, ids, np.array(labels, np.int64), Logits(logits))
 
 
 def test_the_reference_is_each_utterance_alone_through_the_stock_model(

@@ -1,11 +1,8 @@
 """What is kept of answers: a row for each item, since logits over a large vocabulary are too many to keep.
 
 `items.npz` of parity holds a `Record` of every split. Logits themselves lie in `outputs.npz` for the probe split alone,
-in `test.npz` of the reference and in `test_logits.npy` of teacher and student. Where classes are thousands, those two
-hold less: a checkpoint's file its `Answers`, since quality is all that is paired with them; the reference's the logits
-of each item's likeliest classes, the wanted one among them, their numbers, and the logarithm of the sum of all other
-exponentials as one class more. KL divergence over classes of which some are taken together is never above the true one,
-and `metrics.compare`, which sees all of an artifact's logits text by text, can take the same ones together.
+in the reference's splits and in `test_logits.npy` of teacher and student; of thousands of classes, the likeliest
+(`top_logits`).
 """
 
 from __future__ import annotations

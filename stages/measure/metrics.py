@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stages.core.splits import UNKNOWN
 from stages.measure.items import NO_ANSWER, Answers, Record
 from stages.measure.statistics import Interval, mean_interval, paired_difference, rate_interval
+from stages.measure.top_logits import Logits, best, columns
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Values = dict[str, float]
@@ -42,6 +43,19 @@ def kl_divergence(*, reference: FloatArray, outputs: FloatArray) -> NDArray[np.f
 def non_finite_count(outputs: FloatArray) -> int:
     """Number of NaN and infinite values."""
     return int((~np.isfinite(outputs)).sum())
+
+
+def kept_answers(logits: Logits, wanted: NDArray[np.int64]) -> Answers:
+    """Return what `answers` does, of logits as they are kept; those of a right class that was not are infinite."""
+    if logits.classes is None:
+        return answers(logits.values, wanted)
+    same = logits.classes[:, :-1] == wanted[:, None]
+    at = np.where(same.any(axis=1), same.argmax(axis=1), UNKNOWN)
+    found = answers(logits.values, at)
+    return Answers(
+        np.where(found.answer == NO_ANSWER, NO_ANSWER, best(*logits)).astype(np.int32),
+        np.where((wanted != UNKNOWN) & (at == UNKNOWN), np.inf, found.nll),
+    )
 
 
 def answers(logits: FloatArray, wanted: NDArray[np.int64]) -> Answers:
@@ -80,15 +94,20 @@ class Comparison:
 
 
 def compare(
-    reference: FloatArray, answered: Iterable[FloatArray], case: NDArray[np.int32], wanted: NDArray[np.int64]
+    reference: FloatArray,
+    answered: Iterable[FloatArray],
+    case: NDArray[np.int32],
+    wanted: NDArray[np.int64],
+    classes: NDArray[np.int32] | None = None,
 ) -> Comparison:
     """Compare logits with the reference's item by item, and keep none of them.
 
     Args:
-        reference: [items, classes] of the compressed checkpoint in torch.
+        reference: [items, columns] of the compressed checkpoint in torch.
         answered: the artifact's, text by text: [items of the text, classes] each.
         case: [items] the text that each belongs to.
         wanted: [items] right classes, -1 where unknown.
+        classes: of the columns, as in `top_logits.Logits`.
 
     Raises:
         ValueError: shapes differ, or there is nothing to compare.
@@ -97,9 +116,10 @@ def compare(
     start, bad, total = 0, 0, 0.0
     for outputs in _chunks(answered):
         rows = slice(start, start := start + len(outputs))
-        if outputs.shape != reference[rows].shape:
+        kept = columns(outputs, None if classes is None else classes[rows])
+        if kept.shape != reference[rows].shape:
             raise ValueError(f"reference {reference.shape} and outputs {outputs.shape} differ")
-        error, parts = _rows(reference[rows], outputs, wanted[rows])
+        error, parts = _rows(reference[rows], kept, answers(outputs, wanted[rows]))
         bad, total = bad + non_finite_count(outputs), total + float(error.sum())
         for name, values in parts.items():
             found.setdefault(name, []).append(values)
@@ -109,7 +129,7 @@ def compare(
     cosine = whole.pop("cosine")
     return Comparison(
         Record(case=case, wanted=wanted, **whole),
-        reference.argmax(axis=-1),
+        best(reference, classes),
         cosine,
         bad,
         total / reference.size if not bad else float("nan"),
@@ -118,10 +138,9 @@ def compare(
 
 
 def _rows(
-    reference: FloatArray, outputs: FloatArray, wanted: NDArray[np.int64]
+    reference: FloatArray, outputs: FloatArray, kept: Answers
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
     """Return the absolute errors of the rows that are finite, and what each row is known by."""
-    kept = answers(outputs, wanted)
     finite = kept.answer != NO_ANSWER
     expected, actual = reference[finite], outputs[finite]
     error = np.abs(expected.astype(np.float64) - actual)

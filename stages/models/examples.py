@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stages.core.splits import UNKNOWN
+from stages.measure.top_logits import Logits, keep
 from stages.models.encode import Encoded, batches, logits
 
 Pick = Callable[[Any, Any], Any]
@@ -43,30 +45,67 @@ class Examples:
     @property
     def case(self) -> NDArray[np.int32]:
         """Number of the text that each item belongs to: int32 [items]."""
-        return self._case(np.arange(len(self)), self.wanted.shape, self.encoded.attention_mask)
+        return case(self.items, np.arange(len(self)), self.wanted.shape, self.encoded.attention_mask)
 
     def answers(self, model: Any) -> NDArray[np.float32]:
         """Return a model's logits of the items: float32 [items, classes]."""
         found: NDArray[np.float32] = self.items(logits(model, self.encoded), self.encoded.attention_mask)
         return found
 
+    def kept(self, model: Any) -> Logits:
+        """Return what is kept of a model's logits of the items."""
+        return kept(model, self.encoded, self.items, self.labels)
+
     def best(self, model: Any) -> NDArray[np.int64]:
         """Return the class that a model finds likeliest for each item, keeping no logits: int64 [items]."""
         cases, found = [], []
         for rows, mask, values in batches(model, self.encoded):
-            cases.append(self._case(rows, values.shape[:-1], mask))
+            cases.append(case(self.items, rows, values.shape[:-1], mask))
             found.append(self.items(values, mask).argmax(axis=-1))
         order = np.argsort(np.concatenate(cases), kind="stable")
         best: NDArray[np.int64] = np.concatenate(found)[order]
         return best
-
-    def _case(self, rows: NDArray[np.int64], shape: tuple[int, ...], mask: NDArray[np.int32]) -> NDArray[np.int32]:
-        texts = rows.astype(np.int32).reshape(-1, *[1] * (len(shape) - 1))
-        found: NDArray[np.int32] = self.items(np.broadcast_to(texts, shape), mask)
-        return found
 
     def take(self, rows: ArrayLike) -> Examples:
         """Return some of the texts, by their numbers."""
         chosen = np.asarray(rows)
         encoded = Encoded(self.encoded.input_ids[chosen], self.encoded.attention_mask[chosen], 0)
         return Examples(encoded, self.wanted[chosen], self.items)
+
+
+def case(items: Pick, rows: NDArray[np.int64], shape: tuple[int, ...], mask: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the text that each item of a batch belongs to: int32 [items].
+
+    Args:
+        items: picks the items.
+        rows: [batch] numbers of the texts.
+        shape: of what a model answers, classes aside.
+        mask: [batch, length]
+    """
+    texts = rows.astype(np.int32).reshape(-1, *[1] * (len(shape) - 1))
+    found: NDArray[np.int32] = items(np.broadcast_to(texts, shape), mask)
+    return found
+
+
+def kept(model: Any, encoded: Encoded, items: Pick, wanted: NDArray[np.int64] | None) -> Logits:
+    """Return what is kept of a model's logits, batch by batch: those of a large vocabulary do not fit into memory.
+
+    Args:
+        model: a Hugging Face model with a head.
+        encoded: n texts.
+        items: picks the items.
+        wanted: int64 [items] right classes, -1 where unknown; None where all are.
+    """
+    parts, places = [], []
+    for rows, mask, values in batches(model, encoded):
+        whole = (len(encoded), *encoded.attention_mask.shape[1:])[: values.ndim - 1]
+        texts = case(items, np.arange(len(encoded)), whole, encoded.attention_mask)
+        at = np.concatenate([np.flatnonzero(texts == row) for row in rows])
+        picked = items(values, mask)
+        parts.append(keep(picked, np.full(len(at), UNKNOWN) if wanted is None else wanted[at]))
+        places.append(at)
+    order = np.argsort(np.concatenate(places), kind="stable")
+    classes = [part.classes for part in parts if part.classes is not None]
+    return Logits(
+        np.concatenate([part.values for part in parts])[order], np.concatenate(classes)[order] if classes else None
+    )

@@ -25,6 +25,8 @@ def write(reference: Path, parity: Path, bundle: Path) -> None:
     outputs, records = artifact.read_arrays(parity / "outputs.npz"), items.read(parity)
     arrays = {name: probe[name] for name in ("input_ids", "attention_mask")}
     arrays["reference_logits"] = probe["logits"]
+    if "classes" in probe:
+        arrays["classes"] = probe["classes"]
     if "probe" in outputs:
         arrays["artifact_logits"] = outputs["probe"]
     if "test" in records:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from stages.core import artifact
 from stages.core.splits import UNKNOWN
-from stages.measure import items, metrics
+from stages.measure import items, metrics, top_logits
 from stages.measure.items import NO_ANSWER
 from stages.measure.statistics import Interval, rate_interval
+from stages.measure.top_logits import Logits
 from stages.schema.layout import OPINIONS, place
 from stages.schema.variant import Variant
 
@@ -54,9 +55,9 @@ class Model:
     opinions: dict[str, Share]
 
 
-def answer(logits: NDArray[np.float32]) -> Answers:
-    """Return the class of each item, `NO_ANSWER` where a logit is not finite; [items, classes] → [items]."""
-    return metrics.answers(logits, np.full(len(logits), UNKNOWN)).answer
+def answer(logits: Logits) -> Answers:
+    """Return the class of each item, `NO_ANSWER` where a logit is not finite: [items]."""
+    return metrics.kept_answers(logits, np.full(len(logits.values), UNKNOWN)).answer
 
 
 def share(first: Answers, second: Answers, case: NDArray[np.int32]) -> Share:
@@ -80,12 +81,10 @@ def read_agreement(variants: Mapping[str, Variant], build: Path, case: NDArray[n
         build: directory of all stage outputs.
         case: [items] the text that each item of the test split belongs to.
     """
-    given: dict[tuple[Kind, str], Answers] = {
-        ("teacher", "teacher"): answer(np.load(place(build, "teacher") / "test_logits.npy"))
-    }
+    given: dict[tuple[Kind, str], Answers] = {("teacher", "teacher"): answer(top_logits.load(place(build, "teacher")))}
     for name in dict.fromkeys(variant.compression for variant in variants.values()):
         reference = place(build, "reference", compression=name)
-        given["reference", name] = answer(artifact.read_arrays(reference / "test.npz")["logits"])
+        given["reference", name] = answer(top_logits.of(artifact.read_arrays(reference / "test.npz")))
     for key in variants:
         records = items.read(place(build, "parity", variant=key))
         if "test" in records:

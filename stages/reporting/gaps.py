@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
-from stages.measure import items
+from stages.measure import items, top_logits
 from stages.measure.items import NO_ANSWER, Answers
-from stages.measure.metrics import answers
+from stages.measure.metrics import kept_answers
 from stages.measure.statistics import Interval
 from stages.schema.layout import CHECKPOINTS, place
 from stages.schema.variant import Variant
@@ -132,10 +132,8 @@ def read_gaps(variants: Mapping[str, Variant], build: Path, task: str, case: NDA
         if not np.array_equal(test["labels"], labels):
             raise ArtifactError(f"reference '{name}' has another test split", next_step="run `dvc repro`")
     asked = Asked(case, labels, tasks.quality(task), facts(task).PRIMARY)
-    teacher, student = (
-        answers(np.load(_existing(place(build, role), "test_logits.npy")), labels) for role in CHECKPOINTS
-    )
-    references = {name: answers(test["logits"], labels) for name, test in tests.items()}
+    teacher, student = (kept_answers(top_logits.load(place(build, role)), labels) for role in CHECKPOINTS)
+    references = {name: kept_answers(top_logits.of(test), labels) for name, test in tests.items()}
     gaps = [measure_gap("distillation", "student", asked, teacher, student)]
     gaps += [measure_gap("compression", name, asked, student, given) for name, given in references.items()]
     for key, variant in variants.items():

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stages.core.errors import ConversionError, InputError
-from stages.core.splits import spread
+from stages.core.splits import UNKNOWN, spread
 from stages.measure.metrics import kl_divergence
+from stages.measure.top_logits import columns, keep
 from stages.schema.variant import Mixed
 from stages.targets.base import SIGNATURE, Session, read_signature
 from stages.tasks import registry as tasks
 from stages.tasks.base import MASK, Arrays
-from stages.tasks.registry import Exercise
 
 Lower = Callable[[frozenset[str], Path], int]
 """Weights at the low precision, the others being at the high one, and a directory → bytes of the artifact there."""
@@ -63,14 +63,17 @@ def choose(
     """
     rows = _sample(calibration, precision.utterances)
     exercise = tasks.exercise(read_signature(converted).task)
-    reference = _answers(exercise, open_runtime(converted, 1), rows)
+    answered = exercise.answer(open_runtime(converted, 1), rows)
+    reference = [keep(logits, np.full(len(logits), UNKNOWN)) for logits in answered]
 
     def attempt(low: frozenset[str]) -> Trial:
         with tempfile.TemporaryDirectory() as scratch:
             size = lower(low, Path(scratch))
             shutil.copyfile(converted / SIGNATURE, Path(scratch) / SIGNATURE)
-            outputs = _answers(exercise, open_runtime(Path(scratch), 1), rows)
-        divergence = kl_divergence(reference=reference, outputs=outputs)
+            pairs = zip(reference, exercise.answer(open_runtime(Path(scratch), 1), rows), strict=True)
+            divergence = np.concatenate(
+                [kl_divergence(reference=known, outputs=columns(one, classes)) for (known, classes), one in pairs]
+            )
         return {"kl_divergence_mean": float(divergence.mean()), "size_bytes": size}
 
     high = attempt(frozenset())
@@ -132,7 +135,3 @@ def _sample(calibration: Arrays, count: int) -> dict[str, NDArray[Any]]:
     if not total:
         raise InputError("the calibration split is empty", expected="at least one utterance")
     return {name: values[spread(total, count)] for name, values in calibration.items()}
-
-
-def _answers(exercise: Exercise, session: Session, rows: Arrays) -> NDArray[np.float32]:
-    return np.concatenate(list(exercise.answer(session, rows)))

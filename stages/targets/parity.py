@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
-from stages.measure import identity, invariance, metrics
+from stages.measure import identity, invariance, metrics, top_logits
 from stages.measure.items import Record
 from stages.measure.matching import match
 from stages.measure.structure import Grids, misfits
+from stages.measure.top_logits import Logits
 from stages.models.families import family_of
 from stages.schema.measured import Activations, Calibration, Forms, Parity, Part, SplitName
 from stages.targets import conversion, own_grid, registry
@@ -68,9 +69,20 @@ def evaluate(exercise: Exercise, session: Session, split: Arrays, name: str) -> 
     items = np.bincount(exercise.case(split), minlength=len(split[MASK]))
     answered = tqdm(exercise.answer(session, split), desc=name, total=len(items), leave=False)
     for count, logits in zip(items.tolist(), answered, strict=True):
-        wanted = (count, *split["logits"].shape[1:])
+        wanted = (count, top_logits.width(split))
         if logits.shape != wanted:
             raise ArtifactError(f"the artifact answers {logits.shape} to a text", expected=f"{wanted} logits")
+        yield logits
+
+
+def _keeping(
+    split: Arrays, answered: Iterable[NDArray[np.float32]], kept: list[NDArray[np.float32]]
+) -> Iterator[NDArray[np.float32]]:
+    """Put what is kept of each text's logits into a list, on their way."""
+    start, classes = 0, split.get("classes")
+    for logits in answered:
+        rows = slice(start, start := start + len(logits))
+        kept.append(top_logits.columns(logits, None if classes is None else classes[rows]))
         yield logits
 
 
@@ -86,7 +98,7 @@ def measure(split: Arrays, case: NDArray[np.int32], answered: Iterable[NDArray[n
         `values`, 95 % `intervals`, `counts`, the items behind each, and `texts` where these are fewer; and what is
         kept of the answers.
     """
-    compared = metrics.compare(split["logits"], answered, case, split["labels"])
+    compared = metrics.compare(split["logits"], answered, case, split["labels"], split.get("classes"))
     values, intervals = metrics.measure_parity(compared)
     counts = dict.fromkeys(values.keys() - {"n"}, len(case))
     return _counted({"values": values, "intervals": intervals, "counts": counts}, case), compared.record
@@ -98,7 +110,7 @@ def _counted(part: Part, case: NDArray[np.int32]) -> Part:
     return {**part, "texts": dict.fromkeys(part["counts"], texts)} if texts < len(case) else part
 
 
-def with_quality(quality: Quality, part: Part, test: Arrays, record: Record, teacher: NDArray[np.float32]) -> Part:
+def with_quality(quality: Quality, part: Part, test: Arrays, record: Record, teacher: Logits) -> Part:
     """Add to what was measured of the test split how good the answers are, beside the reference's and the teacher's.
 
     Args:
@@ -106,14 +118,14 @@ def with_quality(quality: Quality, part: Part, test: Arrays, record: Record, tea
         part: as `measure` found it.
         test: the reference's labels and logits.
         record: what the artifact answered.
-        teacher: the teacher's logits, fp32 [items, classes].
+        teacher: the teacher's logits of the items.
 
     Returns:
         The same where an output is not finite, so that a gate that asks for quality fails on the missing metric.
     """
     if not record.finite.all():
         return part
-    reference, given = (metrics.answers(logits, record.wanted) for logits in (test["logits"], teacher))
+    reference, given = (metrics.kept_answers(one, record.wanted) for one in (top_logits.of(test), teacher))
     found = quality.measure(record.case, record.wanted, record.answers, reference, given)
     more = _counted(found, record.case[record.known])
     texts = {**part.get("texts", {}), **more.get("texts", {})}
@@ -230,7 +242,7 @@ class Measured(NamedTuple):
 
     Attributes:
         found: what goes into `metrics.json`.
-        probe: the logits of the probe split, fp32 [items, classes], None where it was not run.
+        probe: the logits of the probe split, in the reference's columns, None where it was not run.
         records: what is kept of the answers to each split, likewise empty.
     """
 
@@ -287,12 +299,14 @@ def measure_artifact(target: str, artifact_dir: Path, inputs: Inputs, *, execute
                 answered: Iterable[NDArray[np.float32]] = evaluate(
                     exercise, session, split, f"{artifact_dir.name} {name}"
                 )
+                kept: list[NDArray[np.float32]] = []
                 if name == "probe":
-                    answered = [probe := np.concatenate(list(answered))]
+                    answered = _keeping(split, answered, kept)
                 result[name], records[name] = measure(split, exercise.case(split), answered)
+                probe = np.concatenate(kept) if kept else probe
             result["form"] = check_forms(exercise, session, splits["probe"], artifact_dir, inputs.checkpoint)
             result["saturation"] = module.saturation(artifact_dir, splits["probe"])
-            teacher = np.load(inputs.teacher / "test_logits.npy")
+            teacher = top_logits.load(inputs.teacher)
             result["test"] = with_quality(tasks.quality(task), result["test"], splits["test"], records["test"], teacher)
             result |= {"runtime": session.label, "runtime_versions": module.versions(), "status": "measured"}
             result["numerics"] = executor(session.label, target).note

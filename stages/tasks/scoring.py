@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
 from stages.measure.items import NO_ANSWER
-from stages.measure.metrics import answers
+from stages.measure.metrics import kept_answers
+from stages.measure.top_logits import Logits
 from stages.tasks import registry
 from stages.tasks.facts import facts
 
@@ -18,14 +19,14 @@ WRONG = NO_ANSWER - 1
 """Stands for an answer that is no number: it is none of the classes, and counts."""
 
 
-def score(task: str, case: NDArray[np.int32], wanted: NDArray[np.int64], logits: NDArray[np.float32]) -> dict[str, Any]:
+def score(task: str, case: NDArray[np.int32], wanted: NDArray[np.int64], logits: Logits) -> dict[str, Any]:
     """Measure the metric that the task's models are chosen by.
 
     Args:
         task: its name.
         case: [items] the text that each belongs to.
         wanted: [items] the right class, `UNKNOWN` where nobody knows it.
-        logits: [items, classes]; where one is not finite, the answer is wrong.
+        logits: of the items; where one is not finite, the answer is wrong.
 
     Returns:
         The metric by its name, `NAME_interval` (95 %), and `n`, the items behind both.
@@ -35,7 +36,7 @@ def score(task: str, case: NDArray[np.int32], wanted: NDArray[np.int64], logits:
     """
     if not (wanted != UNKNOWN).any():
         raise InputError("no text of the test split has a label", expected="labelled texts to measure quality on")
-    given = answers(logits, wanted)
+    given = kept_answers(logits, wanted)
     given = given._replace(answer=np.where(given.answer == NO_ANSWER, np.int32(WRONG), given.answer))
     part, metric = registry.quality(task).measure(case, wanted, given, given, given), facts(task).PRIMARY.metric
     return {
@@ -46,7 +47,7 @@ def score(task: str, case: NDArray[np.int32], wanted: NDArray[np.int64], logits:
 
 
 def evaluation(
-    task: str, model: Any, case: NDArray[np.int32], wanted: NDArray[np.int64], logits: NDArray[np.float32]
+    task: str, model: Any, case: NDArray[np.int32], wanted: NDArray[np.int64], logits: Logits
 ) -> dict[str, Any]:
     """Score a checkpoint on the test split.
 
@@ -64,6 +65,6 @@ def evaluation(
         InputError: no item has a label, or a logit is not finite.
     """
     scores = score(task, case, wanted, logits)
-    if not np.isfinite(logits).all():
+    if not np.isfinite(logits.values).all():
         raise InputError("the checkpoint answers NaN or infinite logits", next_step="check its weights")
     return {**scores, "parameters": sum(parameter.numel() for parameter in model.parameters())}

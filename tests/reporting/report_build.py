@@ -16,6 +16,7 @@ from stages.core import artifact
 from stages.core.params import Section
 from stages.measure import items
 from stages.measure.statistics import proportion_interval
+from stages.measure.top_logits import Logits
 from stages.schema.gate import Gate
 from stages.schema.variant import Float, Variant
 from stages.targets import parity
@@ -223,7 +224,7 @@ class Build:
                     logits[:7] = np.nan
                 result[name], records[name] = parity.measure(split, np.arange(len(logits)), [logits])
             result["test"] = parity.with_quality(
-                quality, result["test"], splits["test"], records["test"], self.test["teacher"].astype("f4")
+                quality, result["test"], splits["test"], records["test"], Logits(self.test["teacher"].astype("f4"))
             )
             answers = items.arrays(records)
             result |= {"runtime": RUNTIME_LABELS[target], "runtime_versions": dict([VERSIONS[target]])}

@@ -13,6 +13,7 @@ from report_build import LABELS, TEST, variants, written
 from stages.core import artifact
 from stages.measure import items
 from stages.measure.statistics import proportion_interval
+from stages.measure.top_logits import Logits
 from stages.reporting import agreement, page
 
 KEY = "tflite-nnapi-fp32"
@@ -31,7 +32,7 @@ def models(build: Path) -> dict[str, agreement.Model]:
 
 def test_no_answer_equals_nothing_not_even_itself() -> None:
     logits = np.array([[1, 0], [np.nan, 0], [0, np.inf], [0, 1]], np.float32)
-    answers = agreement.answer(logits)
+    answers = agreement.answer(Logits(logits))
     assert answers.tolist() == [0, -1, -1, 1]
     assert agreement.share(answers, answers, np.arange(4)) == agreement.Share(0.5, proportion_interval(2, 4), 4)
 

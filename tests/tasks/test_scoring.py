@@ -3,13 +3,14 @@ import pytest
 
 from stages.core.errors import InputError
 from stages.measure.statistics import proportion_interval, rate_interval
+from stages.measure.top_logits import Logits
 from stages.tasks.scoring import evaluation, score
 
 LOGITS = np.eye(4, dtype=np.float32)
 
 
 def evaluated(make_model, logits, *labels, case=(0, 1, 2, 3), task="classify"):
-    return evaluation(task, make_model(), np.array(case), np.array(labels), logits)
+    return evaluation(task, make_model(), np.array(case), np.array(labels), Logits(logits))
 
 
 def test_a_score_comes_with_its_interval_and_size(make_model):
@@ -38,6 +39,6 @@ def test_a_rate_of_no_labelled_text_is_an_error(make_model):
 def test_nan_logits_are_wrong_and_no_checkpoint_that_comes_in_may_have_them(make_model):
     logits = LOGITS.copy()
     logits[2, 1] = np.nan
-    assert score("classify", np.arange(4), np.arange(4), logits)["accuracy"] == 0.75
+    assert score("classify", np.arange(4), np.arange(4), Logits(logits))["accuracy"] == 0.75
     with pytest.raises(InputError, match="NaN or infinite logits"):
         evaluated(make_model, logits, 0, 1, 2, 3)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.measure.invariance import Padding, spread_over_lengths
+from stages.measure.top_logits import width
 from stages.tasks.base import DECODE, IDS, MASK, Arrays, Session, utterances
 
 
@@ -28,7 +29,7 @@ def ask(session: Session, inputs: Arrays) -> NDArray[np.float32]:
 
 def answer(session: Session, split: Arrays) -> Iterator[NDArray[np.float32]]:
     """Feed each text; one of a single token has no items."""
-    nothing = np.empty((0, split["logits"].shape[1]), np.float32)
+    nothing = np.empty((0, width(split)), np.float32)
     return (ask(session, inputs) if inputs[IDS].shape[1] > 1 else nothing for inputs in utterances(split))
 
 
