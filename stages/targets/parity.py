@@ -25,7 +25,7 @@ from stages.targets.base import Session, read_signature
 from stages.targets.facts import executor
 from stages.targets.stored import QUANTIZATION, WORST, audit, compare_structure
 from stages.tasks import registry as tasks
-from stages.tasks.base import INPUTS, MASK, Arrays, utterances
+from stages.tasks.base import GREEDY, INPUTS, MASK, Arrays, utterances
 from stages.tasks.registry import Exercise, Quality
 
 SPLITS: tuple[SplitName, ...] = ("probe", "test", "coverage")
@@ -291,6 +291,9 @@ def measure_artifact(target: str, artifact_dir: Path, inputs: Inputs, *, execute
                     answered = [probe := np.concatenate(list(answered))]
                 result[name], records[name] = measure(split, exercise.case(split), answered)
             result["form"] = check_forms(exercise, session, splits["probe"], artifact_dir, inputs.checkpoint)
+            if (texts := inputs.reference / GREEDY).is_file():
+                spread = float(splits["probe"]["logits"].std())
+                result["greedy"] = exercise.greedy(session, artifact.read_arrays(texts), spread)
             result["saturation"] = module.saturation(artifact_dir, splits["probe"])
             teacher = np.load(inputs.teacher / "test_logits.npy")
             result["test"] = with_quality(tasks.quality(task), result["test"], splits["test"], records["test"], teacher)
