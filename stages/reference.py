@@ -1,7 +1,8 @@
 """Record what the compressed checkpoint computes, as inputs and fp32 outputs that need no torch to read.
 
 Reads: the data's splits; a compressed checkpoint.
-Writes: `probe.npz`, `test.npz`, `calibration.npz`, `coverage.npz`, `summary.json`, `manifest.json`.
+Writes: `probe.npz`, `test.npz`, `calibration.npz`, `coverage.npz`, `summary.json`, `manifest.json`; of a task that
+    writes text `greedy.npz`.
 Why: an artifact must agree with the unmodified Hugging Face forward, not with the module its converter saw.
 """
 
@@ -23,6 +24,7 @@ from stages.measure.metrics import non_finite_count
 from stages.measure.top_logits import Logits
 from stages.schema.task import Task
 from stages.tasks import registry as tasks
+from stages.tasks.base import GREEDY
 from stages.tasks.scoring import score
 
 if TYPE_CHECKING:
@@ -131,6 +133,8 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     spelled_padding = not family_of(model.config).padded_positions
     coverage = encode_coverage(tokenizer, encoded.values(), length, spelled_padding=spelled_padding)
     found["coverage"] = golden(model, coverage, items, None)
+    texts = splits.read_split(data, "test").texts
+    written = tasks.model(task).greedy(model, tokenizer, texts, length)
     with artifact.writing(
         out,
         stage="reference",
@@ -140,6 +144,8 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     ) as temporary:
         for name, one in found.items():
             artifact.write_arrays(temporary / f"{name}.npz", arrays(one))
+        if written:
+            artifact.write_arrays(temporary / GREEDY, written)
         artifact.write_json(
             temporary / "summary.json",
             summarise(task, found, read["test"].case) | {"truncated": truncated(encoded), "max_length": length},

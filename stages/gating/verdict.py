@@ -21,7 +21,7 @@ COVERAGE = {
     "coverage_kl_mean": "kl_divergence_mean",
     "coverage_relative_error": "relative_max_error",
 }
-PARTS: tuple[PartName, ...] = ("weights", "structure", "conversion", "form", "calibration", "activations")
+PARTS: tuple[PartName, ...] = ("weights", "structure", "conversion", "form", "calibration", "activations", "greedy")
 MEASURED, NOT_MEASURED = "measured", "not_measured"
 UNSAID = "it has neither a latency nor a reason why there is none"
 
@@ -169,6 +169,7 @@ def _details(parity: Parity) -> dict[str, str]:
         "activations_beyond_count": "; ".join(parity.get("activations", {}).get("misfits", [])[:2]),
         "conversion_weight_error_max": compared.get("converted", ""),
         "form_relative_error": max(forms, key=lambda form: forms[form], default=""),
+        "greedy_divergent_count": parity.get("greedy", {}).get("first", ""),
         "structure_difference_count": "; ".join(structure["differences"][:2]),
         "weight_cosine_min": min(worst, key=lambda name: (worst[name], name), default=""),
         "weight_error_ratio_max": compared.get("rounded", ""),

@@ -17,6 +17,7 @@ EVERYTHING = Sample("inputs of all splits", "executed", ("probe", "test", "cover
 FORMS = Sample("probe texts in other forms", "executed", ("probe",))
 CALIBRATION = Sample("calibration texts", "asked", ("calibration",))
 OVERLAP = Sample("probe and test texts", "asked", ("probe", "test"))
+WRITTEN = Sample("texts", "asked")
 ACTIVATIONS = Sample("activations", "asked")
 MATRICES = Sample("weight matrices", "read")
 ROUNDED = Sample("rounded weight matrices", "asked")
@@ -122,6 +123,16 @@ REGISTRY: dict[str, Metric] = {
             RATE_ITEMS,
         ),
         Metric("non_finite_count", "count", "lower", 0, inf, "logits that are NaN or infinite", EVERYTHING),
+        Metric("greedy_divergent_count", "count", "lower", 0, inf, "other tokens in greedy text, ties aside", WRITTEN),
+        Metric(
+            "greedy_equal_share",
+            "fraction",
+            "higher",
+            0,
+            1,
+            "share of greedy text before the first other token",
+            WRITTEN,
+        ),
         Metric(
             "accuracy",
             "fraction",

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 from stages.core import artifact
 
 Status = Literal["measured", "not_measured", "failed"]
-PartName = Literal["weights", "structure", "conversion", "form", "calibration", "activations"]
+PartName = Literal["weights", "structure", "conversion", "form", "calibration", "activations", "greedy"]
 SplitName = Literal["probe", "test", "coverage"]
 
 
@@ -56,6 +56,13 @@ class Activations(Part, total=False):
     misfits: list[str]
 
 
+class Greedy(Part, total=False):
+    """How far texts that the artifact writes by itself are the reference's."""
+
+    first: str
+    """The first place where it prefers another token though the reference's leads by more than rounding explains."""
+
+
 class Calibration(Part, total=False):
     """What it was calibrated on."""
 
@@ -81,6 +88,7 @@ class Parity(TypedDict, total=False):
     form: Forms
     calibration: Calibration
     activations: Activations
+    greedy: Greedy
     probe: Part
     test: Part
     coverage: Part

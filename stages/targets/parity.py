@@ -26,7 +26,7 @@ from stages.targets.base import Session, read_signature
 from stages.targets.facts import executor
 from stages.targets.stored import QUANTIZATION, WORST, compare_structure, compare_weights
 from stages.tasks import registry as tasks
-from stages.tasks.base import INPUTS, MASK, Arrays, utterances
+from stages.tasks.base import GREEDY, INPUTS, MASK, Arrays, utterances
 from stages.tasks.registry import Exercise, Quality
 
 SPLITS: tuple[SplitName, ...] = ("probe", "test", "coverage")
@@ -305,6 +305,9 @@ def measure_artifact(target: str, artifact_dir: Path, inputs: Inputs, *, execute
                 result[name], records[name] = measure(split, exercise.case(split), answered)
                 probe = np.concatenate(kept) if kept else probe
             result["form"] = check_forms(exercise, session, splits["probe"], artifact_dir, inputs.checkpoint)
+            if (texts := inputs.reference / GREEDY).is_file():
+                spread = float(splits["probe"]["logits"].std())
+                result["greedy"] = exercise.greedy(session, artifact.read_arrays(texts), spread)
             result["saturation"] = module.saturation(artifact_dir, splits["probe"])
             teacher = top_logits.load(inputs.teacher)
             result["test"] = with_quality(tasks.quality(task), result["test"], splits["test"], records["test"], teacher)

@@ -19,6 +19,8 @@ BATCH, SEQUENCE, PAST = "batch", "sequence", "past"
 IDS, MASK = "input_ids", "attention_mask"
 INPUTS = (IDS, MASK)
 """What an encoder takes: token ids, and 1 where they are text; a split has arrays of the same names."""
+GREEDY = "greedy.npz"
+"""Texts that a checkpoint wrote on by itself, beside the reference's splits."""
 FORWARD = "forward"
 """The call of an encoder."""
 DECODE = "decode"

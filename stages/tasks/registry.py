@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stages.data.splits import Example, Splits
     from stages.measure.invariance import Padding
     from stages.measure.items import Answers
-    from stages.schema.measured import Part
+    from stages.schema.measured import Greedy, Part
     from stages.schema.task import Task
 
 
@@ -70,6 +70,19 @@ class Model(Protocol):
 
         Returns:
             [items, …]
+        """
+
+    def greedy(self, model: Any, tokenizer: Any, texts: Sequence[str], room: int) -> Mapping[str, NDArray[Any]]:
+        """Write texts on with the likeliest token each time, until there is no more room; a task may write none.
+
+        Args:
+            model: a checkpoint in eval mode.
+            tokenizer: its tokenizer.
+            texts: of the test split, some of which are begun with.
+            room: tokens of a text in all.
+
+        Returns:
+            What `Exercise.greedy` compares with.
         """
 
 
@@ -122,6 +135,18 @@ class Exercise(Protocol):
 
         Returns:
             Form → the largest change of a logit over the spread of the reference's, inf where one is not finite.
+        """
+
+    def greedy(self, session: Session, wanted: Arrays, spread: float) -> Greedy:
+        """Write the same texts on as `Model.greedy` did, and say where another token is likeliest.
+
+        Args:
+            session: what answers.
+            wanted: what that gave.
+            spread: standard deviation of the reference's logits.
+
+        Raises:
+            ArtifactError: it fails while it runs.
         """
 
     def timed(self, split: Arrays) -> Mapping[str, Sequence[tuple[str, Arrays]]]:

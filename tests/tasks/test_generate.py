@@ -183,6 +183,60 @@ def test_a_session_continues_its_text_and_no_other_up_to_the_room_there_is(build
         fed(one, slice(0, 1))
 
 
+def test_a_batch_and_a_mask_that_could_hide_padding_are_refused_in_a_line(build):
+    artifact_dir, _, _ = lowered(build, "fp32")
+    session = registry.runtime("onnx-cpu").open_runtime(artifact_dir, threads=1)
+    ids = np.ones((2, 3), np.int32)
+    with pytest.raises(InputError, match=r"'input_ids' is int32 \[2, 3\]; expected int32 \[1, sequence\]"):
+        session.run("decode", {"input_ids": ids}, session.new_state())
+    with pytest.raises(InputError, match=r"'attention_mask', 'input_ids'.*; expected exactly \['input_ids'\]"):
+        session.run("decode", {"input_ids": ids[:1], "attention_mask": ids[:1]}, session.new_state())
+
+
+def test_the_reference_writes_what_transformers_does_with_the_lead_of_each_token(build):
+    import torch
+
+    written = artifact.read_arrays(build / "reference/greedy.npz")
+    assert written["prompt"].tolist() == ["", "The", "1 + 1 =", "", ""]
+    assert written["shown"].tolist() == [True, True, True, False, False]
+    model = checkpoint.load_model(build / "teacher")
+    for ids, size, margin in zip(written["ids"], written["size"], written["margin"], strict=True):
+        given = torch.tensor([ids[:size].tolist()])
+        rest = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, "max_length": LENGTH}
+        assert model.generate(given, attention_mask=torch.ones_like(given), **rest)[0].tolist() == ids.tolist()
+        with torch.inference_mode():
+            best = model(torch.tensor([ids.tolist()]), use_cache=False).logits[0].topk(2).values
+        lead = (best[:, 0] - best[:, 1])[size - 1 : -1].numpy()
+        np.testing.assert_allclose(margin[size:], lead, atol=1e-4)
+        assert not margin[:size].any()
+
+
+def test_text_that_an_artifact_writes_by_itself_is_the_references(build):
+    _, found, _ = lowered(build, "fp32")
+    assert found["greedy"]["values"] == {"greedy_divergent_count": 0, "greedy_equal_share": 1.0}
+    written = artifact.read_arrays(build / "reference/greedy.npz")
+    assert found["greedy"]["counts"]["greedy_divergent_count"] == (LENGTH - written["size"]).sum()
+    _, found, _ = lowered(build, "weight_only_wi4b32")
+    assert 0 <= found["greedy"]["values"]["greedy_equal_share"] < 1
+
+
+def test_another_token_counts_where_the_references_leads_and_not_at_a_tie(build):
+    artifact_dir, _, _ = lowered(build, "fp32")
+    session, written = registry.runtime("onnx-cpu").open_runtime(artifact_dir, 1), dict(
+        artifact.read_arrays(build / "reference/greedy.npz")
+    )  # fmt: skip
+    size, last = int(written["size"][0]), LENGTH - 1
+    right = int(written["ids"][0, last])
+    written["ids"][0, last] = (right + 1) % 320
+    for margin, count in ((0.5, 1), (0.005, 0)):
+        written["margin"][0, last] = margin
+        found = tasks.exercise("generate").greedy(session, written, spread=1.0)
+        assert found["values"]["greedy_divergent_count"] == count
+        assert found["values"]["greedy_equal_share"] == pytest.approx(1 - 1 / (LENGTH - size) / len(written["ids"]))
+        said = f"text 0, token {last}: {right} where {(right + 1) % 320} leads by 0.5 of the spread"
+        assert found.get("first") == (said if count else None)
+
+
 def test_the_signature_names_what_clients_of_language_models_look_for(build):
     (call,) = read_signature(build / "converted").calls
     assert [tensor.name for tensor in call.states] == [

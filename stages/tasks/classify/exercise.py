@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.measure import invariance
 from stages.tasks.base import FORWARD, INPUTS, MASK, Arrays, Session, utterances
+
+if TYPE_CHECKING:
+    from stages.schema.measured import Greedy
 
 
 def case(split: Arrays) -> NDArray[np.int32]:
@@ -30,6 +34,11 @@ def answer(session: Session, split: Arrays) -> Iterator[NDArray[np.float32]]:
 def forms(session: Session, probe: Arrays, padding: invariance.Padding) -> dict[str, float]:
     """Ask for texts padded, above other padding and in a batch."""
     return invariance.measure(partial(ask, session), probe, padding, batches=session.batches)
+
+
+def greedy(session: Session, wanted: Arrays, spread: float) -> Greedy:  # noqa: ARG001
+    """Return nothing: a classifier writes no text."""
+    return {}
 
 
 def timed(split: Arrays) -> dict[str, list[tuple[str, Arrays]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,12 @@ from numpy.typing import NDArray
 from stages.measure.invariance import Padding, spread_over_lengths
 from stages.measure.top_logits import width
 from stages.tasks.base import DECODE, IDS, MASK, Arrays, Session, utterances
+
+if TYPE_CHECKING:
+    from stages.schema.measured import Greedy
+
+TIE = 0.01
+"""Tokens whose logits are nearer than this share of the logits' spread may change places: both are likeliest."""
 
 
 def case(split: Arrays) -> NDArray[np.int32]:
@@ -56,6 +63,39 @@ def _last(session: Session, parts: Sequence[NDArray[np.int32]]) -> NDArray[np.fl
 def _fed(session: Session, ids: NDArray[np.int32], state: object) -> NDArray[np.float32]:
     logits = session.run(DECODE, {IDS: np.ascontiguousarray(ids[None], np.int32)}, state)["logits"]
     return np.asarray(logits[0, -1])
+
+
+def greedy(session: Session, wanted: Arrays, spread: float) -> Greedy:
+    """Write texts on, and compare with the reference's.
+
+    Where another token is likeliest, the reference's is fed all the same: what comes after a tie is compared too.
+
+    Returns:
+        `greedy_divergent_count`, the tokens that are others though the reference's leads by more than a tie;
+        `greedy_equal_share`, how much of a text is written before the first other one, a tie or not; and the `first` of
+        those counted.
+    """
+    others: list[str] = []
+    shares: list[float] = []
+    for number, (ids, size) in enumerate(zip(wanted["ids"], wanted["size"].tolist(), strict=True)):
+        state, equal = session.new_state(), len(ids) - size
+        for at in range(size, len(ids)):
+            logits = _fed(session, ids[:size] if at == size else ids[at - 1 : at], state)
+            found = int(logits.argmax()) if np.isfinite(logits).all() else None
+            if found == ids[at]:
+                continue
+            equal, lead = min(equal, at - size), float(wanted["margin"][number, at]) / spread
+            if lead > TIE:
+                others.append(f"text {number}, token {at}: {found} where {ids[at]} leads by {lead:.2g} of the spread")
+        shares.append(equal / (len(ids) - size))
+    steps = int((wanted["ids"].shape[1] - wanted["size"]).sum())
+    values = {"greedy_divergent_count": len(others), "greedy_equal_share": float(np.mean(shares))}
+    measured: Greedy = {
+        "values": values,
+        "counts": dict.fromkeys(values, steps),
+        "texts": dict.fromkeys(values, len(shares)),
+    }
+    return {**measured, "first": others[0]} if others else measured
 
 
 def timed(split: Arrays) -> dict[str, list[tuple[str, Arrays]]]:
