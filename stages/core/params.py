@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +24,30 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
+if TYPE_CHECKING:
+    from yaml import SafeLoader as Safe
+else:
+    Safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(Safe):
+    """Reads numbers as YAML 1.2 and DVC do: PyYAML, of version 1.1, takes `1e-06`, which DVC writes, for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Read YAML as plain values.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (it is a safe one)
+
+
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Read params.yaml as plain values.
 
@@ -30,7 +55,7 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
         ConfigError: the file is missing or not a YAML mapping.
     """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
         raise ConfigError(f"cannot read '{path}': {reason}", next_step="run `python -m stages.compose`") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from stages.core import params
 from stages.lineage import lock
 from stages.lineage.findings import Finding, Link
 
@@ -105,13 +106,9 @@ def _runs(cache: Path) -> list[Path]:
 
 def _outs(run: Path) -> list[dict[str, Any]]:
     try:
-        return [out for out in _yaml(run.read_bytes())["outs"] if {"md5", "path"} <= set(out)]
+        return [out for out in params.parse_yaml(run.read_bytes())["outs"] if {"md5", "path"} <= set(out)]
     except (ValueError, KeyError, TypeError, yaml.YAMLError):
         return []
-
-
-def _yaml(content: bytes) -> Any:
-    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
 
 
 def _listing(store: Path, digest: str) -> dict[str, str]:

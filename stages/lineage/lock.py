@@ -16,6 +16,7 @@ import yaml
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
+from stages.core.params import parse_yaml
 
 LOCK = Path("dvc.lock")
 
@@ -58,7 +59,7 @@ def _entries(lock: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _stages(lock: Path) -> dict[str, Any]:
-    tree = yaml.load(lock.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    tree = parse_yaml(lock.read_text(encoding="utf-8"))
     return dict(tree["stages"])
 
 

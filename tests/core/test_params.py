@@ -59,3 +59,19 @@ def test_an_unreadable_file_names_the_repair(tmp_path):
     (tmp_path / "params.yaml").write_text("a: [1", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot read"):
         params.read(tmp_path / "params.yaml")
+
+
+def test_numbers_are_read_as_dvc_writes_them():
+    from dvc.utils.serialize import dumps_yaml
+
+    told = {
+        "small": 1e-06,
+        "large": 1e22,
+        "less": -2.5e-07,
+        "plain": 0.5,
+        "count": 3,
+        "name": "1e",
+        "hash": "12e4f",
+        "digits": "12e45",
+    }
+    assert params.parse_yaml(dumps_yaml(told)) == told
