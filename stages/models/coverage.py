@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.splits import spread
 from stages.models.encode import Encoded, encode, filler
 
 EDGES = (
@@ -33,7 +34,12 @@ text, more than any maximum length."""
 
 
 def encode_coverage(
-    tokenizer: Any, normal: Iterable[Encoded], max_length: int, *, spelled_padding: bool = True
+    tokenizer: Any,
+    normal: Iterable[Encoded],
+    max_length: int,
+    *,
+    spelled_padding: bool = True,
+    most: int | None = None,
 ) -> Encoded:
     """Build the inputs that, together with an ordinary text, let no row of a table that normal text uses go unread.
 
@@ -42,10 +48,11 @@ def encode_coverage(
         normal: what normal text is: all utterances of the data set.
         max_length: width of the arrays.
         spelled_padding: whether the model reads a text that spells the padding token as it reads others.
+        most: rows of ids, None for as many as it takes.
 
     Returns:
         `EDGES`, in order; then one input per length from 1 to `max_length`; then every id that `normal` uses and the
-        rows before do not, as many to an input as fit.
+        rows before do not, as many to an input as fit; where that is more than `most`, rows evenly spaced among them.
     """
     edges = encode(tokenizer, EDGES, max_length)
     if not spelled_padding:
@@ -62,7 +69,8 @@ def encode_coverage(
     unread = [i for i in plain if i not in seen]
     room = max_length - len(special)
     packed = [_wrapped(unread[start : start + room], head, tail) for start in range(0, len(unread), room)]
-    rows = [*lengths, *packed]
+    chosen = range(len(packed)) if most is None else spread(len(packed), most)
+    rows = [*lengths, *(packed[row] for row in chosen)]
     input_ids = np.full((len(rows), max_length), filler(tokenizer), np.int32)
     attention_mask = np.zeros((len(rows), max_length), np.int32)
     for number, ids in enumerate(rows):

@@ -39,3 +39,9 @@ def test_every_id_of_normal_text_is_read(tokenizer, texts):
     assert set(normal.input_ids[normal.attention_mask == 1].tolist()) <= read
     unused = tokenizer.convert_tokens_to_ids("word9")
     assert unused not in read
+
+
+def test_of_very_many_ids_in_use_some_rows_are_asked(tokenizer, texts):
+    normal = [encode(tokenizer, texts, LENGTH)]
+    whole, few = (len(encode_coverage(tokenizer, normal, LENGTH, most=most)) for most in (None, 1))
+    assert few == len(EDGES) + LENGTH + 1 < whole
