@@ -207,6 +207,25 @@ def checked(call: Call, inputs: Arrays, longest: int) -> dict[str, int]:
     return sizes
 
 
+def require_room(before: int, more: int, room: int) -> None:
+    """Refuse tokens that a state has no room for.
+
+    Args:
+        before: tokens that the state holds.
+        more: tokens to read.
+        room: tokens that it may hold.
+
+    Raises:
+        InputError: they are too many.
+    """
+    if before + more > room:
+        raise InputError(
+            f"{more} tokens do not fit behind {before}",
+            expected=f"at most {room} in all",
+            next_step="begin a new state with the end of the text",
+        )
+
+
 def only(calls: Sequence[Call]) -> Call:
     """Return the one call of a model.
 

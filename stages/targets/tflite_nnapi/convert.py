@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import ConversionError, Unsupported
+from stages.models.families.decoder import Decoder
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
 from stages.targets.base import example, one_by_one, only, write_signature
-from stages.targets.tflite_nnapi import flatbuffer, sharing
+from stages.targets.tflite_nnapi import decoder, flatbuffer, sharing
+from stages.targets.tflite_nnapi.entries import signature_name
 from stages.tasks import registry as tasks
 from stages.tasks.base import SEQUENCE, Call
 
@@ -25,18 +27,25 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
     """Write `model.tflite` (fp32) and `signature.json` into an existing directory.
 
     Every signature `length_N` takes and gives what the task's call says, for one text of N tokens; all share one copy
-    of the weights.
+    of the weights. Of decoders see `decoder`.
 
     Raises:
         Unsupported: the checkpoint's activation is none that the format expresses for NNAPI.
         ConversionError: litert-torch cannot lower the checkpoint, or gave another graph than was asked for.
     """
+    interface = tasks.interface(task.name)
+    model = interface.load(checkpoint, task)
+    if isinstance(model, Decoder):
+        decoder.convert(model, interface.calls(task), task, out)
+    else:
+        _trace(model, checkpoint, one_by_one(only(interface.calls(task))), task, out)
+
+
+def _trace(module: Any, checkpoint: Path, call: Call, task: Task, out: Path) -> None:
     from stages.models.checkpoint import load_config
 
-    interface = tasks.interface(task.name)
-    call = one_by_one(only(interface.calls(task)))
     _require_activation(checkpoint)
-    _lower(interface.load(checkpoint, task), call, task.sequence_lengths, out / flatbuffer.MODEL)
+    _lower(module, call, task.sequence_lengths, out / flatbuffer.MODEL)
     model = flatbuffer.read(out / flatbuffer.MODEL)
     flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
@@ -78,9 +87,7 @@ def _lower(module: Any, call: Call, lengths: Sequence[int], path: Path) -> None:
     named = NamedOutputs(module).eval()
     converter: Any = litert_torch
     for length in lengths:
-        converter = converter.signature(
-            flatbuffer.signature_name(length, call.name), named, (), example(call, {SEQUENCE: length})
-        )
+        converter = converter.signature(signature_name(length, call.name), named, (), example(call, {SEQUENCE: length}))
     try:
         lowered = converter.convert()
         for weight in named.parameters():  # MLIR has its own by now, and torch's graphs outlive the conversion
@@ -97,7 +104,7 @@ def _check(path: Path, call: Call, lengths: Sequence[int]) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     names = {role: sorted(names) for role, names in zip(("inputs", "outputs"), call.names, strict=True)}
-    expected = {flatbuffer.signature_name(length, call.name): names for length in lengths}
+    expected = {signature_name(length, call.name): names for length in lengths}
     found = Interpreter(model_path=str(path), num_threads=1).get_signature_list()
     if {name: {role: sorted(names) for role, names in roles.items()} for name, roles in found.items()} != expected:
         raise ConversionError(f"the converted file has signatures {found}", expected=f"{expected}")

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
 from stages.targets.tflite_nnapi import storage
-from stages.tasks.base import FORWARD
 
 MODEL = "model.tflite"
 IDENTIFIER = b"TFL3"
@@ -55,11 +54,6 @@ class Weight:
     expanded: bool
     activation: str
     size_bytes: int
-
-
-def signature_name(length: int, call: str = FORWARD) -> str:
-    """Name the signature of a call that takes `length` tokens; an encoder's only call needs no name of its own."""
-    return f"{'length' if call == FORWARD else call}_{length}"
 
 
 def read(path: Path) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stages.core.errors import ArtifactError, first_line
 from stages.targets.base import Inputs
 from stages.targets.tflite_nnapi import flatbuffer
+from stages.targets.tflite_nnapi.entries import signature_name
 
 
 def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
@@ -27,7 +28,7 @@ def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, ND
     from ai_edge_litert.interpreter import Interpreter
 
     model = flatbuffer.read(artifact / flatbuffer.MODEL)
-    signature = flatbuffer.signature_name(inputs["input_ids"].shape[1])
+    signature = signature_name(inputs["input_ids"].shape[1])
     index = next(item.subgraphIndex for item in model.signatureDefs if item.signatureKey.decode() == signature)
     try:
         with warnings.catch_warnings():

@@ -14,8 +14,9 @@ from stages.core.errors import ConversionError, InputError, Unsupported
 from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.base import SIGNATURE, read_signature
 from stages.targets.tflite_nnapi import SUPPORTED, flatbuffer, lowering, mixed, normalisation, reason, supports
+from stages.targets.tflite_nnapi.entries import signature_name
 from stages.targets.tflite_nnapi.runtime import open_runtime
-from stages.tasks.base import FORWARD, INPUTS
+from stages.tasks.base import INPUTS
 
 BLOCKS = {"block_32": 32}
 """Granularity → weights of an output channel that share a scale, where not all of them do."""
@@ -73,14 +74,14 @@ def select_samples(calibration: Mapping[str, NDArray[np.int32]], lengths: list[i
     """
     true_lengths = calibration["attention_mask"].sum(axis=1)
     samples = {
-        flatbuffer.signature_name(length): [
+        signature_name(length): [
             {name: np.ascontiguousarray(calibration[name][row : row + 1, :length]) for name in INPUTS}
             for row in np.flatnonzero(true_lengths <= length)
         ]
         for length in lengths
     }
     for length in lengths:
-        if not samples[flatbuffer.signature_name(length)]:
+        if not samples[signature_name(length)]:
             raise InputError(
                 f"no calibration utterance has {length} tokens or fewer",
                 expected="at least one for each of task.sequence_lengths",
@@ -168,11 +169,15 @@ def _phrase(dtype: str, expanded: bool, activation: str) -> str:
 
 
 def _check_runs(out: Path) -> None:
-    session = open_runtime(out, threads=1)
-    for length in read_signature(out).sequence_lengths:
-        for name, values in session.run(FORWARD, {name: np.ones((1, length), np.int32) for name in INPUTS}).items():
-            if not np.isfinite(values).all():
-                raise ConversionError(f"the artifact gives non-finite {name} at length {length}", expected="numbers")
+    session, signature = open_runtime(out, threads=1), read_signature(out)
+    for call in signature.calls:
+        for length in signature.sequence_lengths:
+            inputs = {tensor.name: np.ones((1, length), np.int32) for tensor in call.inputs}
+            for name, values in session.run(call.name, inputs, session.new_state()).items():
+                if not np.isfinite(values).all():
+                    raise ConversionError(
+                        f"the artifact gives non-finite {name} at length {length}", expected="numbers"
+                    )
 
 
 def _report(model: Any, precision: Precision, calibration: dict[str, int]) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from stages.core.errors import ArtifactError, first_line
 from stages.targets.base import Opened, Signature, read_signature
 from stages.targets.executing import loaded
 from stages.targets.tflite_nnapi import LITERT
-from stages.targets.tflite_nnapi.flatbuffer import MODEL, signature_name
+from stages.targets.tflite_nnapi.entries import entries, signature_name
+from stages.targets.tflite_nnapi.flatbuffer import MODEL
+from stages.targets.tflite_nnapi.stepping import open_decoder
 from stages.tasks.base import IDS, Arrays, Call, State
 
 
@@ -45,7 +47,6 @@ def open_runtime(artifact: Path, threads: int) -> Opened:
 
     Raises:
         ArtifactError: the model or its signature is missing, damaged, or not runnable by this LiteRT.
-        Unsupported: its calls keep states.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -53,25 +54,23 @@ def open_runtime(artifact: Path, threads: int) -> Opened:
     signature = read_signature(artifact)
     if not path.is_file():
         raise ArtifactError(f"'{artifact}' has no {MODEL}", next_step="run `dvc repro`")
+    if any(call.states for call in signature.calls):
+        return open_decoder(path, signature, threads)
     try:
         runners = signature_runners(Interpreter(model_path=str(path), num_threads=threads), signature)
     except (ValueError, RuntimeError) as error:
         first = first_line(error)
         raise ArtifactError(f"LiteRT cannot open '{path}': {first}", next_step="run `dvc repro`") from error
-    for call in signature.calls:
-        signed = set(call.names[0]), set(call.names[1])
-        for length in signature.sequence_lengths:
-            runner = runners[signature_name(length, call.name)]
-            found = set(runner.get_input_details()), set(runner.get_output_details())
-            if found != signed:
-                raise ArtifactError(f"'{path}' maps {found[0]} to {found[1]}", expected=f"what '{artifact}' signs")
+    for name, (given, answered) in entries(signature).items():
+        found = set(runners[name].get_input_details()), set(runners[name].get_output_details())
+        if found != (set(given), set(answered)):
+            raise ArtifactError(f"'{path}' maps {found[0]} to {found[1]}", expected=f"what '{artifact}' signs")
     return opened(runners, signature)
 
 
 def signature_runners(interpreter: Any, signature: Signature) -> dict[str, Any]:
     """Return name → what runs it, of every signature of a file; raises what the interpreter does."""
-    names = [signature_name(n, call.name) for call in signature.calls for n in signature.sequence_lengths]
-    return {name: interpreter.get_signature_runner(name) for name in names}
+    return {name: interpreter.get_signature_runner(name) for name in entries(signature)}
 
 
 def opened(runners: Mapping[str, Any], signature: Signature) -> Opened:

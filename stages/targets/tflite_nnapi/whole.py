@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.targets.base import Signature, only, read_signature
+from stages.targets.base import Signature, read_signature
 from stages.targets.tflite_nnapi import flatbuffer, storage
+from stages.targets.tflite_nnapi.entries import Names, entries
 from stages.targets.tflite_nnapi.structure import GRIDS
 
 FILES = {flatbuffer.MODEL}
@@ -94,13 +95,13 @@ def _strays(model: Any, path: Path, signature: Signature) -> Iterator[str]:
         yield f"of {len(content)} bytes not all belong to a table of the format"
     yield from (f"tensor '{name[:60]}' is there twice" for name, count in _tensor_names(model).items() if count > 1)
     signatures = {item.signatureKey.decode(): int(item.subgraphIndex) for item in model.signatureDefs}
-    call = only(signature.calls)
-    expected = {flatbuffer.signature_name(length, call.name) for length in signature.sequence_lengths}
-    if set(signatures) != expected or sorted(signatures.values()) != list(range(len(model.subgraphs))):
+    expected = entries(signature)
+    if set(signatures) != set(expected) or sorted(signatures.values()) != list(range(len(model.subgraphs))):
         yield f"its signatures {sorted(signatures)} are of subgraphs {sorted(signatures.values())}"
-    for key in sorted(set(_declared(model)) - {"version", "description"}):
-        if _order(model, key) != call.names:
-            yield f"{key} takes {_order(model, key)[0]} and gives {_order(model, key)[1]}, in another order than ours"
+    for position, graph in enumerate(model.subgraphs):
+        name, (given, made) = _order(model, position)
+        if (given, made) != expected.get(name):
+            yield f"subgraph '{graph.name.decode()}' takes {given} and gives {made}, in another order than ours"
     yield from _unread(model)
     yield from _idle_grids(model)
 
@@ -199,17 +200,14 @@ def _place(tensor: Any) -> str:
     return f"{tensor.name.decode()} {stands_for} {list(storage.shape_of(tensor))}"
 
 
-def _order(model: Any, key: str) -> tuple[list[str], list[str]]:
-    """Return the signature's names of a subgraph's inputs and outputs, in the subgraph's order."""
-    position, graph = next(
-        (position, graph)
-        for position, graph in enumerate(model.subgraphs)
-        if key == f"subgraph '{graph.name.decode()}'"
-    )
+def _order(model: Any, position: int) -> tuple[str, Names]:
+    """Return the signature of a subgraph, and its names of the inputs and outputs in the subgraph's order."""
+    graph = model.subgraphs[position]
     signature = next((item for item in model.signatureDefs if item.subgraphIndex == position), None)
     if signature is None:
-        return [], []
+        return "", ([], [])
     roles = (signature.inputs, graph.inputs), (signature.outputs, graph.outputs)
     named = [({int(item.tensorIndex): item.name.decode() for item in items}, order) for items, order in roles]
     first, second = ([names.get(int(index), "") for index in order] for names, order in named)
-    return (first, second) if all(len(items) == len(order) for items, order in roles) else ([], [])
+    whole = all(len(items) == len(order) for items, order in roles)
+    return signature.signatureKey.decode(), ((first, second) if whole else ([], []))

@@ -31,7 +31,7 @@ def ask(session: Session, inputs: Arrays) -> NDArray[np.float32]:
     for ids, size in zip(inputs[IDS], inputs[MASK].sum(axis=1), strict=True):
         state = session.new_state()
         found += [_fed(session, ids[at : at + 1], state) for at in range(size - 1)]
-    return np.stack(found)
+    return np.stack(found) if found else np.empty((0, 0), np.float32)  # a single token is followed by none
 
 
 def answer(session: Session, split: Arrays) -> Iterator[NDArray[np.float32]]:

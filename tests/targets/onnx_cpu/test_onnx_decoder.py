@@ -1,84 +1,34 @@
 """Tests of `stages/targets/onnx_cpu/decoder.py`: written graphs answer as transformers does, in one call or in many."""
 
-import json
-
 import numpy as np
 import pytest
 
-from stages.models.families import llama, opt, qwen2
+from tests.targets.decoder_models import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
 
 pytestmark = pytest.mark.target
 
 LENGTH = 24
 
 
-def tiny_llama(**changes):
-    from transformers import LlamaConfig
-
-    sizes = {
-        "vocab_size": 99,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-    }
-    return LlamaConfig(**sizes | {"max_position_embeddings": 64, "rms_norm_eps": 1e-5} | changes)
-
-
-def tiny_opt(**changes):
-    from transformers import OPTConfig
-
-    sizes = {"vocab_size": 99, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
-    return OPTConfig(**sizes | {"max_position_embeddings": 64, "word_embed_proj_dim": 32} | changes)
-
-
-def tiny_qwen2(**changes):
-    from transformers import Qwen2Config
-
-    return Qwen2Config(**tiny_llama(**changes).to_dict() | {"model_type": "qwen2"})
-
-
-STRETCHED = {"rope_theta": 1e4, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 CASES = [
-    (llama, tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True)),
-    (llama, tiny_llama(num_key_value_heads=1, head_dim=16, attention_bias=True, mlp_bias=True)),
-    (
-        llama,
-        tiny_llama(num_key_value_heads=4, head_dim=64, rope_parameters={"rope_type": "default", "rope_theta": 1e5}),
-    ),
-    (
-        llama,
-        tiny_llama(
-            num_key_value_heads=2, rope_parameters=STRETCHED | {"original_max_position_embeddings": 16}, head_dim=16
-        ),
-    ),
-    (qwen2.FAMILY, tiny_qwen2(num_key_value_heads=2, tie_word_embeddings=True)),
-    (opt, tiny_opt()),
-    (opt, tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16)),
-    (opt, tiny_opt(activation_function="gelu", enable_bias=False, tie_word_embeddings=False)),
+    tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True),
+    tiny_llama(num_key_value_heads=1, head_dim=16, attention_bias=True, mlp_bias=True),
+    tiny_llama(num_key_value_heads=4, head_dim=64, rope_parameters={"rope_type": "default", "rope_theta": 1e5}),
+    tiny_llama(num_key_value_heads=2, rope_parameters=STRETCHED, head_dim=16),
+    tiny_qwen2(num_key_value_heads=2, tie_word_embeddings=True),
+    tiny_opt(),
+    tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16),
+    tiny_opt(activation_function="gelu", enable_bias=False, tie_word_embeddings=False),
 ]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[1].model_type}")
+@pytest.fixture(scope="module", params=CASES, ids=lambda config: config.model_type)
 def pair(request, tmp_path_factory):
     """A model of transformers with weights that matter, and the graph written from its files."""
-    import torch
-    from safetensors.numpy import load_file
-    from transformers import AutoModelForCausalLM
-
     from stages.targets.onnx_cpu.decoder import build
 
-    family, config = request.param
-    directory = tmp_path_factory.mktemp("decoder")
-    torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, 0, 0.2)
-    model.save_pretrained(directory)
-    read = family.decoder(
-        json.loads((directory / "config.json").read_text("utf-8")), load_file(directory / "model.safetensors")
-    )
-    return model, read, build(read, 20)
+    model, decoder = read(request.param, tmp_path_factory.mktemp("decoder"))
+    return model, decoder, build(decoder, 20)
 
 
 class Asked:
@@ -108,12 +58,9 @@ class Asked:
     "cuts", [[LENGTH], [1] * LENGTH, [7, 1, 1, 9, 6]], ids=["at once", "token by token", "in parts"]
 )
 def test_a_text_in_parts_ends_in_the_answers_of_one_forward_pass(pair, cuts):
-    import torch
-
     model, decoder, graph = pair
     ids = np.random.default_rng(3).integers(3, decoder.vocabulary, LENGTH)
-    with torch.inference_mode():
-        wanted = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    wanted = forward(model, ids)
     ask, at = Asked(graph, decoder.groups, decoder.head_size), 0
     for cut in cuts:
         found, at = ask(ids[at : at + cut]), at + cut

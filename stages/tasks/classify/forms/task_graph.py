@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.targets.tflite_nnapi import flatbuffer
+from stages.targets.tflite_nnapi.entries import signature_name
 from stages.tasks.base import INPUTS as OURS
 from stages.tasks.classify.forms.task_metadata import INPUTS, OUTPUT
 
@@ -16,7 +16,7 @@ def keep_longest(model: Any, length: int) -> None:
 
     Weights are shared by all signatures, so nothing but scales and shapes of the others goes.
     """
-    wanted = flatbuffer.signature_name(length).encode()
+    wanted = signature_name(length).encode()
     (kept,) = [item for item in model.signatureDefs if item.signatureKey == wanted]
     model.subgraphs = [model.subgraphs[kept.subgraphIndex]]
     kept.subgraphIndex = 0

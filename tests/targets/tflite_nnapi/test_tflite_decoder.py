@@ -1,0 +1,175 @@
+"""Tests of `tflite_nnapi/{decoder,writer,entries,stepping}.py`: written files answer as transformers, however asked."""
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from stages.core.errors import ArtifactError, InputError
+from stages.schema.task import Task
+from stages.targets.base import read_signature
+from stages.targets.tflite_nnapi import decoder, flatbuffer, lookup, storage, structure, whole
+from stages.targets.tflite_nnapi.runtime import open_runtime
+from stages.targets.tflite_nnapi.stepping import calls
+from stages.tasks.base import DECODE, IDS
+from stages.tasks.generate.interface import CALLS
+from tests.targets.decoder_models import forward, read, tiny_llama, tiny_opt
+
+pytestmark = pytest.mark.target
+
+ROOM = 40
+TASK = Task(name="generate", max_length=ROOM, sequence_lengths=[6, ROOM])
+CASES = [
+    tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True),
+    tiny_llama(num_key_value_heads=1, head_dim=10, attention_bias=True, mlp_bias=True),
+    tiny_llama(num_key_value_heads=4, head_dim=6, rope_parameters={"rope_type": "default", "rope_theta": 1e5}),
+    tiny_opt(),
+    tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16),
+    tiny_opt(activation_function="gelu", enable_bias=False, tie_word_embeddings=False, num_attention_heads=2),
+]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda config: config.model_type)
+def written(request, tmp_path_factory):
+    """A model of transformers, how writers see it, and what was written."""
+    model, read_model = read(request.param, tmp_path_factory.mktemp("checkpoint"))
+    out = tmp_path_factory.mktemp("written")
+    decoder.convert(read_model, CALLS, TASK, out)
+    return model, read_model, out
+
+
+def fed(session, parts):
+    state = session.new_state()
+    return [session.run(DECODE, {IDS: part[None].astype(np.int32)}, state)["logits"][0, -1] for part in parts]
+
+
+def text(model, length=ROOM):
+    return np.random.default_rng(3).integers(3, model.vocabulary, length)
+
+
+def test_every_position_to_the_end_of_the_room_answers_as_one_forward_pass(written):
+    model, read_model, out = written
+    ids = text(read_model)
+    wanted, found = forward(model, ids), fed(open_runtime(out, 1), ids.reshape(-1, 1))
+    assert np.abs(np.stack(found) - wanted).max() < 1e-5 * wanted.std()
+
+
+@pytest.mark.parametrize("cuts", [[40], [7, 1, 1, 25, 6], [2, 38], [33, 7]], ids=str)
+def test_a_text_in_parts_ends_in_the_answers_of_one_forward_pass(written, cuts):
+    model, read_model, out = written
+    ids, ends = text(read_model), np.cumsum(cuts)
+    wanted, found = forward(model, ids), fed(open_runtime(out, 1), np.split(ids, ends[:-1]))
+    assert np.abs(np.stack(found) - wanted[ends - 1]).max() < 1e-5 * wanted.std()
+
+
+def test_texts_that_are_read_in_turns_do_not_mix(written):
+    model, read_model, out = written
+    session, ids = open_runtime(out, 1), [text(read_model), text(read_model)[::-1].copy()]
+    states = [session.new_state() for _ in ids]
+    for cut in (slice(0, 20), slice(20, 21), slice(21, 30)):
+        found = [
+            session.run(DECODE, {IDS: one[None, cut].astype(np.int32)}, state)["logits"][0, -1]
+            for one, state in zip(ids, states, strict=True)
+        ]
+    for one, answer in zip(ids, found, strict=True):
+        wanted = forward(model, one)
+        assert np.abs(answer - wanted[29]).max() < 1e-5 * wanted.std()
+
+
+@pytest.mark.parametrize("parts", [[ROOM, 1], [30, 11], [ROOM + 1]], ids=str)
+def test_what_does_not_fit_is_refused_in_a_line_and_changes_nothing(written, parts):
+    _, read_model, out = written
+    session, ids = open_runtime(out, 1), text(read_model, ROOM + 1)
+    state = session.new_state()
+    for count in parts[:-1]:
+        session.run(DECODE, {IDS: ids[None, :count].astype(np.int32)}, state)
+    with pytest.raises(InputError, match="do not fit"):
+        session.run(DECODE, {IDS: ids[None, : parts[-1]].astype(np.int32)}, state)
+    assert state.length == sum(parts[:-1])
+
+
+def test_each_weight_is_stored_once_for_all_signatures_and_a_tied_table_once(written):
+    _, read_model, out = written
+    model = flatbuffer.read(out / flatbuffer.MODEL)
+    stored = Counter(hashlib.sha256(bytes(one.data)).hexdigest() for one in model.buffers if one.data is not None)
+    large = sum(one.data.size for one in model.buffers if one.data is not None and one.data.size > 256)
+    parameters = sum(4 * value.size for value in weights(read_model))
+    assert len(model.subgraphs) == 3
+    assert max(stored.values()) == 1
+    assert large <= parameters + 2 * 4 * ROOM * read_model.head_size
+    tables = [buffer for buffer in readers(model) if model.buffers[buffer].data.size == read_model.words.nbytes]
+    assert len(tables) == (1 if read_model.head is None else 2)
+
+
+def weights(model):
+    layers = [vars(layer) for layer in model.layers]
+    for part in [part for layer in layers for part in layer.values()] + [
+        model.norm,
+        model.head,
+        model.widen,
+        model.narrow,
+    ]:
+        if part is not None:
+            yield part.weight
+            if part.bias is not None:
+                yield part.bias
+    yield from (table for table in (model.words, model.positions) if table is not None)
+
+
+def readers(model):
+    return {int(tensor.buffer) for graph in model.subgraphs for tensor in storage.constants(model, graph)}
+
+
+def test_the_same_model_is_the_same_bytes(written, tmp_path):
+    _, read_model, out = written
+    decoder.convert(read_model, CALLS, TASK, tmp_path)
+    assert (tmp_path / flatbuffer.MODEL).read_bytes() == (out / flatbuffer.MODEL).read_bytes()
+
+
+def test_ids_are_looked_up_and_nothing_of_the_file_is_unaccounted_for(written):
+    _, read_model, out = written
+    ids = np.arange(read_model.vocabulary, dtype=np.int32)
+    assert np.array_equal(lookup.looked_up(out, ids), read_model.words)
+    assert whole.strays(out, out) == []
+    names = {f"decode {name}" for name in ("logits", "kv_cache_k_0", "kv_cache_v_2")} | {"prefill_6 kv_cache_k_2"}
+    assert names <= set(structure.read(out))
+
+
+def test_the_signature_tells_what_a_state_holds(written):
+    _, read_model, out = written
+    (call,) = read_signature(out).calls
+    assert [one.name for one in call.states[:3]] == ["kv_cache_k_0", "kv_cache_v_0", "kv_cache_k_1"]
+    assert call.states[0].axes == [1, read_model.groups, ROOM, read_model.head_size]
+
+
+def test_another_number_of_signatures_than_signed_is_refused(written, tmp_path):
+    _, _, out = written
+    model = flatbuffer.read(out / flatbuffer.MODEL)
+    model.signatureDefs, model.subgraphs = model.signatureDefs[:2], model.subgraphs[:2]
+    flatbuffer.write(model, tmp_path / flatbuffer.MODEL)
+    (tmp_path / "signature.json").write_bytes((out / "signature.json").read_bytes())
+    with pytest.raises(ArtifactError, match="has signatures.*prefill_40"):
+        open_runtime(tmp_path, 1)
+
+
+def test_a_model_that_reads_fewer_tokens_than_asked_for_is_refused(written, tmp_path):
+    _, read_model, _ = written
+    task = Task(name="generate", max_length=65, sequence_lengths=[65])
+    with pytest.raises(InputError, match="reads 64 tokens and the task's max_length is 65"):
+        decoder.convert(read_model, CALLS, task, tmp_path)
+
+
+@pytest.mark.parametrize("at", [0, 5, 37])
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 7, 8, 20, 40])
+def test_calls_cover_a_text_and_never_write_behind_the_room(count, at):
+    if at + count > ROOM:
+        return
+    read, place = 0, at
+    *before, last = calls(count, at, [6, ROOM])
+    for size, part in before:
+        assert size == 1 or place + size <= ROOM
+        assert 1 <= part <= size
+        read, place = read + part, place + part
+    assert last == (1, 1)
+    assert read + 1 == count
