@@ -30,6 +30,7 @@ TASK = {"name": "generate", "max_length": LENGTH, "sequence_lengths": [LENGTH]}
 SHAPES = {
     "llama": {"family": "llama", "activation": "silu", "heads": 4},
     "opt": {"family": "opt", "activation": "relu", "heads": 2},
+    "qwen2": {"family": "qwen2", "activation": "silu", "heads": 4},
 }
 
 
@@ -173,8 +174,7 @@ def test_a_student_answers_more_like_its_teacher_than_before_it_learned(family, 
     assert scores["parameters"] < 0.5 * before["parameters"]
     model = checkpoint.load_model(taught)
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (1, 16)
-    if family == "llama":
-        assert (model.config.num_key_value_heads, model.config.head_dim) == (1, 8)
+    assert getattr(model.config, "num_key_value_heads", 1) == 1
 
 
 def test_task_generate_alone_chooses_all_that_a_language_model_needs(settings):
@@ -196,7 +196,10 @@ def test_what_is_said_beside_the_task_counts():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["teacher=embedded"], "teacher.family is 'bert'; expected one of: llama, opt; next: choose the task's own"),
+        (
+            ["teacher=embedded"],
+            "teacher.family is 'bert'; expected one of: llama, opt, qwen2; next: choose the task's own",
+        ),
         (["teacher.activation=gelu"], "teacher.activation is 'gelu'; expected silu in 'llama'"),
         (["distill=default"], "distill.augmentations is 1, and an altered text is none to continue; expected 0"),
         (["teacher.family=opt", "teacher.activation=relu"], "student.activation is 'silu'; expected relu or gelu"),

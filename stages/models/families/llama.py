@@ -110,14 +110,18 @@ ROTARY = Rule(
 )
 
 
-def _narrow(fields: Mapping[str, Any], hidden_size: int, heads: int) -> dict[str, int]:
-    """As many heads share their keys and values as before, where their number allows it."""
+SMALL = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
+"""How small models of the family are built."""
+
+
+def share(fields: Mapping[str, Any], _hidden_size: int, heads: int) -> dict[str, int]:
+    """Let as many heads share their keys and values as before, where their number allows it."""
     groups = max(1, heads * fields["num_key_value_heads"] // fields["num_attention_heads"])
-    return {
-        "head_dim": hidden_size // heads,
-        "num_key_value_heads": gcd(heads, groups),
-        "tie_word_embeddings": fields["tie_word_embeddings"],
-    }
+    return {"num_key_value_heads": gcd(heads, groups), "tie_word_embeddings": fields["tie_word_embeddings"]}
+
+
+def _narrow(fields: Mapping[str, Any], hidden_size: int, heads: int) -> dict[str, int]:
+    return {**share(fields, hidden_size, heads), "head_dim": hidden_size // heads}
 
 
 FAMILY = Family(
@@ -139,8 +143,7 @@ FAMILY = Family(
     # What published checkpoints say: versions of transformers before the fifth wrote the two apart.
     legacy={"rope_theta": Rule(_positive, "a number above 0"), "rope_scaling": or_null(ROTARY)},
     copies=lambda _config: {},
-    # As small models of it are built.
-    published={"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True},
+    published=SMALL,
     narrow=_narrow,
     layer_list="layers",
     branches=("self_attn", "mlp"),
