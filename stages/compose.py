@@ -22,11 +22,13 @@ from typing import Any
 from stages.core import artifact, cli, params
 from stages.core.errors import ConfigError, InputError
 from stages.models import families
+from stages.models.families.base import ACTIVATION
 from stages.schema import advice, editing, overrides
 from stages.schema.config import Config
 from stages.schema.fresh import check_fresh
-from stages.schema.model import TrainTeacher
+from stages.schema.model import Shape, Student, TrainTeacher
 from stages.targets.supported import check
+from stages.tasks import registry as tasks
 
 CONF = Path("conf")
 RELATIVE = "a file or directory, relative to the repository"
@@ -103,11 +105,33 @@ def validate(tree: dict[str, Any]) -> Config:
         raise ConfigError("no variant is chosen", expected="at least one in the `variant` list of conf/config.yaml")
     config = params.parse(Config, tree, "")
     check(config)
-    if isinstance(config.teacher, TrainTeacher) and config.teacher.family not in families.names():
+    asked = tasks.model(config.task.name)
+    if isinstance(config.teacher, TrainTeacher):
+        _check_shapes(config.teacher, config.student, families.with_head(asked.HEAD))
+    if asked.CONTINUES and isinstance(config.student, Shape) and config.distill.augmentations:
         raise ConfigError(
-            f"teacher.family is '{config.teacher.family}'", expected=f"one of: {', '.join(families.names())}"
+            f"distill.augmentations is {config.distill.augmentations}, and an altered text is none to continue",
+            expected="0, as in distill=generate",
         )
     return config
+
+
+def _check_shapes(teacher: TrainTeacher, student: Student, known: Sequence[str]) -> None:
+    """Refuse a family that the task does not take, and an activation that the family does not have."""
+    if teacher.family not in known:
+        raise ConfigError(
+            f"teacher.family is '{teacher.family}'",
+            expected=f"one of: {', '.join(known)}",
+            next_step="choose the task's own teacher, as in teacher=generate",
+        )
+    family = families.find(teacher.family)
+    rule = family.rules[family.activation]
+    shapes = {"teacher": teacher} | ({"student": student} if isinstance(student, Shape) else {})
+    for name, shape in shapes.items():
+        if rule is not ACTIVATION and not rule.fits(shape.activation):
+            raise ConfigError(
+                f"{name}.activation is '{shape.activation}'", expected=f"{rule.expected} in '{family.name}'"
+            )
 
 
 def check_sources(plan: Mapping[str, Any]) -> None:

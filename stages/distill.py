@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, cli, splits
-from stages.core.errors import Unsupported
 from stages.core.params import Section
 from stages.measure import top_logits
 from stages.measure.statistics import rate_interval
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from stages.models.examples import Examples
     from stages.models.training import Row
 
-SPLITS = ("train", "validation", "test")
 TOOLS = ("tokenizers", "torch", "transformers")
 # What `teacher` writes beside the Hugging Face files.
 RESULTS = {"evaluation.json", "history.csv", top_logits.WHOLE, top_logits.CUT}
@@ -128,18 +126,14 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         pass_through(settings, data, teacher, out)
         return
     from stages.models import checkpoint, training
-    from stages.models.families import family_of
-    from stages.tasks.examples import examples
+    from stages.tasks.examples import examples, to_learn
     from stages.tasks.scoring import evaluation
 
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
-    if family_of(model.config).decoder is not None:
-        raise Unsupported(
-            f"a model of family '{model.config.model_type}' is not distilled yet", next_step="choose student=none"
-        )
     labels, task = splits.read_labels(data), settings.task
     encoded = {
-        name: examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length) for name in SPLITS
+        name: encode(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length)
+        for name, encode in {"train": to_learn, "validation": examples, "test": examples}.items()
     }
     student, history = distil(model, tokenizer, settings.student, settings.distill, encoded)
     test = encoded["test"]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stages.models.training import Row
 
 SPLITS = ("train", "validation", "test")
+TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
 TOOLS = ("tokenizers", "torch", "transformers")
 
 
@@ -81,17 +82,19 @@ def train(teacher: TrainTeacher, task: Task, data: dict[str, Split], labels: lis
     from stages.models.heads import class_with
     from stages.models.shapes import teacher_config
     from stages.models.training import fit, reproducible
-    from stages.models.vocabulary import train_tokenizer
-    from stages.tasks.examples import examples
+    from stages.models.vocabulary import train_byte_pairs, train_tokenizer
+    from stages.tasks.examples import examples, to_learn
 
-    tokenizer = train_tokenizer(data["train"].texts, teacher.vocabulary_size, task.max_length)
-    config = teacher_config(teacher, len(tokenizer), task.max_length, labels)
-    kind = class_with(find(teacher.family), tasks.model(task.name).HEAD)
+    asked = tasks.model(task.name)
+    kind = class_with(find(teacher.family), asked.HEAD)
+    learn = train_byte_pairs if asked.CONTINUES else train_tokenizer
+    tokenizer = learn(data["train"].texts, teacher.vocabulary_size, task.max_length)
+    tokens = {name: getattr(tokenizer, name) for name in TOKENS}
+    config = teacher_config(teacher, len(tokenizer), task.max_length, labels, tokens)
     with reproducible(teacher.training.seed):
         model = kind._from_config(config, attn_implementation="eager")
-    learned, validation = (
-        examples(task.name, tokenizer, data[name], labels, task.max_length) for name in ("train", "validation")
-    )
+    learned = to_learn(task.name, tokenizer, data["train"], labels, task.max_length)
+    validation = examples(task.name, tokenizer, data["validation"], labels, task.max_length)
     history = fit(model, tokenizer, learned, validation, teacher.training, title="train teacher")
     return Outcome(model, tokenizer, history)
 

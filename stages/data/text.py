@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -13,17 +13,23 @@ from stages.schema.data import Text
 
 FEWEST = 64
 """Pieces that a text must be cut into at least, to be split at all."""
+TELLING = 32
+"""Characters from which on a paragraph that comes again is the same one, and no turn of phrase."""
 
 
 def load(data: Text) -> Source:
     """Cut text into pieces at blank lines, and draw validation and test from among them.
+
+    A paragraph is taken once: what is quoted elsewhere would else be learnt and asked for.
 
     Raises:
         InputError: no such file, no UTF-8, or too little text.
     """
     files = _files(data.path)
     texts = [text_of(path) for path in files.values()] if files else list(_reference())
-    pieces = list(dict.fromkeys(piece for text in texts for piece in cut(text, data.piece_characters)))
+    seen: set[str] = set()
+    cuts = (cut(paragraphs(text, seen), data.piece_characters) for text in texts)
+    pieces = list(dict.fromkeys(piece for found in cuts for piece in found))
     if len(pieces) < FEWEST:
         raise InputError(
             f"the text is {len(pieces)} different pieces of {data.piece_characters} characters",
@@ -39,12 +45,21 @@ def load(data: Text) -> Source:
     return Source({"train": [Example(piece, None) for piece in pieces[taken:]], **splits}, files)
 
 
-def cut(text: str, size: int) -> Iterator[str]:
+def paragraphs(text: str, seen: set[str]) -> Iterator[str]:
+    """Yield what stands between blank lines, unless it is among `seen`, which it then joins."""
+    for paragraph in text.replace("\r\n", "\n").split("\n\n"):
+        same = normalise(paragraph)
+        if same and same not in seen:
+            yield paragraph.strip("\n")
+        if len(same) >= TELLING:
+            seen.add(same)
+
+
+def cut(text: Iterable[str], size: int) -> Iterator[str]:
     """Yield a text's paragraphs, short ones joined until they have `size` characters."""
     held: list[str] = []
-    for paragraph in text.replace("\r\n", "\n").split("\n\n"):
-        if normalise(paragraph):
-            held.append(paragraph.strip("\n"))
+    for paragraph in text:
+        held.append(paragraph)
         if sum(map(len, held)) >= size:
             yield "\n\n".join(held)
             held = []

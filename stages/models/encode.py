@@ -66,6 +66,30 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     return Encoded(input_ids, attention_mask, sum(1 for encoding in batch.encodings if encoding.overflowing))
 
 
+def windows(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
+    """Tokenise texts, one after the other, and cut the stream they make into windows.
+
+    Each begins with the token that the one before it ends with, so that every token but the first is asked for once.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer; what it puts before a text parts it from the one before.
+        texts: n strings.
+        max_length: width of the arrays; the last window alone may have fewer tokens.
+
+    Raises:
+        InputError: there are no two tokens.
+    """
+    stream = [token for ids in tokenizer(list(texts))["input_ids"] for token in ids]
+    if len(stream) < 2:
+        raise InputError("the texts to learn from are no two tokens", expected="more text")
+    rows = [stream[start : start + max_length] for start in range(0, len(stream) - 1, max_length - 1)]
+    input_ids = np.full((len(rows), max_length), filler(tokenizer), dtype=np.int32)
+    lengths = np.array([len(row) for row in rows])
+    for row, ids in zip(input_ids, rows, strict=True):
+        row[: len(ids)] = ids
+    return Encoded(input_ids, (np.arange(max_length) < lengths[:, None]).astype(np.int32), 0)
+
+
 def filler(tokenizer: Any) -> int:
     """Return the id that rows are filled up with: the padding token, or any where a tokenizer has none."""
     return int(tokenizer.pad_token_id or 0)
@@ -110,15 +134,16 @@ def logits(model: Any, encoded: Encoded, batch_size: int = 256) -> NDArray[np.fl
     Returns:
         float32 [n, classes] in the order of `encoded`, or [n, max_length, classes]; zeros on padding.
     """
-    parts = [(rows, values) for rows, _, values in batches(model, encoded, batch_size)]
-    first = parts[0][1]
-    tokens = encoded.input_ids.shape[1:] if first.ndim == 3 else ()
-    found = np.zeros((len(encoded), *tokens, first.shape[-1]), dtype=np.float32)
-    for rows, values in parts:
+    found: NDArray[np.float32] | None = None
+    for rows, _, values in batches(model, encoded, batch_size):
+        tokens = encoded.input_ids.shape[1:] if values.ndim == 3 else ()
+        if found is None:
+            found = np.zeros((len(encoded), *tokens, values.shape[-1]), dtype=np.float32)
         if tokens:
             found[rows, : values.shape[1]] = values
         else:
             found[rows] = values
+    assert found is not None
     return found
 
 

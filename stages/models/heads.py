@@ -10,7 +10,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from stages.core.errors import InputError, Unsupported
-from stages.models.families import encoders, find, names
+from stages.models.families import find, names, with_head
 from stages.models.families.base import Family
 
 # The end of a class's name → what such a model does.
@@ -31,8 +31,6 @@ MADE_FOR = {
 TENSORS = {"qa_outputs.": MADE_FOR["ForQuestionAnswering"], "lm_head.": MADE_FOR["ForMaskedLM"]} | {
     start: MADE_FOR[kind] for name in names() for start, kind in find(name).unused.items()
 }
-CAUSAL = "ForCausalLM"
-"""What the class of a decoder's name ends with; no encoder has such a head."""
 REMEDY = "fine-tune it as {classifier} on your labels, and import that"
 
 
@@ -45,13 +43,12 @@ def class_with(family: Family, head: str) -> Any:
     """Return the class of transformers that a family's models with a head are of, to make one.
 
     Raises:
-        Unsupported: transformers has none, or nothing here teaches one from scratch.
+        Unsupported: transformers has none, or it is none of the families that such heads are for.
     """
     name = class_name(family, head)
-    if head == CAUSAL or family.decoder is not None:
+    if family.name not in with_head(head):
         raise Unsupported(
-            "no language model is trained from scratch yet",
-            next_step="import one: teacher=checkpoint teacher.path=DIRECTORY student=none",
+            f"family '{family.name}' is none that this task takes", expected=f"one of: {', '.join(with_head(head))}"
         )
     if not hasattr(transformers, name):
         raise Unsupported(f"transformers has no '{name}'", expected="a family that has such a head")
@@ -85,11 +82,10 @@ def check_head(path: Path, config: dict[str, Any], family: Family, head: str) ->
     Raises:
         InputError: names the task that the checkpoint was made for.
     """
-    if (head == CAUSAL) != (family.decoder is not None):
-        fitting = encoders() if family.decoder is not None else sorted({*names()} - {*encoders()})
+    if family.name not in with_head(head):
         raise InputError(
             f"'{path}' is of family '{family.name}', which this task does not take",
-            expected=f"one of: {', '.join(fitting)}",
+            expected=f"one of: {', '.join(with_head(head))}",
         )
     classifier = class_name(family, head)
     named = config.get("architectures")

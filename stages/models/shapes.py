@@ -17,6 +17,8 @@ from stages.schema.model import Shape, TrainTeacher
 # Spread of a scratch teacher's weights; the stock 0.02 was chosen for a width of 768. On the embedded data (3 layers
 # × 128, 14 epochs, one seed each) 0.05 gave 94.0 % and 0.02 gave 92.2 %: intervals touch, so a choice, not a finding.
 INITIAL_STD = 0.05
+PADDED: Mapping[str, int | None] = {"pad_token_id": 0}
+"""What a WordPiece vocabulary that is trained here begins with."""
 
 
 def config_class(family: Family) -> Any:
@@ -24,20 +26,26 @@ def config_class(family: Family) -> Any:
     return CONFIG_MAPPING[family.name]
 
 
-def teacher_config(teacher: TrainTeacher, vocabulary_size: int, max_length: int, labels: list[str]) -> Any:
+def teacher_config(
+    teacher: TrainTeacher,
+    vocabulary_size: int,
+    max_length: int,
+    labels: list[str],
+    tokens: Mapping[str, int | None] = PADDED,
+) -> Any:
     """Build the config of a teacher to train from scratch.
 
     Args:
         teacher: its shape.
         vocabulary_size: entries of its tokenizer.
         max_length: longest token sequence; its positions.
-        labels: class names, the index is the class id.
+        labels: class names, the index is the class id; none where the classes are the tokens.
+        tokens: config field → id of the token that pads, begins or ends a text, None where there is none.
 
     Raises:
-        ConfigError: the heads do not divide the width.
+        ConfigError: the heads do not divide the width, or the family has no such activation.
     """
-    family = find(teacher.family)
-    pad_token_id = 0
+    family, pad_token_id = find(teacher.family), tokens["pad_token_id"]
     config = _build(
         family,
         teacher,
@@ -45,9 +53,10 @@ def teacher_config(teacher: TrainTeacher, vocabulary_size: int, max_length: int,
             "vocab_size": vocabulary_size,
             "max_position_embeddings": max_length + family.first_position({"pad_token_id": pad_token_id}),
             "pad_token_id": pad_token_id,
-            "initializer_range": INITIAL_STD,
-            **family.narrow(family.published, teacher.hidden_size),
-            **_label_fields(labels),
+            family.spread: INITIAL_STD,
+            **family.narrow(family.published, teacher.hidden_size, teacher.heads),
+            **(_label_fields(labels) if labels else {}),
+            **{name: index for name, index in tokens.items() if index is not None},
         },
     )
     for name in TOKENS:  # the family's own ids, where the tokenizer has not so many
@@ -64,17 +73,20 @@ def student_config(teacher: Any, shape: Shape) -> Any:
         shape: layers, width, heads, FFN units and activation of the student.
 
     Raises:
-        ConfigError: the heads do not divide the width.
+        ConfigError: the heads do not divide the width, or the family has no such activation.
     """
     family = family_of(teacher)
     fields = teacher.to_dict()
     if family.layer_kinds:
         # In the teacher's order, from its first layer on: evenly spaced, one kind could be left out.
         fields[family.layer_kinds] = list(islice(cycle(fields[family.layer_kinds]), shape.layers))
-    return _build(family, shape, {**fields, **family.narrow(fields, shape.hidden_size)})
+    return _build(family, shape, {**fields, **family.narrow(fields, shape.hidden_size, shape.heads)})
 
 
 def _build(family: Family, shape: Shape | TrainTeacher, fields: Mapping[str, Any]) -> Any:
+    rule = family.rules[family.activation]
+    if not rule.fits(shape.activation):
+        raise ConfigError(f"a '{family.name}' has no activation '{shape.activation}'", expected=rule.expected)
     wanted = {
         family.layers: shape.layers,
         family.hidden_size: shape.hidden_size,

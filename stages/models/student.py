@@ -16,7 +16,7 @@ from stages.schema.model import Shape
 
 # Spread of projected word embeddings: wide enough that utterances differ before the first step.
 EMBEDDING_STD = 0.05
-EMBEDDINGS = re.compile(r"_embeddings\.weight$")
+EMBEDDINGS = re.compile(r"(_embeddings|embed_tokens|embed_positions)\.weight$")
 
 
 def build(teacher: Any, shape: Shape, seed: int) -> Any:

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from stages.core.errors import ConfigError, InputError
 from stages.core.process import hidden
 from stages.core.splits import UNKNOWN
+from stages.models.dropout import dropping
 from stages.models.examples import Examples
-from stages.models.families import family_of
 from stages.models.objective import Guidance, Objective
 from stages.schema.model import Training
 
@@ -93,7 +93,7 @@ def fit(
     if not all((examples.labels != UNKNOWN).any() for examples in (train, validation)):
         raise InputError("none of the texts to learn from has a label", expected="labels in train and validation")
     collate = _Collate(train, tokenizer, training)
-    with reproducible(training.seed), _dropout(model, training.dropout), TemporaryDirectory() as scratch:
+    with reproducible(training.seed), dropping(model, training.dropout), TemporaryDirectory() as scratch:
         objective = Objective(model, train, training.label_smoothing, guidance)
         trainer = _Trainer(objective, collate, training, scratch)
         curve = _Curve(trainer, model, validation, title)
@@ -298,29 +298,3 @@ def _optimizer(objective: Objective, training: Training) -> torch.optim.Optimize
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS, fused=True)
-
-
-@contextmanager
-def _dropout(model: Any, rate: float) -> Iterator[None]:
-    # Attention weights are never dropped. On the embedded teacher that made no difference beyond the seed's (94.0 %
-    # off; 94.7 and 93.9 % on): it is one setting less.
-    spared = f".{family_of(model.config).attention_dropout}"
-    holder, _, attribute = spared.rpartition(".")
-    numbers = {  # of modules that drop them without a module for it
-        module: getattr(module, attribute)
-        for name, module in model.named_modules()
-        if name.endswith(holder) and isinstance(getattr(module, attribute), int | float)
-    }
-    modules = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
-    before = {name: module.p for name, module in modules.items()}
-    for name, module in modules.items():
-        module.p = 0.0 if name.endswith(spared) else rate
-    for module in numbers:
-        setattr(module, attribute, 0.0)
-    try:
-        yield
-    finally:
-        for name, module in modules.items():
-            module.p = before[name]
-        for module, number in numbers.items():
-            setattr(module, attribute, number)

@@ -1,4 +1,4 @@
-"""Train a WordPiece vocabulary that is the same in every process."""
+"""Train a vocabulary that is the same in every process: of WordPieces, or of pairs of bytes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tokenizers import Tokenizer, models, trainers
-from transformers import BertTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import BertTokenizer, PreTrainedTokenizerFast
+
+from stages.core.errors import ConfigError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MIN_FREQUENCY = 2
 PRIVATE_USE = 0xF0000
+BETWEEN = "<|endoftext|>"
+"""Begins a text and ends it: the one special token of what continues texts."""
+BYTES = 256
 
 
 def train_tokenizer(texts: Iterable[str], size: int, max_length: int) -> Any:
@@ -45,6 +50,40 @@ def train_tokenizer(texts: Iterable[str], size: int, max_length: int) -> Any:
     pieces = [_wordpiece(piece, outer) for piece, _ in learned]
     vocabulary = {piece: index for index, piece in enumerate([*SPECIAL_TOKENS, *pieces])}
     return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
+
+
+def train_byte_pairs(texts: Iterable[str], size: int, max_length: int) -> Any:
+    """Train a tokenizer that spells any text, and puts `BETWEEN` before it.
+
+    Source: Sennrich, Haddow & Birch (2016), section 3.2, over bytes as in Radford et al. (2019), section 2.2.
+
+    Args:
+        texts: the train split.
+        size: most entries, bytes and the special token included.
+        max_length: longest token sequence the tokenizer promises.
+
+    Raises:
+        ConfigError: too few entries for every byte.
+    """
+    if size <= BYTES:
+        raise ConfigError(f"a vocabulary of {size} does not hold every byte", expected=f"{BYTES + 1} or more")
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=MIN_FREQUENCY,
+        special_tokens=[BETWEEN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{BETWEEN} $A", special_tokens=[(BETWEEN, backend.token_to_id(BETWEEN))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=BETWEEN, eos_token=BETWEEN, model_max_length=max_length
+    )
 
 
 def _words(texts: Iterable[str]) -> Counter[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.core.splits import Split
-from stages.models.encode import encode
+from stages.models.encode import encode, windows
 from stages.models.examples import Examples
 from stages.tasks import registry
 
@@ -26,4 +26,21 @@ def examples(task: str, tokenizer: Any, split: Split, classes: Sequence[str], ma
     """
     model = registry.model(task)
     encoded = encode(tokenizer, split.texts, max_length)
+    return Examples(encoded, model.wanted(tokenizer, split.texts, split.labels, encoded, classes), model.items)
+
+
+def to_learn(task: str, tokenizer: Any, split: Split, classes: Sequence[str], max_length: int) -> Examples:
+    """Encode a split to learn from: as `examples` does, or in windows where the task's models continue texts.
+
+    Args:
+        task: its name.
+        tokenizer: see `examples`, like `split`, `classes` and `max_length`.
+        split: see there.
+        classes: see there.
+        max_length: see there.
+    """
+    model = registry.model(task)
+    if not model.CONTINUES:
+        return examples(task, tokenizer, split, classes, max_length)
+    encoded = windows(tokenizer, split.texts, max_length)
     return Examples(encoded, model.wanted(tokenizer, split.texts, split.labels, encoded, classes), model.items)

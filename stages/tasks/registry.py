@@ -52,9 +52,11 @@ class Model(Protocol):
 
     Attributes:
         HEAD: what the names of their classes in transformers end with.
+        CONTINUES: whether they continue texts: such models learn from one stream of them, and spell what they say.
     """
 
     HEAD: str
+    CONTINUES: bool
 
     def wanted(
         self, tokenizer: Any, texts: Sequence[str], labels: Sequence[str | None], encoded: Any, classes: Sequence[str]

@@ -41,8 +41,15 @@ def test_the_seed_alone_decides_what_is_held_out(tmp_path):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_short_paragraphs_are_joined_and_line_ends_do_not_matter(end):
     lines = ["Hark.", "Who goes there, at this late hour of the night?", "", "A friend.", "", "", "Pass."]
-    found = list(text.cut(end.join(lines), 60))
+    found = list(text.cut(text.paragraphs(end.join(lines), set()), 60))
     assert found == ["Hark.\nWho goes there, at this late hour of the night?\n\nA friend.", "Pass."]
+
+
+def test_a_long_paragraph_is_taken_once_wherever_it_is_quoted():
+    quoted = "A sentence of the manual, quoted in every chapter that needs it."
+    text_of_two, seen = [f"One.\n\n{quoted}\n\nAside.", f"Two.\n\n{quoted.upper()}\n\nAside."], set()
+    found = [list(text.paragraphs(one, seen)) for one in text_of_two]
+    assert found == [["One.", quoted, "Aside."], ["Two.", "Aside."]]
 
 
 def test_without_a_path_python_itself_has_text():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.core.errors import ConfigError, InputError
-from stages.models import objective, training
+from stages.models import dropout, objective, training
 from stages.models.encode import logits
 from stages.models.objective import Guidance
 from stages.models.training import batches, fit
@@ -89,7 +89,7 @@ def test_training_restores_the_callers_torch_settings_and_the_models_dropout(mak
 
 def test_hidden_states_are_dropped_and_attention_weights_are_not(family, make_model):
     model = make_model(family)
-    with training._dropout(model, 0.3):
+    with dropout.dropping(model, 0.3):
         rates = {name: module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
     attention = [name for name, rate in rates.items() if rate == 0.0]
     # One per layer; ALBERT's layers are one, and ModernBERT's attention has a number for it.
@@ -100,7 +100,7 @@ def test_hidden_states_are_dropped_and_attention_weights_are_not(family, make_mo
 def test_attention_weights_are_not_dropped_either_where_a_number_says_so(make_model):
     model = make_model("modernbert", attention_dropout=0.1)
     layers = model.base_model.layers
-    with training._dropout(model, 0.3):
+    with dropout.dropping(model, 0.3):
         assert [layer.attn.attention_dropout for layer in layers] == [0.0, 0.0]
         assert {layer.attn.out_drop.p for layer in layers} == {0.3}
     assert [layer.attn.attention_dropout for layer in layers] == [0.1, 0.1]

@@ -284,22 +284,10 @@ def test_an_encoder_is_no_language_model_and_no_decoder_classifies(build, given,
         check_head(given / "config.json", {"model_type": "llama"}, find("llama"), tasks.model("classify").HEAD)
 
 
-def test_none_is_trained_from_scratch_yet(build, tmp_path):
-    told = {"task": TASK, "teacher": composed()["teacher"]}
-    with pytest.raises(Unsupported, match="no language model is trained from scratch yet; next: import one"):
-        teacher.run(teacher.Params.model_validate(told), build / "data", tmp_path / "teacher")
-
-
-@pytest.mark.parametrize("part", ["student", "compression"])
-def test_what_does_not_make_decoders_smaller_yet_says_so(build, part, tmp_path):
-    whole = composed()
+def test_what_does_not_make_decoders_smaller_yet_says_so(build, tmp_path):
+    told = {"task": TASK, "compression": composed()["compressions"]["pruned"]}
     with pytest.raises(Unsupported, match="yet; next: choose "):
-        if part == "student":
-            told = {"task": TASK, "student": whole["student"], "distill": whole["distill"]}
-            distill.run(distill.Params.model_validate(told), build / "data", build / "teacher", tmp_path / "out")
-        else:
-            told = {"task": TASK, "compression": whole["compressions"]["pruned"]}
-            compress.run(compress.Params.model_validate(told), build / "data", build / "student", tmp_path / "out")
+        compress.run(compress.Params.model_validate(told), build / "data", build / "student", tmp_path / "out")
 
 
 def test_what_no_writer_can_leave_out_is_refused_when_it_comes_in(tmp_path):

@@ -11,6 +11,8 @@ from stages.core.errors import InputError
 from stages.core.names import module_name
 from stages.models.families.base import Family, setting
 
+CAUSAL = "ForCausalLM"
+"""What the class of a decoder's name ends with; no encoder has such a head."""
 PARTS = ("base", "decoder")
 """Modules here that are no family: what families are said in."""
 
@@ -23,6 +25,11 @@ def names() -> list[str]:
 def encoders() -> list[str]:
     """Name those that read a whole text at once; the others continue one."""
     return [name for name in names() if find(name).decoder is None]
+
+
+def with_head(head: str) -> list[str]:
+    """Name those whose models may have a head: what the name of its class in transformers ends with."""
+    return encoders() if head != CAUSAL else sorted({*names()} - {*encoders()})
 
 
 def family_of(config: Any) -> Family:

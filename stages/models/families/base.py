@@ -177,7 +177,7 @@ WORDS_WIDTH = 128
 """Published width of word embeddings that do not grow with the layers: ALBERT's, MobileBERT's, small ELECTRA's."""
 
 
-def narrow_words(fields: Mapping[str, Any], hidden_size: int) -> dict[str, int]:
+def narrow_words(fields: Mapping[str, Any], hidden_size: int, _heads: int) -> dict[str, int]:
     """Keep such embeddings from being wider than the layers."""
     return {"embedding_size": min(fields["embedding_size"], hidden_size)}
 
@@ -208,7 +208,8 @@ class Family:
         legacy: the same of settings that transformers reads another field from.
         copies: content of a config.json → settings in it that repeat another one: name → that one.
         published: config fields in proportion to which `narrow` chooses those of a model from scratch.
-        narrow: config fields, width of the layers → what else follows from that width.
+        narrow: config fields, width and heads of the layers → what else follows from these.
+        spread: config field with the spread of the weights that training from scratch begins with.
         padded_positions: whether positions are counted from the one after `pad_token_id`, not from 0, and stop where a
             text spells the padding token, which no artifact does.
         attentions: its config → kinds of attention by the names that its layers call them; one of no name where all
@@ -224,6 +225,8 @@ class Family:
         first_norm: path, below a layer, of the normalisation that begins it and that the first layer lacks, which
             reads what is normalised already; "" where all layers are alike.
         last_norm: path, below a layer, of the normalisation that ends it; "" where layers differ by more than weights.
+        branches: paths, below a layer, of the modules whose results it adds to what it was given, where no module
+            drops some of them in training.
         attention_dropout: end of the path of the modules, or of their shares, that drop attention weights.
         head: path of the linear layer that gives the logits.
         weights: part of a transformer → how its weight's name ends in a checkpoint.
@@ -243,7 +246,8 @@ class Family:
     legacy: Mapping[str, Rule] = field(default_factory=dict)
     copies: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda _config: {"embedding_size": "hidden_size"}
     published: Mapping[str, Any] = field(default_factory=dict)
-    narrow: Callable[[Mapping[str, Any], int], dict[str, int]] = lambda _fields, _hidden_size: {}
+    narrow: Callable[[Mapping[str, Any], int, int], dict[str, int]] = lambda _fields, _hidden_size, _heads: {}
+    spread: str = "initializer_range"
     padded_positions: bool = False
     attentions: Callable[[Any], Mapping[str, Attention]] = lambda _config: {"": Attention()}
     layer_kinds: str = ""
@@ -255,6 +259,7 @@ class Family:
     block: Callable[[Any], Block] = bert_block
     first_norm: str = ""
     last_norm: str = "output.LayerNorm"
+    branches: tuple[str, ...] = ()
     attention_dropout: str = "attention.self.dropout"
     head: str = "classifier"
     weights: Mapping[str, str] = field(default_factory=lambda: BERT_WEIGHTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +109,21 @@ ROTARY = Rule(
     _rotary, f"rotary positions of a kind of {', '.join(STRETCHED)}", "they are stretched in a way not known here yet"
 )
 
+
+SMALL = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
+"""How small models of the family are built."""
+
+
+def share(fields: Mapping[str, Any], _hidden_size: int, heads: int) -> dict[str, int]:
+    """Let as many heads share their keys and values as before, where their number allows it."""
+    groups = max(1, heads * fields["num_key_value_heads"] // fields["num_attention_heads"])
+    return {"num_key_value_heads": gcd(heads, groups), "tie_word_embeddings": fields["tie_word_embeddings"]}
+
+
+def _narrow(fields: Mapping[str, Any], hidden_size: int, heads: int) -> dict[str, int]:
+    return {**share(fields, hidden_size, heads), "head_dim": hidden_size // heads}
+
+
 FAMILY = Family(
     "llama",
     layers="num_hidden_layers",
@@ -127,7 +143,10 @@ FAMILY = Family(
     # What published checkpoints say: versions of transformers before the fifth wrote the two apart.
     legacy={"rope_theta": Rule(_positive, "a number above 0"), "rope_scaling": or_null(ROTARY)},
     copies=lambda _config: {},
+    published=SMALL,
+    narrow=_narrow,
     layer_list="layers",
+    branches=("self_attn", "mlp"),
     head="lm_head",
     weights={
         "query": "q_proj.weight",

@@ -23,13 +23,13 @@ from stages.models.families.base import (
 BOTTLENECK_RATIO = 4
 
 
-def _narrow(fields: Mapping[str, Any], hidden_size: int) -> dict[str, int]:
+def _narrow(fields: Mapping[str, Any], hidden_size: int, heads: int) -> dict[str, int]:
     ratio = fields["hidden_size"] / fields["intra_bottleneck_size"]
     bottleneck = max(1, round(hidden_size / ratio))
     # `true_hidden_size` is derived when a config is made and then stored: left alone, it keeps the old width.
     true_size = bottleneck if fields["use_bottleneck"] else hidden_size
     return {
-        **narrow_words(fields, hidden_size),
+        **narrow_words(fields, hidden_size, heads),
         "intra_bottleneck_size": bottleneck,
         "true_hidden_size": true_size,
     }

@@ -64,6 +64,10 @@ def decoder(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
     )
 
 
+def _narrow(fields: Mapping[str, Any], hidden_size: int, _heads: int) -> dict[str, int]:
+    return {"word_embed_proj_dim": min(fields.get("word_embed_proj_dim", hidden_size), hidden_size)}
+
+
 FAMILY = Family(
     "opt",
     ffn_size="ffn_dim",
@@ -80,7 +84,10 @@ FAMILY = Family(
         "pad_token_id": or_null(INDEX),
     },
     copies=lambda _config: {},
+    narrow=_narrow,
+    spread="init_std",
     layer_list="layers",
+    branches=("self_attn", "fc2"),
     head="lm_head",
     weights={
         "query": "q_proj.weight",

@@ -12,6 +12,7 @@ from stages.core.errors import ArtifactError
 from stages.core.splits import UNKNOWN
 
 HEAD = "ForSequenceClassification"
+CONTINUES = False
 
 
 def wanted(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stages.core.splits import UNKNOWN, spread
 
 HEAD = "ForCausalLM"
+CONTINUES = True
 PROMPTS = ("Once upon a time", "The", "1 + 1 =")
 """Beginnings that bundles show: ours, so that no text of the data leaves the build with them."""
 QUESTION = "Name a colour."

@@ -7,6 +7,7 @@ import numpy as np
 from stages.core.splits import UNKNOWN
 
 HEAD = "ForTokenClassification"
+CONTINUES = False
 
 
 def wanted(tokenizer, texts, labels, encoded, classes):
