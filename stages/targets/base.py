@@ -223,6 +223,25 @@ def only(calls: Sequence[Call]) -> Call:
     return calls[0]
 
 
+def check_room(length: int, more: int, room: int) -> None:
+    """Refuse tokens that a cache has no room for.
+
+    Args:
+        length: tokens that it holds.
+        more: to come.
+        room: how many it may hold.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    if length + more > room:
+        raise InputError(
+            f"{more} tokens do not fit behind {length}",
+            expected=f"at most {room} in all",
+            next_step="begin a new state with the end of the text",
+        )
+
+
 def one_by_one(call: Call) -> Call:
     """Return a call as an artifact has it that takes one utterance at a time."""
     roles = ("inputs", "outputs", "states")

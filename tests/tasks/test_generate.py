@@ -255,7 +255,7 @@ def test_queries_and_keys_of_different_sizes_cannot_change_places(build):
         swapped_query_and_key(Subject(editor, tensors, 0.0, 4, parts, np.random.default_rng(0)))
 
 
-@pytest.mark.parametrize("target", ["tflite-nnapi", "coreml-metal"])
+@pytest.mark.parametrize("target", ["tflite-nnapi"])
 def test_targets_that_keep_no_states_refuse_it_in_a_line(build, target, tmp_path):
     settings = convert.Params.model_validate({"task": TASK, "target": composed()["targets"][target]})
     with pytest.raises(Unsupported, match="called by decode, with what earlier calls left.*build it for onnx-cpu"):

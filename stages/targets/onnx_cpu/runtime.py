@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ArtifactError, InputError, first_line
-from stages.targets.base import Opened, read_signature
+from stages.core.errors import ArtifactError, first_line
+from stages.targets.base import Opened, check_room, read_signature
 from stages.targets.executing import loaded
 from stages.targets.onnx_cpu import ORT
 from stages.targets.onnx_cpu.graph import MODEL, following
@@ -133,12 +133,7 @@ class Cache:
 
 def _continue(call: Call, inputs: Arrays, state: State) -> Arrays:
     ids, names = inputs[IDS], call.names[1]
-    if state.length + ids.shape[1] > state.room:
-        raise InputError(
-            f"{ids.shape[1]} tokens do not fit behind {state.length}",
-            expected=f"at most {state.room} in all",
-            next_step="begin a new state with the end of the text",
-        )
+    check_room(state.length, ids.shape[1], state.room)
     try:
         return dict(zip(names, state.step(ids, names), strict=True))
     except Exception as error:  # ONNX Runtime's exceptions share no other base
