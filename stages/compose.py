@@ -122,7 +122,7 @@ def _check_shapes(teacher: TrainTeacher, student: Student, known: Sequence[str])
         raise ConfigError(
             f"teacher.family is '{teacher.family}'",
             expected=f"one of: {', '.join(known)}",
-            next_step="choose the task's own teacher, as in teacher=generate",
+            next_step="choose a teacher of this task, or none: it has its own",
         )
     family = families.find(teacher.family)
     rule = family.rules[family.activation]

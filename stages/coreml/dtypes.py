@@ -20,21 +20,19 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class DType:
-    """An element type: its name in MIL text, width in bits, family and numpy storage."""
+    """An element type: its name in MIL text, width in bits, family, numpy storage and carrier."""
 
     name: str
     bits: int
     kind: Literal["bool", "float", "int", "uint", "string"]
     numpy: np.dtype[Any]
-
-    @property
-    def carrier(self) -> np.dtype[Any]:
-        """The numpy type values travel in: fp16 tensors are carried in fp32 and rounded where a mode says so."""
-        return FP32.numpy if self is FP16 else self.numpy
+    carrier: np.dtype[Any]
+    """The numpy type values travel in: fp16 tensors are carried in fp32 and rounded where a mode says so."""
 
 
 def _dtype(name: str, bits: int, kind: Any, storage: Any) -> DType:
-    return DType(name, bits, kind, np.dtype(storage))
+    own = np.dtype(storage)
+    return DType(name, bits, kind, own, np.dtype(np.float32) if own == np.float16 else own)
 
 
 BOOL = _dtype("bool", 8, "bool", np.bool_)

@@ -57,22 +57,23 @@ class Run:
 
     def block(self, plan: Plan) -> list[Any]:
         """Run a block and return its outputs."""
+        values = self.values
         for step, released in zip(plan.steps, plan.released, strict=True):
             try:
-                self._step(step)
+                if step.function is None:
+                    results = _CONTROL[step.operation.type](self, step)
+                else:
+                    results = step.function(**self._arguments(step))
+                if len(step.outputs) == 1 and not isinstance(results, tuple):  # nearly every step
+                    self._store(step, 0, results)
+                else:
+                    for number, result in enumerate(_as_tuple(results, len(step.outputs))):
+                        self._store(step, number, result)
             except FAILURES as error:
                 raise blamed(step.operation, error) from error
             for name in released:
-                del self.values[name]
-        return [self.values[name] for name in plan.outputs]
-
-    def _step(self, step: Step) -> None:
-        if step.function is None:
-            results = _CONTROL[step.operation.type](self, step)
-        else:
-            results = _as_tuple(step.function(**self._arguments(step)), len(step.outputs))
-        for named, rounds, result in zip(step.outputs, step.rounds, results, strict=True):
-            self.values[named.name] = self._stored(step.operation, named, result, rounds)
+                del values[name]
+        return [values[name] for name in plan.outputs]
 
     def _arguments(self, step: Step) -> dict[str, Any]:
         arguments = dict(step.constants)
@@ -83,32 +84,37 @@ class Run:
             arguments[key] = convert(kind, values[name])
         for key, items in step.lists:
             arguments[key] = [values[item] if isinstance(item, Name) else item for item in items]
-        if self.mode == "native" and step.half:
+        if step.half and self.mode == "native":
             for key in step.half & arguments.keys():
                 arguments[key] = _narrow(arguments[key])
         return arguments
 
-    def _stored(self, operation: Operation, named: Named, result: Any, rounds: bool) -> Any:
+    def _store(self, step: Step, number: int, result: Any) -> None:
+        """Hold a result to its declaration, round it where the mode says so, and keep it."""
+        named = step.outputs[number]
         kind = named.type
         if not isinstance(kind, TensorType):
-            return result
-        value = np.asarray(result)
-        if value.dtype == FP16.numpy:
-            value = value.astype(np.float32)
+            self.values[named.name] = result
+            return
+        value = result if type(result) is np.ndarray else np.asarray(result)
+        carrier = kind.dtype.carrier
+        if value.dtype is not carrier:
+            if value.dtype == FP16.numpy:
+                value = value.astype(np.float32)
+            if value.dtype != carrier:
+                raise Mismatch(f"'{named.name}' has type {value.dtype}", expected=f"'{kind}', as declared")
         if value.shape != kind.shape and not kind.admits(value.shape):
             raise Mismatch(f"'{named.name}' has shape {value.shape}", expected=f"'{kind}', as declared")
-        if value.dtype != kind.dtype.carrier:
-            raise Mismatch(f"'{named.name}' has type {value.dtype}", expected=f"'{kind}', as declared")
         if value.size > MAX_ELEMENTS:
             raise Mismatch(f"'{named.name}' has {value.size} elements", expected=f"at most {MAX_ELEMENTS}")
-        stored = to_half(value) if rounds and self.mode != "exact" else value
+        stored = to_half(value) if step.rounds[number] and self.mode != "exact" else value
         if self.observe is not None:
-            replaced = self.observe(operation, named, value, stored)
-            return stored if replaced is None else replaced
-        return stored
+            replaced = self.observe(step.operation, named, value, stored)
+            stored = stored if replaced is None else replaced
+        self.values[named.name] = stored
 
     def read_state(self, step: Step) -> tuple[Any, ...]:
-        """Return a state's value; arrays are never written in place, so no copy is needed."""
+        """Return a state's value itself: what is written in place is read nowhere else (`inplace`)."""
         return (self.state[_state_name(step, "input")],)
 
     def write_state(self, step: Step) -> tuple[Any, ...]:

@@ -133,16 +133,17 @@ def _released(steps: list[Step], kept: tuple[str, ...]) -> tuple[tuple[str, ...]
     later = set(kept)
     released = []
     for step in reversed(steps):
-        used = _reads(step.operation) | {named.name for named in step.outputs}
+        used = reads(step.operation) | {named.name for named in step.outputs}
         released.append(tuple((used & made) - later))
         later |= used
     return tuple(reversed(released))
 
 
-def _reads(operation: Operation) -> set[str]:
+def reads(operation: Operation) -> set[str]:
+    """Name what an operation reads, its blocks included."""
     names = {argument for arguments in operation.inputs.values() for argument in arguments if isinstance(argument, str)}
     for block in operation.blocks:
-        names.update(block.outputs, *map(_reads, block.operations))
+        names.update(block.outputs, *map(reads, block.operations))
     return names
 
 

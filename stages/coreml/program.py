@@ -14,9 +14,10 @@ from stages.coreml import proto
 from stages.coreml.dtypes import Array
 from stages.coreml.errors import Malformed, Mismatch
 from stages.coreml.executor import MODES, Mode, Observer, Run, State, keep_freed_memory, to_half
+from stages.coreml.inplace import in_place
 from stages.coreml.interface import read_inputs
 from stages.coreml.ir import Function, read_function
-from stages.coreml.plan import plan
+from stages.coreml.plan import Known, Plan, plan
 from stages.coreml.values import Constants, StateType, TensorType
 
 
@@ -34,7 +35,7 @@ class Program:
         self.function = function
         self.functions = functions
         self.inputs = read_inputs(function, features)
-        self.plan, self.known = plan(function)
+        self.plan, self.known = _planned(function)
         self.states = {item.name: item.type.tensor for item in function.inputs if isinstance(item.type, StateType)}
         keep_freed_memory()
 
@@ -50,7 +51,7 @@ class Program:
         part = copy(self)
         shorter = replace(block, operations=block.operations[: last + 1], outputs=(name,))
         part.function = replace(self.function, block=shorter)
-        part.plan, part.known = plan(part.function)
+        part.plan, part.known = _planned(part.function)
         return part
 
     def make_state(self) -> State:
@@ -118,6 +119,11 @@ class Program:
         if isinstance(kind, TensorType) and mode != "exact":
             return value.astype(kind.dtype.numpy, copy=False)
         return value
+
+
+def _planned(function: Function) -> tuple[Plan, Known]:
+    found, known = plan(function)
+    return in_place(found), known
 
 
 def open_program(package: Path, function: str | None = None) -> Program:

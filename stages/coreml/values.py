@@ -43,9 +43,12 @@ class TensorType:
         if self.variadic is not None:
             unknown = (None,) * (len(shape) - len(wanted) + 1)
             wanted = wanted[: self.variadic] + unknown + wanted[self.variadic + 1 :]
-        return len(shape) == len(wanted) and all(
-            want is None or want == have for want, have in zip(wanted, shape, strict=True)
-        )
+        if len(shape) != len(wanted):
+            return False
+        for want, have in zip(wanted, shape, strict=True):  # noqa: SIM110 (plainly: asked of nearly every tensor)
+            if want is not None and want != have:
+                return False
+        return True
 
     def __str__(self) -> str:
         sizes = ["?" if size is None else str(size) for size in self.shape]

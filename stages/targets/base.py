@@ -235,9 +235,9 @@ def only(calls: Sequence[Call]) -> Call:
     if len(calls) != 1 or calls[0].states:
         said = ", ".join(call.name for call in calls)
         raise Unsupported(
-            f"this target cannot be given a model that is called by {said}, with what earlier calls left",
+            f"no module can be traced that is called by {said}, with what earlier calls left",
             expected="one call, which knows nothing of others",
-            next_step="build it for onnx-cpu",
+            next_step="describe it as a Decoder (stages/models/families/decoder.py)",
         )
     return calls[0]
 

@@ -255,14 +255,6 @@ def test_queries_and_keys_of_different_sizes_cannot_change_places(build):
         swapped_query_and_key(Subject(editor, tensors, 0.0, 4, parts, np.random.default_rng(0)))
 
 
-@pytest.mark.parametrize("target", ["coreml-metal"])
-def test_targets_that_keep_no_states_refuse_it_in_a_line(build, target, tmp_path):
-    settings = convert.Params.model_validate({"task": TASK, "target": composed()["targets"][target]})
-    with pytest.raises(Unsupported, match="called by decode, with what earlier calls left.*build it for onnx-cpu"):
-        convert.run(settings, build / "none", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_what_no_kernel_takes_is_refused_in_a_line(build, tmp_path):
     told = {"task": {**TASK, "max_length": 64, "sequence_lengths": [64]}, "target": composed()["targets"]["onnx-cpu"]}
     with pytest.raises(InputError, match="the model reads 48 tokens and the task's max_length is 64"):

@@ -30,7 +30,10 @@ def broadcast(*arrays: Array) -> None:
     Raises:
         Mismatch: it would, or they do not broadcast.
     """
-    if math.prod(max(array.size, 1) for array in arrays) > MAX_ELEMENTS:
+    most = 1
+    for array in arrays:  # plainly: asked of every sum and product
+        most *= array.size or 1
+    if most > MAX_ELEMENTS:
         try:
             allocate(np.broadcast_shapes(*(array.shape for array in arrays)))
         except ValueError as error:

@@ -140,7 +140,7 @@ def _cast_type(_types: Mapping[str, DType], constants: Mapping[str, Any]) -> DTy
 @op("cast", returns=_cast_type)
 def cast(x: Tensor, dtype: str) -> Tensor:
     """Convert; floating point to integer truncates towards zero."""
-    return x.astype(dtypes.from_name(dtype).carrier)
+    return x.astype(dtypes.from_name(dtype).carrier, copy=False)
 
 
 @op("select", returns="a", arithmetic="moves", matching=("a", "b"))

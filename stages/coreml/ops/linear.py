@@ -17,6 +17,9 @@ from stages.coreml.ops._limits import allocate
 from stages.coreml.ops.activation import softmax
 from stages.coreml.registry import DTypes, Tensor, Tensors, op
 
+FEW = 32
+"""Queries at once: those of one token, of all heads that share a key."""
+
 
 def _product_type(types: DTypes, constants: Mapping[str, Any]) -> DType:
     x, y = types["x"], types["y"]
@@ -94,7 +97,12 @@ def einsum(values: Tensors, equation: str) -> Tensor:
 @op("scaled_dot_product_attention", returns="query", arithmetic="accumulates", matching=("query", "key", "value"))
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
     """softmax(query key^T / sqrt(width) + mask) value; a bool mask says what may be attended to."""
-    scores = matmul(query, key, transpose_y=True) * (1 / math.sqrt(query.shape[-1]))
+    if query.shape[-2] <= FEW:
+        # BLAS runs long times short-and-wide several times faster than the same product turned.
+        scores = np.ascontiguousarray(np.swapaxes(matmul(key, query, transpose_y=True), -1, -2))
+    else:
+        scores = matmul(query, key, transpose_y=True)
+    scores *= query.dtype.type(1 / math.sqrt(query.shape[-1]))
     if attn_mask is not None:
         scores = np.where(attn_mask, scores, -np.inf) if attn_mask.dtype.kind == "b" else scores + attn_mask
     return matmul(softmax(scores.astype(query.dtype, copy=False)), value)

@@ -60,12 +60,25 @@ def slice_update(
     squeeze_mask: Bools | None = None,
 ) -> Tensor:
     """A copy of x with x[begin:end:stride] = update."""
-    index = _index(x.shape, begin, end, stride, begin_mask, end_mask, squeeze_mask)
-    y = x.copy()
-    if y[index].shape != update.shape:
-        raise Mismatch(f"update of shape {update.shape}", expected=str(y[index].shape))
-    y[index] = update
-    return y
+    return update_in_place(x.copy(), update, begin, end, stride, begin_mask, end_mask, squeeze_mask)
+
+
+def update_in_place(
+    x: Tensor,
+    update: Tensor,
+    begin: Ints,
+    end: Ints,
+    stride: Ints | None = None,
+    begin_mask: Bools | None = None,
+    end_mask: Bools | None = None,
+    squeeze_mask: Bools | None = None,
+) -> Tensor:
+    """Return x itself with x[begin:end:stride] = update, where nothing else reads x (`inplace`)."""
+    replaced = x[_index(x.shape, begin, end, stride, begin_mask, end_mask, squeeze_mask)]
+    if replaced.shape != update.shape:
+        raise Mismatch(f"update of shape {update.shape}", expected=str(replaced.shape))
+    replaced[...] = update
+    return x
 
 
 @op("slice_by_size", arithmetic="moves")

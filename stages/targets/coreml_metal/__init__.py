@@ -16,6 +16,13 @@ CONVERTED_WITH = ("coremltools", "torch")
 QUANTIZED_WITH = ("coremltools",)
 EXECUTED_WITH = ("coremltools", "numpy")
 LIBRARY = "coremltools"
+POSITION = "position"
+"""Input of a language model's program: how many tokens came before."""
+WIDE = "_wide"
+"""What names of operations end with that compute in fp32 at every precision."""
+UNROUNDED = "unrounded"
+"""Empty file beside a converted language model. Its states are fp16 as all that Core ML has, and they alone: it is run
+without that rounding, as what nothing has rounded yet."""
 ComputeUnits = Literal["ALL", "CPU_AND_GPU", "CPU_AND_NE", "CPU_ONLY"]
 INTERPRETED = Executor(
     "reference-interpreted",

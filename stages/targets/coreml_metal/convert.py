@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import ConversionError, Unsupported
+from stages.models.families.decoder import Decoder
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal
 from stages.targets.base import example, one_by_one, only, write_signature
-from stages.targets.coreml_metal import canonical, toolchain
+from stages.targets.coreml_metal import canonical, decoder, toolchain
 from stages.targets.coreml_metal.package import PACKAGE, read_program
 from stages.tasks import registry as tasks
 from stages.tasks.base import SEQUENCE, Call
@@ -19,7 +20,8 @@ from stages.tasks.base import SEQUENCE, Call
 def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> None:
     """Write `model.mlpackage` (fp32) and `signature.json` into an existing directory.
 
-    The program takes and gives what the task's call says, for one text of n tokens, n in `task.sequence_lengths`. It is
+    The program takes and gives what the task's call says, for one text of n tokens, n in `task.sequence_lengths`, or as
+    `decoder` says. It is
     meant for `quantize`, which also writes the fp32 artifact: it lacks the guard that Core ML wants on signed indices,
     because a 16-bit program needs none and could not drop it again.
 
@@ -36,11 +38,15 @@ def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> Non
     from stages.models.checkpoint import load_config
 
     interface = tasks.interface(task.name)
+    loaded = interface.load(checkpoint, task)
+    if isinstance(loaded, Decoder):
+        decoder.convert(loaded, interface.calls(task), task, target, out)
+        return
     call = one_by_one(only(interface.calls(task)))
     ct = toolchain.load_with_torch()
     pipeline = ct.PassPipeline()
     pipeline.remove_passes({"common::guard_negative_gather_indices"})
-    traced = _trace(interface.load(checkpoint, task), call, lengths[-1])
+    traced = _trace(loaded, call, lengths[-1])
     model = toolchain.build(traced, call, lengths, target.minimum_deployment_target, "FLOAT32", pipeline)
     canonical.save(model, out / PACKAGE)
     check_interface(out / PACKAGE, call, lengths)

@@ -13,11 +13,12 @@ from stages.coreml import open_program
 from stages.coreml.dtypes import Array
 from stages.coreml.ir import Named, Operation
 from stages.targets.base import Inputs
+from stages.targets.coreml_metal import POSITION
 from stages.targets.coreml_metal.runtime import PACKAGE
 
 
 def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
-    """Compute one utterance on any host, every value rounded to its declared type.
+    """Compute one utterance on any host, a language model's from its first token on, all rounded as declared.
 
     Yields:
         Operation type, tensor name and value of each float tensor, in order of execution.
@@ -33,5 +34,8 @@ def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, ND
         if stored.dtype.kind == "f":
             found.append((operation.type, named.name, stored.astype(np.float32)))
 
-    open_program(artifact / PACKAGE).run(inputs, mode="declared", observe=keep)
+    program = open_program(artifact / PACKAGE)
+    given = {**inputs, POSITION: np.zeros(1, np.int32)}
+    asked = {item.name: given[item.name] for item in program.inputs}
+    program.run(asked, mode="declared", state=program.make_state(), observe=keep)
     yield from found

@@ -11,8 +11,9 @@ from stages.core.errors import ArtifactError
 from stages.coreml import open_program
 from stages.coreml.ir import Operation
 from stages.targets.base import read_signature
+from stages.targets.coreml_metal import POSITION
 from stages.targets.coreml_metal.runtime import PACKAGE
-from stages.tasks.base import IDS, INPUTS
+from stages.tasks.base import IDS
 
 
 def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -28,9 +29,9 @@ def looked_up(converted: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         ops = ", ".join(one.type for one in readers) or "nothing"
         raise ArtifactError(f"'{IDS}' of '{converted}' is read by {ops}", expected="one gather")
     front = program.until(readers[0].output)
-    mask = np.ones((1, length), np.int32)
+    ones = {item.name: np.ones(1 if item.name == POSITION else (1, length), np.int32) for item in program.inputs}
     rows = [
-        front.run(dict(zip(INPUTS, (chunk, mask), strict=True)))[readers[0].output].reshape(length, -1)
+        front.run(ones | {IDS: chunk}, state=front.make_state())[readers[0].output].reshape(length, -1)
         for chunk in np.pad(ids, (0, -len(ids) % length)).reshape(-1, 1, length)
     ]
     return np.concatenate(rows)[: len(ids)].astype(np.float32)

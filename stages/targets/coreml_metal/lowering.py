@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import Unsupported
 from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Precision, Static, WeightOnly
-from stages.targets.base import only, read_signature
+from stages.targets.base import read_signature
 from stages.targets.coreml_metal import canonical, toolchain
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, read_program
 
@@ -84,7 +84,7 @@ def lower(
     signature = read_signature(converted)
     bits = 32 if precision == Float(kind="float", bits=32) else 16
     pipeline = _pipeline(precision, ranges, low)
-    call, lengths = only(signature.calls), signature.sequence_lengths
+    (call,), lengths = signature.calls, signature.sequence_lengths
     model = toolchain.build(program, call, lengths, target.minimum_deployment_target, f"FLOAT{bits}", pipeline)
     canonical.save(model, package)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stages.core.errors import ConversionError, Unsupported
 from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Precision, Static, WeightOnly
 from stages.targets.base import SIGNATURE
-from stages.targets.coreml_metal import SUPPORTED, activations, mixed, supports
+from stages.targets.coreml_metal import SUPPORTED, WIDE, activations, mixed, supports
 from stages.targets.coreml_metal.lowering import check_target, lower, source_name
 from stages.targets.coreml_metal.package import BLOB_FLOATS, FLOATS, PACKAGE, WEIGHTS, Constant, constants
 
@@ -86,7 +86,7 @@ def check(
             if mine:
                 check([constant for constant in found if source_name(constant.name) not in others], share, mine)
         return
-    wide = [constant for constant in found if constant.dtype == "FLOAT32" and constant.blobs]
+    wide = [one for one in found if one.dtype == "FLOAT32" and one.blobs and not one.name.endswith(WIDE)]
     if wide and precision != Float(kind="float", bits=32):
         raise ConversionError(f"'{wide[0].name}' was left in 32 bits", expected="values below 65504 for 16 bits")
     compressed = [constant for constant in found if constant.op.startswith("constexpr_")]

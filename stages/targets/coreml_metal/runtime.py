@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib import util
 from pathlib import Path
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError, Unsupported
 from stages.coreml import open_program
-from stages.targets.base import Opened, read_signature
-from stages.targets.coreml_metal import INTERPRETED, ComputeUnits, native
+from stages.coreml.executor import Mode
+from stages.targets.base import Opened, Signature, read_signature, require_room
+from stages.targets.coreml_metal import INTERPRETED, POSITION, UNROUNDED, ComputeUnits, native
 from stages.targets.executing import loaded
-from stages.tasks.base import Arrays, Call, State
+from stages.tasks.base import IDS, Arrays, Call, State
 
 PACKAGE = "model.mlpackage"
 OLDEST_MACOS = 13
@@ -87,15 +89,49 @@ def open_runtime(
         raise ArtifactError(f"'{artifact}' has no {PACKAGE}", next_step="run `dvc repro`")
     if coreml_unavailable():
         program = open_program(artifact / PACKAGE)
-        run = partial(program.run, mode="declared")
-        return Opened(INTERPRETED.label, signature, _execute(run), make_state=program.make_state)
+        mode: Mode = "exact" if (artifact / UNROUNDED).is_file() else "declared"
+        return _opened(INTERPRETED.label, signature, partial(program.run, mode=mode), program.make_state)
     model = _load(artifact / PACKAGE, units)
-    return Opened(native(units).label, signature, _execute(model.predict), make_state=model.make_state)
+    return _opened(native(units).label, signature, model.predict, model.make_state)
 
 
-def _execute(run: Callable[..., Any]) -> Callable[[Call, Arrays, State | None], Arrays]:
-    def execute(call: Call, inputs: Arrays, state: State | None) -> Arrays:
-        outputs = run(inputs, state=state)
+@dataclass
+class Cache:
+    """Keys and values of the tokens so far.
+
+    Attributes:
+        held: what Core ML, or the executor, writes them into.
+        room: how many tokens there may be.
+        length: tokens so far.
+    """
+
+    held: Any
+    room: int
+    length: int = 0
+
+
+def _opened(label: str, signature: Signature, run: Callable[..., Any], make_state: Callable[[], Any]) -> Opened:
+    if not any(call.states for call in signature.calls):
+        return Opened(label, signature, _execute(run))
+    room = signature.sequence_lengths[-1]
+    return Opened(label, signature, _continue(run), make_state=lambda: Cache(make_state(), room))
+
+
+def _continue(run: Callable[..., Any]) -> Callable[[Call, Arrays, State], Arrays]:
+    def execute(call: Call, inputs: Arrays, state: State) -> Arrays:
+        more = inputs[IDS].shape[1]
+        require_room(state.length, more, state.room)
+        given = {IDS: inputs[IDS], POSITION: np.asarray([state.length], np.int32)}
+        outputs = run(given, state=state.held)
+        state.length += more
+        return {tensor.name: np.asarray(outputs[tensor.name], tensor.dtype) for tensor in call.outputs}
+
+    return execute
+
+
+def _execute(run: Callable[..., Any]) -> Callable[[Call, Arrays, State], Arrays]:
+    def execute(call: Call, inputs: Arrays, state: State) -> Arrays:  # noqa: ARG001 (no call keeps any)
+        outputs = run(inputs)
         return {tensor.name: np.asarray(outputs[tensor.name], tensor.dtype) for tensor in call.outputs}
 
     return execute

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
 from stages.coreml import open_program
-from stages.coreml.ir import Literal, Operation
+from stages.coreml.ir import Literal, Named, Operation
 from stages.coreml.program import Program
 from stages.coreml.values import TensorType
 from stages.coreml.weight_bounds import allowed_error
@@ -34,7 +34,9 @@ INTEGERS = ("int", "uint")
 
 
 def read(artifact: Path) -> Graph:
-    """Return output → value.
+    """Return output → value, and of each state what the call leaves in it.
+
+    What is read from a state is what was written to it last in the call, or what it held before.
 
     Raises:
         ArtifactError: the package is missing, damaged, or uses what the executor has no definition of.
@@ -43,18 +45,37 @@ def read(artifact: Path) -> Graph:
         raise ArtifactError(f"'{artifact}' has no {PACKAGE}", next_step="run `dvc repro`")
     program = open_program(artifact / PACKAGE)
     block = program.function.block
-    values: dict[str, Value] = {item.name: Input(f"{item.name} {item.type}") for item in program.function.inputs}
+    values: dict[str, Value] = {item.name: Input(_described(item)) for item in program.function.inputs}
+    kept = {name: values[name] for name in program.states}
     makers = {item.name: operation for operation in block.operations for item in operation.outputs}
     for operation in block.operations:
         if operation.blocks:
             raise ArtifactError(f"{operation} has branches", expected="a program without control flow")
+        if operation.type == "write_state":
+            (state,), (written,) = operation.inputs["input"], operation.inputs["data"]
+            if not isinstance(state, str) or not isinstance(written, str):
+                raise ArtifactError(f"{operation} writes no value", expected="what another operation made")
+            kept[state] = values[written]
+        if operation.type == "read_state":
+            values[operation.output] = kept[str(operation.inputs["input"][0])]
+            continue
         for number, item in enumerate(operation.outputs):
             if item.name in program.known.constants:
                 values[item.name] = _constant(program, makers[item.name], item.name)
             else:
                 node = Node(operation.type, item.name, dict(_inputs(operation, values)), {}, number)
                 values[item.name] = _rounding(program, operation, node) or _wrapped_index(node) or node
-    return {name: values[name] for name in block.outputs}
+    return {name: values[name] for name in block.outputs} | {f"state {name}": value for name, value in kept.items()}
+
+
+def _described(item: Named) -> str:
+    """Say what a caller passes in; a state's numbers have the precision of what is written to it."""
+    kind = item.type
+    return f"{item.name} {kind}" if isinstance(kind, TensorType) else f"{item.name} state{_shape(kind)}"
+
+
+def _shape(kind: Any) -> str:
+    return str(list(kind.tensor.shape))
 
 
 def _rounding(program: Program, operation: Operation, node: Node) -> Value | None:

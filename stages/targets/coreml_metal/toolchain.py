@@ -13,7 +13,8 @@ import numpy as np
 
 from stages.core.errors import ConversionError, first_line
 from stages.core.process import hidden
-from stages.tasks.base import SEQUENCE, Call, Tensor
+from stages.targets.coreml_metal import POSITION, WIDE
+from stages.tasks.base import IDS, SEQUENCE, Call, Tensor
 
 PROBED = ("executorch", "libsvm", "sklearn", "tensorflow", "torchao", "torchaudio", "torchvision", "xgboost")
 """What `import coremltools` imports only to learn whether it is there: 14.5 CPU-seconds and 1.1 GB with all of it,
@@ -106,17 +107,32 @@ def build(
     try:
         return ct.convert(
             source,
-            inputs=[_input(ct, tensor, lengths) for tensor in call.inputs],
+            inputs=_inputs(ct, call, lengths),
             # Left open, the output of a 16-bit program becomes fp16 from iOS16 on.
             outputs=[ct.TensorType(name=tensor.name, dtype=np.dtype(tensor.dtype).type) for tensor in call.outputs],
             minimum_deployment_target=ct.target[deployment_target],
-            compute_precision=ct.precision[precision],
+            compute_precision=_half(ct) if precision == "FLOAT16" else ct.precision[precision],
             pass_pipeline=pipeline,
             skip_model_load=True,
         )
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = first_line(error)
         raise ConversionError(f"coremltools cannot build the program at {deployment_target}: {reason}") from error
+
+
+def _half(ct: Any) -> Any:
+    """Compute in 16 bits, but what a decoder's writer has marked."""
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: not op.name.endswith(WIDE))
+
+
+def _inputs(ct: Any, call: Call, lengths: Sequence[int]) -> list[Any]:
+    if not call.states:
+        return [_input(ct, tensor, lengths) for tensor in call.inputs]
+    room = ct.RangeDim(1, lengths[-1], default=1)
+    return [
+        ct.TensorType(name=IDS, shape=(1, room), dtype=np.int32),
+        ct.TensorType(name=POSITION, shape=(1,), dtype=np.int32),
+    ]
 
 
 def _input(ct: Any, tensor: Tensor, lengths: Sequence[int]) -> Any:

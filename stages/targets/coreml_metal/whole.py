@@ -11,8 +11,8 @@ import numpy as np
 
 from stages.coreml import dtypes, proto
 from stages.targets import messages
-from stages.targets.base import only, read_signature
-from stages.targets.coreml_metal import canonical
+from stages.targets.base import read_signature
+from stages.targets.coreml_metal import POSITION, UNROUNDED, canonical
 from stages.targets.coreml_metal.package import (
     BLOB_HEADER,
     FILE_HEADER,
@@ -28,14 +28,17 @@ from stages.tasks.base import Call
 
 FILES = {PACKAGE}
 """What `quantize` writes for this target."""
-CONVERTED = FILES
+CONVERTED = {PACKAGE, UNROUNDED}
 """What `convert` writes."""
 FIELDS: messages.Fields = {
     "Model": {"specificationVersion", "description", "mlProgram"},
-    "ModelDescription": {"input", "output", "metadata"},
+    "ModelDescription": {"input", "output", "state", "metadata"},
     "FeatureDescription": {"name", "type"},
-    "FeatureType": {"multiArrayType"},
-    "ArrayFeatureType": {"shape", "dataType", "enumeratedShapes"},
+    "FeatureType": {"multiArrayType", "stateType"},
+    "StateFeatureType": {"arrayType"},
+    "ArrayFeatureType": {"shape", "dataType", "enumeratedShapes", "shapeRange"},
+    "ShapeRange": {"sizeRanges"},
+    "SizeRange": {"lowerBound", "upperBound"},
     "EnumeratedShapes": {"shapes"},
     "Shape": {"shape"},
     "Program": {"version", "functions"},
@@ -45,7 +48,8 @@ FIELDS: messages.Fields = {
     "Argument": {"arguments"},
     "Binding": {"name", "value"},
     "NamedValueType": {"name", "type"},
-    "ValueType": {"tensorType"},
+    "ValueType": {"tensorType", "stateType"},
+    "StateType": {"wrappedType"},
     "TensorType": {"dataType", "rank", "dimensions"},
     "Dimension": {"constant", "unknown"},
     "ConstantDimension": {"size"},
@@ -54,7 +58,7 @@ FIELDS: messages.Fields = {
     "BlobFileValue": {"fileName", "offset"},
     "TensorValue": {"floats", "ints", "bools", "strings", "longInts", "doubles", "bytes"},
 } | {f"Repeated{kind}": {"values"} for kind in ("Floats", "Ints", "Bools", "Strings", "LongInts", "Doubles", "Bytes")}
-"""No metadata, descriptions, states, nested blocks, default values, updatable parameters, features of functions."""
+"""No metadata, descriptions, nested blocks, default values, updatable parameters, features of functions."""
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z")
 
 
@@ -68,7 +72,7 @@ def strays(converted: Path, artifact: Path) -> list[str]:
         ArtifactError: a file is missing or damaged.
     """
     first, second = (proto.read_model(directory / PACKAGE / PROGRAM) for directory in (converted, artifact))
-    call = only(read_signature(converted).calls)
+    (call,) = read_signature(converted).calls
     before, after = _declared(first), _declared(second)
     found = [f"the converted model: {line}" for line in _strays(first, converted / PACKAGE, call)]
     found += _strays(second, artifact / PACKAGE, call)
@@ -105,18 +109,19 @@ def _functions(model: Any, call: Call) -> Iterator[str]:
         [item.name for item in function.inputs],
         list(function.block_specializations[function.opset].outputs),
     )
-    for place, found in (
-        ("its program", (inputs, outputs)),
-        ("its description", ([item.name for item in described.input], [item.name for item in described.output])),
-    ):
-        if found != call.names:
-            yield f"{place} maps {found[0]} to {found[1]}, expected {call.names[0]} to {call.names[1]}, in this order"
-    reached = set(outputs)
+    wanted, given = _names(call)
+    states = [tensor.name for tensor in call.states]
+    shown, kept, out = ([item.name for item in items] for items in (described.input, described.state, described.output))
+    for place, found in (("its program", (inputs, outputs)), ("its description", ([*shown, *kept], out))):
+        if found != ([*wanted, *states], given):
+            yield f"{place} maps {found[0]} to {found[1]}, expected {[*wanted, *states]} to {given}, in this order"
+    reached = {*outputs, *states}
     for operation in reversed(_operations(model)):
-        names = [item.name for item in operation.outputs]
-        if not reached & set(names):
-            yield f"'{names[0] if names else operation.type}' ({operation.type}) is computed and not read"
-        reached |= {one.name for argument in operation.inputs.values() for one in argument.arguments if one.name}
+        made = [item.name for item in operation.outputs]
+        read = {one.name for argument in operation.inputs.values() for one in argument.arguments if one.name}
+        if not reached & set(made or read):
+            yield f"'{made[0] if made else operation.type}' ({operation.type}) is computed and not read"
+        reached |= read
         yield from _called(operation)
 
 
@@ -126,6 +131,12 @@ def _called(operation: Any) -> Iterator[str]:
     for name in (*names, *(item.name for item in operation.outputs)):
         if not IDENTIFIER.match(name):
             yield f"a {operation.type} is called '{name[:60]}', expected an identifier"
+
+
+def _names(call: Call) -> tuple[list[str], list[str]]:
+    """Name the program's inputs and outputs in order, without its states: which call comes when, the caller counts."""
+    inputs, outputs = call.names
+    return [*inputs, POSITION] if call.states else inputs, outputs
 
 
 def _operations(model: Any) -> list[Any]:
@@ -161,10 +172,13 @@ def _declared(model: Any) -> dict[str, str]:
         "opset": str([item.opset for item in model.mlProgram.functions.values()]),
         "inputs": str([_feature(item) for item in model.description.input]),
         "outputs": str([_feature(item) for item in model.description.output]),
+        "states": str([_feature(item) for item in model.description.state]),
     }
 
 
 def _feature(item: Any) -> str:
-    kind = item.type.multiArrayType
+    stateful = item.type.WhichOneof("Type") == "stateType"
+    kind = item.type.stateType.arrayType if stateful else item.type.multiArrayType
     shapes = [list(shape.shape) for shape in kind.enumeratedShapes.shapes] or [list(kind.shape)]
-    return f"{item.name} {kind.ArrayDataType.Name(kind.dataType)} {list(kind.shape)} of {shapes}"
+    ranges = [(size.lowerBound, size.upperBound) for size in kind.shapeRange.sizeRanges]
+    return f"{item.name} {kind.ArrayDataType.Name(kind.dataType)} {list(kind.shape)} of {ranges or shapes}"
