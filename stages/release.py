@@ -29,7 +29,14 @@ from stages.schema.variant import Precision, Variant
 from stages.schema.verdict import Entry, read
 from stages.targets.facts import NOT_RUN, executor
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "spiece.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "spiece.model",
+    "chat_template.jinja",
+)
 
 # What ships, or what its golden outputs and verdict were taken from: rehashed before it does.
 SHIPPED = ("artifact", "compressed", "parity", "reference")

@@ -118,7 +118,7 @@ def _again(bundle: Path, manifest: Mapping[str, Any], places: Mapping[str, Path]
         golden.write(places["reference"], places["parity"], out)
         known = of(source).FORMS
         for form in (known[name] for name in forms if known[name].configured):
-            (out / form.configured).mkdir(parents=True)
+            (out / form.configured).mkdir(parents=True, exist_ok=True)
             source.configure(out / form.configured, rules_from_file=form.rules_from_file)
         written = {name: artifact.sha256(out / name) for name in files(out)}
     listed = _listed(manifest)

@@ -19,7 +19,7 @@ from stages.models.contents import ADAPTERS, CONFIG, INDEX
 from stages.models.families import family_of
 from stages.models.families.base import setting
 from stages.models.heads import class_of
-from stages.models.quarantine import LOADED, checked
+from stages.models.quarantine import GENERATION, LOADED, checked
 from stages.models.settings import adopt, check_tokenizer_class
 from stages.models.tensors import require_finite
 from stages.models.tokenizing import take_in
@@ -105,10 +105,29 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
             )
         model = load_model(private)
         require_finite(private, model)
+        _check_generation(private, model)
         tokenizer = take_in(private, model, max_length)
     if labels:
         adopt_labels(model, labels)
     return model, tokenizer
+
+
+def _check_generation(directory: Path, model: Any) -> None:
+    """Refuse what transformers would not save again, and ends of text that are no tokens."""
+    said = getattr(model, "generation_config", None)
+    if said is None:
+        return
+    path = directory / GENERATION
+    try:
+        said.validate(strict=True)
+    except ValueError as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"'{path}' contradicts itself: {why[:200]}", next_step="correct or remove it") from error
+    rows = model.get_input_embeddings().num_embeddings
+    ends = said.eos_token_id if isinstance(said.eos_token_id, list) else [said.eos_token_id]
+    wrong = [one for one in ends if one is not None and not (type(one) is int and 0 <= one < rows)]
+    if wrong:
+        raise InputError(f"'{path}' has eos_token_id {wrong[0]!r}", expected=f"ids below {rows}")
 
 
 def adopt_labels(model: Any, labels: list[str]) -> None:

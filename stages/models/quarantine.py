@@ -23,7 +23,17 @@ from stages.models.contents import CONFIG, INDEX, TOKENIZERS, WEIGHTS
 from stages.models.header import check_header, once
 from stages.schema.model import ImportLimits
 
-LOADED = (CONFIG, WEIGHTS, "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json", *TOKENIZERS)
+GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
+LOADED = (
+    CONFIG,
+    WEIGHTS,
+    "added_tokens.json",
+    TEMPLATE,
+    GENERATION,
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    *TOKENIZERS,
+)
 
 
 @contextmanager

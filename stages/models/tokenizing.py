@@ -47,6 +47,7 @@ def take_in(directory: Path, model: Any, max_length: int) -> Any:
     _check_ids(directory, tokenizer, own)
     _check_saved(directory, tokenizer)
     _check_model(directory, tokenizer, model)
+    _check_template(directory, tokenizer)
     if family_of(model.config).decoder is None:  # a decoder answers from every position, and never sees padding
         _check_frame(directory, tokenizer)
         _check_padding(directory, tokenizer, model)
@@ -81,6 +82,7 @@ def _of_file(loaded: Any, own: Tokenizer) -> Any:
             model_max_length=loaded.model_max_length,
             model_input_names=loaded.model_input_names,
             split_special_tokens=loaded.split_special_tokens,
+            chat_template=loaded.chat_template,
             **roles,
         )
     # Both are set at each call of transformers; shipped, they would bind whoever reads the file alone.
@@ -121,6 +123,19 @@ def _check_saved(directory: Path, tokenizer: Any) -> None:
             f"transformers changes the tokenizer of '{directory}' when it is saved and loaded: {first[0]}",
             next_step="save it with transformers 5 and see what becomes of that",
         )
+
+
+def _check_template(directory: Path, tokenizer: Any) -> None:
+    """Spell the shortest chat: a template that cannot is found here rather than by an app."""
+    if not tokenizer.chat_template:
+        return
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # whatever a template raises
+        raise InputError(
+            f"the chat template of '{directory}' cannot spell a question: {first_line(error)}",
+            next_step="correct or remove it",
+        ) from error
 
 
 def _check_frame(directory: Path, tokenizer: Any) -> None:

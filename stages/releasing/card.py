@@ -127,7 +127,7 @@ def _asked(verdict: Entry) -> list[str]:
 def _limits(source: Source, verdict: Entry, reference: Path) -> list[str]:
     signature, special = source.signature, source.tokenization.special
     padded = "not padded" if signature.dynamic else f"padded to {' or '.join(map(str, signature.sequence_lengths))}"
-    rule, *departures = of_task(source.task).WORDS.truncation.values()
+    rule, *departures = (_said(source, words) for words in of_task(source.task).WORDS.truncation.values())
     ids = ", ".join(f"{token} = {index}" for token, index in special.values())
     lines = [
         "## Limits",

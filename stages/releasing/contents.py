@@ -77,6 +77,9 @@ def describe(
         (bundle / name).write_text(text, encoding="utf-8")
     limits.write(source, forms, left_out, bundle)
     card.write(source, verdict, places, forms, bundle)
+    for name, text in (item for form in forms for item in known[form].files(source).items()):
+        (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+        (bundle / name).write_text(text, encoding="utf-8")
     for name in (name for form in forms for name in known[form].samples):
         (bundle / "samples").mkdir(exist_ok=True)
         shutil.copyfile(own.SAMPLES / name, bundle / "samples" / name)
@@ -99,15 +102,19 @@ def open_source(key: str, target: str, precision: Precision, places: Mapping[str
         return artifact.read_arrays(places["reference"] / f"{name}.npz")
 
     signature = read_signature(places["artifact"])
+    task, tokenizer = of_task(signature.task), tokenization.read(places["compressed"], signature.sequence_lengths[-1])
     return Source(
         key=key,
         target=target,
         precision=precision,
         artifact=places["artifact"],
         signature=signature,
-        labels=of_task(signature.task).labels(places),
+        labels=task.labels(places),
         config=artifact.read_json(places["compressed"] / "config.json"),
-        tokenization=tokenization.read(places["compressed"], signature.sequence_lengths[-1]),
+        tokenization=tokenizer,
         probe=read("probe"),
         compared=to_compare({name: read(name) for name in ("probe", "coverage", "test")}),
+        checkpoint=places["compressed"],
+        reference=places["reference"],
+        tokenizer_settings=task.tokenizer_settings(tokenizer),
     )

@@ -6,8 +6,9 @@ changes what an app shows, and no number that was measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from stages.core import artifact
 from stages.core.errors import ArtifactError
@@ -33,17 +34,18 @@ def differences(bundle: Path) -> list[str]:
     source = tokenization.read(bundle / TOKENIZER, int(artifact.read_json(bundle / LIMITS)["max_length"]))
     found = [f"'{file}' {how}" for file, how in of_task(task).copies(bundle)]
     for form in (form for form in configured(task) if (bundle / form.configured).is_dir()):
-        found += _client_files(bundle, form, source)
+        more = of_task(task).tokenizer_settings(source)
+        found += _client_files(bundle, form, source, more)
     return [*found, *of_task(task).differences(bundle, source)]
 
 
-def _client_files(bundle: Path, form: Form, source: Tokenization) -> Iterator[str]:
+def _client_files(bundle: Path, form: Form, source: Tokenization, more: Mapping[str, Any]) -> Iterator[str]:
     folder, out = form.configured, bundle / form.configured
     wanted = {tokenization.TOKENIZER: source.path.read_bytes()}
     if source.is_bert and source.lines is not None:
         wanted[tokenization.VOCABULARY] = lines(source.lines).encode()
     yield from (f"'{folder}/{name}' is not the tokenizer's" for name in wanted if not _holds(out / name, wanted[name]))
-    if not _says(out / tokenization.CONFIG, source.client_config(rules_from_file=form.rules_from_file)):
+    if not _says(out / tokenization.CONFIG, source.client_config(more, rules_from_file=form.rules_from_file)):
         yield f"'{folder}/{tokenization.CONFIG}' is not what follows from '{TOKENIZER}/{tokenization.CONFIG}'"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
@@ -35,12 +35,14 @@ class Form:
         samples: programs in `samples/` that do.
         configured: where the checkpoint's configuration and tokenizer lie beside it, as its clients read them.
         rules_from_file: whether these take the tokenizer's rules from its file alone.
+        files: what else it needs that follows from the chain: name in the bundle → text.
     """
 
     loading: str
     samples: tuple[str, ...] = ()
     configured: str = ""
     rules_from_file: bool = False
+    files: Callable[[Source], Mapping[str, str]] = lambda _source: {}
 
 
 class TargetForms(Protocol):
@@ -116,6 +118,12 @@ class TaskForms(Protocol):
 
     def answered(self, source: Source, inputs: Inputs) -> dict[str, Any]:
         """Return what the artifact answers to one text, as `probe.json` says it."""
+
+    def limits(self, source: Source) -> dict[str, Any]:
+        """Return what else `limits.json` says: what a caller must know and no file of the checkpoint alone tells."""
+
+    def tokenizer_settings(self, source: Tokenization) -> dict[str, Any]:
+        """Return what else `tokenizer_config.json` must say to clients that do not read it in `tokenizer.json`."""
 
     def beside(self, source: Source) -> dict[str, str]:
         """Return further files that follow from the chain: name in the bundle → text."""

@@ -25,9 +25,12 @@ def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str],
     signature = source.signature
     call = signature.calls[0]
     described = {name: {**form, "clients": of(source).clients(name, source)} for name, form in forms.items()}
+    task = of_task(source.task)
+    rules = {name: rule.format(max_length=source.max_length) for name, rule in task.WORDS.truncation.items()}
     artifact.write_json(
         bundle / LIMITS,
         {
+            **task.limits(source),
             "forms": described,
             "inputs": [tensor.name for tensor in call.inputs],
             **({"labels": len(source.labels)} if source.labels else {}),
@@ -39,7 +42,7 @@ def write(source: Source, forms: Mapping[str, Any], left_out: Mapping[str, str],
             "special_tokens": {
                 role: {"id": index, "token": token} for role, (token, index) in source.tokenization.special.items()
             },
-            "truncation": dict(of_task(source.task).WORDS.truncation),
+            "truncation": rules,
             "variant": source.key,
         },
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,9 @@ class Source:
         tokenization: its tokenizer.
         probe: `input_ids`, `attention_mask` int32 [n, max_length] of the probe split.
         compared: the same of what every form answers beside the artifact (`to_compare`).
+        checkpoint: the directory that the artifact was converted from.
+        reference: output of `reference` on it.
+        tokenizer_settings: what the task has `tokenizer_config.json` say to clients.
     """
 
     key: str
@@ -59,6 +62,9 @@ class Source:
     tokenization: Tokenization
     probe: Arrays
     compared: Arrays
+    checkpoint: Path
+    reference: Path
+    tokenizer_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
@@ -81,7 +87,7 @@ class Source:
 
     def configure(self, out: Path, *, rules_from_file: bool = False) -> None:
         """Write the checkpoint's `config.json` and its tokenizer files, as clients take them, into a directory."""
-        tokenization.write(self.tokenization, out, rules_from_file=rules_from_file)
+        tokenization.write(self.tokenization, out, more=self.tokenizer_settings, rules_from_file=rules_from_file)
         artifact.write_json(out / "config.json", self.config)
 
     def asked(self, given: Arrays | None = None, *, batches: bool = False) -> Iterator[Inputs]:

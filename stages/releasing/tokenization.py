@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,22 +113,26 @@ class Tokenization:
         """Return the ids of a text, special tokens included."""
         return list(self.backend.encode(text).ids)
 
-    def client_config(self, *, rules_from_file: bool = False) -> dict[str, Any]:
+    def client_config(self, more: Mapping[str, Any] | None = None, *, rules_from_file: bool = False) -> dict[str, Any]:
         """Write `tokenizer_config.json` so that transformers 4 and 5, Transformers.js and swift-transformers read it.
 
         Before: `"tokenizer_class": "TokenizersBackend"`, which transformers 4, onnxruntime-extensions and
         swift-transformers refuse. After: `BertTokenizer` with BERT's settings spelled out, because some clients build
         the normaliser from these and not from `tokenizer.json`; where they would build another one, the generic class,
-        which reads the file; another class as it was. No `add_bos_token`: it matters to causal language models only,
-        and none is built.
+        which reads the file; another class as it was.
 
         Args:
+            more: what the task has it say.
             rules_from_file: for clients that take nothing but the model's kind from the class (swift-transformers),
                 to which the generic one means BPE.
         """
         config = {key: value for key, value in self.config.items() if key not in LOADING}
         # Without, BERT's class adds token_type_ids, which the graph has no input for.
-        config |= {"model_input_names": ["input_ids", "attention_mask"], "model_max_length": self.max_length}
+        config |= {
+            "model_input_names": ["input_ids", "attention_mask"],
+            "model_max_length": self.max_length,
+            **(more or {}),
+        }
         if not self.is_bert:
             stated = str(config.get("tokenizer_class", ""))
             name = GENERIC if stated in UNKNOWN_CLASSES | {BERT} else stated
@@ -181,10 +186,12 @@ def read(checkpoint: Path, max_length: int) -> Tokenization:
     return Tokenization(artifact.read_json(checkpoint / TOKENIZER), config, max_length, checkpoint / TOKENIZER)
 
 
-def write(tokenization: Tokenization, out: Path, *, rules_from_file: bool = False) -> None:
-    """Write tokenizer files as clients take them into an existing directory."""
+def write(
+    tokenization: Tokenization, out: Path, *, more: Mapping[str, Any] | None = None, rules_from_file: bool = False
+) -> None:
+    """Write tokenizer files as clients take them into an existing directory: see `Tokenization.client_config`."""
     (out / TOKENIZER).write_bytes(tokenization.path.read_bytes())
-    artifact.write_json(out / CONFIG, tokenization.client_config(rules_from_file=rules_from_file))
+    artifact.write_json(out / CONFIG, tokenization.client_config(more, rules_from_file=rules_from_file))
     if tokenization.is_bert and tokenization.lines is not None:
         (out / VOCABULARY).write_text(lines(tokenization.lines), encoding="utf-8")
 

@@ -94,6 +94,8 @@ def source(target, precision, directory, checkpoint):
         tokenization=tokenization.read(checkpoint, toy.LENGTH),
         probe=toy.probe(),
         compared=toy.probe(),
+        checkpoint=checkpoint,
+        reference=checkpoint,
     )
 
 

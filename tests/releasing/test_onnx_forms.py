@@ -38,6 +38,8 @@ def make_source(root, precision, seed=0):
         tokenization=tokenization.read(root, toy.LENGTH),
         probe=toy.probe(),
         compared=toy.probe(),
+        checkpoint=root,
+        reference=root,
     )
 
 

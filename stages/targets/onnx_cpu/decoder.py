@@ -1,9 +1,10 @@
 """Write a causal language model as an ONNX graph, from its weights and without torch.
 
-Inputs and outputs are called as onnxruntime-genai and Transformers.js expect: `input_ids` [batch, sequence],
-`attention_mask` [batch, total] and `past_key_values.L.key`, `.value` [batch, groups, past, head_size] in; `logits` of
-the last position [batch, 1, vocabulary] and `present.L.key`, `.value` out. Past and present may be one buffer, which
-ONNX Runtime then writes in place.
+Inputs and outputs are called as onnxruntime-genai and Transformers.js expect: `input_ids` [1, sequence],
+`attention_mask` [1, total] and `past_key_values.L.key`, `.value` [1, groups, past, head_size] in; `logits` of
+the last position [1, 1, vocabulary] and `present.L.key`, `.value` out. Past and present may be one buffer, which
+ONNX Runtime then writes in place. Texts come one at a time: the mask says how many tokens there are and no more: a
+padded one would be answered wrongly; and Transformers.js makes its first, empty cache of the sizes that are numbers.
 """
 
 from __future__ import annotations
@@ -221,14 +222,14 @@ def build(decoder: Decoder, opset: int) -> Any:
     caches = [f"{number}.{part}" for number in range(len(decoder.layers)) for part in STATES]
     value_info = helper.make_tensor_value_info
     inputs = [
-        value_info("input_ids", TensorProto.INT64, ["batch", "sequence"]),
-        value_info("attention_mask", TensorProto.INT64, ["batch", "total"]),
+        value_info("input_ids", TensorProto.INT64, [1, "sequence"]),
+        value_info("attention_mask", TensorProto.INT64, [1, "total"]),
     ]
     inputs += [
-        value_info(f"{graph.PAST_VALUES}.{name}", TensorProto.FLOAT, ["batch", groups, "past", size]) for name in caches
+        value_info(f"{graph.PAST_VALUES}.{name}", TensorProto.FLOAT, [1, groups, "past", size]) for name in caches
     ]
-    outputs = [value_info("logits", TensorProto.FLOAT, ["batch", 1, decoder.vocabulary])]
-    outputs += [value_info(f"present.{name}", TensorProto.FLOAT, ["batch", groups, "present", size]) for name in caches]
+    outputs = [value_info("logits", TensorProto.FLOAT, [1, 1, decoder.vocabulary])]
+    outputs += [value_info(f"present.{name}", TensorProto.FLOAT, [1, groups, "present", size]) for name in caches]
     chart = helper.make_graph(writer.nodes, "decoder", inputs, outputs, list(writer.weights.values()))
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(CONTRIB, 1)]
     return helper.make_model(chart, opset_imports=opsets, ir_version=IR_VERSION)

@@ -11,3 +11,6 @@ PRIMARY = Primary(
 )
 LATENCIES = {"decode": "latency", "prefill": "latency_full"}
 DEMO = ""
+PROMPTS = ("Once upon a time", "The", "1 + 1 =")
+QUESTION = "Name a colour."
+"""Beginnings that bundles show, and a chat's: ours, so that no text of the data leaves the build with them."""

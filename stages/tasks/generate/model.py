@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.splits import UNKNOWN, spread
+from stages.tasks.generate import PROMPTS, QUESTION
 
 HEAD = "ForCausalLM"
 CONTINUES = True
-PROMPTS = ("Once upon a time", "The", "1 + 1 =")
-"""Beginnings that bundles show: ours, so that no text of the data leaves the build with them."""
-QUESTION = "Name a colour."
 STARTS, START = 2, 8
 """Texts of the test split that are begun with as well, and tokens of each; they stay in the build."""
 

@@ -1,18 +1,26 @@
-"""A bundle holds the artifact, and the token that follows each of the probe's; no form for clients is made yet."""
+"""What of a bundle is a language model's own: rules of generating, greedy text, words; a target's forms in a module.
+
+golden.json             beginnings of ours with their ids, and the checkpoint's greedy text with the lead of each token
+limits.json             `generation`: what a text begins with, what ends it, how the checkpoint wants it drawn
+hf/                     onnx-cpu: configs, tokenizer and graph for Transformers.js and onnxruntime-genai
+samples/                short programs that load the bundle they lie in, and stream
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
-from stages.releasing.forms import Words, alone
+from stages.core.names import module_name
+from stages.releasing.forms import TargetForms, Words, alone
+from stages.releasing.source import Source
+from stages.releasing.tokenization import Tokenization
+from stages.targets.base import Inputs
 from stages.tasks.base import IDS
-
-if TYPE_CHECKING:
-    from stages.releasing.source import Source
-    from stages.releasing.tokenization import Tokenization
-    from stages.targets.base import Inputs
+from stages.tasks.generate.forms import golden, rules
 
 WORDS = Words(
     kind="text-generation",
@@ -25,9 +33,15 @@ WORDS = Words(
     truncation={"rule": "A text and its continuation have {max_length} tokens at most; begin anew with the end of it."},
 )
 FROM_DATA: tuple[str, ...] = ()
-SAMPLES = Path(__file__).parent
+SAMPLES = Path(__file__).with_name("samples")
+limits, tokenizer_settings, copies = rules.limits, rules.tokenizer_settings, golden.copies
 
-of_target = alone
+
+def of_target(target: str) -> TargetForms:
+    """Import the forms of a target's artifacts; the artifact alone where there are no others yet."""
+    if importlib.util.find_spec(f"stages.tasks.generate.forms.{module_name(target)}") is None:
+        return alone(target)
+    return cast(TargetForms, importlib.import_module(f"stages.tasks.generate.forms.{module_name(target)}"))
 
 
 def labels(places: Mapping[str, Path]) -> list[str]:  # noqa: ARG001 (the classes are the tokenizer's)
@@ -46,16 +60,13 @@ def misnamed(source: Source, answered: Mapping[str, Any]) -> bool:  # noqa: ARG0
     return False
 
 
-def beside(source: Source) -> dict[str, str]:  # noqa: ARG001
-    """Return no further files."""
-    return {}
+def beside(source: Source) -> dict[str, str]:
+    """Return greedy text for clients to check themselves with."""
+    return {golden.GOLDEN: golden.text(source)}
 
 
-def copies(bundle: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
-    """Name nothing: no file repeats a name."""
-    return iter(())
+def differences(bundle: Path, source: Tokenization) -> Iterator[str]:  # noqa: ARG001 (the tokenizer is compared already)
+    """Name a form's copy of the artifact that is another."""
+    from stages.tasks.generate.forms import onnx_cpu
 
-
-def differences(bundle: Path, source: Tokenization) -> Iterator[str]:  # noqa: ARG001
-    """Say nothing: no form has a copy."""
-    return iter(())
+    yield from onnx_cpu.differences(bundle)

@@ -33,6 +33,16 @@ def misnamed(source, answered):
     return answered["labels"] != [source.labels[index] for index in answered["indices"]]
 
 
+def limits(source):
+    """Say no more."""
+    return {}
+
+
+def tokenizer_settings(source):
+    """Say no more."""
+    return {}
+
+
 def beside(source):
     """Return the labels a line each."""
     return {names.LINES: lines(source.labels)}

@@ -1,0 +1,150 @@
+"""A language model's bundle says how it is used, holds greedy text to check a client with, and has samples that run."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from pydantic import TypeAdapter
+
+from stages.core import artifact
+from stages.measure.edges import EDGES
+from stages.releasing import card, contents, derived
+from stages.releasing.forms import configured, of_task
+from stages.schema.release import Release
+from stages.schema.variant import Precision, Variant
+from tests.composed import composed
+from tests.tasks.test_generate import LENGTH, build, given, lowered  # noqa: F401 (fixtures)
+
+pytestmark = pytest.mark.target
+FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+TEMPLATE = "{% for turn in messages %}<s>{{ turn.content }}{% endfor %}"
+
+
+@pytest.fixture
+def bundled(build, tmp_path, monkeypatch):  # noqa: F811
+    """Return what writes the bundle of a precision."""
+    monkeypatch.setattr(card, "write", lambda *_: None)
+
+    def write(precision, compressed=build / "none", forms=("hf",)):
+        artifact_dir, _, _ = lowered(build, precision)
+        out = tmp_path / f"bundle-{len(list(tmp_path.iterdir()))}"
+        (out / "tokenizer").mkdir(parents=True)
+        for name in ("model.onnx", "signature.json"):
+            shutil.copy2(artifact_dir / name, out)
+        for name in FILES:
+            if (compressed / name).is_file():
+                shutil.copy2(compressed / name, out / "tokenizer")
+        places = {"artifact": artifact_dir, "compressed": compressed, "reference": build / "reference"}
+        settings = Release(forms=list(forms), golden="ids", required=True)
+        told = {"compression": "none", "target": "onnx-cpu", "precision": precision}
+        variant = Variant(**told, required=True, release_not_measured=False)
+        lowering = TypeAdapter(Precision).validate_python(composed()["precisions"][precision])
+        contents.add(out, "toy", variant, lowering, {}, {**places, "data": build / "data"}, settings)
+        return out
+
+    return write
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_bundle_says_what_begins_a_text_and_what_ends_it(bundled):
+    out = bundled("fp32")
+    assert derived.differences(out) == []
+    said = read(out / "limits.json")
+    begin = {"begins_with": [0], "chat_template": None, "defaults": {}, "ends_with": [], "stop_ids": [0]}
+    assert said["generation"] == begin
+    assert said["truncation"]["rule"].startswith(f"A text and its continuation have {LENGTH} tokens at most")
+    assert said["forms"].keys() == {"onnx", "hf", "genai"}
+    assert said["left_out"] == {"ort": "not among release.forms"}
+    assert read(out / "hf/tokenizer_config.json")["add_bos_token"] is True
+    assert read(out / "hf/generation_config.json")["max_length"] == LENGTH
+    genai = read(out / "hf/genai_config.json")
+    assert genai["search"]["max_length"] == LENGTH
+    assert genai["model"]["decoder"]["filename"] == "onnx/model.onnx"
+    sizes = {
+        name: genai["model"]["decoder"][name] for name in ("head_size", "num_hidden_layers", "num_key_value_heads")
+    }
+    assert sizes == {"head_size": 8, "num_hidden_layers": 2, "num_key_value_heads": 2}
+    assert (out / "hf/onnx/model.onnx").read_bytes() == (out / "model.onnx").read_bytes()
+
+
+def test_each_precision_lies_where_transformers_js_looks_for_it(bundled):
+    out = bundled("weight_only_wi4b32")
+    assert read(out / "limits.json")["forms"]["hf"] == {
+        "clients": read(out / "limits.json")["forms"]["hf"]["clients"], "dtype": "q4", "path": "hf/onnx/model_q4.onnx",
+    }  # fmt: skip
+    assert read(out / "hf/genai_config.json")["model"]["decoder"]["filename"] == "onnx/model_q4.onnx"
+    assert not (bundled("fp32", forms=()) / "hf").exists()
+
+
+def test_the_sample_writes_the_golden_text_and_says_what_ended_it(bundled):
+    out = bundled("fp32")
+    golden = read(out / "golden.json")["prompts"]
+    assert [prompt["text"] for prompt in golden] == ["", "The", "1 + 1 ="]
+    texts = [prompt["text"] for prompt in golden]
+    command = [sys.executable, str(out / "samples/generate_onnx.py"), *texts]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed == "".join(f"{prompt['full_text']}\n[ended by {prompt['ended_by']}]\n" for prompt in golden)
+    for prompt in golden:
+        assert len(prompt["margins"]) == len(prompt["continuation"])
+        ended = len(prompt["ids"]) + len(prompt["continuation"]) == LENGTH
+        assert prompt["ended_by"] == ("max_length" if ended else "a stop id") or prompt["continuation"][-1] == 0
+    command[2:] = [EDGES["more than any maximum"]]
+    assert "at least 1 and fewer than 24 are taken" in subprocess.run(command, capture_output=True, text=True).stderr
+
+
+def test_a_chat_template_ships_where_clients_look_for_it_and_is_shown_by_an_example(bundled, build, tmp_path):  # noqa: F811
+    from stages import reference
+    from tests.tasks.test_generate import TASK
+
+    chatty = tmp_path / "chatty"
+    shutil.copytree(build / "none", chatty)
+    (chatty / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    manifest = artifact.read_json(chatty / "manifest.json")
+    path = chatty / "chat_template.jinja"
+    manifest["files"][path.name] = {"sha256": artifact.sha256(path), "size_bytes": path.stat().st_size}
+    artifact.write_json(chatty / "manifest.json", manifest)
+    settings = reference.Params.model_validate({"task": {**TASK, "max_length": 64, "sequence_lengths": [64]}})
+    reference.run(settings, build / "data", chatty, tmp_path / "reference")
+    written = artifact.read_arrays(tmp_path / "reference/greedy.npz")
+    (row,) = [row for row, text in enumerate(written["prompt"]) if "colour" in text]
+    assert written["prompt"][row] == "<s>Name a colour."
+    assert written["ids"][row][0] == 0  # once: the template has it already
+    out = bundled("fp32", chatty)
+    assert read(out / "limits.json")["generation"]["chat_template"] == "tokenizer/chat_template.jinja"
+    assert read(out / "hf/tokenizer_config.json")["chat_template"] == TEMPLATE
+    (out / "tokenizer/chat_template.jinja").write_text("other", encoding="utf-8")
+    assert "'hf/tokenizer_config.json' is not what follows" in derived.differences(out)[0]
+
+
+def reworded(path):
+    said = read(path)
+    said["prompts"][1]["full_text"] += "!"
+    artifact.write_json(path, said)
+
+
+EDITS = {
+    "'golden.json' writes 'The' on in another text than its ids": lambda out: reworded(out / "golden.json"),
+    "'hf/onnx/model.onnx' is not 'model.onnx'": lambda out: (out / "hf/onnx/model.onnx").write_bytes(b""),
+    "'hf/tokenizer_config.json' is not what follows": lambda out: artifact.write_json(
+        out / "hf/tokenizer_config.json", read(out / "hf/tokenizer_config.json") | {"add_bos_token": False}
+    ),
+}
+
+
+@pytest.mark.parametrize("said", EDITS)
+def test_an_edited_copy_is_named(said, bundled):
+    out = bundled("fp32")
+    EDITS[said](out)
+    (difference,) = derived.differences(out)
+    assert difference.startswith(said)
+
+
+def test_targets_without_forms_of_their_own_ship_the_artifact():
+    assert {form.configured for form in configured("generate")} >= {"hf"}
+    for target in ("coreml-metal", "tflite-nnapi"):
+        assert of_task("generate").of_target(target).FORMS
