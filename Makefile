@@ -13,7 +13,7 @@ TENSORFLOW := .venv-tensorflow/installed
 RAY := .venv-ray/installed
 PEERS := .venv-olive/installed .venv-optimum/installed
 NODE := .venv-clients/node/installed
-CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed $(NODE)
+CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed .venv-clients/genai/installed $(NODE)
 
 # What would be emptied through a link is somebody else's.
 own = @for place in $(1); do if [ -L $$place ]; then \
@@ -51,8 +51,8 @@ $(RAY): constraints-ray.txt $(INSTALLED)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	touch $@
 
-# Laid over .venv, whose torch and ONNX Runtime it shares: Optimum wants transformers 4.
-.venv-clients/optimum/installed: constraints-clients-optimum.txt $(INSTALLED)
+# Laid over .venv, whose torch and ONNX Runtime they share: Optimum wants transformers 4.
+.venv-clients/optimum/installed .venv-clients/genai/installed: .venv-clients/%/installed: constraints-clients-%.txt $(INSTALLED)
 	$(call own,.venv-clients $(@D))
 	python3 -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement $<

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.asking import browser, comparison, question, record
-from stages.asking.answers import everyone, taking
+from stages.asking.answers import TaskClients, everyone, of_task, taking
 from stages.asking.interview import interview
 from stages.asking.roster import Client, missing
 from stages.core import artifact, cli, params
@@ -24,6 +24,7 @@ from stages.core.params import Section
 from stages.schema import layout
 from stages.schema.clients import Bound, Clients
 from stages.schema.variant import Float, Precision, Variant
+from stages.targets.base import read_signature
 
 ALL = "all"
 
@@ -84,7 +85,7 @@ def ask(
         Client → its entry in `clients.json`.
     """
     entries: dict[str, dict[str, Any]] = {}
-    asked = None
+    asked, task = None, of_task(read_signature(build / layout.RELEASE / key).task)
     for client in chosen:
         why = missing(client) or (client.kind == "browser" and not browser.found() and "no Chromium on this host")
         if why:
@@ -96,7 +97,7 @@ def ask(
             entries[client.name] = comparison.judge(
                 asked, asked.expected(client), answer, settings.bound(variant), client.reads_text
             )
-        print(f"{key} in {client.name}: {_line(entries[client.name])}", flush=True)
+        print(f"{key} in {client.name}: {_line(entries[client.name], task)}", flush=True)
     return entries
 
 
@@ -109,19 +110,18 @@ def _disagreements(bundles: Mapping[str, Any], required: Sequence[str]) -> list[
     ]
 
 
-def _line(entry: Mapping[str, Any]) -> str:
+def _line(entry: Mapping[str, Any], task: TaskClients) -> str:
     if "n" not in entry:
         return f"{entry['verdict'].replace('_', ' ')}: {entry['reason']}"
     same, edges = round(entry["top1_agreement"] * entry["n"]), ""
     if entry["edges"]:
         edges = f", {len(entry['edges']['different'])} of {entry['edges']['n']} edge texts otherwise"
-    far = f"probabilities within {entry['max_probability_difference']:.1e}"
-    return f"{entry['verdict']}, {same} of {entry['n']} alike, {far}{edges}"
+    return f"{entry['verdict']}, {same} of {entry['n']} alike, {task.said(entry)}{edges}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    names = [client.name for client in everyone()]
+    names = list(dict.fromkeys(client.name for client in everyone()))
     parser = cli.parser(__doc__, "build")
     parser.add_argument("--items", help=f"test utterances to ask, `{ALL}` or a number (conf/clients by default)")
     parser.add_argument("--client", action="append", choices=names, help="ask these alone (all by default)")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,23 @@ Given = Mapping[str, Any]
 """What a client's program says of one text: `ids` (None where it shows none), `ms`, and what its task asks for."""
 
 
+@dataclass(frozen=True)
+class Item:
+    """A text and the token ids that the reference's tokenizer makes of it, truncated to the model's length.
+
+    Attributes:
+        text: what a client is given.
+        ids: of the text.
+        name: of an edge text.
+        asked: what else the task tells a client's program of it.
+    """
+
+    text: str
+    ids: list[int]
+    name: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+
 class TaskClients(Protocol):
     """The part `clients` of a task, which one has that clients are known to take.
 
@@ -28,14 +46,23 @@ class TaskClients(Protocol):
 
     CLIENTS: tuple[Client, ...]
 
-    def own(self, session: Session, inputs: Arrays) -> Answer:
-        """Return what the artifact answers to one text, by the reference's ids."""
+    def asked(self, places: Mapping[str, Path], bundle: Path, wanted: int | None) -> list[tuple[Item, Answer]]:
+        """Return the texts to ask, each with what the checkpoint answered in torch.
 
-    def reference(self, test: Arrays, index: int) -> Answer:
-        """Return what the checkpoint answered in torch to a text of the test split."""
+        Args:
+            places: role → stage output of everything behind the bundle.
+            bundle: its directory.
+            wanted: texts of the test split, None for all, where the task asks those.
+        """
+
+    def own(self, session: Session, inputs: Arrays, item: Item) -> Answer:
+        """Return what the artifact answers to one text, by the reference's ids; to an edge text what it is held to."""
 
     def compare(self, given: Sequence[Given], own: Sequence[Answer], reference: Sequence[Answer]) -> dict[str, float]:
         """Measure how nearly a client repeats the artifact: `n`, `top1_agreement`, and what else is bounded."""
+
+    def said(self, found: Mapping[str, float]) -> str:
+        """Say in a few words how near the answers are."""
 
     def objections(self, found: Mapping[str, float], bound: Bound) -> list[str]:
         """Say what of `compare` is beyond its bound."""
@@ -63,8 +90,3 @@ def taking(bundle: Path) -> list[Client]:
     task = read_signature(bundle).task
     known = of_task(task).CLIENTS if tasks.offers(task, "clients") else ()
     return [client for client in known if file_of(bundle, client.form)]
-
-
-def named(wanted: Iterable[str]) -> list[Client]:
-    """Return clients by name, in the order in which they are asked."""
-    return [client for client in everyone() if client.name in set(wanted)]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.asking.answers import Answer, Given, TaskClients, of_task
-from stages.asking.question import Answers, Item, Question
+from stages.asking.answers import Answer, Given, Item, TaskClients, of_task
+from stages.asking.question import Answers, Question
 from stages.schema.clients import Bound
 
 

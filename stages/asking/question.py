@@ -1,32 +1,22 @@
-"""What every client is asked: utterances of the test split, and texts at the edges of what a tokenizer is given."""
+"""What every client is asked: texts that its task chooses, and those at the edges of what a tokenizer is given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.asking.answers import Answer, of_task
+from stages.asking.answers import Answer, Item, of_task
 from stages.asking.roster import Client, file_of
-from stages.core import artifact, splits
+from stages.core import artifact
 from stages.schema.layout import RELEASE, behind
 from stages.schema.variant import Variant
 from stages.targets import registry
 from stages.targets.base import read_signature
 from stages.tasks.base import INPUTS, Arrays
-
-
-@dataclass(frozen=True)
-class Item:
-    """A text and the token ids that the reference's tokenizer makes of it, truncated to the model's length."""
-
-    text: str
-    ids: list[int]
-    name: str = ""
-    """Of an edge text."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,7 @@ class Question:
         task: what the artifact is for.
         labels: names of the classes in the order of the logits, none where a class is a token.
         max_length: tokens the model takes.
-        utterances: of the test split.
+        utterances: texts that the task chooses.
         edges: texts where tokenizers are known to part ways.
         artifact: what the artifact answered in the build.
         padded: what it answers padded to `max_length`, which some clients always do: at static int8 the scales of a
@@ -80,20 +70,18 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
         ArtifactError: a stage's output is missing or altered.
     """
     places = behind(build, key, variant.compression, variant.target)
-    data, reference = artifact.require(places["data"]), places["reference"]
+    for role in ("data", "reference"):
+        artifact.require(places[role])
     bundle = build / RELEASE / key
-    texts = splits.read_split(data, "test").texts
-    chosen = splits.spread(len(texts), wanted or len(texts))
-    test = artifact.read_arrays(artifact.require(reference) / "test.npz")
     signature = read_signature(bundle)
-    edges = [Item(edge["text"], edge["ids"], edge["name"]) for edge in _edges(bundle)]
-    ids = [row[mask == 1].tolist() for row, mask in zip(test["input_ids"], test["attention_mask"], strict=True)]
-    utterances = [Item(texts[index], ids[index]) for index in chosen]
-    session, longest = registry.runtime(variant.target).open_runtime(bundle, 1), signature.sequence_lengths[-1]
     task = of_task(signature.task)
+    edges = [Item(edge["text"], edge["ids"], edge["name"]) for edge in _edges(bundle)]
+    utterances, reference = map(list, zip(*task.asked(places, bundle, wanted), strict=True))
+    session, longest = registry.runtime(variant.target).open_runtime(bundle, 1), signature.sequence_lengths[-1]
 
     def answers(length: int = 0) -> Answers:
-        return Answers(*([task.own(session, _inputs(item, length)) for item in items] for items in (utterances, edges)))
+        found = ([task.own(session, _inputs(item, length), item) for item in items] for items in (utterances, edges))
+        return Answers(*found)
 
     own = answers()
     pads = file_of(bundle, "task") is not None
@@ -105,7 +93,7 @@ def ask(key: str, variant: Variant, build: Path, wanted: int | None) -> Question
         edges=edges,
         artifact=own,
         padded=answers(longest) if pads else own,
-        reference=[task.reference(test, index) for index in chosen],
+        reference=reference,
     )
 
 
@@ -116,7 +104,7 @@ def write(question: Question, bundle: Path, file: Path, reads_text: bool, out: P
         out,
         {
             "file": str(file.resolve()),
-            "items": [asdict(item) for item in items],
+            "items": [{**item.asked, "ids": item.ids, "name": item.name, "text": item.text} for item in items],
             "labels": question.labels,
             "max_length": question.max_length,
             "tokenizer": str((bundle / "tokenizer/tokenizer.json").resolve()),

@@ -15,6 +15,7 @@ ClientName = Literal[
     "mediapipe-web",
     "onnxruntime",
     "onnxruntime-extensions",
+    "onnxruntime-genai",
     "onnxruntime-web",
     "optimum",
     "transformers-js",

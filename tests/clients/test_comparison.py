@@ -110,7 +110,7 @@ def test_a_task_brings_its_clients_and_one_that_brings_none_is_asked_by_nobody(t
     build = toy_bundle.write(tmp_path)
     bundle = build / "release" / toy_bundle.KEY
     assert {client.name for client in answers.taking(bundle)} >= {"onnxruntime", "transformers-js"}
-    assert set(answers.taking(bundle)) <= set(answers.everyone()) == set(answers.of_task("classify").CLIENTS)
+    assert set(answers.taking(bundle)) <= set(answers.of_task("classify").CLIENTS) < set(answers.everyone())
     monkeypatch.setattr(answers.tasks, "clients", lambda _: pytest.fail("it has no such part"))
     signature = json.loads((bundle / "signature.json").read_text(encoding="utf-8"))
     (bundle / "signature.json").write_text(json.dumps(signature | {"task": "unasked"}), encoding="utf-8")

@@ -5,19 +5,28 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from tokenizers import Tokenizer
 
+from stages.asking import comparison, question
+from stages.asking.answers import Item
+from stages.asking.interview import interview
 from stages.core import artifact
 from stages.measure.edges import EDGES
 from stages.releasing import card, contents, derived
 from stages.releasing.forms import configured, of_task
+from stages.schema.clients import Bound
 from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
+from stages.targets import registry
+from stages.tasks.generate import clients
 from tests.composed import composed
 from tests.tasks.test_generate import LENGTH, build, given, lowered  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.target
+EXACT = Bound(top1_agreement=1.0, probability_difference=0.001)
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 TEMPLATE = "{% for turn in messages %}<s>{{ turn.content }}{% endfor %}"
 
@@ -148,3 +157,25 @@ def test_targets_without_forms_of_their_own_ship_the_artifact():
     assert {form.configured for form in configured("generate")} >= {"hf"}
     for target in ("coreml-metal", "tflite-nnapi"):
         assert of_task("generate").of_target(target).FORMS
+
+
+def test_the_sample_is_asked_as_a_client_and_repeats_the_artifact(bundled):
+    out = bundled("fp32")
+    chosen = clients.CLIENTS[0]
+    items, reference = map(list, zip(*clients.asked({}, out, None), strict=True))
+    session = registry.runtime("onnx-cpu").open_runtime(out, threads=1)
+    own = [clients.own(session, {"input_ids": np.array([item.ids], np.int32)}, item) for item in items]
+    assert [answer.ids for answer in own] == [answer.ids for answer in reference]
+    edge = Item("the fox", [0, *read_ids(out, "the fox")], "an edge")
+    answers = question.Answers(own, [clients.own(session, {}, edge)])
+    asked = question.Question("generate", [], LENGTH, items, [edge], answers, answers, reference)
+    found = comparison.judge(asked, answers, interview(chosen, asked, out), EXACT, chosen.reads_text)
+    assert (found["verdict"], found["n"], found["tokens_equal"]) == ("pass", 3, 3)
+    assert found["edges"]["different"] == []
+    (out / "tokenizer/tokenizer.json").write_text("{}", encoding="utf-8")
+    assert "refused" in interview(chosen, asked, out)
+
+
+def read_ids(bundle, text):
+    tokenizer = Tokenizer.from_file(str(bundle / "tokenizer/tokenizer.json"))
+    return tokenizer.encode(text, add_special_tokens=False).ids

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.asking.answers import Item
 from stages.asking.roster import Client
+from stages.core import artifact, splits
 from stages.measure.metrics import softmax
 from stages.schema.clients import Bound
 from stages.targets.base import Session
-from stages.tasks.base import Arrays
+from stages.tasks.base import IDS, MASK, Arrays
 from stages.tasks.classify.exercise import ask
 
 _MAC = "needs macOS or iOS; this host has neither, and no program here was tried on one"
@@ -39,15 +42,20 @@ ROUNDING = 1e-4
 Probabilities = NDArray[np.float64]
 
 
-def own(session: Session, inputs: Arrays) -> Probabilities:
+def asked(places: Mapping[str, Path], bundle: Path, wanted: int | None) -> list[tuple[Item, Probabilities]]:  # noqa: ARG001
+    """Return utterances of the test split, evenly spread."""
+    texts = splits.read_split(places["data"], "test").texts
+    test = artifact.read_arrays(places["reference"] / "test.npz")
+    return [
+        (Item(texts[row], test[IDS][row][test[MASK][row] == 1].tolist()), softmax(test["logits"][row]))
+        for row in splits.spread(len(texts), wanted or len(texts))
+    ]
+
+
+def own(session: Session, inputs: Arrays, item: Item) -> Probabilities:  # noqa: ARG001 (the ids say it all)
     """Return what the artifact answers to one text: [labels]."""
     found: Probabilities = softmax(ask(session, inputs))[0]
     return found
-
-
-def reference(test: Arrays, index: int) -> Probabilities:
-    """Return what the checkpoint answered in torch: [labels]."""
-    return softmax(test["logits"][index])
 
 
 def compare(
@@ -67,6 +75,11 @@ def compare(
 
 def _agreement(first: Probabilities, second: Probabilities) -> float:
     return float((first.argmax(axis=-1) == second.argmax(axis=-1)).mean())
+
+
+def said(found: Mapping[str, float]) -> str:
+    """Say how far a probability is off at most."""
+    return f"probabilities within {found['max_probability_difference']:.1e}"
 
 
 def objections(found: Mapping[str, float], bound: Bound) -> list[str]:

@@ -30,7 +30,7 @@ def ask(session: Session, inputs: Arrays) -> NDArray[np.float32]:
     found = []
     for ids, size in zip(inputs[IDS], inputs[MASK].sum(axis=1), strict=True):
         state = session.new_state()
-        found += [_fed(session, ids[at : at + 1], state) for at in range(size - 1)]
+        found += [fed(session, ids[at : at + 1], state) for at in range(size - 1)]
     return np.stack(found) if found else np.empty((0, 0), np.float32)  # a single token is followed by none
 
 
@@ -57,10 +57,11 @@ def forms(session: Session, probe: Arrays, padding: Padding) -> dict[str, float]
 
 def _last(session: Session, parts: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
     state = session.new_state()
-    return [_fed(session, part, state) for part in parts][-1].astype(np.float64)
+    return [fed(session, part, state) for part in parts][-1].astype(np.float64)
 
 
-def _fed(session: Session, ids: NDArray[np.int32], state: object) -> NDArray[np.float32]:
+def fed(session: Session, ids: NDArray[np.int32], state: object) -> NDArray[np.float32]:
+    """Feed further tokens of a text, int32 [n], and return the logits of what follows: fp32 [vocabulary]."""
     logits = session.run(DECODE, {IDS: np.ascontiguousarray(ids[None], np.int32)}, state)["logits"]
     return np.asarray(logits[0, -1])
 
@@ -80,7 +81,7 @@ def greedy(session: Session, wanted: Arrays, spread: float) -> Greedy:
     for number, (ids, size) in enumerate(zip(wanted["ids"], wanted["size"].tolist(), strict=True)):
         state, equal = session.new_state(), len(ids) - size
         for at in range(size, len(ids)):
-            logits = _fed(session, ids[:size] if at == size else ids[at - 1 : at], state)
+            logits = fed(session, ids[:size] if at == size else ids[at - 1 : at], state)
             found = int(logits.argmax()) if np.isfinite(logits).all() else None
             if found == ids[at]:
                 continue
