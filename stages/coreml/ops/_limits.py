@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -51,6 +52,7 @@ def axis(index: int, rank: int) -> int:
     return index % rank
 
 
+@functools.cache
 def axes(indices: tuple[int, ...], rank: int) -> tuple[int, ...]:
     """Return distinct non-negative axes.
 

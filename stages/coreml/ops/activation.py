@@ -93,7 +93,7 @@ def scaled_tanh(x: Tensor, alpha: float, beta: float) -> Tensor:
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)), written so that exp never overflows."""
     decay = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + decay), decay / (1 + decay))
+    return np.where(x >= 0, x.dtype.type(1), decay) / (1 + decay)
 
 
 @op("sigmoid_hard")

@@ -24,13 +24,21 @@ def _log_sum_exp(x: Tensor, over: tuple[int, ...] | None, keep: bool) -> Tensor:
     return total if keep else np.squeeze(total, over if over is not None else tuple(range(x.ndim)))
 
 
+def _mean(x: Tensor, over: tuple[int, ...] | None, keep: bool) -> Tensor:
+    """As `x.mean`, which takes five times as long to begin."""
+    if x.dtype != np.float32:
+        return x.mean(over, keepdims=keep)
+    total = x.sum(over, keepdims=keep)
+    return total / np.float32(x.size / max(total.size, 1))
+
+
 _REDUCTIONS: dict[str, _Reduce] = {
     "reduce_l1_norm": lambda x, over, keep: np.abs(x).sum(over, keepdims=keep, dtype=x.dtype),
     "reduce_l2_norm": lambda x, over, keep: np.sqrt(np.square(x).sum(over, keepdims=keep, dtype=x.dtype)),
     "reduce_log_sum": lambda x, over, keep: np.log(x.sum(over, keepdims=keep)),
     "reduce_log_sum_exp": _log_sum_exp,
     "reduce_max": lambda x, over, keep: x.max(over, keepdims=keep),
-    "reduce_mean": lambda x, over, keep: x.mean(over, keepdims=keep),
+    "reduce_mean": _mean,
     "reduce_min": lambda x, over, keep: x.min(over, keepdims=keep),
     "reduce_prod": lambda x, over, keep: x.prod(over, keepdims=keep, dtype=x.dtype),
     "reduce_sum": lambda x, over, keep: x.sum(over, keepdims=keep, dtype=x.dtype),

@@ -21,6 +21,8 @@ def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 @op("reshape", arithmetic="moves")
 def reshape(x: Tensor, shape: Ints) -> Tensor:
     """New shape; -1 is inferred, 0 copies the input's size at that place, counted from the end, or adds a 1."""
+    if 0 not in shape:
+        return _reshaped(x, shape)
     own = (1,) * len(shape) + x.shape
     return _reshaped(x, tuple(size or own[index - len(shape)] for index, size in enumerate(shape)))
 
