@@ -71,11 +71,11 @@ class ArtifactEditor:
         return bool(found)
 
     def set_epsilon(self, value: float) -> None:
-        """Change the constant that every layer_norm reads."""
+        """Change the constant that every normalisation reads."""
         names = {
             argument.name
             for operation in operations(self._model)
-            if operation.type == "layer_norm"
+            if operation.type in ("layer_norm", "rsqrt")
             for argument in operation.inputs["epsilon"].arguments
         }
         for stored in self._stored:
