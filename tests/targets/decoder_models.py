@@ -39,8 +39,8 @@ def tiny_qwen2(**changes):
     return Qwen2Config(**tiny_llama(**changes).to_dict() | {"model_type": "qwen2"})
 
 
-def read(config, directory):
-    """Make a model of transformers, save it, and read it as writers get it."""
+def read(config, directory, change=lambda model: None):
+    """Make a model of transformers, change its weights, save it, and read it as writers get it."""
     import torch
     from safetensors.numpy import load_file
     from transformers import AutoModelForCausalLM
@@ -51,6 +51,8 @@ def read(config, directory):
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0, 0.2)
+    with torch.no_grad():
+        change(model)
     model.save_pretrained(directory)
     found = json.loads((directory / "config.json").read_text("utf-8"))
     return model, family_of(found).decoder(found, load_file(directory / "model.safetensors"))

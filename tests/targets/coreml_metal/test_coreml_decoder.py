@@ -1,6 +1,5 @@
 """Tests of `stages/targets/coreml_metal/decoder.py`: programs with states answer as transformers does, call by call."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,14 +10,14 @@ from stages.core.errors import ConversionError, InputError, Unsupported
 from stages.core.params import parse
 from stages.coreml import open_program
 from stages.measure.structure import compare
-from stages.models.families import llama, opt
 from stages.schema.variant import CoremlMetal, Float
 from stages.targets.coreml_metal import decoder, lookup, quantize, structure, weights, whole
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS
 from stages.targets.coreml_metal.runtime import open_runtime
 from stages.tasks import registry as tasks
 from tests.composed import composed
-from tests.targets.onnx_cpu.test_onnx_decoder import tiny_llama, tiny_opt
+from tests.targets import decoder_models
+from tests.targets.decoder_models import STRETCHED, tiny_llama, tiny_opt
 
 pytestmark = pytest.mark.target
 
@@ -29,29 +28,18 @@ FEW = {"num_hidden_layers": 2}
 ODD = {"hidden_size": 33, "num_attention_heads": 3, "mlp_bias": True, **FEW}
 OTHER = {"activation_function": "gelu", "enable_bias": False, "tie_word_embeddings": False, **FEW}
 CASES = {
-    "llama": (llama, tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True, **FEW)),
-    "llama of odd sizes": (llama, tiny_llama(num_key_value_heads=1, head_dim=6, attention_bias=True, **ODD)),
-    "opt": (opt, tiny_opt(**FEW)),
-    "opt of all settings": (opt, tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16, **OTHER)),
+    "llama": tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True, **FEW),
+    "llama of odd sizes": tiny_llama(
+        num_key_value_heads=1, head_dim=6, attention_bias=True, rope_parameters=STRETCHED, **ODD
+    ),
+    "opt": tiny_opt(**FEW),
+    "opt of all settings": tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16, **OTHER),
 }
 
 
-def written(family, config, directory, change=lambda model: None):
+def written(config, directory, change=lambda model: None):
     """A model of transformers with weights that matter, and what is converted from its files."""
-    import torch
-    from safetensors.numpy import load_file
-    from transformers import AutoModelForCausalLM
-
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, 0, 0.2)
-    with torch.no_grad():
-        change(model)
-    model.save_pretrained(directory / "checkpoint")
-    config = json.loads((directory / "checkpoint/config.json").read_text("utf-8"))
-    read = family.decoder(config, load_file(directory / "checkpoint/model.safetensors"))
+    model, read = decoder_models.read(config, directory / "checkpoint", change)
     (directory / "converted").mkdir()
     decoder.convert(read, tasks.interface("generate").calls(TASK), TASK, TARGET, directory / "converted")
     return model, read
@@ -60,14 +48,14 @@ def written(family, config, directory, change=lambda model: None):
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
 def pair(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("decoder")
-    return *written(*request.param, directory), directory
+    return *written(request.param, directory), directory
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
     config = tiny_llama(hidden_size=64, intermediate_size=64, num_key_value_heads=2, head_dim=16, num_hidden_layers=1)
     directory = tmp_path_factory.mktemp("first")
-    return *written(llama, config, directory), directory
+    return *written(config, directory), directory
 
 
 def lowered(directory, precision):
@@ -93,13 +81,6 @@ def text(vocabulary):
     return np.random.default_rng(3).integers(3, vocabulary, LENGTH).astype(np.int32)[None]
 
 
-def forward(model, ids):
-    import torch
-
-    with torch.inference_mode():
-        return model(input_ids=torch.from_numpy(ids.astype(np.int64))).logits[0].numpy()
-
-
 def answers(directory, ids, cuts):
     """The last position's logits of each call, fp32 [calls, vocabulary], and the state after them."""
     session = open_runtime(directory, threads=1)
@@ -117,7 +98,7 @@ def answers(directory, ids, cuts):
 def test_calls_answer_as_one_forward_pass_up_to_the_last_place_there_is(pair, cuts):
     model, read, directory = pair
     ids = text(read.vocabulary)
-    wanted = forward(model, ids)
+    wanted = decoder_models.forward(model, ids[0])
     found, places, session, state = answers(directory / "converted", ids, cuts)
     assert np.abs(found - wanted[places]).max() < 1e-5 * wanted.std()
     with pytest.raises(InputError, match=f"1 tokens do not fit behind {LENGTH}; expected at most {LENGTH} in all"):
@@ -144,7 +125,7 @@ def hold(model, read, directory, precision, error):
     found = compare(structure.read(converted), structure.read(made))
     assert (found.differences, found.beyond, whole.strays(converted, made)) == ([], 0, [])
     assert found.operators > 25 * len(read.layers)
-    wanted = forward(model, ids)
+    wanted = decoder_models.forward(model, ids[0])
     given, places, _, _ = answers(made, ids, [1] * LENGTH)
     assert np.abs(given - wanted[places]).max() < error * wanted.std()
 
@@ -177,11 +158,11 @@ def loud(model):
 
 def test_residuals_whose_squares_overflow_are_normalised_all_the_same(tmp_path):
     config = tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=False, num_hidden_layers=2)
-    model, read = written(llama, config, tmp_path, loud)
+    model, read = written(config, tmp_path, loud)
     seen = []
     model.model.norm.register_forward_hook(lambda _module, given, _out: seen.append(given[0].abs().max()))
     ids = text(read.vocabulary)
-    wanted = forward(model, ids)
+    wanted = decoder_models.forward(model, ids[0])
     assert 10_000 < float(seen[0]) < 65_504
     found, places, _, _ = answers(lowered(tmp_path, "fp16"), ids, [1] * LENGTH)
     assert np.abs(found - wanted[places]).max() < 0.03 * wanted.std()
@@ -224,7 +205,7 @@ def test_a_weight_beyond_half_precision_is_refused(tmp_path):
     def huge(model):
         model.model.layers[0].mlp.up_proj.weight[0, 0] = 1e6
 
-    written(llama, tiny_llama(**FEW), tmp_path, huge)
+    written(tiny_llama(**FEW), tmp_path, huge)
     (tmp_path / "out").mkdir()
     with pytest.raises(ConversionError, match="up_proj_weight.*left in 32 bits|NaN or infinite"):
         quantize.quantize(tmp_path / "converted", Float(kind="float", bits=16), {}, TARGET, tmp_path / "out")
