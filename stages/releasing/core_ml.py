@@ -17,16 +17,17 @@ FOLDER = "coreml"
 PACKAGE = f"{FOLDER}/model.mlpackage"
 TOKENIZER = f"{FOLDER}/tokenizer"
 SOURCE_PACKAGE = "model.mlpackage"
+FEW = 4
 
 
-def write(source: Source, bundle: Path, about: str, outputs: Mapping[str, str], more: Mapping[str, str]) -> str:
+def write(source: Source, bundle: Path, about: str, features: Mapping[str, str], more: Mapping[str, str]) -> str:
     """Write the package with descriptions, and run it beside the artifact.
 
     Args:
         source: the variant.
         bundle: directory to write into.
         about: what the model is.
-        outputs: output → what it is.
+        features: input, output or state → what it is; those that `padded` tells need not be among them.
         more: what else an app finds in the metadata.
 
     Returns:
@@ -40,7 +41,7 @@ def write(source: Source, bundle: Path, about: str, outputs: Mapping[str, str], 
     shutil.copyfile(source.artifact / SIGNATURE, bundle / FOLDER / SIGNATURE)
     path = model_file(bundle / PACKAGE)
     model = read_model(path)
-    _describe(model.description, source, about, outputs, more)
+    _describe(model.description, source, about, {**padded(source), **features}, more)
     path.write_bytes(model.SerializeToString(deterministic=True))
     check(source, bundle / PACKAGE)
     (bundle / TOKENIZER).mkdir()
@@ -49,18 +50,22 @@ def write(source: Source, bundle: Path, about: str, outputs: Mapping[str, str], 
     return PACKAGE
 
 
-def _describe(
-    description: Any, source: Source, about: str, outputs: Mapping[str, str], more: Mapping[str, str]
-) -> None:
-    """Fill in place what `MLModel.modelDescription` shows: no name, shape or type changes."""
+def padded(source: Source) -> dict[str, str]:
+    """Say what the inputs of a model are that knows no other calls."""
     lengths = " or ".join(map(str, source.signature.sequence_lengths))
     said = (
         f"Token ids, padded on the right with {source.signature.tokens.pad} to {lengths}.",
         "1 on tokens, 0 on padding.",
     )
-    sentences = {**dict(zip(INPUTS, said, strict=True)), **outputs}
-    for item in (*description.input, *description.output):
-        item.shortDescription = sentences[item.name]
+    return dict(zip(INPUTS, said, strict=True))
+
+
+def _describe(
+    description: Any, source: Source, about: str, features: Mapping[str, str], more: Mapping[str, str]
+) -> None:
+    """Fill in place what `MLModel.modelDescription` shows: no name, shape or type changes."""
+    for item in (*description.input, *description.output, *description.state):
+        item.shortDescription = features[item.name]
     metadata = description.metadata
     metadata.shortDescription = about
     for name, value in (*more.items(), ("max_length", str(source.max_length))):
@@ -76,7 +81,7 @@ def check(source: Source, package: Path) -> None:
     if _undescribed(source.artifact / SOURCE_PACKAGE) != _undescribed(package):
         raise ArtifactError(f"'{PACKAGE}' of variant '{source.key}' is another program", expected="the artifact's own")
     # The program is the artifact's to the byte: a few texts show that it opens, and interpreting it is slow.
-    source.check_directory(PACKAGE, package.parent, source.probe)
+    source.check_directory(PACKAGE, package.parent, {name: value[:FEW] for name, value in source.probe.items()})
 
 
 def _undescribed(package: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 golden.json             beginnings of ours with their ids, and the checkpoint's greedy text with the lead of each token
 limits.json             `generation`: what a text begins with, what ends it, how the checkpoint wants it drawn
 hf/                     onnx-cpu: configs, tokenizer and graph for Transformers.js and onnxruntime-genai
+coreml/                 coreml-metal: the package as Xcode shows it, and tokenizer files
 samples/                short programs that load the bundle they lie in, and stream
 """
 
@@ -27,8 +28,8 @@ WORDS = Words(
     model="A causal language model",
     use="A text in, the token that follows it out; fed back, the text goes on, up to {max_length} tokens in all.",
     score="finds {value:.3g} tokens as likely as the one that follows, over {n} tokens",
-    inputs="input_ids int64 [1, n], attention_mask int64 [1, all tokens so far], past_key_values.L.key and .value",
-    outputs="logits: float32 [1, 1, vocabulary] of what follows the last token; present.L.key and .value",
+    inputs="input_ids [1, n]: further tokens of a text; what is kept of those before, signature.json names as states",
+    outputs="logits: float32 [1, 1, vocabulary] of what follows the last token",
     caution="It continues any text, with words that are likely and need not be true.",
     truncation={"rule": "A text and its continuation have {max_length} tokens at most; begin anew with the end of it."},
 )
@@ -67,6 +68,7 @@ def beside(source: Source) -> dict[str, str]:
 
 def differences(bundle: Path, source: Tokenization) -> Iterator[str]:  # noqa: ARG001 (the tokenizer is compared already)
     """Name a form's copy of the artifact that is another."""
-    from stages.tasks.generate.forms import onnx_cpu
+    from stages.tasks.generate.forms import coreml_metal, onnx_cpu
 
     yield from onnx_cpu.differences(bundle)
+    yield from coreml_metal.differences(bundle)
