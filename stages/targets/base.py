@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stages.schema.task import Task
 
 SIGNATURE = "signature.json"
+QUANTIZATION = "quantization.json"
+"""Beside an artifact: what was asked of its weights, and what became of them."""
 
 Inputs = Mapping[str, NDArray[np.int32]]
 DTYPES = {name: np.dtype(name) for name in ("int32", "float32")}

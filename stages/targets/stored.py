@@ -15,10 +15,10 @@ from stages.measure.matching import Expected, Match
 from stages.measure.structure import Grids, compare
 from stages.schema.measured import Structure, Weights
 from stages.targets import registry
+from stages.targets.base import QUANTIZATION as QUANTIZATION
 from stages.targets.base import SIGNATURE
 
 Arrays = Mapping[str, NDArray[Any]]
-QUANTIZATION = "quantization.json"
 WORST = 5
 """Weights and differences listed by name."""
 

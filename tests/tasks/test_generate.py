@@ -121,6 +121,11 @@ def test_items_are_the_tokens_that_another_one_follows(build):
         assert (split["labels"][case == row] == split["input_ids"][row, 1:size]).all()
 
 
+def test_a_text_of_no_token_or_of_one_has_no_items():
+    mask = np.int32([[0, 0, 0], [1, 0, 0], [1, 1, 1]])
+    assert tasks.exercise("generate").case({"attention_mask": mask}).tolist() == [2, 2]
+
+
 def test_the_score_is_the_perplexity_that_transformers_has(build):
     import torch
 
@@ -146,6 +151,7 @@ def test_the_score_is_the_perplexity_that_transformers_has(build):
         ("weight_only_wi8", 1e-2),
         ("dynamic_wi8_afp32", 1e-2),
         ("weight_only_wi4b32", 1.0),
+        ("dynamic_wi4b32_afp32", 1.0),
     ],
 )
 def test_every_precision_of_onnx_is_measured_whole_and_loses_what_it_rounds(build, precision, kl):

@@ -9,7 +9,7 @@ FUSED = "fused.json"
 """Beside a converted model: how often each rewrite of `fuse` applied."""
 SUPPORTED = (
     "float 16 or 32, dynamic wi8, static wi8_ai8, weight_only wi8 (granularity tensor or channel), "
-    "weight_only wi4 (block_32), mixed (of all but static)"
+    "dynamic or weight_only wi4 (block_32), mixed (of all but static)"
 )
 CONVERTED_WITH = ("onnx", "onnxscript", "torch")
 QUANTIZED_WITH = ("onnx", "onnxruntime")
@@ -24,7 +24,7 @@ def supports(precision: Precision) -> bool:
     match precision:
         case Float() | Static(weight_bits=8, activation_bits=8) | WeightOnly(weight_bits=4, granularity="block_32"):
             return True
-        case Dynamic(weight_bits=8, granularity="tensor" | "channel"):
+        case Dynamic(weight_bits=8, granularity="tensor" | "channel") | Dynamic(weight_bits=4, granularity="block_32"):
             return True
         case WeightOnly(weight_bits=8, granularity="tensor" | "channel"):
             return True

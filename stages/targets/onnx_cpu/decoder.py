@@ -102,7 +102,7 @@ class Writer:
             for part, linear in (("query", layer.query), ("key", layer.key), ("value", layer.value))
         )
         turned = decoder.frequencies is not None
-        inside = turned and decoder.head_size % TURNED_INSIDE == 0
+        inside = _turns_inside(decoder)
         tables = (
             [self.weight(name, table) for name, table in zip(("cosine", "sine"), decoder.turns(), strict=True)]
             if turned
@@ -186,7 +186,7 @@ def build(decoder: Decoder, opset: int) -> Any:
     from onnx import TensorProto, helper
 
     writer = Writer()
-    _count(writer)
+    _count(writer, told=not _turns_inside(decoder))
     value = writer.add("Gather", [writer.weight(decoder.words_name, decoder.words), "input_ids"], "words", axis=0)
     if decoder.widen is not None:
         value = writer.product(value, decoder.widen, "words.widened")
@@ -235,8 +235,13 @@ def build(decoder: Decoder, opset: int) -> Any:
     return helper.make_model(chart, opset_imports=opsets, ir_version=IR_VERSION)
 
 
-def _count(writer: Writer) -> None:
-    """Say where this call's tokens stand: how many came before, and how many there are with these."""
+def _turns_inside(decoder: Decoder) -> bool:
+    """Whether the attention operator turns queries and keys itself, and nothing else asks where a token stands."""
+    return decoder.frequencies is not None and decoder.head_size % TURNED_INSIDE == 0
+
+
+def _count(writer: Writer, *, told: bool) -> None:
+    """Say how many tokens there are with this call's, and, where that is `told`, how many came before them."""
     from onnx import TensorProto
 
     int32 = TensorProto.INT32
@@ -246,5 +251,6 @@ def _count(writer: Writer) -> None:
     writer.add("Cast", [writer.add("Sub", [total, "one"], "last.wide")], "last", to=int32)
     length = writer.add("Shape", ["attention_mask"], "total.shape", start=1, end=2)
     writer.add("Cast", [writer.add("Squeeze", [length], "total.wide")], "total", to=int32)
-    writer.add("Squeeze", [writer.add("Shape", ["input_ids"], "length.shape", start=1, end=2)], "length")
-    writer.add("Sub", [total, "length"], "first")
+    if told:
+        writer.add("Squeeze", [writer.add("Shape", ["input_ids"], "length.shape", start=1, end=2)], "length")
+        writer.add("Sub", [total, "length"], "first")

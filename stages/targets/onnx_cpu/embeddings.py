@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
+
 from stages.targets.onnx_cpu import graph, integers, storage
 from stages.targets.onnx_cpu.graph import CONTRIB
 
@@ -37,10 +39,12 @@ def quantize_tables(model: Any, tables: Collection[str], per_channel: bool) -> N
             nodes.extend([*(storage.expansion(table) if table in values else ()), node])
         else:
             nodes.extend(_expansion(node, by_row))
-        if table in values:
+        stored = f"{table}_stored" if node.op_type == "Slice" else f"{table}_quantized"
+        if stored in values:  # for a product as well
+            values.pop(table, None)
+        elif table in values:
             axis = (1 if by_row else 0) if per_channel else None
             levels, scale = integers.symmetric(numpy_helper.to_array(values.pop(table)), axis)
-            stored = f"{table}_stored" if node.op_type == "Slice" else f"{table}_quantized"
             for name, value in ((stored, levels), (f"{table}_scale", scale)):
                 values[name] = numpy_helper.from_array(value, name)
     graph.replace_nodes(model.graph, nodes)
@@ -64,7 +68,14 @@ def quantize_tables_4bit(model: Any, tables: Collection[str]) -> None:
             nodes.append(node)
             continue
         stored, scale = f"{node.input[0]}_quantized", f"{node.input[0]}_scale"
-        inputs = [stored, node.input[1], scale]
+        rows = stored
+        if stored in values and len(values[stored].dims) == 3:  # for a product as well, as that one reads it
+            values.pop(node.input[0], None)
+            rows, shape = f"{stored}_rows", f"{stored}_shape"
+            if shape not in values:
+                values[shape] = numpy_helper.from_array(np.asarray([values[stored].dims[0], -1]), shape)
+                nodes.append(helper.make_node("Reshape", [stored, shape], [rows]))
+        inputs = [rows, node.input[1], scale]
         nodes.append(helper.make_node("GatherBlockQuantized", inputs, node.output, domain=CONTRIB, **settings))
         if node.input[0] in values:
             table = numpy_helper.to_array(values.pop(node.input[0]))

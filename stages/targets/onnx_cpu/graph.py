@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -35,8 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "DynamicQuantizeMatMul": {},
     "GatherBlockQuantized": {**BLOCKS, "gather_axis": 0, "quantize_axis": 1},
     "MatMulIntegerToFloat": {},
-    # Level 1 is fp32. At the default, some hosts would round activations to int8 on the way.
-    "MatMulNBits": {**BLOCKS, "accuracy_level": 1},
+    "MatMulNBits": BLOCKS,
     "Mul": {},
     "QuantizeLinear": {},
 }
@@ -48,10 +47,15 @@ OPERANDS = {
     "MatMulNBits": {0, 1, 2, 3, 5},
 }
 """Positions of the inputs that are read when a format is taken away."""
+VIEWS = ("Reshape", "Transpose")
+"""Operators that give stored integers another shape."""
 TABLES = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3)}
 """Operators that turn queries and keys → positions of the cosines and sines, which are no weights."""
-SIZES = {"K", "N"}
-"""Settings that say how large a packed weight is."""
+SIZES = {"K", "N", "accuracy_level"}
+"""Settings that say how large a packed weight is, and what it is multiplied by, which is a matter of what was asked."""
+FLOATS, INTEGERS = 1, 4
+"""Levels of accuracy of `MatMulNBits`: activations stay fp32, or are rounded to int8, 32 at a time, in every call. At
+the default, hosts do either."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,26 @@ def expansions(model: Any) -> dict[str, tuple[str, str]]:
     return found
 
 
+def views(model: Any) -> dict[str, str]:
+    """List other shapes of stored integers, which ONNX Runtime makes when it opens a model: value → initialiser.
+
+    A table that is looked up and multiplied by is stored once, and turned or reshaped for one of the two.
+    """
+    small = {item.name for item in model.graph.initializer if item.data_type in _small_types()}
+    made = (node for node in model.graph.node if operator(node) in VIEWS and node.input[0] in small)
+    return {node.output[0]: node.input[0] for node in made}
+
+
+def viewed(model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return initialisers together with the `views` of them."""
+    found, nodes = dict(arrays), {node.output[0]: node for node in model.graph.node}
+    for value, source in views(model).items():
+        if source in arrays:
+            turned = operator(nodes[value]) == "Transpose"
+            found[value] = arrays[source].T if turned else arrays[source].reshape(arrays[nodes[value].input[1]])
+    return found
+
+
 def float_matrices(model: Any, smallest: int) -> list[str]:
     """List fp32 initialisers of two dimensions and at least so many elements; scales and rotations aside."""
     import onnx
@@ -210,6 +234,7 @@ def compressed_uses(model: Any) -> Counter[str]:
     """Count the operators that read weights of 16 bits or fewer: `lookup of 8 bits` → how many."""
     types = _small_types()
     small = {item.name: types[item.data_type] for item in model.graph.initializer if item.data_type in types}
+    small |= {value: small[source] for value, source in views(model).items()}
     expanded = {value: small[stored] for value, (stored, _) in expansions(model).items()}
     found: Counter[str] = Counter()
     for node in model.graph.node:

@@ -31,7 +31,7 @@ def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, ND
     import onnxruntime
 
     model = graph.load(artifact / graph.MODEL)
-    expanded = graph.expansions(model)  # weights, which no input changes
+    expanded = {**graph.expansions(model), **graph.views(model)}  # weights, which no input changes
     makers = {name: node.op_type for node in model.graph.node for name in node.output if name and name not in expanded}
     known = {item.name for item in model.graph.output}
     model.graph.output.extend(_untyped(name) for name in makers if name not in known)

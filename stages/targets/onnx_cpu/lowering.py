@@ -83,8 +83,9 @@ def _lower(model: Any, share: Share, calibration: Mapping[str, NDArray[Any]]) ->
         case Float(bits=16):
             storage.store_factors(model, factors, half=True)
             storage.store_tables(model, alone)
-        case WeightOnly(weight_bits=4, granularity="block_32"):
-            products.lower(model, dict.fromkeys(factors, products.block_4bit))
+        case Dynamic(weight_bits=4) | WeightOnly(weight_bits=4):
+            level = graph.INTEGERS if share.precision.kind == "dynamic" else graph.FLOATS
+            products.lower(model, dict.fromkeys(factors, products.block_4bit(level)))
             embeddings.quantize_tables_4bit(model, tables)
         case WeightOnly(weight_bits=8, granularity="tensor" | "channel" as granularity):
             storage.store_factors(model, factors, half=False, per_channel=granularity == "channel")

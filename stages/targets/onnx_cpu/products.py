@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,24 +42,37 @@ class Lowering:
         values: initialisers by name, those made here included.
         factors: weights of linear layers, fp32 [in, out].
         tables: those that are looked up as well.
+        shared: of these, those with a row for each output: looked up and multiplied by as they are stored.
+        views: operators that turn these for the product.
     """
 
     values: Arrays
     factors: Arrays
     tables: Collection[str] = ()
+    shared: Collection[str] = ()
+    views: list[Any] = field(default_factory=list)
 
-    def names(self, weight: str) -> tuple[str, str]:
-        """Name the levels and the scale of a factor; those of a table that is looked up as well are its own."""
-        stem = f"{weight}_turned" if weight in self.tables else weight
+    def names(self, weight: str, *, shared: bool) -> tuple[str, str]:
+        """Name the levels and the scale of a factor; those of a table that is stored once more are its own."""
+        stem = f"{weight}_turned" if weight in self.tables and not shared else weight
         return f"{stem}_quantized", f"{stem}_scale"
 
     def rounded(self, weight: str, per_channel: bool) -> tuple[str, str]:
         """Store a factor as int8; returns the names of its levels and of its scale."""
-        names = self.names(weight)
-        if names[0] not in self.values:
-            levels = integers.pairwise(self.factors[weight], per_channel)
-            self.values |= dict(zip(names, levels, strict=True))
-        return names
+        from onnx import helper
+
+        shared = weight in self.shared
+        stored, scaled = names = self.names(weight, shared=shared)
+        if stored not in self.values:
+            levels, scale = integers.pairwise(self.factors[weight], per_channel)
+            self.values |= {stored: levels.T if shared else levels, scaled: scale}
+            if shared:
+                self.views.append(helper.make_node("Transpose", [stored], [f"{stored}_turned"], perm=[1, 0]))
+                # A lookup wants a scale for each row, a product one for each column.
+                self.values |= {scaled: scale[:, None], f"{scaled}_turned": scale} if per_channel else {}
+        if not shared:
+            return names
+        return f"{stored}_turned", f"{scaled}_turned" if per_channel else scaled
 
 
 Emit = Callable[[Linear, Lowering], Iterator[Any]]
@@ -95,16 +108,21 @@ def static(per_channel: bool, ranges: Mapping[str, tuple[float, float]]) -> Emit
     return emit
 
 
-def block_4bit(linear: Linear, lowering: Lowering) -> Iterator[Any]:
-    """Weights of 4 bits, multiplied by float activations: the kernel expands a block at a time."""
-    names = lowering.names(linear.weight)
-    inputs, outputs = lowering.factors[linear.weight].shape
-    if names[0] not in lowering.values:
-        levels, scale = integers.blocks(lowering.factors[linear.weight].T)
-        stored = integers.packed(levels).reshape(outputs, -1, integers.BLOCK // 2)
-        lowering.values |= dict(zip(names, (stored, scale), strict=True))
-    settings = {"K": inputs, "N": outputs, **graph.SETTINGS["MatMulNBits"]}
-    yield _node("MatMulNBits", [linear.source, *names, "", "", linear.bias], linear, **settings)
+def block_4bit(level: int) -> Emit:
+    """Weights of 4 bits, at a level of accuracy: `graph.FLOATS`, where the kernel expands them, or `graph.INTEGERS`."""
+
+    def emit(linear: Linear, lowering: Lowering) -> Iterator[Any]:
+        inputs, outputs = lowering.factors[linear.weight].shape
+        shared = linear.weight in lowering.shared and inputs % integers.BLOCK == 0
+        names = lowering.names(linear.weight, shared=shared)
+        if names[0] not in lowering.values:
+            levels, scale = integers.blocks(lowering.factors[linear.weight].T)
+            stored = integers.packed(levels).reshape(outputs, -1, integers.BLOCK // 2)
+            lowering.values |= dict(zip(names, (stored, scale), strict=True))
+        settings = {"K": inputs, "N": outputs, **graph.BLOCKS, "accuracy_level": level}
+        yield _node("MatMulNBits", [linear.source, *names, "", "", linear.bias], linear, **settings)
+
+    return emit
 
 
 def unsigned_grid(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -147,7 +165,8 @@ def lower(model: Any, chosen: Mapping[str, Emit]) -> None:
     found = {linear.output: linear for linear in linears(model) if linear.weight in chosen}
     sideways = weights.turned(model)
     factors = {name: values[name] if name in sideways else values[name].T for name in chosen}
-    lowering = Lowering(values, factors, {weight.name for weight in graph.weights(model) if weight.kind == "lookup"})
+    tables = {weight.name for weight in graph.weights(model) if weight.kind == "lookup"}
+    lowering = Lowering(values, factors, tables, shared=tables - sideways)
     absorbed = {linear.product for linear in found.values()}
     nodes: list[Any] = []
     for node in model.graph.node:
@@ -156,8 +175,9 @@ def lower(model: Any, chosen: Mapping[str, Emit]) -> None:
             nodes.extend(chosen[linear.weight](linear, lowering))
         elif node.output[0] not in absorbed:
             nodes.append(node)
+    nodes = [*lowering.views, *nodes]
     graph.replace_nodes(model.graph, nodes)
-    used = {name for node in nodes for name in node.input}
+    used = {name for node in nodes for name in node.input} | {f"{name}_scale" for name in lowering.shared}
     kept = {name: value for name, value in lowering.values.items() if name in used}
     stored = [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in kept.items()]
     graph.replace_initializers(model.graph, stored)

@@ -66,10 +66,13 @@ def _signed_products(model: Any) -> Iterator[tuple[str, NDArray[np.int8]]]:
     """Yield the activations, floats or integers, that a product multiplies by int8 weights, and those as [k, n]."""
     from onnx import TensorProto, numpy_helper
 
-    signed = {item.name: item for item in model.graph.initializer if item.data_type == TensorProto.INT8}
+    signed = {
+        item.name: numpy_helper.to_array(item) for item in model.graph.initializer if item.data_type == TensorProto.INT8
+    }
+    signed = graph.viewed(model, signed)
     for node in model.graph.node:
         if node.op_type in {"MatMulInteger", *graph.INTEGER_PRODUCTS} and node.input[1] in signed:
-            yield node.input[0], numpy_helper.to_array(signed[node.input[1]])
+            yield node.input[0], signed[node.input[1]]
 
 
 def dynamic_levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:

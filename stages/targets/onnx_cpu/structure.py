@@ -8,36 +8,50 @@ from typing import Any
 
 import numpy as np
 
+from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
+from stages.targets.base import QUANTIZATION
 from stages.targets.onnx_cpu import graph, integers
 
 
-def read(artifact: Path) -> Graph:
+def read(directory: Path) -> Graph:
     """Return output → value.
 
     Raises:
         ArtifactError: the file cannot be read, or quantises in a form that no precision of ours has.
     """
-    model = graph.load(artifact / graph.MODEL)
+    model = graph.load(directory / graph.MODEL)
     try:
-        reader = _Reader(model)
+        reader = _Reader(model, _level(directory))
         return {item.name: reader.value(item.name) for item in model.graph.output}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"cannot follow the graph of '{artifact}': {error!r}", next_step="run `dvc repro`") from (
+        raise ArtifactError(f"cannot follow the graph of '{directory}': {error!r}", next_step="run `dvc repro`") from (
             error
         )
+
+
+def _level(directory: Path) -> int:
+    """Return the level of accuracy that was asked of products with blocks of 4 bits."""
+    path = directory / QUANTIZATION
+    asked = artifact.read_json(path)["asked"] if path.is_file() else {}
+    parts = [asked, *(asked.get(share, {}) for share in ("low", "high"))]
+    blocks = [part["kind"] for part in parts if part.get("granularity") == "block_32"]
+    return graph.INTEGERS if "dynamic" in blocks else graph.FLOATS
 
 
 class _Reader:
     """Follows names from the outputs to what computes them, each once."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, level: int) -> None:
         from onnx import TensorProto, numpy_helper
 
         proto = model.graph
-        self._arrays = {item.name: numpy_helper.to_array(item) for item in proto.initializer}
+        self._level = level
+        self._arrays = graph.viewed(model, {item.name: numpy_helper.to_array(item) for item in proto.initializer})
+        multiplied = {node.input[1] for node in proto.node if graph.operator(node) in graph.INTEGER_PRODUCTS}
+        self._turned = {source: view for view, source in graph.views(model).items() if view in multiplied}
         self._stored = graph.expansions(model)
         self._makers = {output: node for node in proto.node for output in node.output}
         self._values: dict[str, Value] = {
@@ -84,7 +98,7 @@ class _Reader:
             return Node("Gather", name, {"0": table, "1": self._values[node.input[1]]}, _gather_axis(node))
         lookup = self._compressed_lookup(node)
         if lookup is not None:
-            table = self._constant(lookup.input[0], self._table_scale(node))
+            table = self._table(lookup.input[0], self._table_scale(node))
             rest = {str(index): self._values[source] for index, source in enumerate(lookup.input) if index}
             return Node(graph.operator(lookup), name, {"0": table, **rest}, graph.attributes(lookup))
         if self._integer_product(node) is not None:
@@ -104,7 +118,7 @@ class _Reader:
         """
         op = graph.operator(node)
         sound = op in graph.INTEGER_PRODUCTS and graph.changes_format(node, op) and node.input[1] in self._arrays
-        if not sound or (op == "MatMulNBits" and graph.attributes(node)["N"] != len(self._arrays[node.input[1]])):
+        if not sound or (op == "MatMulNBits" and not self._is_sized(node)):
             return None
         if op in {"DynamicQuantizeMatMul", "MatMulNBits"}:
             return str(node.input[0])
@@ -112,6 +126,11 @@ class _Reader:
         if maker is None or not graph.changes_format(maker, "QuantizeLinear"):
             return None
         return str(maker.input[0]) if list(maker.input[1:]) == node.input[2:5:2] else None
+
+    def _is_sized(self, node: Any) -> bool:
+        """Whether a product has as many outputs as rows, and its activations are of the type that was asked for."""
+        settings = graph.attributes(node)
+        return settings["N"] == len(self._arrays[node.input[1]]) and settings.get("accuracy_level") == self._level
 
     def _multiplied(self, node: Any, name: str) -> Node:
         """The product, and the sum with a bias, that an integer operator stands for."""
@@ -133,12 +152,19 @@ class _Reader:
         product = Node("MatMul", f"{name} before its bias", inputs)
         return Node("Add", name, {"0": product, "1": Constant(bias, self._arrays[bias])})
 
+    def _table(self, name: str, scale: str) -> Constant:
+        """A table: one that is multiplied by as well has the grid of a factor."""
+        if name not in self._turned:
+            return self._constant(name, scale)
+        return self._constant(self._turned[name], scale, pairwise=True).transposed()
+
     def _constant(self, name: str, scale: str, *, pairwise: bool = False) -> Constant:
         """What a stored tensor stands for, by its scale; of half precision, without one."""
         levels = self._arrays[name]
         if not scale:
             return Constant(name, levels.astype(np.float32), half if levels.dtype == np.float16 else None)
         steps = self._arrays[scale]
+        steps = steps.reshape(-1) if pairwise and steps.ndim else steps
         pairs = partial(integers.pair_reach, per_channel=steps.ndim > 0) if pairwise else None
         return Constant(name, levels.astype(np.float32) * steps, uniform(steps, levels, 8, pairs))
 

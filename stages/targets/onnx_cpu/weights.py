@@ -93,7 +93,9 @@ def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, 
     Raises:
         ArtifactError: nothing reads the weight, or nothing scales it.
     """
-    reader = next((node for node in model.graph.node if name in node.input), None)
+    known = graph.views(model)
+    readers = (node for node in model.graph.node if name in node.input and node.output[0] not in known)
+    reader = next(readers, None)
     if reader is None:
         raise ArtifactError(f"integer weight '{name}' is not used", next_step="run `dvc repro`")
     zero = ""

@@ -22,7 +22,7 @@ TIE = 0.01
 def case(split: Arrays) -> NDArray[np.int32]:
     """Return the text that each item belongs to: int32 [items]. An item is a token that another one follows."""
     sizes = split[MASK].sum(axis=1)
-    return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes - 1)
+    return np.repeat(np.arange(len(sizes), dtype=np.int32), np.maximum(sizes - 1, 0))
 
 
 def ask(session: Session, inputs: Arrays) -> NDArray[np.float32]:
