@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from math import log, log2
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from stages.models.families import find
 from stages.models.heads import class_with
 from stages.models.shapes import teacher_config
 from stages.models.vocabulary import BETWEEN, train_byte_pairs
+from stages.tasks import registry as tasks
 from tests.composed import composed
 
 LENGTH = 24
@@ -175,6 +177,33 @@ def test_a_student_answers_more_like_its_teacher_than_before_it_learned(family, 
     model = checkpoint.load_model(taught)
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (1, 16)
     assert getattr(model.config, "num_key_value_heads", 1) == 1
+
+
+def test_a_byte_costs_what_the_tokens_of_a_whole_text_cost(trained, data):
+    place = trained("llama")
+    model, tokenizer = checkpoint.load_model(place), checkpoint.load_tokenizer(place)
+    measure = tasks.model("generate").beside_bar
+    short = ["The old fox sleeps.", "A ☃!"]
+    found = measure(model, tokenizer, short, LENGTH)
+    costs = []
+    for text in short:
+        ids = torch.tensor([tokenizer(text).input_ids])
+        with torch.inference_mode():
+            costs.append(float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1) / log(2))
+    assert found["bits_per_byte"] == pytest.approx(sum(costs) / sum(len(text.encode()) for text in short), rel=1e-5)
+    ids, special = tokenizer(" ".join(sentences(4))).input_ids, {tokenizer.bos_token_id}
+    for length in (2, 7, LENGTH):
+        told = list(tasks.model("generate")._bits(model, ids, special, length))
+        assert len(told) == len(ids) - 1
+        assert min(told) > 0
+    assert next(tasks.model("generate")._bits(model, ids[1:], special, LENGTH)) == log2(len(tokenizer))
+    scores = artifact.read_json(place / "evaluation.json")
+    assert (
+        scores["bits_per_byte"]
+        == measure(model, tokenizer, splits.read_split(data, "test").texts, LENGTH)["bits_per_byte"]
+    )
+    low, high = scores["bits_per_byte_interval"]
+    assert low < scores["bits_per_byte"] < high
 
 
 def test_task_generate_alone_chooses_all_that_a_language_model_needs(settings):
