@@ -100,6 +100,7 @@ def validate(tree: dict[str, Any]) -> Config:
 
     Raises:
         ConfigError: the first thing that is wrong.
+        Unsupported: something that cannot be done with what is chosen.
     """
     if not tree.get("variants"):
         raise ConfigError("no variant is chosen", expected="at least one in the `variant` list of conf/config.yaml")
@@ -108,6 +109,8 @@ def validate(tree: dict[str, Any]) -> Config:
     asked = tasks.model(config.task.name)
     if isinstance(config.teacher, TrainTeacher):
         _check_shapes(config.teacher, config.student, families.with_head(asked.HEAD))
+        for name in config.plan["compressions"]:
+            families.check_offered(families.find(config.teacher.family), config.compressions[name].needs, name)
     if asked.CONTINUES and isinstance(config.student, Shape) and config.distill.augmentations:
         raise ConfigError(
             f"distill.augmentations is {config.distill.augmentations}, and an altered text is none to continue",

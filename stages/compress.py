@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact, cli, splits
-from stages.core.errors import Unsupported
 from stages.core.params import Section
 from stages.schema.compression import Compression
 from stages.schema.task import Task
@@ -71,16 +70,12 @@ def run(settings: Params, data: Path, source: Path, out: Path) -> None:
     """Read data and a checkpoint, compress, write the new checkpoint and its profile."""
     from stages.compression import transform
     from stages.models import checkpoint, mask
-    from stages.models.families import family_of
+    from stages.models.families import check_offered, family_of
 
     artifact.require(data)
     artifact.require(source)
     model, tokenizer = checkpoint.load_model(source), checkpoint.load_tokenizer(source)
-    if family_of(model.config).decoder is not None and settings.compression.kind != "none":
-        raise Unsupported(
-            f"'{settings.compression.kind}' does not compress models of family '{model.config.model_type}' yet",
-            next_step="choose variants without a compression",
-        )
+    check_offered(family_of(model.config), settings.compression.needs, settings.compression.kind)
     neutralised = mask.neutralise_padding(model, tokenizer.pad_token_id)
     compression = transform(settings.compression.kind)
     examples = _examples(data, tokenizer, compression.SPLITS, settings.task)
@@ -114,12 +109,16 @@ def _examples(data: Path, tokenizer: Any, names: Sequence[str], task: Task) -> d
     if not names:
         return {}
     from stages.models.recovery import Utterances
-    from stages.tasks.examples import examples
+    from stages.tasks.examples import examples, to_learn
 
     labels, found = splits.read_labels(data), {}
     for name in names:
         encode = partial(
-            examples, task.name, split=splits.read_split(data, name), classes=labels, max_length=task.max_length
+            to_learn if name == "train" else examples,
+            task.name,
+            split=splits.read_split(data, name),
+            classes=labels,
+            max_length=task.max_length,
         )
         found[name] = Utterances(**vars(encode(tokenizer)), encode=encode)
     return found

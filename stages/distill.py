@@ -23,6 +23,7 @@ from stages.measure.statistics import rate_interval
 from stages.measure.top_logits import Logits, best
 from stages.schema.model import Distill, NoStudent, Shape, Student
 from stages.schema.task import Task
+from stages.tasks import registry as tasks
 
 if TYPE_CHECKING:
     from stages.models.examples import Examples
@@ -140,6 +141,9 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
     found = test.kept(student)
     scores = evaluation(task.name, student, test.case, test.labels, found)
     scores |= agreement(found, top_logits.load(teacher), test.case)
+    scores |= tasks.model(task.name).beside_bar(
+        student, tokenizer, splits.read_split(data, "test").texts, task.max_length
+    )
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)

@@ -121,6 +121,8 @@ def run(settings: Params, data: Path, out: Path) -> None:
     test = examples(task.name, outcome.tokenizer, utterances["test"], labels, task.max_length)
     found = test.kept(outcome.model)
     scores = evaluation(task.name, outcome.model, test.case, test.labels, found)
+    beside_bar = tasks.model(task.name).beside_bar
+    scores |= beside_bar(outcome.model, outcome.tokenizer, utterances["test"].texts, task.max_length)
     parents = {"data": data, **outcome.sources}
     with artifact.writing(out, stage="teacher", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(outcome.model, outcome.tokenizer, temporary)

@@ -75,6 +75,10 @@ def evenly(total: int, count: int) -> list[int]:
 def keep(model: Any, layers: torch.nn.ModuleList, kept: Sequence[int]) -> None:
     """Leave only some layers, and renumber what the config records of them."""
     heads = pruned_heads(model.config)
+    for number, layer in enumerate(kept):
+        for module in layers[layer].modules():
+            if hasattr(module, "layer_idx"):  # where a decoder's layer finds its keys and values of earlier calls
+                module.layer_idx = number
     _put(model, torch.nn.ModuleList(layers[index] for index in kept))
     model.config.num_hidden_layers = len(kept)
     family = family_of(model.config)

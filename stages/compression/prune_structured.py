@@ -14,6 +14,7 @@ from stages.core.errors import ConfigError
 from stages.models import importance, profile
 from stages.models.blocks import blocks, heads_left, keep_ffn_units, remove_heads
 from stages.models.examples import Examples
+from stages.models.families import family_of
 from stages.models.families.base import Block
 from stages.models.importance import Importance
 from stages.models.recovery import before, recover
@@ -32,11 +33,13 @@ class Cut:
         cost: change of the loss, squared; nats².
         freed: parameters.
         head: its block and position, None for units.
+        everywhere: heads of every block at once, where config.json has one number for them too.
     """
 
     cost: float
     freed: int
     head: tuple[int, int] | None
+    everywhere: int = 0
 
 
 def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: PruneStructured) -> Outcome:
@@ -100,6 +103,12 @@ def choose_heads(scores: Sequence[FloatArray], fraction: float) -> dict[int, lis
     return {layer: sorted(heads) for layer, heads in sorted(chosen.items())}
 
 
+def choose_as_many(scores: Sequence[FloatArray], count: int) -> dict[int, list[int]]:
+    """Pick the `count` least important heads of every block: block → positions to remove."""
+    weakest = {layer: sorted(np.argsort(block, kind="stable")[:count].tolist()) for layer, block in enumerate(scores)}
+    return {layer: positions for layer, positions in weakest.items() if positions}
+
+
 def choose_units(scores: Sequence[Sequence[FloatArray]], fraction: float) -> list[list[list[int]]]:
     """Pick the FFN units to keep, the most important ones, equally many in every FFN.
 
@@ -146,7 +155,7 @@ def choose_cuts(cuts: Sequence[Cut], size: int, budget: int) -> list[Cut]:
     return taken
 
 
-def list_cuts(found: Sequence[Importance], parts: Sequence[Block]) -> Iterator[Cut]:
+def list_cuts(found: Sequence[Importance], parts: Sequence[Block], width: int | None = None) -> Iterator[Cut]:
     """List all that can go: heads of every block but its strongest, and FFN units, weakest first, but the last.
 
     Heads and units compare as squares of their importance, which is how Molchanov et al. (2019) define it: changes of
@@ -157,31 +166,55 @@ def list_cuts(found: Sequence[Importance], parts: Sequence[Block]) -> Iterator[C
     Args:
         found: per block.
         parts: the blocks, for what their heads and units hold; layers that share one count once.
+        width: of the layers, which the heads left must divide where config.json has one number of them; None where
+            every block may keep another number.
     """
-    for layer, (block, part) in enumerate(zip(found, parts, strict=True)):
-        for head in np.argsort(block.heads, kind="stable")[:-1].tolist():
-            yield Cut(float(block.heads[head]) ** 2, part.head_parameters, (layer, head))
+    if width is None:
+        yield from _heads(found, parts)
+    else:
+        yield from _heads_everywhere(found, parts, width)
     freed = sum(ffn.unit_parameters for part in parts for ffn in part.ffns)
     ranked = np.stack([np.sort(ffn) for block in found for ffn in block.ffns])
     for cost in np.square(ranked).sum(axis=0)[:-1].tolist():
         yield Cut(cost, freed, None)
 
 
+def _heads(found: Sequence[Importance], parts: Sequence[Block]) -> Iterator[Cut]:
+    for layer, (block, part) in enumerate(zip(found, parts, strict=True)):
+        for head in np.argsort(block.heads, kind="stable")[:-1].tolist():
+            yield Cut(float(block.heads[head]) ** 2, part.head_parameters, (layer, head))
+
+
+def _heads_everywhere(found: Sequence[Importance], parts: Sequence[Block], width: int) -> Iterator[Cut]:
+    """Yield steps from one number of heads that divides the width to the next smaller one."""
+    ranked = np.square(np.stack([np.sort(block.heads) for block in found])).sum(axis=0)
+    freed, taken = sum(part.head_parameters for part in parts), 0
+    for gone in range(1, len(ranked)):
+        if width % ((len(ranked) - gone) * parts[0].shared) == 0:
+            yield Cut(float(ranked[taken:gone].sum()), freed * (gone - taken), None, everywhere=gone - taken)
+            taken = gone
+
+
 def _choose(
     model: Any, found: Sequence[Importance], params: PruneStructured
 ) -> tuple[dict[int, list[int]], list[list[list[int]]]]:
     """Return block → positions of the heads to remove, and [block][ffn] → units to keep."""
-    scores = [block.ffns for block in found]
+    scores, of_heads = [block.ffns for block in found], [block.heads for block in found]
+    family = family_of(model.config)
     if params.parameters is None:
         assert params.heads_fraction is not None
         assert params.ffn_fraction is not None
-        heads = choose_heads([block.heads for block in found], params.heads_fraction)
+        if family.head_size:
+            heads = choose_as_many(of_heads, _share(params.heads_fraction, len(of_heads[0])))
+        else:
+            heads = choose_heads(of_heads, params.heads_fraction)
         return heads, choose_units(scores, params.ffn_fraction)
-    cuts = choose_cuts([*list_cuts(found, blocks(model))], profile.parameters(model), params.parameters)
-    heads = {}
+    width = getattr(model.config, family.hidden_size) if family.head_size else None
+    cuts = choose_cuts([*list_cuts(found, blocks(model), width)], profile.parameters(model), params.parameters)
+    heads = choose_as_many(of_heads, sum(cut.everywhere for cut in cuts))
     for layer, head in sorted(cut.head for cut in cuts if cut.head is not None):
         heads.setdefault(layer, []).append(head)
-    left = len(scores[0][0]) - sum(cut.head is None for cut in cuts)
+    left = len(scores[0][0]) - sum(cut.head is None and not cut.everywhere for cut in cuts)
     return heads, [[_strongest(ffn, left) for ffn in block] for block in scores]
 
 

@@ -65,10 +65,13 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Examples], params: Sh
     if not matrices:
         raise ConfigError(f"the checkpoint has no matrix of {SMALLEST} elements", expected="a larger one")
     felt = sensitivity(model, matrices, importance.sample(splits["train"], params.sensitivity_utterances))
+    palettes: dict[int, Palette] = {}
     for path, module in matrices.items():
-        rows = params.group_rows or len(module.weight)
-        palette = _palette(module.weight.detach().numpy(), felt[path], params.bits, min(rows, len(module.weight)))
-        module.weight.requires_grad_(False)
+        weight, rows = module.weight, params.group_rows or len(module.weight)
+        if id(weight) not in palettes:  # a head that is the table of words has its values too
+            palettes[id(weight)] = _palette(weight.detach().numpy(), felt[path], params.bits, min(rows, len(weight)))
+        palette = palettes[id(weight)]
+        weight.requires_grad_(False)
         parametrize.register_parametrization(module, "weight", palette)
     notes, history = recover(model, tokenizer, splits, params.recovery, known)
     for module in matrices.values():

@@ -11,6 +11,8 @@ Config = Mapping[str, Any]
 SHAPE = {
     "dim",
     "embedding_size",
+    "ffn_dim",
+    "head_dim",
     "hidden_act",
     "hidden_activation",
     "activation",
@@ -24,9 +26,11 @@ SHAPE = {
     "n_layers",
     "num_attention_heads",
     "num_hidden_layers",
+    "num_key_value_heads",
     "pruned_heads",
     "shared_layers",
     "true_hidden_size",
+    "word_embed_proj_dim",
 }
 """What distilling and compressing change; the converted model is compared with the weights, not with these."""
 LABELS = {"id2label", "label2id"}

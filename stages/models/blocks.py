@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from stages.core.errors import InputError, Unsupported
+from stages.core.errors import ConfigError, InputError, Unsupported
 from stages.models.families import family_of
 from stages.models.families.base import Block
 
@@ -44,7 +44,13 @@ def pruned_heads(config: Any) -> dict[int, list[int]]:
 
 
 def heads_left(model: Any, layer: int) -> list[int]:
-    """Original numbers of the heads a block still has, in the order they lie in its layers."""
+    """Numbers of the heads a block still has, in the order they lie in its layers; of those that share, the group's.
+
+    The original ones, unless the family's config counts them alone.
+    """
+    if family_of(model.config).head_size:
+        block = blocks(model)[layer]
+        return list(range(block.heads // block.shared))
     gone = pruned_heads(model.config).get(layer, [])
     return [head for head in range(model.config.num_attention_heads) if head not in gone]
 
@@ -61,7 +67,11 @@ def remove_heads(model: Any, heads: Mapping[int, Sequence[int]]) -> None:
 
     Raises:
         InputError: a layer or head that the model does not have, or a layer that would keep none.
+        ConfigError: a number of heads that the family's config cannot say.
     """
+    if family_of(model.config).head_size:
+        _keep_as_many(model, heads)
+        return
     gone, parts = pruned_heads(model.config), blocks(model)
     for layer, chosen in heads.items():
         _check_heads(model, layer, chosen, len(parts))
@@ -71,6 +81,27 @@ def remove_heads(model: Any, heads: Mapping[int, Sequence[int]]) -> None:
         _keep_heads(parts[layer], positions)
         gone[layer] = sorted({*gone.get(layer, []), *chosen})
     model.config.pruned_heads = {layer: found for layer, found in sorted(gone.items()) if found}
+
+
+def _keep_as_many(model: Any, heads: Mapping[int, Sequence[int]]) -> None:
+    """Cut heads where the config has one number for all layers, and say that number: any transformers loads it."""
+    family, parts = family_of(model.config), blocks(model)
+    left = [[at for at in heads_left(model, layer) if at not in heads.get(layer, ())] for layer in range(len(parts))]
+    sizes, shared, size = {len(positions) for positions in left}, parts[0].shared, parts[0].head_size
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(
+            f"every layer must keep as many heads, and one or more, not {sorted(sizes)} groups of {shared}"
+        )
+    count, width = sizes.pop(), getattr(model.config, family.hidden_size)
+    if width % (count * shared):
+        raise ConfigError(
+            f"{count * shared} heads would be left, and transformers takes none that do not divide the width {width}",
+            expected="a share that leaves such a number",
+        )
+    for block, positions in zip(parts, left, strict=True):
+        _keep_heads(block, positions)
+    for name, value in ((family.heads, count * shared), (family.groups, count), (family.head_size, size)):
+        setattr(model.config, name, value)
 
 
 def keep_ffn_units(model: Any, kept: Sequence[Sequence[Sequence[int]]]) -> None:
@@ -103,9 +134,17 @@ def _check_heads(model: Any, layer: int, chosen: Sequence[int], layers: int) -> 
 
 
 def _keep_heads(block: Block, positions: Sequence[int]) -> None:
-    rows = [position * block.head_size + row for position in positions for row in range(block.head_size)]
-    _keep_outputs(block.rows, rows)
-    _keep_inputs(block.output, rows)
+    """Keep some heads, or some groups of those that share keys and values."""
+    wide, narrow = (
+        [position * size + row for position in positions for row in range(size)]
+        for size in (block.head_size * block.shared, block.head_size)
+    )
+    _keep_inputs(block.output, wide)
+    if block.shared == 1:
+        _keep_outputs(block.rows, narrow)
+    else:
+        _keep_outputs((block.query,), wide)
+        _keep_outputs((block.key, block.value), narrow)
 
 
 def _keep_outputs(linears: Sequence[torch.nn.Linear], index: Sequence[int]) -> None:

@@ -66,15 +66,15 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     return Encoded(input_ids, attention_mask, sum(1 for encoding in batch.encodings if encoding.overflowing))
 
 
-def windows(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
+def windows(tokenizer: Any, texts: Sequence[str], max_length: int, step: int) -> Encoded:
     """Tokenise texts, one after the other, and cut the stream they make into windows.
-
-    Each begins with the token that the one before it ends with, so that every token but the first is asked for once.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer; what it puts before a text parts it from the one before.
         texts: n strings.
         max_length: width of the arrays; the last window alone may have fewer tokens.
+        step: tokens from where a window begins to where the next one does. At `max_length - 1` every token but the
+            first is asked for once; below that the same token is met behind more and behind fewer others.
 
     Raises:
         InputError: there are no two tokens.
@@ -82,7 +82,8 @@ def windows(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     stream = [token for ids in tokenizer(list(texts))["input_ids"] for token in ids]
     if len(stream) < 2:
         raise InputError("the texts to learn from are no two tokens", expected="more text")
-    rows = [stream[start : start + max_length] for start in range(0, len(stream) - 1, max_length - 1)]
+    starts = range(0, max(1, len(stream) - max_length + step), step)
+    rows = [stream[start : start + max_length] for start in starts]
     input_ids = np.full((len(rows), max_length), filler(tokenizer), dtype=np.int32)
     lengths = np.array([len(row) for row in rows])
     for row, ids in zip(input_ids, rows, strict=True):

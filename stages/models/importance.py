@@ -26,7 +26,7 @@ class Importance:
     """How much the loss would change, to first order, without each part of a block; nats.
 
     Attributes:
-        heads: float64 [heads left], mean over utterances.
+        heads: float64 [heads left], mean over utterances; those that share keys and values are one.
         ffns: per FFN float64 [units], mean over utterances.
     """
 
@@ -61,7 +61,10 @@ def measure(model: Any, examples: Examples) -> list[Importance]:
     probes = [
         probe
         for block in parts
-        for probe in (_Probe(block.output, block.head_size), *(_Probe(ffn.down, 1) for ffn in block.ffns))
+        for probe in (
+            _Probe(block.output, block.head_size * block.shared),
+            *(_Probe(ffn.down, 1) for ffn in block.ffns),
+        )
     ]
     totals = [np.zeros(probe.layer.in_features // probe.width) for probe in probes]
     size = min(BATCH_SIZE, texts_at_once(model, int(examples.encoded.lengths.max())))
@@ -91,7 +94,9 @@ def _batch(model: Any, probes: Sequence[_Probe], batch: Examples) -> list[FloatA
         gradients = iter(torch.autograd.grad(loss, inputs))
     found = []
     for probe, tensors in zip(probes, captured, strict=True):
-        products = torch.stack([(tensor.detach() * next(gradients)).sum(dim=1) for tensor in tensors]).sum(dim=0)
+        # Text by text, which some layers (OPT's FFNs) read one after the other.
+        effects = ((tensor.detach() * next(gradients)).reshape(len(ids), -1, tensor.shape[-1]) for tensor in tensors)
+        products = torch.stack([effect.sum(dim=1) for effect in effects]).sum(dim=0)
         per_part = products.unflatten(1, (-1, probe.width)).sum(dim=2)
         found.append(per_part.abs().double().sum(dim=0).numpy())
     return found

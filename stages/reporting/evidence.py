@@ -22,6 +22,7 @@ from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import TargetName, Variant
 from stages.targets.facts import Executor, executor
 from stages.tasks import registry as tasks
+from stages.tasks.base import Primary
 from stages.tasks.facts import Facts, facts, of_data
 
 # Outputs whose content it says; an altered artifact is not among them, since the gate has a verdict on that.
@@ -91,7 +92,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A teacher or student: architecture, weights, how good it is on the test split."""
+    """A teacher or student: architecture, weights, how good it is on the test split.
+
+    `bar` is the same in the honesty bar's metric, with its interval, where that is another one.
+    """
 
     model_type: str
     layers: int | None
@@ -100,6 +104,7 @@ class Checkpoint:
     score: float
     interval: Sequence[float]
     n: int
+    bar: tuple[float, Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -187,8 +192,8 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
             "params": artifact.manifest(data)["params"]["data"],
             "summary": artifact.read_json(data / "summary.json"),
         },
-        teacher=read_checkpoint(place(build, "teacher"), known.PRIMARY.metric),
-        student=read_checkpoint(place(build, "student"), known.PRIMARY.metric),
+        teacher=read_checkpoint(place(build, "teacher"), known.PRIMARY),
+        student=read_checkpoint(place(build, "student"), known.PRIMARY),
         distilled=artifact.manifest(place(build, "student"))["params"]["student"]["kind"] != "none",
         gaps=read_gaps(variants, build, task, case),
         spreads={line.key: read_spread(places[line.key]["parity"]) for line in lines},
@@ -234,7 +239,7 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
     return lines
 
 
-def read_checkpoint(directory: Path, metric: str) -> Checkpoint:
+def read_checkpoint(directory: Path, primary: Primary) -> Checkpoint:
     """Read what a teacher or student is, without loading it."""
     config, evaluation = (artifact.read_json(directory / f"{name}.json") for name in ("config", "evaluation"))
     family = family_of(config)
@@ -243,9 +248,10 @@ def read_checkpoint(directory: Path, metric: str) -> Checkpoint:
         layers=config.get(family.layers),
         hidden_size=config.get(family.hidden_size),
         parameters=evaluation["parameters"],
-        score=evaluation[metric],
-        interval=evaluation[f"{metric}_interval"],
+        score=evaluation[primary.metric],
+        interval=evaluation[f"{primary.metric}_interval"],
         n=evaluation["n"],
+        bar=(evaluation[primary.bar], evaluation[f"{primary.bar}_interval"]) if primary.bar in evaluation else None,
     )
 
 

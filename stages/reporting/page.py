@@ -132,10 +132,11 @@ def _plot(lines: Sequence[Line], cost: str, unit: str, scale: float, teacher: fl
 
 def _unclear(evidence: Evidence) -> bool:
     """Whether the student may be no better than what is no transformer."""
-    primary, score = evidence.task.PRIMARY, evidence.student.score
-    metric = primary.metric
-    if primary.of_bar != metric:  # it is told beside the models, which are measured otherwise
-        return False
+    metric, score = evidence.task.PRIMARY.of_bar, evidence.student.score
+    if metric != evidence.task.PRIMARY.metric:
+        if evidence.student.bar is None:
+            return False
+        score, _ = evidence.student.bar
     low, high = evidence.data["summary"]["baseline"][f"{metric}_interval"]
     return bool(score <= high if REGISTRY[metric].better == "higher" else score >= low)
 

@@ -20,6 +20,7 @@ class NoCompression(Section):
 
     kind: Literal["none"]
     after: ClassVar[None] = None
+    needs: ClassVar[tuple[str, ...]] = ()
 
 
 class Step(Section):
@@ -27,6 +28,11 @@ class Step(Section):
 
     after: str | None
     """The compression whose result this one starts from, null for the student."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it takes from a checkpoint that not every family can give (`Family.withheld`)."""
+        return ()
 
 
 class Recovery(Section):
@@ -57,6 +63,12 @@ class PruneStructured(Step):
     importance_utterances: Count
     """Training utterances, evenly spaced over the split, that importance is measured on."""
     recovery: Recovery
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Heads and FFN units, as far as any go."""
+        heads, units = (fraction is None or fraction > 0 for fraction in (self.heads_fraction, self.ffn_fraction))
+        return ("heads",) * heads + ("units",) * units
 
     @model_validator(mode="after")
     def _removes_something(self) -> PruneStructured:
@@ -108,6 +120,11 @@ class ShareLayers(Step):
     """Sets of weights that are left; 1 makes all layers one."""
     recovery: Recovery
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Layers that differ by their weights alone."""
+        return ("own layers",)
+
 
 class Factorize(Step):
     """Replace matrices by products of two smaller ones, then recover."""
@@ -120,6 +137,11 @@ class Factorize(Step):
     utterances: Count
     """Training utterances, evenly spaced over the split, that show what the matrices see."""
     recovery: Recovery | None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Matrices that may become two."""
+        return ("whole matrices",)
 
     @model_validator(mode="after")
     def _has_a_rank(self) -> Factorize:
@@ -135,6 +157,11 @@ class PruneVocabulary(Step):
     min_count: Count
     """How often a piece must occur in the train split to stay. Special tokens and single characters always stay."""
     recovery: Recovery | None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Words that can go one by one."""
+        return ("words",)
 
 
 class ShareWeights(Step):

@@ -10,6 +10,10 @@ from stages.models.encode import encode, windows
 from stages.models.examples import Examples
 from stages.tasks import registry
 
+OVERLAPPING = 4
+"""Windows that a token is learnt in, in an epoch. A teacher of 870,000 parameters learnt 95,000 tokens by heart where
+each had one window: 1.92 bits a byte after twelve epochs, the honesty bar's 1.93."""
+
 
 def examples(task: str, tokenizer: Any, split: Split, classes: Sequence[str], max_length: int) -> Examples:
     """Encode a split.
@@ -42,5 +46,5 @@ def to_learn(task: str, tokenizer: Any, split: Split, classes: Sequence[str], ma
     model = registry.model(task)
     if not model.CONTINUES:
         return examples(task, tokenizer, split, classes, max_length)
-    encoded = windows(tokenizer, split.texts, max_length)
+    encoded = windows(tokenizer, split.texts, max_length, max(1, max_length // OVERLAPPING))
     return Examples(encoded, model.wanted(tokenizer, split.texts, split.labels, encoded, classes), model.items)

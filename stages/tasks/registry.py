@@ -74,6 +74,19 @@ class Model(Protocol):
             [items, …]
         """
 
+    def beside_bar(self, model: Any, tokenizer: Any, texts: Sequence[str], max_length: int) -> Mapping[str, Any]:
+        """Measure a checkpoint as the honesty bar is measured, where that is another metric than the task's own.
+
+        Args:
+            model: a checkpoint in eval mode.
+            tokenizer: its tokenizer.
+            texts: of the test split.
+            max_length: most tokens that it may read at once.
+
+        Returns:
+            The bar's metric by its name, and `NAME_interval` (95 %); nothing where there is nothing to add.
+        """
+
     def greedy(self, model: Any, tokenizer: Any, texts: Sequence[str], room: int) -> Mapping[str, NDArray[Any]]:
         """Write texts on with the likeliest token each time, until there is no more room; a task may write none.
 

@@ -7,7 +7,7 @@ import pytest
 
 from stages import compress, convert, distill, parity, prepare, quantize, reference, teacher
 from stages.core import artifact, splits
-from stages.core.errors import ConversionError, InputError, Unsupported
+from stages.core.errors import ConversionError, InputError
 from stages.injecting.catalogue import NotApplicable, Subject, swapped_query_and_key
 from stages.injecting.inject import open_editor
 from stages.measure import items
@@ -280,12 +280,6 @@ def test_an_encoder_is_no_language_model_and_no_decoder_classifies(build, given,
         InputError, match="family 'llama', which this task does not take; expected one of: albert, bert"
     ):
         check_head(given / "config.json", {"model_type": "llama"}, find("llama"), tasks.model("classify").HEAD)
-
-
-def test_what_does_not_make_decoders_smaller_yet_says_so(build, tmp_path):
-    told = {"task": TASK, "compression": composed()["compressions"]["pruned"]}
-    with pytest.raises(Unsupported, match="yet; next: choose "):
-        compress.run(compress.Params.model_validate(told), build / "data", build / "student", tmp_path / "out")
 
 
 def test_what_no_writer_can_leave_out_is_refused_when_it_comes_in(tmp_path):

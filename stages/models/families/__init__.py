@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from functools import cache
 from pkgutil import iter_modules
 from typing import Any
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, Unsupported
 from stages.core.names import module_name
 from stages.models.families.base import Family, setting
 
@@ -30,6 +31,25 @@ def encoders() -> list[str]:
 def with_head(head: str) -> list[str]:
     """Name those whose models may have a head: what the name of its class in transformers ends with."""
     return encoders() if head != CAUSAL else sorted({*names()} - {*encoders()})
+
+
+def check_offered(family: Family, needs: Iterable[str], compression: str) -> None:
+    """Refuse a compression that takes from a family's models what they cannot give.
+
+    Args:
+        family: of the checkpoint.
+        needs: what the compression takes.
+        compression: its name or kind, for the message.
+
+    Raises:
+        Unsupported: names what is missing, and why.
+    """
+    for need in needs:
+        if need in family.withheld:
+            raise Unsupported(
+                f"compression '{compression}' takes {need}, which no '{family.name}' gives: {family.withheld[need]}",
+                next_step="choose variants with another compression, or none",
+            )
 
 
 def family_of(config: Any) -> Family:

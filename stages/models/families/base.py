@@ -129,7 +129,7 @@ class Block:
     Attributes:
         query: hidden → heads × head_size, like `key` and `value`. All three are the same Linear where one holds them,
             one after the other.
-        key: see `query`.
+        key: see `query`; of fewer heads where several in turn share theirs.
         value: see `query`.
         output: heads × head_size → hidden; its input is the heads' outputs side by side.
         head_size: width of one head; transformers derives it from the unpruned config, so it survives pruning.
@@ -154,10 +154,15 @@ class Block:
         return (self.query, self.key, self.value)
 
     @property
+    def shared(self) -> int:
+        """How many heads, one after the other, share their keys and values: they can only go together."""
+        return 1 if self.key is self.query else int(self.query.out_features) // int(self.key.out_features)
+
+    @property
     def head_parameters(self) -> int:
-        """Weights and biases that go with a head."""
-        rows = sum(parameters_of_row(linear) for linear in self.rows)
-        return self.head_size * (rows + int(self.output.out_features))
+        """Weights and biases that go with a head, or with those that share keys and values."""
+        rows = sum(parameters_of_row(linear) * (self.shared if linear is self.query else 1) for linear in self.rows)
+        return self.head_size * (rows + self.shared * int(self.output.out_features))
 
 
 def bert_block(layer: Any) -> Block:
@@ -202,6 +207,9 @@ class Family:
         hidden_size: config field with their width.
         attention_width: config field with the width that the heads divide.
         heads: config field with the attention heads per layer.
+        groups: config field with the keys and values per layer that heads share; "" where each has its own.
+        head_size: config field with the width of a head; "" where it follows from the others, and a checkpoint that
+            lacks heads has to say which (`pruned_heads`).
         ffn_size: config field with the units of an FFN.
         activation: config field with the FFN's activation.
         rules: what each field of its config may say.
@@ -230,6 +238,7 @@ class Family:
         attention_dropout: end of the path of the modules, or of their shares, that drop attention weights.
         head: path of the linear layer that gives the logits.
         weights: part of a transformer → how its weight's name ends in a checkpoint.
+        withheld: what a compression would take from its models → why it cannot.
         unused: beginning of a tensor's name → the class that has such a head, which the classifier says nothing with.
         ambiguous: config field → a value with which tensors do not tell a classifier of texts from one of words.
         decoder: content of config.json, tensors → what it computes, of a causal language model; None of an encoder.
@@ -240,6 +249,8 @@ class Family:
     hidden_size: str = "hidden_size"
     attention_width: str = "hidden_size"
     heads: str = "num_attention_heads"
+    groups: str = ""
+    head_size: str = ""
     ffn_size: str = "intermediate_size"
     activation: str = "hidden_act"
     rules: Mapping[str, Rule] = field(default_factory=lambda: COMMON)
@@ -263,6 +274,7 @@ class Family:
     attention_dropout: str = "attention.self.dropout"
     head: str = "classifier"
     weights: Mapping[str, str] = field(default_factory=lambda: BERT_WEIGHTS)
+    withheld: Mapping[str, str] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
     ambiguous: Mapping[str, Any] = field(default_factory=dict)
     decoder: Callable[[Mapping[str, Any], Mapping[str, Array]], Decoder] | None = None

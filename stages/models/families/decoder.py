@@ -12,6 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+WITHHELD = {
+    "own layers": "its layers differ by more than their weights",
+    "whole matrices": "what is written for platforms knows no product of two matrices",
+    "words": "pairs of bytes are merged one from another, so that none can be cut by its use alone",
+}
+"""What compressions would take from a decoder → why they cannot."""
+NO_WIDTH = {"heads": "its config says no width of a head, so that none can be missing"}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.models.families.base import COUNT, FLAG, INDEX, SHARE, SPREAD, Family, Rule, one_of, or_null
+from stages.models.families.base import COUNT, FLAG, INDEX, SHARE, SPREAD, Block, Family, Ffn, Rule, one_of, or_null
+from stages.models.families.decoder import WITHHELD
 
 if TYPE_CHECKING:
     from stages.models.families.decoder import Array, Decoder
@@ -124,9 +125,23 @@ def _narrow(fields: Mapping[str, Any], hidden_size: int, heads: int) -> dict[str
     return {**share(fields, hidden_size, heads), "head_dim": hidden_size // heads}
 
 
+def block(layer: Any) -> Block:
+    """Read a layer."""
+    attention, ffn = layer.self_attn, layer.mlp
+    return Block(
+        attention.q_proj,
+        attention.k_proj,
+        attention.v_proj,
+        attention.o_proj,
+        attention.head_dim,
+        (Ffn(ffn.up_proj, ffn.down_proj, gate=ffn.gate_proj),),
+    )
+
+
 FAMILY = Family(
     "llama",
-    layers="num_hidden_layers",
+    groups="num_key_value_heads",
+    head_size="head_dim",
     rules={
         **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"), COUNT),
         **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "max_position_embeddings"), COUNT),
@@ -146,6 +161,8 @@ FAMILY = Family(
     published=SMALL,
     narrow=_narrow,
     layer_list="layers",
+    block=block,
+    last_norm="",
     branches=("self_attn", "mlp"),
     head="lm_head",
     weights={
@@ -155,5 +172,6 @@ FAMILY = Family(
         "up": "up_proj.weight",
         "words": "embed_tokens.weight",
     },
+    withheld=WITHHELD,
     decoder=decoder,
 )

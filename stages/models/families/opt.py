@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stages.models.families.base import COUNT, FLAG, INDEX, SHARE, SPREAD, Family, one_of, or_null
+from stages.models.families.base import COUNT, FLAG, INDEX, SHARE, SPREAD, Block, Family, Ffn, one_of, or_null
+from stages.models.families.decoder import NO_WIDTH, WITHHELD
 
 if TYPE_CHECKING:
     from stages.models.families.decoder import Array, Decoder
@@ -64,6 +65,12 @@ def decoder(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
     )
 
 
+def _block(layer: Any) -> Block:
+    attention = layer.self_attn
+    ffn = Ffn(layer.fc1, layer.fc2)
+    return Block(attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, attention.head_dim, (ffn,))
+
+
 def _narrow(fields: Mapping[str, Any], hidden_size: int, _heads: int) -> dict[str, int]:
     return {"word_embed_proj_dim": min(fields.get("word_embed_proj_dim", hidden_size), hidden_size)}
 
@@ -86,7 +93,9 @@ FAMILY = Family(
     copies=lambda _config: {},
     narrow=_narrow,
     spread="init_std",
-    layer_list="layers",
+    layer_list="decoder.layers",
+    block=_block,
+    last_norm="",
     branches=("self_attn", "fc2"),
     head="lm_head",
     weights={
@@ -97,5 +106,6 @@ FAMILY = Family(
         "words": "embed_tokens.weight",
         "positions": "embed_positions.weight",
     },
+    withheld={**WITHHELD, **NO_WIDTH},
     decoder=decoder,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stages.models.families import llama
 from stages.models.families.base import ANY, Family, Rule, one_of, or_null
+from stages.models.families.decoder import NO_WIDTH, WITHHELD
 
 ABSENT = {"attention_bias", "head_dim", "mlp_bias", "pretraining_tp"}
 WHOLE = Rule(
@@ -14,6 +15,7 @@ WHOLE = Rule(
 
 FAMILY = Family(
     "qwen2",
+    groups=llama.FAMILY.groups,
     rules={
         **{name: rule for name, rule in llama.FAMILY.rules.items() if name not in ABSENT},
         "use_sliding_window": one_of(False),
@@ -26,8 +28,11 @@ FAMILY = Family(
     narrow=llama.share,
     layer_kinds="layer_types",
     layer_list="layers",
+    block=llama.block,
+    last_norm="",
     branches=llama.FAMILY.branches,
     head="lm_head",
     weights=llama.FAMILY.weights,
+    withheld={**WITHHELD, **NO_WIDTH},
     decoder=llama.decoder,
 )

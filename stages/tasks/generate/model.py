@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.splits import UNKNOWN, spread
+from stages.measure.statistics import mean_interval
 from stages.tasks.generate import PROMPTS, QUESTION
 
 HEAD = "ForCausalLM"
@@ -32,6 +34,45 @@ def wanted(
 def items(values: Any, attention_mask: Any) -> Any:
     """Pick the tokens that another one follows, text by text: [batch, length, …] → [items, …]."""
     return values[:, :-1][attention_mask[:, 1:] == 1]
+
+
+def beside_bar(model: Any, tokenizer: Any, texts: Sequence[str], max_length: int) -> dict[str, Any]:
+    """Measure what a byte of whole texts costs, however they are cut into tokens, and longer than `max_length` or not.
+
+    A token is told by up to `max_length` tokens before it, half as many where a window begins anew, and the first one,
+    where the tokenizer puts none before it, as one of all. Special tokens are no text, and cost nothing. A tokenizer
+    that knows not every character leaves out what a text costs: nothing is returned then.
+    """
+    costs, sizes = [], []
+    for text in texts:
+        ids = tokenizer(text).input_ids
+        if tokenizer.unk_token_id in ids:
+            return {}
+        costs.append(sum(_bits(model, ids, {*tokenizer.all_special_ids}, max_length)))
+        sizes.append(len(text.encode()))
+    case, spread_out = np.repeat(np.arange(len(sizes)), sizes), np.repeat(np.divide(costs, sizes), sizes)
+    return {
+        "bits_per_byte": sum(costs) / sum(sizes),
+        "bits_per_byte_interval": list(mean_interval(spread_out, case)),
+    }
+
+
+def _bits(model: Any, ids: Sequence[int], special: Container[int], max_length: int) -> Iterator[float]:
+    """Yield what each token of a text costs."""
+    import torch
+
+    if ids and ids[0] not in special:
+        yield math.log2(model.config.vocab_size)
+    told = 1
+    while told < len(ids):
+        start = 0 if told == 1 else told - max_length // 2
+        window = ids[start : start + max_length]
+        with torch.inference_mode():
+            given = torch.log_softmax(model(input_ids=torch.tensor([window])).logits[0, :-1].double(), dim=-1)
+        for at in range(told - start, len(window)):
+            if window[at] not in special:
+                yield -float(given[at - 1, window[at]]) / math.log(2)
+        told = start + len(window)
 
 
 def greedy(model: Any, tokenizer: Any, texts: Sequence[str], room: int) -> Mapping[str, NDArray[Any]]:
