@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from stages.core.errors import ArtifactError
 from stages.core.params import Section
 from stages.gating.regression import may_be_slower, read_released
 from stages.measure import extent, statistics
-from stages.measure.registry import PERCENTILES
+from stages.measure.registry import PERCENTILES, REGISTRY
 from stages.running import local
 from stages.running.timing import time_artifact, time_in_turns
 from stages.schema.gate import Baseline, Benchmark
 from stages.schema.measured import Benchmark as Measured
 from stages.targets import registry
-from stages.targets.base import read_signature
+from stages.targets.base import Signature, read_signature
+from stages.tasks.base import PAST
 from stages.tasks.facts import facts
 
 
@@ -63,6 +65,43 @@ def summarise(
     return values | {"n": len(samples[next(iter(latencies))])}, intervals, counts
 
 
+def speeds(
+    samples: Mapping[str, NDArray[np.float64]], tokens: Mapping[str, int], wanted: Mapping[str, str], confidence: float
+) -> tuple[dict[str, float], dict[str, statistics.Interval], dict[str, int]]:
+    """Turn raw milliseconds into tokens per second, or into what the median call takes.
+
+    Args:
+        samples: kind of call → ms, each [repetitions].
+        tokens: kind → tokens that a call reads.
+        wanted: metric → kind; its unit says which of the two.
+        confidence: coverage of the intervals.
+
+    Returns:
+        Values, intervals, and runs behind each.
+    """
+    values: dict[str, float] = {}
+    intervals: dict[str, statistics.Interval] = {}
+    for name, kind in wanted.items():
+        median, (low, high) = statistics.bootstrap_quantile(samples[kind], 0.5, confidence)
+        if REGISTRY[name].unit == "ms":
+            values[name], intervals[name] = median, (low, high)
+        else:
+            count = 1e3 * tokens[kind]
+            values[name], intervals[name] = count / median, (count / high, count / low)
+    return values, intervals, {name: len(samples[kind]) for name, kind in wanted.items()}
+
+
+def cache_bytes_per_token(signature: Signature) -> dict[str, int]:
+    """Return by its name what a token leaves in the states of a call, nothing where no call keeps one of each token."""
+    states = max((call.states for call in signature.calls), key=len, default=[])
+    sizes = [
+        np.dtype(state.dtype).itemsize * prod(axis for axis in state.axes if isinstance(axis, int))
+        for state in states
+        if PAST in state.axes
+    ]
+    return {"cache_bytes_per_token": sum(sizes)} if sizes else {}
+
+
 def run(
     settings: Params, target: str, artifact_dir: Path, reference: Path, checkpoint: Path, host: Path, out: Path
 ) -> None:
@@ -89,19 +128,24 @@ def run(
         except ArtifactError as error:
             result |= {"reason": str(error), "status": "failed"}
         else:
-            latencies = facts(read_signature(artifact_dir).task).LATENCIES
-            samples = {kind: np.asarray(timed["samples_ms"][kind]) for kind in latencies}
-            quantiles, intervals, counts = summarise(samples, latencies, settings.benchmark.confidence)
-            values |= {**quantiles, "load_time_ms": timed["load_time_ms"], "peak_rss_bytes": timed["peak_rss_bytes"]}
+            signature, confidence = read_signature(artifact_dir), settings.benchmark.confidence
+            task, cache = facts(signature.task), cache_bytes_per_token(signature)
+            kinds = dict.fromkeys([*task.LATENCIES, *filter(None, task.SPEEDS.values())])
+            samples = {kind: np.asarray(timed["samples_ms"][kind]) for kind in kinds}
+            quantiles, intervals, counts = summarise(samples, task.LATENCIES, confidence)
+            wanted = {name: kind for name, kind in task.SPEEDS.items() if kind}
+            more = speeds(samples, timed["tokens"], wanted, confidence)
+            once = {**cache, "load_time_ms": timed["load_time_ms"], "peak_rss_bytes": timed["peak_rss_bytes"]}
+            values |= {**quantiles, **more[0], **once}
             result |= {
-                "counts": {**result["counts"], **counts, "load_time_ms": 1, "peak_rss_bytes": 1},
-                "intervals": intervals,
+                "counts": {**result["counts"], **counts, **more[2], **dict.fromkeys(once, 1)},
+                "intervals": {**intervals, **more[1]},
                 "runtime": timed["runtime"],
                 "runtime_versions": timed["runtime_versions"],
                 "status": "measured",
             }
             # What is wrong with the release stops the build, and is no fault of this variant's.
-            kind = next(iter(latencies))
+            kind = next(iter(task.LATENCIES))
             result["ratios_to_release"] = _beside_release(settings, target, artifact_dir, reference, kind, result)
     with artifact.writing(
         out, stage="benchmark", parents={"artifact": artifact_dir, "host": host}, params=settings

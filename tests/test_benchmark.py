@@ -15,7 +15,9 @@ from stages.running import local
 from stages.running.timing import TURNS
 from stages.schema.gate import Baseline, Benchmark
 from stages.targets import executing
-from stages.targets.base import SIGNATURE
+from stages.targets.base import SIGNATURE, Signature
+from stages.tasks.base import PAST, Call, Tensor, encoder
+from stages.tasks.facts import facts
 from tests.closure import ROOT
 from tests.targets.running import sign
 
@@ -69,7 +71,9 @@ def test_a_benchmark_has_every_number_that_is_asked_of_it_and_none_that_nobody_k
     kept, unsound = sift(Flat(values, found["intervals"], found["counts"]))
     assert unsound == []
     assert set(kept.values) == set(kept.counts)
-    assert {name for name, metric in REGISTRY.items() if metric.sample.when == "timed"} <= set(values)
+    others = {*facts("generate").SPEEDS}
+    assert {name for name, metric in REGISTRY.items() if metric.sample.when == "timed"} - others <= set(values)
+    assert not others & set(values)
     assert values["size_bytes"] == (places / "artifact/model.onnx").stat().st_size
     assert (values["parameters"], values["macs"]) == (12, 48)
 
@@ -126,3 +130,23 @@ def test_an_artifact_that_cannot_be_opened_is_a_failed_benchmark_that_still_has_
     found = benchmarked(places)
     assert (found["status"], found["values"]["size_bytes"]) == ("failed", 8)
     assert "cannot be run" in found["reason"]
+
+
+def test_speeds_are_tokens_over_the_median_and_their_intervals_turn_round():
+    samples = {"prefill": np.linspace(9, 11, 21), "decode": np.full(9, 0.5)}
+    wanted = {"time_to_first_token_ms": "prefill", "prefill_tokens_per_s": "prefill", "decode_tokens_per_s": "decode"}
+    values, intervals, counts = benchmark.speeds(samples, {"prefill": 100, "decode": 1}, wanted, 0.95)
+    assert values == pytest.approx(
+        {"time_to_first_token_ms": 10, "prefill_tokens_per_s": 1e4, "decode_tokens_per_s": 2e3}
+    )
+    assert intervals["prefill_tokens_per_s"][0] < 1e4 < intervals["prefill_tokens_per_s"][1]
+    assert counts == {"time_to_first_token_ms": 21, "prefill_tokens_per_s": 21, "decode_tokens_per_s": 9}
+
+
+def test_a_cache_is_what_all_states_keep_of_a_token():
+    states = [Tensor(name=f"past_key_values.{at}", dtype="float32", axes=[1, 3, PAST, 64]) for at in range(4)]
+    call = Call(name="decode", inputs=[], outputs=[], states=states)
+    told = {"task": "generate", "sequence_lengths": [8], "dynamic": True, "tokens": {"pad": None}}
+    signature = Signature.model_validate({**told, "calls": [call, call.model_copy(update={"states": []})]})
+    assert benchmark.cache_bytes_per_token(signature) == {"cache_bytes_per_token": 4 * 3 * 64 * 4}
+    assert benchmark.cache_bytes_per_token(signature.model_copy(update={"calls": [encoder()]})) == {}

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any
 
 from stages.measure.metric import Metric
-from stages.measure.registry import PERCENTILES, REGISTRY, RUNS
+from stages.measure.registry import CACHE, PERCENTILES, REGISTRY, RUNS
 from stages.tasks.facts import Facts
 
 N = "n"
@@ -75,7 +75,7 @@ def absent(values: Mapping[str, Any], task: Facts, *, read: bool, executed: bool
         timed: whether a benchmark was taken.
     """
     own = {task.PRIMARY.metric, task.PRIMARY.to_reference, task.PRIMARY.to_teacher}
-    own |= {f"{prefix}_p{percent}_ms" for prefix in task.LATENCIES.values() for percent in PERCENTILES}
+    own |= {f"{prefix}_p{percent}_ms" for prefix in task.LATENCIES.values() for percent in PERCENTILES} | {*task.SPEEDS}
     answered = executed and not values.get("non_finite_count")
     happened = {"always": True, "read": read, "executed": answered, "timed": timed, "asked": False}
     return [
@@ -86,8 +86,8 @@ def absent(values: Mapping[str, Any], task: Facts, *, read: bool, executed: bool
 
 
 def _of_some_tasks(metric: Metric) -> bool:
-    """Whether the task says that there is such a metric: how good answers are, and how long which calls take."""
-    return metric.group == "quality" or metric.sample == RUNS
+    """Whether the task says that there is such a metric: of answers, of timed calls, and of what these leave."""
+    return metric.group == "quality" or metric.sample in (RUNS, CACHE)
 
 
 def _broken_interval(name: str, found: Flat) -> str:

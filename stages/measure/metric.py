@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte"]
+Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte", "token/s"]
+Better = Literal["higher", "lower"]
 Split = Literal["probe", "test", "coverage", "calibration"]
 Group = Literal["quality", "benchmark", "parity"]
 When = Literal["always", "read", "executed", "timed", "asked"]
@@ -56,7 +57,7 @@ class Metric:
 
     name: str
     unit: Unit
-    better: Literal["higher", "lower"]
+    better: Better
     low: float
     high: float
     meaning: str

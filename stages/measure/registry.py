@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from stages.measure.metric import RATE_ITEMS, Metric, Sample
+from stages.measure.metric import RATE_ITEMS, Better, Metric, Sample, Unit
 
 PERCENTILES = {50: "median", 90: "90th percentile", 99: "99th percentile"}  # of latencies
 
@@ -26,7 +26,17 @@ OPERATORS = Sample("operators", "read")
 ARTIFACT = Sample("artifacts", "always")
 RUNS = Sample("timed runs", "timed")
 PROCESS = Sample("processes", "timed")
+CACHE = Sample("caches", "timed")
 
+
+SPEEDS: tuple[tuple[str, Unit, Better, str], ...] = (
+    ("time_to_first_token_ms", "ms", "lower", "median time from a prompt of the maximum length to its next token"),
+    ("prefill_tokens_per_s", "token/s", "higher", "tokens of a prompt of the maximum length, at the median"),
+    ("decode_tokens_per_s", "token/s", "higher", "tokens one by one, from an empty cache, at the median"),
+    ("decode_half_tokens_per_s", "token/s", "higher", "tokens one by one, behind half of the room"),
+    ("decode_full_tokens_per_s", "token/s", "higher", "tokens one by one, the last that the cache has room for"),
+)
+"""Of language models: name, unit, direction, meaning."""
 
 REGISTRY: dict[str, Metric] = {
     metric.name: metric
@@ -213,6 +223,21 @@ REGISTRY: dict[str, Metric] = {
             )
             for prefix, length in (("latency", "true token length"), ("latency_full", "maximum length"))
             for percent, quantile in PERCENTILES.items()
+        ),
+        *(
+            Metric(name, unit, better, 0, inf, meaning, RUNS, "quantile", positive=True, group="benchmark")
+            for name, unit, better, meaning in SPEEDS
+        ),
+        Metric(
+            "cache_bytes_per_token",
+            "byte",
+            "lower",
+            0,
+            inf,
+            "keys and values that a token leaves behind",
+            CACHE,
+            positive=True,
+            group="benchmark",
         ),
         Metric(
             "load_time_ms",

@@ -42,6 +42,8 @@ class Receipt(TypedDict):
     peak_rss_bytes: int
     samples_ms: dict[str, list[float]]
     """Kind of call → milliseconds of each recorded run; empty where nothing was to be timed."""
+    tokens: dict[str, int]
+    """Kind of call → tokens that one reads, the first of its texts."""
 
 
 class Runner(Protocol):

@@ -28,10 +28,10 @@ from stages.targets import registry
 from stages.targets.base import Session, read_signature
 from stages.targets.facts import facts
 from stages.tasks import registry as tasks
-from stages.tasks.base import Arrays
+from stages.tasks.base import IDS, State, Timed
 
-Calls = Mapping[str, Sequence[tuple[str, Arrays]]]
-"""Kind → call and inputs for each text; as many of every kind."""
+Calls = Mapping[str, Sequence[Timed]]
+"""Kind → the calls of all texts."""
 STATUS = Path("/proc/self/status")
 
 
@@ -64,15 +64,19 @@ def sample(session: Session, calls: Calls, warmup: int, repetitions: int) -> dic
         Milliseconds per run by kind, each [repetitions].
     """
     samples: dict[str, list[float]] = {kind: [] for kind in calls}
+    states: dict[str, State] = {}
     collecting = gc.isenabled()
     gc.disable()
     try:
         for turn in range(-warmup, repetitions):
             for kind in calls if turn % 2 == 0 else reversed(list(calls)):
-                call, inputs = calls[kind][turn % len(calls[kind])]
-                state = session.new_state()
+                one = calls[kind][turn % len(calls[kind])]
+                if not one.goes_on or kind not in states:
+                    states[kind] = session.new_state()
+                    if one.before is not None:
+                        session.run(one.call, one.before, states[kind])
                 start = time.perf_counter_ns()
-                session.run(call, inputs, state)
+                session.run(one.call, one.inputs, states[kind])
                 elapsed = time.perf_counter_ns() - start
                 if turn >= 0:
                     samples[kind].append(elapsed / 1e6)
@@ -99,7 +103,7 @@ def work(request: Request, directory: Path, inputs: Path, out: Path) -> Receipt:
     """Open an artifact, time it, and let it answer: see `Runner.run`."""
     module = registry.runtime(request.target)
     exercise = tasks.exercise(read_signature(directory).task)
-    timing, calls = request.time, dict[str, Sequence[tuple[str, Arrays]]]()
+    timing, calls = request.time, dict[str, Sequence[Timed]]()
     if timing is not None:
         # Before the clock starts: an app links its runtime and pays for opening the artifact alone.
         importlib.import_module(facts(request.target).LIBRARY)
@@ -119,6 +123,7 @@ def work(request: Request, directory: Path, inputs: Path, out: Path) -> Receipt:
         "runtime": session.label,
         "runtime_versions": module.versions(),
         "samples_ms": samples,
+        "tokens": {kind: found[0].inputs[IDS].shape[1] for kind, found in calls.items()},
     }
 
 

@@ -35,6 +35,12 @@ def words_of(checkpoint: Arrays) -> str:
     return next(name for name in sorted(checkpoint) if name.endswith(WORDS))
 
 
+def vocabulary_of(checkpoint: Arrays) -> Arrays:
+    """Return the table of the vocabulary, and what a converter may have added to or multiplied into it."""
+    name = words_of(checkpoint)
+    return {key: value for key, value in checkpoint.items() if key == name or value.ndim == 1 or key.endswith(ONE_ROW)}
+
+
 def check_vocabulary(target: str, converted: Path, checkpoint: Arrays, weights: Weights) -> None:
     """Count what a converted model looks up for every id as a weight: conversion may change none of them.
 
@@ -65,9 +71,7 @@ def vocabulary_error(checkpoint: Arrays, rows: NDArray[np.float32]) -> float:
     name = words_of(checkpoint)
     if np.array_equal(rows, np.asarray(checkpoint[name], np.float32)):
         return 0.0
-    # What a converter may have added to or multiplied into the table.
-    others = {key: value for key, value in checkpoint.items() if value.ndim == 1 or key.endswith(ONE_ROW)}
-    return match({name: checkpoint[name], **others}, {name: rows}, positions=len(rows))[name].error
+    return match(vocabulary_of(checkpoint), {name: rows}, positions=len(rows))[name].error
 
 
 def batch_error(exercise: Exercise, session: Session, probe: Arrays, pad_token_id: int) -> float:

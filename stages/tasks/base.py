@@ -93,6 +93,22 @@ class Session(Protocol):
         ...
 
 
+class Timed(NamedTuple):
+    """A call to be timed.
+
+    Attributes:
+        call: its name.
+        inputs: of the call.
+        before: what the same call reads first, from an empty state and untimed; nothing where None.
+        goes_on: whether it takes the state that the run before it left, and `before` was read then.
+    """
+
+    call: str
+    inputs: Arrays
+    before: Arrays | None = None
+    goes_on: bool = False
+
+
 class Primary(NamedTuple):
     """The metric that a task's models are chosen by; unit and direction are those of `measure.registry`.
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.tasks import folder, names
-from stages.tasks.base import Arrays, Call, Session
+from stages.tasks.base import Arrays, Call, Session, Timed
 
 if TYPE_CHECKING:
     from stages.data.splits import Example, Splits
@@ -164,8 +164,8 @@ class Exercise(Protocol):
             ArtifactError: it fails while it runs.
         """
 
-    def timed(self, split: Arrays) -> Mapping[str, Sequence[tuple[str, Arrays]]]:
-        """Return kind of call → call and inputs for each text of a split; the kinds are those of the task's facts."""
+    def timed(self, split: Arrays) -> Mapping[str, Sequence[Timed]]:
+        """Return kind of call → the calls of the texts of a split; the kinds are those of the task's facts."""
 
 
 class Quality(Protocol):

@@ -78,7 +78,7 @@ def test_what_is_sound_is_kept_as_it_is():
 
 def test_what_another_task_measures_is_not_missed():
     primary = Primary("perplexity", "accuracy", "perplexity_to_reference", "perplexity_to_teacher")
-    other = SimpleNamespace(PRIMARY=primary, LATENCIES={"whole": "latency"}, DEMO="")
+    other = SimpleNamespace(PRIMARY=primary, LATENCIES={"whole": "latency"}, SPEEDS={}, DEMO="")
     missed = absent({"n": 1800}, other, read=True, executed=True, timed=True)
     assert {f"{name} was not measured" for name in ("top1_agreement", "latency_p99_ms", "load_time_ms")} <= set(missed)
     assert not [line for line in missed if line.startswith(("accuracy", "latency_full"))]

@@ -17,7 +17,7 @@ from stages.core.errors import ArtifactError, InputError
 from stages.running import local, worker
 from stages.running.runner import Receipt, Request, Timing
 from stages.targets import registry
-from stages.tasks.base import FORWARD
+from stages.tasks.base import FORWARD, Timed
 from stages.tasks.classify import exercise
 from tests.closure import ROOT
 from tests.targets.running import sign
@@ -93,6 +93,29 @@ def test_lengths_are_true_and_full_interleaved_and_warm_up_is_not_recorded(probe
     assert session.lengths == [16, 9, 4, 16, 16, 9, 4, 16, 16, 9]
     assert {kind: len(values) for kind, values in samples.items()} == {"true_length": 4, "full_length": 4}
     assert all(value > 0 for values in samples.values() for value in values)
+
+
+def test_a_context_is_read_once_and_untimed_before_the_calls_that_go_on_from_it() -> None:
+    class Keeper:
+        label, batches = "table", False
+
+        def __init__(self) -> None:
+            self.seen: list[list[int]] = []
+
+        def new_state(self) -> list[int]:
+            self.seen.append([])
+            return self.seen[-1]
+
+        def run(self, call: str, inputs: Any, state: Any = None) -> Any:
+            state.append(inputs["input_ids"].shape[1])
+            return {}
+
+    ids = {size: {"input_ids": np.zeros((1, size), np.int32)} for size in (1, 5)}
+    steps = [Timed("decode", ids[1], ids[5], goes_on=step > 0) for step in range(3)]
+    session = Keeper()
+    samples = worker.sample(session, {"decode": steps * 2}, warmup=0, repetitions=6)
+    assert session.seen == [[5, 1, 1, 1]] * 2
+    assert len(samples["decode"]) == 6
 
 
 def test_the_garbage_collector_rests_while_the_clock_runs_and_wakes_afterwards(probe: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.measure import invariance
-from stages.tasks.base import FORWARD, INPUTS, MASK, Arrays, Session, utterances
+from stages.tasks.base import FORWARD, INPUTS, MASK, Arrays, Session, Timed, utterances
 
 if TYPE_CHECKING:
     from stages.schema.measured import Greedy
@@ -41,11 +41,11 @@ def greedy(session: Session, wanted: Arrays, spread: float) -> Greedy:  # noqa: 
     return {}
 
 
-def timed(split: Arrays) -> dict[str, list[tuple[str, Arrays]]]:
+def timed(split: Arrays) -> dict[str, list[Timed]]:
     """Return the calls to time: every text without padding, and as long as texts may be."""
     sizes = split[MASK].sum(axis=1)
     ends = {"true_length": sizes, "full_length": np.full_like(sizes, split[MASK].shape[1])}
-    return {kind: [(FORWARD, _row(split, row, end)) for row, end in enumerate(ends[kind])] for kind in ends}
+    return {kind: [Timed(FORWARD, _row(split, row, end)) for row, end in enumerate(ends[kind])] for kind in ends}
 
 
 def _row(split: Arrays, row: int, end: int) -> Arrays:

@@ -10,6 +10,14 @@ PRIMARY = Primary(
     bar="bits_per_byte",
 )
 LATENCIES = {"decode": "latency", "prefill": "latency_full"}
+SPEEDS = {
+    "time_to_first_token_ms": "prefill",
+    "prefill_tokens_per_s": "prefill",
+    "decode_tokens_per_s": "decode",
+    "decode_half_tokens_per_s": "decode_half",
+    "decode_full_tokens_per_s": "decode_full",
+    "cache_bytes_per_token": "",
+}
 DEMO = ""
 PROMPTS = ("Once upon a time", "The", "1 + 1 =")
 QUESTION = "Name a colour."

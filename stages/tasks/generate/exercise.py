@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from stages.measure.invariance import Padding, spread_over_lengths
 from stages.measure.top_logits import width
-from stages.tasks.base import DECODE, IDS, MASK, Arrays, Session, utterances
+from stages.tasks.base import DECODE, IDS, MASK, Arrays, Session, Timed, utterances
 
 if TYPE_CHECKING:
     from stages.schema.measured import Greedy
 
+STEPS = 16
+"""Tokens in turn that are timed behind a context, at most."""
 TIE = 0.01
 """Tokens whose logits are nearer than this share of the logits' spread may change places: both are likeliest."""
 
@@ -99,11 +101,26 @@ def greedy(session: Session, wanted: Arrays, spread: float) -> Greedy:
     return {**measured, "first": others[0]} if others else measured
 
 
-def timed(split: Arrays) -> dict[str, list[tuple[str, Arrays]]]:
-    """Return the calls to time: one token, and as many as texts may have, each of a new text."""
+def timed(split: Arrays) -> dict[str, list[Timed]]:
+    """Return the calls to time: one token, and as many as texts may have, each of a new text; and one token more.
+
+    Further tokens are those behind half of the room, and the last ones that it has, several in turn.
+    """
     longest = np.resize(np.concatenate([inputs[IDS][0] for inputs in utterances(split)]), split[IDS].shape)
-    ends = {"decode": 1, "prefill": longest.shape[1]}
-    return {
-        kind: [(DECODE, {IDS: longest[row : row + 1, :end].copy()}) for row in range(len(longest))]
-        for kind, end in ends.items()
+    room = longest.shape[1]
+    steps = max(1, min(STEPS, room // 4))
+
+    def call(row: int, start: int, end: int) -> Arrays:
+        return {IDS: longest[row : row + 1, start:end].copy()}
+
+    rows = range(len(longest))
+    found = {
+        kind: [Timed(DECODE, call(row, 0, end)) for row in rows] for kind, end in (("decode", 1), ("prefill", room))
     }
+    for kind, start in (("decode_half", room // 2), ("decode_full", room - steps)):
+        found[kind] = [
+            Timed(DECODE, call(row, start + step, start + step + 1), call(row, 0, start), goes_on=step > 0)
+            for row in rows
+            for step in range(steps)
+        ]
+    return found

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from stages.measure import invariance
-from stages.tasks.base import FORWARD, MASK, utterances
+from stages.tasks.base import FORWARD, MASK, Timed, utterances
 
 
 def case(split):
@@ -35,4 +35,4 @@ def greedy(session, wanted, spread):
 
 def timed(split):
     """Return the call for every text."""
-    return {"true_length": [(FORWARD, inputs) for inputs in utterances(split)]}
+    return {"true_length": [Timed(FORWARD, inputs) for inputs in utterances(split)]}
