@@ -98,10 +98,10 @@ sweep-ray-check: $(RAY)  ## a sweep of two jobs on a local Ray cluster
 		sweep.name=ray hydra/launcher=ray
 
 clients: $(INSTALLED) $(CLIENTS)  ## ask the clients that apps use about every bundle, show it in the report
-	@python -m stages.ask --build build; code=$$?; dvc repro --force --single-item report promote || code=1; exit $$code
+	@python -m stages.ask --build build; code=$$?; dvc repro --force --single-item report clone/dvc.yaml:promote || code=1; exit $$code
 
 clients-browser: $(INSTALLED) $(NODE)  ## the same of those that run in a browser (needs Chromium)
-	@python -m stages.ask --build build --browser; code=$$?; dvc repro --force --single-item report promote || code=1; exit $$code
+	@python -m stages.ask --build build --browser; code=$$?; dvc repro --force --single-item report clone/dvc.yaml:promote || code=1; exit $$code
 
 demo: $(INSTALLED) $(NODE)  ## one page that classifies what is typed into it, offline; the report links it
 	python -m stages.demo --release build/release --modules .venv-clients/node/node_modules --out build/demo
@@ -111,4 +111,4 @@ ui: $(INSTALLED)  ## the MLflow UI on loopback
 	mlflow ui --host 127.0.0.1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}
 
 clean:  ## forget every build product, the cache included
-	rm -rf build .dvc/cache .dvc/tmp dvc.lock mlruns
+	rm -rf build .dvc/cache .dvc/tmp dvc.lock clone/dvc.lock mlruns

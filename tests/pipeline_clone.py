@@ -71,7 +71,7 @@ class Clone:
         done = self.run(*inside, "dvc", "repro", *arguments)
         assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
         self.output = done.stdout + done.stderr
-        executed = set(re.findall(r"Running stage '([^']+)'", done.stdout))
+        executed = set(re.findall(r"Running stage '(?:[^':]+:)?([^']+)'", done.stdout))
         restored = set(re.findall(r"Stage '([^']+)' is cached", done.stdout))
         return executed, restored
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-# One of each kind: a file that another stage reads, a directory read whole, a stage without outputs, parameters.
+# One of each kind: a file that another stage reads, a directory read whole, a stage without outputs, parameters, and a
+# stage that runs on every repro and stands in a file of its own.
 PIPELINE = """
 stages:
   make:
@@ -21,10 +22,18 @@ stages:
     cmd: cat build/parts/one > build/read
     deps: [build/parts, build/two, ../outside]
     outs: [build/read]
+  end:
+    cmd: echo end
+    deps: [build/told]
+"""
+ALWAYS = """
+stages:
   tell:
-    cmd: echo told
+    wdir: ..
+    cmd: echo told > build/told
     always_changed: true
     deps: [build/read]
+    outs: [build/told: {cache: false}]
 """
 SHORTER = ("task.max_length=16", "task.sequence_lengths=[8,16]")
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@localhost")
@@ -66,6 +75,8 @@ def built(tmp_path_factory):
     shutil.copy(ROOT / ".gitignore", path)
     clone = Clone(path)
     clone.write("dvc.yaml", PIPELINE)
+    (path / "clone").mkdir()
+    clone.write("clone/dvc.yaml", ALWAYS)
     clone.write("code.txt", "1\n")
     clone.write("../outside", "data\n")
     assert clone.run(sys.executable, "-m", "stages.compose").returncode == 0
@@ -87,7 +98,7 @@ def clone(built, tmp_path):
 def test_a_build_and_a_fresh_clone_of_it_are_current_where_dvc_never_is(built, clone):
     assert built.run(sys.executable, "-m", "dvc", "status", "--quiet").returncode == 1
     for place in (built, clone):
-        assert place.current() == (0, "params.yaml and dvc.lock are complete and current: 3 stages\n")
+        assert place.current() == (0, "params.yaml and dvc.lock are complete and current: 4 stages\n")
     assert not (clone.path / "build").exists()
 
 
@@ -95,19 +106,15 @@ def test_what_is_not_here_is_not_compared_and_said_so(clone):
     (clone.path.parent / "outside").unlink()
     assert clone.current() == (
         0,
-        "params.yaml and dvc.lock are complete and current: 3 stages; not here, so not compared: ../outside\n",
+        "params.yaml and dvc.lock are complete and current: 4 stages; not here, so not compared: ../outside\n",
     )
 
 
-def no_lock(clone):
-    (clone.path / "dvc.lock").unlink()
-
-
-def without(stage):
+def without(name, stage):
     def change(clone):
-        lock = yaml.safe_load((clone.path / "dvc.lock").read_text(encoding="utf-8"))
+        lock = yaml.safe_load((clone.path / name).read_text(encoding="utf-8"))
         del lock["stages"][stage]
-        clone.write("dvc.lock", yaml.safe_dump(lock))
+        clone.write(name, yaml.safe_dump(lock))
 
     return change
 
@@ -135,9 +142,10 @@ def composed_otherwise(clone):
         (lambda c: c.write("code.txt", "2\n"), "'make' has changed: 'code.txt'"),
         (lambda c: c.write("../outside", "other\n"), "'read' has changed: '../outside'"),
         (lambda c: c.edit("dvc.yaml", "cat build", "cat  build"), "'read' has changed: its command"),
-        (no_lock, "there is no dvc.lock; next: run `dvc repro`, then commit it"),
-        (without("make"), "'make' has changed: dvc.lock does not have it (and 1 more stages)"),
-        (without("tell"), "'tell' has changed: dvc.lock does not have it"),
+        (lambda c: (c.path / "dvc.lock").unlink(), "there is no dvc.lock; next: run `dvc repro`, then commit it"),
+        (lambda c: (c.path / "clone/dvc.lock").unlink(), "there is no clone/dvc.lock; next: run `dvc repro`, then"),
+        (without("dvc.lock", "make"), "'make' has changed: dvc.lock does not have it (and 1 more stages)"),
+        (without("clone/dvc.lock", "tell"), "'clone/dvc.yaml:tell' has changed: clone/dvc.lock does not have it"),
         (other_output("build/two", md5="0" * 32), "'read' has changed: 'build/two'"),
         (other_output("build/parts/one", size=99), "'read' has changed: 'build/parts'"),
     ],

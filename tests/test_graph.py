@@ -41,7 +41,7 @@ HIGHER = {"clients": "asking", "faults": "injecting", "forms": "releasing", "pag
 
 @pytest.fixture(scope="module")
 def stages():
-    """Resolved stages of dvc.yaml: name → (cmd, deps, params)."""
+    """Resolved stages: name → (cmd, deps, params), but for the one that only makes DVC go to the end."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
@@ -51,6 +51,7 @@ def stages():
             deps = [dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)]
             keys = [key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params]
             found[stage.addressing] = (stage.cmd, deps, keys)
+        assert found.pop("done")[0] == "echo done"
         return found
 
 
@@ -78,6 +79,22 @@ def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(sta
     }
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert modules | people == files
+
+
+def test_plain_dvc_repro_reaches_every_stage_what_is_published_last():
+    """It runs the stages of dvc.yaml and what these need; the ones that run each time stand in another file."""
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import plan_repro
+
+    with Repo(ROOT) as repo:
+        graph = repo.index.graph
+        plan = [stage.addressing for stage in plan_repro(graph, repo.stage.collect("dvc.yaml"))]
+        always = {stage.addressing for stage in graph if stage.always_changed}
+    assert len(plan) == len(graph)
+    assert always == {f"clone/dvc.yaml:{name}" for name in ("host", "promote", "track")}
+    assert [name for name in plan if name in ("explain", "release", "done") or name in always] == [
+        "clone/dvc.yaml:host", "explain", "clone/dvc.yaml:track", "release", "clone/dvc.yaml:promote", "done",
+    ]  # fmt: skip
 
 
 def test_deps_cover_the_import_closure_of_every_stage(stages):

@@ -156,7 +156,7 @@ def test_a_removed_variant_leaves_no_trace(built):
 
 def test_another_clone_takes_the_build_as_it_is_and_leaves_the_lock_as_it_was(built, tmp_path):
     """What CI runs: in dvc.lock everything is of the build, and nothing of a clone."""
-    assert built.run("git", "add", "dvc.lock", "params.yaml").returncode == 0
+    assert built.run("git", "add", "dvc.lock", "clone/dvc.lock", "params.yaml").returncode == 0
     identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
     assert built.run("git", *identity, "commit", "--quiet", "-m", "built").returncode == 0
     other = Clone(tmp_path / "other")

@@ -41,6 +41,11 @@ def parser(doc: str | None, *paths: str) -> argparse.ArgumentParser:
     built = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     built.add_argument("--params", type=Path, default=PARAMS_FILE, help="composed parameters")
     built.add_argument("--statement", type=Path, help="where the in-toto statement of this run goes")
+    built.add_argument(
+        "--done",
+        type=Path,
+        help="a file that is always the same, written last, for a stage that only has to come after",
+    )
     for name in paths:
         built.add_argument(f"--{name}", type=Path, required=True)
     return built
@@ -116,6 +121,9 @@ def execute(
         if getattr(arguments, "statement", None):
             written = [getattr(arguments, name) for name in outputs]
             attest.write(arguments.statement, written, ["python", *sys.orig_argv[1:]], began)
+        if getattr(arguments, "done", None):
+            arguments.done.parent.mkdir(parents=True, exist_ok=True)
+            arguments.done.write_text("done\n", encoding="utf-8")
         _record_cost(built.prog, time.perf_counter() - started)
     except TinsmithError as error:
         print(f"error: {error}", file=sys.stderr)

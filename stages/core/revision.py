@@ -20,7 +20,7 @@ VARIABLE = "TINSMITH_REVISION"
 ARCHIVED = Path("REVISION")
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 # What decides a build: a build's own products, dvc.lock among them, do not make a revision dirty.
-DECISIVE = ("conf", "stages", "constraints.txt", "dvc.yaml", "params.yaml")
+DECISIVE = ("clone/dvc.yaml", "conf", "stages", "constraints.txt", "dvc.yaml", "params.yaml")
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def compare_build(build: Path) -> list[Link]:
         return _unrecorded(build)
     link = Link(f"MLflow, {record['uri']}, experiment {record['experiment']}")
     if "pending" in record:
-        link.unfollowed.append(f"not tracked yet: {record['pending']}; `dvc repro track promote` writes it")
+        link.unfollowed.append(f"not tracked yet: {record['pending']}; `dvc repro` writes it")
         return [link]
     local = database(build)
     where = tracking.Place(record["experiment"], local, record["uri"] if local is None else "", record.get("job", ""))
@@ -70,7 +70,7 @@ def _unrecorded(build: Path) -> list[Link]:
         return []
     link = Link(f"MLflow, {name_of(build, where)}, experiment {where.experiment}")
     said = "is of an earlier version" if (build / TRACKED).is_file() else "is missing"
-    link.unfollowed.append(f"'{build / TRACKED}' {said}: what was told is not known; `dvc repro track` records it")
+    link.unfollowed.append(f"'{build / TRACKED}' {said}: what was told is not known; `dvc repro` records it")
     if not _is_elsewhere(where, link):
         _compare_content(build, where, link, None)
     return [link]
@@ -84,7 +84,7 @@ def _is_elsewhere(where: tracking.Place, link: Link) -> bool:
         link.unfollowed.append(f"'{where.database}': {error}")
         return True
     if old:
-        link.unfollowed.append(f"its files are recorded in '{old}': it was moved; `dvc repro track` finds them")
+        link.unfollowed.append(f"its files are recorded in '{old}': it was moved; `dvc repro` finds them")
     return old is not None
 
 
@@ -125,7 +125,7 @@ def fetch(uri: str, scratch: Path) -> tuple[Path, Link]:
     """
     where = tracking.choose(os.environ)
     if where.database and not where.database.is_file():
-        raise ArtifactError(f"cannot fetch '{uri}': there is no '{where.database}'", next_step="run `dvc repro track`")
+        raise ArtifactError(f"cannot fetch '{uri}': there is no '{where.database}'", next_step="run `dvc repro`")
     with refusals(where.name):
         model, run, directory = _download(where, uri, scratch)
     link = Link(f"MLflow's record of {model.name}")

@@ -184,11 +184,12 @@ class Pipeline:
         return sum(Path(out.cache.oid_to_path(oid)).stat().st_size for oid in oids)
 
     def write_lock(self, path: Path, done: Sequence[Any]) -> None:
-        """Write dvc.lock once, for all stages that were reached."""
+        """Write dvc.lock once, for all stages that were reached and stand in its dvc.yaml."""
         from dvc.stage.serialize import to_single_stage_lockfile
         from dvc.utils.serialize import dump_yaml
 
-        stages = {stage.name: to_single_stage_lockfile(stage) for stage in done}
+        own = Path(self.repo.root_dir) / "dvc.yaml"
+        stages = {stage.name: to_single_stage_lockfile(stage) for stage in done if Path(stage.path) == own}
         dump_yaml(str(path), {"schema": "2.0", "stages": stages})
 
 

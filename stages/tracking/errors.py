@@ -56,7 +56,7 @@ class TrackingRefused(TinsmithError):
         super().__init__(
             f"cannot track in '{without_password(uri)}': {self.reason}",
             expected="" if known else EXPECTED,
-            next_step=f"{known or CORRECT}, then `dvc repro track` ({LATER}=later releases before it is mended)",
+            next_step=f"{known or CORRECT}, then `dvc repro` ({LATER}=later releases before it is mended)",
         )
 
 
@@ -67,7 +67,7 @@ class TurnLost(TinsmithError):
         """Name the lock; what this build began is deleted by whoever writes it again."""
         super().__init__(
             f"another build took '{name}' after too long a silence of this one",
-            next_step="run `dvc repro track` again",
+            next_step="run `dvc repro` again",
         )
 
 

@@ -24,7 +24,7 @@ def git(*arguments):
 
 def project(place):
     """Write what decides a build into a directory, and go there."""
-    for name in ("stages/a.py", "stages/bü ch.py", "conf/config.yaml", "dvc.yaml"):
+    for name in ("stages/a.py", "stages/bü ch.py", "conf/config.yaml", "clone/dvc.yaml", "dvc.yaml"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text("first\n", encoding="utf-8")
     for name in (".gitattributes", "REVISION"):
