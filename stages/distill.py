@@ -137,6 +137,8 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         for name, encode in {"train": to_learn, "validation": examples, "test": examples}.items()
     }
     student, history = distil(model, tokenizer, settings.student, settings.distill, encoded)
+    if hasattr(model, "generation_config"):  # what ends a text is no matter of size
+        student.generation_config = model.generation_config
     test = encoded["test"]
     found = test.kept(student)
     scores = evaluation(task.name, student, test.case, test.labels, found)

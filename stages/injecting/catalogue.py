@@ -39,6 +39,7 @@ class Subject:
         checkpoint: tensors by name, to find weights by content.
         mask_constant: what the export module subtracts from masked scores.
         heads: of the first layer, in the matrix of its queries.
+        groups: of heads that share keys and values, in the matrix of its keys.
         parts: part of a transformer → how the name of its weight ends; the first in order of names is taken.
         random: choices of the fault.
         epsilons: of the checkpoint's normalisations.
@@ -51,6 +52,7 @@ class Subject:
     parts: Mapping[str, str]
     random: np.random.Generator
     epsilons: Collection[float] = ()
+    groups: int = 1
 
     def part(self, role: str) -> Tensor:
         """Find a weight of the artifact by what it was made from.

@@ -23,16 +23,18 @@ UNKNOWN_FIELD = b"\x8a\xfa\x01" + bytes([len(TEXT)]) + TEXT.encode()
 """Field 4001 of any protobuf message, which parsers keep and do not show; elsewhere just bytes."""
 
 
-def _fault(kind: str) -> Fault:
+def by_editor(kind: str, meaning: str) -> Fault:
+    """Return a fault that an editor puts in by its name."""
+
     def fault(subject: Subject) -> None:
         if not subject.editor.tamper(kind):
             raise NotApplicable(f"the artifact has nothing for '{kind}'")
 
-    fault.__name__, fault.__doc__ = kind, WHAT[kind]
+    fault.__name__, fault.__doc__ = kind, meaning
     return fault
 
 
-HIDDEN: dict[str, Fault] = {kind: _fault(kind) for kind in WHAT}
+HIDDEN: dict[str, Fault] = {kind: by_editor(kind, meaning) for kind, meaning in WHAT.items()}
 
 
 def appended_bytes(artifact: Path) -> None:

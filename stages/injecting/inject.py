@@ -215,6 +215,7 @@ def _subject(case: Case, editor: Editor, seed: int) -> Subject:
         heads=int(config[family.heads]) * family.packed,
         parts=family.parts,
         random=np.random.default_rng(seed),
+        groups=int(config.get("num_key_value_heads") or config[family.heads]),
         epsilons=[value for name, value in config.items() if name.endswith("_eps")],
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.injecting import onnx_hidden
+from stages.injecting import onnx_decoding, onnx_hidden
 from stages.injecting.tensor import MISPLACED, Tensor
 from stages.targets.onnx_cpu import graph, integers
 from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned, unpacked
@@ -73,7 +73,7 @@ class ArtifactEditor:
 
     def tamper(self, kind: str) -> bool:
         """Change what stands beside the initialisers."""
-        done = getattr(onnx_hidden, kind, None)
+        done = getattr(onnx_hidden, kind, None) or getattr(onnx_decoding, kind, None)
         return bool(done and done(self._model, self._values, self._path))
 
     def save(self) -> None:

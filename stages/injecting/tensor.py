@@ -123,7 +123,7 @@ class Editor(Protocol):
         ...
 
     def tamper(self, kind: str) -> bool:
-        """Do to the file what `hidden.WHAT` says of a kind; whether this format and this file allow it."""
+        """Do to the file what `hidden.WHAT` or `decoding.WHAT` says of a kind; whether format and file allow it."""
         ...
 
     def save(self) -> None:

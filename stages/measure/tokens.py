@@ -15,6 +15,9 @@ from stages.measure.edges import EDGES
 from stages.measure.meaning import Rules, differences, pruned, vocabulary
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
+GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
+WRITERS = {"_from_model_config", "transformers_version"}
+"""Of a generation config: how it came to be there."""
 REFERENCES = ("probe", "test", "calibration")
 """Splits whose ids the reference holds."""
 
@@ -43,6 +46,7 @@ def foreign_tokenizer(checkpoint: Path, teacher: Path, reference: Path, data: Pa
     if configs[0] != configs[1]:
         keys = sorted(key for key in {*configs[0], *configs[1]} if configs[0].get(key) != configs[1].get(key))
         found.append(f"{CONFIG} has another '{keys[0]}' than the teacher's")
+    found += foreign_writing(checkpoint, teacher) if renumbering(theirs, ours) is None else []
     texts = {name: splits.read_split(data, name).texts for name in REFERENCES}
     arrays = {name: artifact.read_arrays(reference / f"{name}.npz") for name in REFERENCES}
     for name in REFERENCES:
@@ -55,6 +59,21 @@ def foreign_tokenizer(checkpoint: Path, teacher: Path, reference: Path, data: Pa
         if wrong := _cut_otherwise(checkpoint / TOKENIZER, teacher / TOKENIZER, asked, ids):
             found.append(f"{TOKENIZER} cuts {wrong} of {len(asked)} texts otherwise though it has all their tokens")
     return found
+
+
+def foreign_writing(checkpoint: Path, teacher: Path) -> list[str]:
+    """Say where what ends a text, how one is drawn, or how a chat is spelled is not the teacher's."""
+    templates = [
+        (place / TEMPLATE).read_bytes() if (place / TEMPLATE).is_file() else b"" for place in (checkpoint, teacher)
+    ]
+    found = [f"{TEMPLATE} is not the teacher's"] if templates[0] != templates[1] else []
+    paths = [place / GENERATION for place in (checkpoint, teacher)]
+    ours, theirs = (
+        {key: value for key, value in artifact.read_json(path).items() if key not in WRITERS} if path.is_file() else {}
+        for path in paths
+    )
+    keys = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+    return found + [f"{GENERATION} has another '{key}' than the teacher's" for key in keys[:1]]
 
 
 def foreign_rules(ours: Rules, theirs: Rules) -> list[str]:
