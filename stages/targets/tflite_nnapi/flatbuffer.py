@@ -43,6 +43,7 @@ class Weight:
         expanded: whether a DEQUANTIZE stands before the operator.
         activation: dtype of the operator's first input, which for FULLY_CONNECTED is the activation.
         size_bytes: of the data.
+        width: of a row: what an output channel is made of, or a vector.
     """
 
     buffer: int
@@ -54,6 +55,7 @@ class Weight:
     expanded: bool
     activation: str
     size_bytes: int
+    width: int
 
 
 def read(path: Path) -> Any:
@@ -167,6 +169,7 @@ def _weight(model: Any, graph: Any, operator: str, op: Any, expanded: dict[int, 
         expanded=index in expanded,
         activation=types[graph.tensors[op.inputs[0]].type],
         size_bytes=len(data),
+        width=storage.shape_of(tensor)[-1],
     )
 
 

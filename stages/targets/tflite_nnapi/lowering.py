@@ -14,6 +14,8 @@ from stages.core.errors import ConversionError, first_line
 from stages.schema.variant import Dynamic, Float, Precision, Static, TfliteNnapi, WeightOnly
 from stages.targets.tflite_nnapi import flatbuffer, normalisation
 
+BLOCKS = {"block_32": 32}
+"""Granularity → weights of an output channel that share a scale, where not all of them do."""
 Recipe = list[dict[str, Any]]
 Samples = dict[str, list[dict[str, NDArray[np.int32]]]]
 """Signature name → inputs int32 [1, length] of each utterance."""
@@ -25,10 +27,12 @@ def recipe_of(precision: Precision, target: TfliteNnapi, source: Path) -> Recipe
     Args:
         precision: what to lower to.
         target: at static precisions, the bits of lookup tables and normalisations.
-        source: the converted file, which is searched for normalisations.
+        source: the converted file, which is searched for normalisations, and for rows that blocks do not fill.
     """
     manager = _manager()
     _add(manager, ".*", precision)
+    if isinstance(precision, Dynamic) and precision.granularity in BLOCKS:
+        _add_narrower(manager, flatbuffer.read(source), precision)
     if isinstance(precision, Static):
         from ai_edge_quantizer.qtyping import TFLOperationName
         from ai_edge_quantizer.recipe_manager import AlgorithmName
@@ -43,18 +47,44 @@ def recipe_of(precision: Precision, target: TfliteNnapi, source: Path) -> Recipe
     return list(manager.get_quantization_recipe())
 
 
-def recipe_of_mixture(low: Precision, high: Precision, scopes: Sequence[str]) -> Recipe:
+def fitting(precision: Precision, width: int) -> Precision:
+    """Return the precision that a weight gets whose rows have this width.
+
+    ai-edge-quantizer refuses blocks that do not fill a row. Such a weight gets 8 bits and a scale for each channel: of
+    4 bits without blocks it would lose more than was asked for.
+    """
+    if isinstance(precision, Dynamic) and width % BLOCKS.get(precision.granularity, 1):
+        return Dynamic(kind="dynamic", weight_bits=8, granularity="channel")
+    return precision
+
+
+def _add_narrower(manager: Any, model: Any, precision: Precision, among: Sequence[str] | None = None) -> None:
+    """Give what reads rows that blocks do not fill what `fitting` says, of all operators or some by name."""
+    widths = {weight.buffer: weight.width for weight in flatbuffer.weights(model)}
+    for graph in model.subgraphs:
+        for kind, operator in flatbuffer.operators_of(model, graph):
+            at, name = flatbuffer.WEIGHT_INPUT.get(kind), graph.tensors[operator.outputs[0]].name.decode()
+            width = None if at is None else widths.get(int(graph.tensors[operator.inputs[at]].buffer))
+            given = precision if width is None else fitting(precision, width)
+            if given != precision and (among is None or name in among):
+                _add(manager, _any_of([name]), given)
+
+
+def recipe_of_mixture(model: Any, low: Precision, high: Precision, scopes: Sequence[str]) -> Recipe:
     """Write the recipe of two precisions.
 
     Args:
+        model: the converted file.
         low: of the operators named by `scopes`.
         high: of all others.
         scopes: names of what operators compute.
     """
     manager = _manager()
     _add(manager, ".*", high)
+    _add_narrower(manager, model, high)
     if scopes:
         _add(manager, _any_of(scopes), low)
+        _add_narrower(manager, model, low, scopes)
     return list(manager.get_quantization_recipe())
 
 

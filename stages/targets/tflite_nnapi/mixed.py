@@ -50,7 +50,7 @@ def groups(model: Any) -> dict[str, Group]:
 def recipe(model: Any, precision: Mixed, low: Collection[str]) -> lowering.Recipe:
     """Write the recipe that gives the weights named by `low` the low precision and the others the high one."""
     scopes = [scope for name, group in groups(model).items() if name in low for scope in group.scopes]
-    return lowering.recipe_of_mixture(precision.low, precision.high, scopes)
+    return lowering.recipe_of_mixture(model, precision.low, precision.high, scopes)
 
 
 def find(converted: Path, precision: Mixed, calibration: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

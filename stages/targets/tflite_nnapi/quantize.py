@@ -18,9 +18,6 @@ from stages.targets.tflite_nnapi.entries import signature_name
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.tasks.base import INPUTS
 
-BLOCKS = {"block_32": 32}
-"""Granularity → weights of an output channel that share a scale, where not all of them do."""
-
 
 def quantize(
     converted: Path,
@@ -110,6 +107,7 @@ def check_weights(
         asked: Precision = precision
         if isinstance(precision, Mixed):
             asked = precision.low if weight.name in low else precision.high
+        asked = lowering.fitting(asked, weight.width)
         wanted, found = _wanted(weight, asked, target), _found(weight)
         if found != wanted:
             raise ConversionError(f"weight of {weight.operator} '{weight.name}' is {found}", expected=wanted)
@@ -138,7 +136,7 @@ def check_normalisations(model: Any, precision: Precision, target: TfliteNnapi) 
 def _check_scales(weight: flatbuffer.Weight, granularity: str) -> None:
     if granularity == "tensor" and weight.scales > 1:
         raise ConversionError(f"weight '{weight.name}' has {weight.scales} scales", expected="1, for the tensor")
-    block = BLOCKS.get(granularity, 0)
+    block = lowering.BLOCKS.get(granularity, 0)
     if weight.block != block:
         sizes = f"blocks of {weight.block}" if weight.block else "no blocks"
         raise ConversionError(f"weight '{weight.name}' has {sizes}", expected=f"a scale for every {block or 'channel'}")

@@ -5,16 +5,21 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from stages.core.errors import ArtifactError, InputError
+from stages.measure.structure import compare
 from stages.schema.task import Task
+from stages.schema.variant import Precision
 from stages.targets.base import read_signature
-from stages.targets.tflite_nnapi import decoder, flatbuffer, lookup, storage, structure, whole
+from stages.targets.tflite_nnapi import decoder, flatbuffer, lookup, quantize, storage, structure, whole
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.targets.tflite_nnapi.stepping import calls
 from stages.tasks.base import DECODE, IDS
 from stages.tasks.generate.interface import CALLS
-from tests.targets.decoder_models import forward, read, tiny_llama, tiny_opt
+from tests.composed import composed
+from tests.targets.decoder_models import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
+from tests.targets.tflite_models import TARGET
 
 pytestmark = pytest.mark.target
 
@@ -24,6 +29,7 @@ CASES = [
     tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True),
     tiny_llama(num_key_value_heads=1, head_dim=10, attention_bias=True, mlp_bias=True),
     tiny_llama(num_key_value_heads=4, head_dim=6, rope_parameters={"rope_type": "default", "rope_theta": 1e5}),
+    tiny_qwen2(num_key_value_heads=2, tie_word_embeddings=True, rope_parameters=STRETCHED),
     tiny_opt(),
     tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16),
     tiny_opt(activation_function="gelu", enable_bias=False, tie_word_embeddings=False, num_attention_heads=2),
@@ -158,6 +164,40 @@ def test_a_model_that_reads_fewer_tokens_than_asked_for_is_refused(written, tmp_
     task = Task(name="generate", max_length=65, sequence_lengths=[65])
     with pytest.raises(InputError, match="reads 64 tokens and the task's max_length is 65"):
         decoder.convert(read_model, CALLS, task, tmp_path)
+
+
+PRECISIONS = {"fp16": 1e-5, "dynamic_wi8_afp32": 0.01, "weight_only_wi8": 0.01, "dynamic_wi4b32_afp32": 0.5}
+"""Precision → the largest mean divergence, in nats, from the converted model of random weights."""
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("config", [CASES[0], CASES[5]], ids=["llama", "opt"])
+def test_precisions_store_what_they_say_and_answer_nearly_as_before(config, precision, tmp_path):
+    _, model = read(config, tmp_path / "checkpoint")
+    (tmp_path / "converted").mkdir()
+    (tmp_path / "lowered").mkdir()
+    decoder.convert(model, CALLS, TASK, tmp_path / "converted")
+    asked = TypeAdapter(Precision).validate_python(composed()["precisions"][precision])
+    report = quantize.quantize(tmp_path / "converted", asked, {}, TARGET, tmp_path / "lowered")
+    found = compare(structure.read(tmp_path / "converted"), structure.read(tmp_path / "lowered"))
+    assert (found.differences, found.beyond) == ([], 0)
+    assert whole.strays(tmp_path / "converted", tmp_path / "lowered") == []
+    assert report["weights_left_float_bytes"] == {}
+    if precision == "dynamic_wi4b32_afp32":  # of 32 and 48 columns: those that blocks fill have 4 bits
+        uneven = {weight.width % 32 > 0 for weight in weights_of(tmp_path / "lowered") if weight.dtype == "INT8"}
+        assert (uneven, report["weights"].keys()) == ({True}, {"INT4", "INT8"})
+    parts = text(model).reshape(-1, 1)
+    before, after = (np.stack(fed(open_runtime(tmp_path / name, 1), parts)) for name in ("converted", "lowered"))
+    assert kl_divergence(before, after).mean() < PRECISIONS[precision]
+
+
+def weights_of(directory):
+    return flatbuffer.weights(flatbuffer.read(directory / flatbuffer.MODEL))
+
+
+def kl_divergence(before, after):
+    first, second = (one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in (before, after))
+    return (np.exp(first) * (first - second)).sum(axis=1)
 
 
 @pytest.mark.parametrize("at", [0, 5, 37])

@@ -2,6 +2,7 @@
 
 golden.json             beginnings of ours with their ids, and the checkpoint's greedy text with the lead of each token
 limits.json             `generation`: what a text begins with, what ends it, how the checkpoint wants it drawn
+litert/model.litertlm   tflite-nnapi: model, tokenizer and rules in the file that LiteRT-LM takes
 hf/                     onnx-cpu: configs, tokenizer and graph for Transformers.js and onnxruntime-genai
 coreml/                 coreml-metal: the package as Xcode shows it, and tokenizer files
 samples/                short programs that load the bundle they lie in, and stream
@@ -68,7 +69,7 @@ def beside(source: Source) -> dict[str, str]:
 
 def differences(bundle: Path, source: Tokenization) -> Iterator[str]:  # noqa: ARG001 (the tokenizer is compared already)
     """Name a form's copy of the artifact that is another."""
-    from stages.tasks.generate.forms import coreml_metal, onnx_cpu
+    from stages.tasks.generate.forms import coreml_metal, litertlm, onnx_cpu
 
-    yield from onnx_cpu.differences(bundle)
-    yield from coreml_metal.differences(bundle)
+    for form in (onnx_cpu, coreml_metal, litertlm):
+        yield from form.differences(bundle)

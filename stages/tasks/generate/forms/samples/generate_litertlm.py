@@ -1,0 +1,29 @@
+"""Continue texts with a bundle's litert/model.litertlm: LiteRT-LM, which brings its own runtime.
+
+pip install litert-lm
+python samples/generate_litertlm.py "Once upon a time"
+"""
+
+import sys
+from pathlib import Path
+
+import litert_lm
+
+FILE = Path(__file__).absolute().parent.parent / "litert" / "model.litertlm"
+
+
+def main(texts: list[str]) -> None:
+    """Print each text as it grows, the likeliest token each time: as golden.json has it."""
+    likeliest = litert_lm.SamplerConfig(top_k=1, temperature=0.0)
+    with litert_lm.Engine(str(FILE), backend=litert_lm.Backend.CPU()) as engine:
+        for text in texts:
+            print(text, end="")
+            with engine.create_session(apply_prompt_template=False, sampler_config=likeliest) as session:
+                session.run_prefill([text])
+                for piece in session.run_decode_async():
+                    print("".join(piece.texts), end="", flush=True)
+            print()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
