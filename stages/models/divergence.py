@@ -149,7 +149,7 @@ class _Follower:
         expected, band = value.detach().numpy(), self.bands.matrix if matrix else self.bands.rest
         step, found = self._match(name, type(module), expected, band)
         if not step.within and expected.ndim == 3 and expected.shape[1] > 1:
-            step, found = self._match_first_token(step, found, type(module), expected)
+            step, found = self._match_one_token(step, found, type(module), expected)
         found = self.exchanged.get(name, found if step.within else None)
         if module is not None and next(module.parameters(), None) is None:
             self._activations.add(name)
@@ -230,17 +230,21 @@ class _Follower:
         found = self.tensors[position]
         return Step(name, found.operator, found.name, position, error, band), value
 
-    def _match_first_token(
+    def _match_one_token(
         self, whole: Step, found: Array | None, kind: type, expected: Array
     ) -> tuple[Step, Array | None]:
-        """Match the first token's row alone, where that is closer: past the last attention a classifier reads no other.
+        """Match one token's row alone, where that is closer: past the last attention others are not read.
 
-        The rows that the artifact does not compute are right by definition.
+        Of a classifier the first token is, of a text that goes on the last. The rows that the artifact does not compute
+        are right by definition.
         """
-        step, row = self._match(whole.module, kind, expected[:, :1], whole.band)
-        if row is None or not step.error < whole.error:
-            return whole, found
-        return step, np.concatenate([row, expected[:, 1:]], axis=1)
+        for at in (0, expected.shape[1] - 1):
+            step, row = self._match(whole.module, kind, expected[:, at : at + 1], whole.band)
+            if row is not None and step.error < whole.error:
+                whole, found = step, np.concatenate([expected[:, :at], row, expected[:, at + 1 :]], axis=1)
+            if whole.within:
+                break
+        return whole, found
 
     def _blamed(self, expected: Array, kind: type) -> tuple[float, int, Array] | None:
         """Find the tensor that should have been the value: after what it is computed from, and most like it.

@@ -23,7 +23,7 @@ from stages.core.errors import TinsmithError, first_line
 from stages.measure import items
 from stages.targets import registry
 from stages.targets.base import Inputs, Signature, read_signature
-from stages.tasks.base import FORWARD, INPUTS
+from stages.tasks.base import INPUTS
 
 if TYPE_CHECKING:
     from stages.models.trail import Bands, Step, Trail
@@ -109,21 +109,23 @@ def examine(case: Case) -> dict[str, Any]:
         `before` (module and error of the last layer in its band), `exchanged`, `operators` since then, `input`.
     """
     # What cannot be read or run says so before torch is imported.
-    asked = artifact.read_json(case.artifact / "quantization.json")["asked"]
+    precision = artifact.read_json(case.artifact / "quantization.json")["asked"]
     intermediates = registry.intermediates(case.target).intermediates
     runs = [(origin, inputs, list(intermediates(case.artifact, inputs))) for origin, inputs in worst_inputs(case)]
     session = registry.runtime(case.target).open_runtime(case.artifact, threads=1)
+    (call,) = read_signature(case.artifact).calls
 
     from stages.models import checkpoint, divergence
     from stages.models.trail import Tensor
 
-    bands, model = bands_of(asked), checkpoint.load_model(case.checkpoint)
+    bands, model = bands_of(precision), checkpoint.load_model(case.checkpoint)
     trails: list[tuple[Trail, dict[str, Any]]] = []
     unfused = 0.0
     for origin, inputs, found in runs:
         tensors = [Tensor(*item) for item in found]
         trails.append((divergence.follow(model, inputs, tensors, bands), origin))
-        logits = session.run(FORWARD, inputs)["logits"]
+        asked = {tensor.name: inputs[tensor.name] for tensor in call.inputs}
+        logits = session.run(call.name, asked, session.new_state())["logits"]
         alone = next(item.value for item in reversed(tensors) if item.value.size == logits.size)
         unfused = max(unfused, divergence.relative_error(alone.reshape(logits.shape), logits))
     diverging = [(trail, origin) for trail, origin in trails if trail.divergence]
@@ -157,6 +159,7 @@ def worst_inputs(case: Case) -> Iterator[tuple[dict[str, Any], Inputs]]:
     Padding takes part, since a mask that is ignored changes nothing without any.
     """
     signature = read_signature(case.artifact)
+    (call,) = signature.calls
     splits = {path.stem: artifact.read_arrays(path) for path in sorted(case.reference.glob("*.npz"))}
     errors = {name: _worst(record) for name, record in items.read(case.parity).items()}
     # What could not be run has no answers; any utterance will do.
@@ -166,7 +169,7 @@ def worst_inputs(case: Case) -> Iterator[tuple[dict[str, Any], Inputs]]:
         size = int(splits[name]["attention_mask"][row].sum())
         inputs = {key: splits[name][key][row : row + 1, :size] for key in INPUTS}
         for length in _lengths(signature, size):
-            padded = signature.padded(FORWARD, inputs, [length])
+            padded = inputs if call.states else signature.padded(call.name, inputs, [length])
             yield {"length": length, "row": row, "split": name}, padded
 
 
@@ -179,6 +182,8 @@ def _worst(record: items.Record) -> dict[int, float]:
 
 
 def _lengths(signature: Signature, size: int) -> list[int]:
+    if any(call.states for call in signature.calls):  # which take no padding
+        return [size]
     smallest = size if signature.dynamic else min(one for one in signature.sequence_lengths if one >= size)
     return sorted({smallest, signature.sequence_lengths[-1]})
 

@@ -13,7 +13,7 @@ from stages.injecting.inject import open_editor
 from stages.releasing import card, contents, derived
 from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
-from stages.targets import registry
+from stages.targets import divergence, registry
 from tests.composed import composed
 from tests.tasks.test_generate import LENGTH, TASK, build, given  # noqa: F401 (fixtures)
 
@@ -67,6 +67,19 @@ def test_what_every_operation_computes_can_be_asked_for(made):
     wanted = session.run("decode", {"input_ids": ids}, session.new_state())["logits"]
     assert (kind, name) == ("cast", "logits")
     np.testing.assert_array_equal(logits, wanted)
+
+
+def test_the_first_layer_that_goes_wrong_is_named(made, build, tmp_path):  # noqa: F811
+    behind = {"checkpoint": build / "none", "reference": build / "reference", "parity": made / "parity"}
+    sound = divergence.examine(divergence.Case(TARGET, made / "fp16", **behind))
+    assert sound["conclusion"].startswith("no layer leaves its band on the 2 worst utterances")
+    shutil.copytree(made / "fp16", tmp_path / "broken")
+    editor = open_editor(TARGET, tmp_path / "broken")
+    tensor = next(one for one in editor.tensors() if one.name.startswith("layers_1_mlp_up_proj"))
+    tensor.store(np.zeros_like(tensor.value))
+    editor.save()
+    found = divergence.examine(divergence.Case(TARGET, tmp_path / "broken", **behind))
+    assert (found["module"], found["before"]["module"]) == ("model.layers.1.mlp.up_proj", "model.layers.1.mlp.act_fn")
 
 
 @pytest.fixture
