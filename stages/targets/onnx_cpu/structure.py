@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.core import artifact
+from stages.core.artifact import read_json
 from stages.core.errors import ArtifactError
 from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
@@ -16,18 +16,18 @@ from stages.targets.base import QUANTIZATION
 from stages.targets.onnx_cpu import gptq, graph, integers
 
 
-def read(directory: Path) -> Graph:
+def read(artifact: Path) -> Graph:
     """Return output → value.
 
     Raises:
         ArtifactError: the file cannot be read, or quantises in a form that no precision of ours has.
     """
-    model = graph.load(directory / graph.MODEL)
+    model = graph.load(artifact / graph.MODEL)
     try:
-        reader = _Reader(model, _asked(directory))
+        reader = _Reader(model, _asked(artifact))
         return {item.name: reader.value(item.name) for item in model.graph.output}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"cannot follow the graph of '{directory}': {error!r}", next_step="run `dvc repro`") from (
+        raise ArtifactError(f"cannot follow the graph of '{artifact}': {error!r}", next_step="run `dvc repro`") from (
             error
         )
 
@@ -46,7 +46,7 @@ class _Asked(NamedTuple):
 
 def _asked(directory: Path) -> _Asked:
     path = directory / QUANTIZATION
-    asked = artifact.read_json(path)["asked"] if path.is_file() else {}
+    asked = read_json(path)["asked"] if path.is_file() else {}
     parts = [asked, *(asked.get(share, {}) for share in ("low", "high"))]
     kinds = {part["kind"] for part in parts if part.get("granularity") == "block_32"}
     level = graph.INTEGERS if kinds & {"dynamic", "gptq"} else graph.FLOATS
