@@ -41,7 +41,13 @@ def half(source: Array) -> Array:
     return np.asarray(ulp / 2 + SMALLEST_STEP, np.float32)
 
 
-def uniform(step: Array, levels: Array, bits: int, reach: Callable[[Array], Array] | None = None) -> Allowed:
+def uniform(
+    step: Array,
+    levels: Array,
+    bits: int,
+    reach: Callable[[Array], Array] | None = None,
+    within: float | None = None,
+) -> Allowed:
     """Rounded to the nearest of evenly spaced levels.
 
     Args:
@@ -52,9 +58,10 @@ def uniform(step: Array, levels: Array, bits: int, reach: Callable[[Array], Arra
             with a step of any length every weight would be near a level. An integer bias of 32 bits has the step of
             the product that it is added to.
         reach: source → what half the levels have to cover, to be broadcast to it; its largest magnitude by default.
+        within: steps that any element may be off, where some make up for the errors of others; None for the nearest.
     """
     outermost = (levels == levels.min()) | (levels == levels.max()) if levels.size else levels.astype(bool)
-    share = np.where(outermost, np.float32(1), np.float32(0.5))
+    share = np.where(outermost, np.float32(1), np.float32(0.5)) if within is None else np.float32(within)
     shared = tuple(axis for axis in range(levels.ndim) if step.ndim != levels.ndim or step.shape[axis] == 1)
 
     def allowed(source: Array) -> Array:

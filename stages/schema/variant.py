@@ -67,6 +67,14 @@ class WeightOnly(Section):
     """`block_32`: a scale of its own for every 32 weights of an output channel."""
 
 
+class Gptq(Section):
+    """Integer weights, each rounded so as to make up for the errors of those before it; activations as in `Dynamic`."""
+
+    kind: Literal["gptq"]
+    weight_bits: Literal[4]
+    granularity: Literal["block_32"]
+
+
 class Static(Section):
     """Integer weights and activations; activation ranges come from the calibration split."""
 
@@ -106,7 +114,7 @@ class Mixed(Section):
     """Calibration utterances, evenly spaced over the split, that it is measured on."""
 
 
-Precision = Annotated[Float | Dynamic | WeightOnly | Static | Palettized | Mixed, Field(discriminator="kind")]
+Precision = Annotated[Float | Dynamic | WeightOnly | Gptq | Static | Palettized | Mixed, Field(discriminator="kind")]
 
 
 class Variant(Section):

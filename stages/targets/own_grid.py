@@ -9,7 +9,7 @@ from stages.core.errors import ArtifactError, ConfigError
 from stages.core.params import Section, parse
 from stages.measure.matching import POSITIONS, Expected
 from stages.measure.rounding import Matrix, palette_error, uniform_error
-from stages.schema.variant import Dynamic, Float, Mixed, Palettized, Precision, Static, WeightOnly
+from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Palettized, Precision, Static, WeightOnly
 from stages.targets import registry
 
 
@@ -44,7 +44,7 @@ def _cost(target: str, precision: Precision, name: str, value: Matrix, whole: Ma
         case Palettized(weight_bits=bits, sparsity=sparsity):
             # Tables per group of channels do no worse than one for all of them, and a part is off by no more than all.
             return palette_error(whole, 2**bits, sparsity)
-        case Dynamic() | Static() | WeightOnly():
+        case Dynamic() | Gptq() | Static() | WeightOnly():
             # Positions are sliced and turned, with scales along either axis: one for the table does no better.
             granularity = "tensor" if name.endswith(POSITIONS) else precision.granularity
             longest = registry.weights(target).reach(whole, granularity)

@@ -152,6 +152,7 @@ def test_the_score_is_the_perplexity_that_transformers_has(build):
         ("dynamic_wi8_afp32", 1e-2),
         ("weight_only_wi4b32", 1.0),
         ("dynamic_wi4b32_afp32", 1.0),
+        ("gptq_wi4b32_afp32", 1.0),
     ],
 )
 def test_every_precision_of_onnx_is_measured_whole_and_loses_what_it_rounds(build, precision, kl):

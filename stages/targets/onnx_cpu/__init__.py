@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, WeightOnly
+from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Precision, Static, WeightOnly
 from stages.targets.facts import Executor
 
 FUSED = "fused.json"
 """Beside a converted model: how often each rewrite of `fuse` applied."""
 SUPPORTED = (
     "float 16 or 32, dynamic wi8, static wi8_ai8, weight_only wi8 (granularity tensor or channel), "
-    "dynamic or weight_only wi4 (block_32), mixed (of all but static)"
+    "dynamic, weight_only or gptq wi4 (block_32), mixed (of all but static and gptq)"
 )
 CONVERTED_WITH = ("onnx", "onnxscript", "torch")
 QUANTIZED_WITH = ("onnx", "onnxruntime")
@@ -22,7 +22,12 @@ EXECUTORS = (Executor(ORT, "ONNX Runtime's CPU kernels: what ships is what ran."
 def supports(precision: Precision) -> bool:
     """Tell whether `quantize` can lower to this precision."""
     match precision:
-        case Float() | Static(weight_bits=8, activation_bits=8) | WeightOnly(weight_bits=4, granularity="block_32"):
+        case (
+            Float()
+            | Gptq()
+            | Static(weight_bits=8, activation_bits=8)
+            | WeightOnly(weight_bits=4, granularity="block_32")
+        ):
             return True
         case Dynamic(weight_bits=8, granularity="tensor" | "channel") | Dynamic(weight_bits=4, granularity="block_32"):
             return True

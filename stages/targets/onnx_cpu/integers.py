@@ -16,6 +16,8 @@ from stages.core.packing import pack, unpack
 
 Floats = NDArray[np.float32]
 LEVELS = 127
+LOWEST, HIGHEST = -8, 7
+"""Levels of 4 bits."""
 BLOCK = 32
 """Neighbours in a row that share a scale at 4 bits."""
 
@@ -62,7 +64,7 @@ def blocks(values: Floats) -> tuple[NDArray[np.int8], Floats]:
     padded = np.pad(values, ((0, 0), (0, -width % BLOCK))).reshape(rows, -1, BLOCK)
     largest = np.take_along_axis(padded, np.abs(padded).argmax(axis=2, keepdims=True), axis=2)
     scale = np.where(largest == 0, 1, largest / -8).astype(np.float32)
-    levels = np.clip(np.rint(padded / scale), -8, 7).astype(np.int8)
+    levels = np.clip(np.rint(padded / scale), LOWEST, HIGHEST).astype(np.int8)
     return levels.reshape(rows, -1)[:, :width], scale[..., 0]
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ConversionError
-from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, WeightOnly
-from stages.targets.onnx_cpu import embeddings, graph, products, ranges, storage
+from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Precision, Static, WeightOnly
+from stages.targets.onnx_cpu import embeddings, gptq, graph, products, ranges, storage
 from stages.targets.onnx_cpu.graph import Weight
 
 SMALLEST = 1024
@@ -31,7 +31,12 @@ class Share:
         match self.precision:
             case Float(bits=bits):
                 return bits
-            case Dynamic(weight_bits=bits) | Static(weight_bits=bits) | WeightOnly(weight_bits=bits):
+            case (
+                Dynamic(weight_bits=bits)
+                | Gptq(weight_bits=bits)
+                | Static(weight_bits=bits)
+                | WeightOnly(weight_bits=bits)
+            ):
                 return 8 if weight.sliced else bits
         raise AssertionError(self.precision)  # `supports` lets nothing else in
 
@@ -59,7 +64,7 @@ def lower(model: Any, assigned: Sequence[Share], calibration: Mapping[str, NDArr
     Args:
         model: fp32 ModelProto of `convert`.
         assigned: output of `shares`.
-        calibration: `input_ids`, `attention_mask` int32 [n, max_length], right-padded; read by static only.
+        calibration: `input_ids`, `attention_mask` int32 [n, max_length], right-padded; read by static and GPTQ only.
 
     Raises:
         ConversionError: there is nothing to quantise, or something that was to be compressed was passed over.
@@ -83,6 +88,10 @@ def _lower(model: Any, share: Share, calibration: Mapping[str, NDArray[Any]]) ->
         case Float(bits=16):
             storage.store_factors(model, factors, half=True)
             storage.store_tables(model, alone)
+        case Gptq():
+            round_ = gptq.rounder(model, factors, calibration)
+            products.lower(model, dict.fromkeys(factors, products.block_4bit(graph.INTEGERS, round_)))
+            embeddings.quantize_tables_4bit(model, tables)
         case Dynamic(weight_bits=4) | WeightOnly(weight_bits=4):
             level = graph.INTEGERS if share.precision.kind == "dynamic" else graph.FLOATS
             products.lower(model, dict.fromkeys(factors, products.block_4bit(level)))

@@ -79,6 +79,10 @@ Emit = Callable[[Linear, Lowering], Iterator[Any]]
 """What takes a linear layer's place: yields nodes, and stores their constants."""
 
 
+Round = Callable[[Linear, NDArray[np.float32], bool], tuple[NDArray[np.int8], NDArray[np.float32]]]
+"""A layer, its matrix [out, in], and whether it is a table too → what `integers.blocks` gives."""
+
+
 def dynamic(per_channel: bool) -> Emit:
     """Activations are quantised at run time, by their own range; the bias is added in the same operator."""
 
@@ -108,15 +112,21 @@ def static(per_channel: bool, ranges: Mapping[str, tuple[float, float]]) -> Emit
     return emit
 
 
-def block_4bit(level: int) -> Emit:
-    """Weights of 4 bits, at a level of accuracy: `graph.FLOATS`, where the kernel expands them, or `graph.INTEGERS`."""
+def block_4bit(level: int, round_: Round | None = None) -> Emit:
+    """Weights of 4 bits, at a level of accuracy: `graph.FLOATS`, where the kernel expands them, or `graph.INTEGERS`.
+
+    Args:
+        level: of accuracy.
+        round_: how to round; each weight to the nearest level where None.
+    """
 
     def emit(linear: Linear, lowering: Lowering) -> Iterator[Any]:
         inputs, outputs = lowering.factors[linear.weight].shape
         shared = linear.weight in lowering.shared and inputs % integers.BLOCK == 0
         names = lowering.names(linear.weight, shared=shared)
         if names[0] not in lowering.values:
-            levels, scale = integers.blocks(lowering.factors[linear.weight].T)
+            matrix = lowering.factors[linear.weight].T
+            levels, scale = round_(linear, matrix, shared) if round_ else integers.blocks(matrix)
             stored = integers.packed(levels).reshape(outputs, -1, integers.BLOCK // 2)
             lowering.values |= dict(zip(names, (stored, scale), strict=True))
         settings = {"K": inputs, "N": outputs, **graph.BLOCKS, "accuracy_level": level}

@@ -4,51 +4,63 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.core import artifact
+from stages.core.artifact import read_json
 from stages.core.errors import ArtifactError
 from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
 from stages.targets.base import QUANTIZATION
-from stages.targets.onnx_cpu import graph, integers
+from stages.targets.onnx_cpu import gptq, graph, integers
 
 
-def read(directory: Path) -> Graph:
+def read(artifact: Path) -> Graph:
     """Return output → value.
 
     Raises:
         ArtifactError: the file cannot be read, or quantises in a form that no precision of ours has.
     """
-    model = graph.load(directory / graph.MODEL)
+    model = graph.load(artifact / graph.MODEL)
     try:
-        reader = _Reader(model, _level(directory))
+        reader = _Reader(model, _asked(artifact))
         return {item.name: reader.value(item.name) for item in model.graph.output}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"cannot follow the graph of '{directory}': {error!r}", next_step="run `dvc repro`") from (
+        raise ArtifactError(f"cannot follow the graph of '{artifact}': {error!r}", next_step="run `dvc repro`") from (
             error
         )
 
 
-def _level(directory: Path) -> int:
-    """Return the level of accuracy that was asked of products with blocks of 4 bits."""
+class _Asked(NamedTuple):
+    """What a precision says of products with blocks of 4 bits.
+
+    Attributes:
+        level: of accuracy.
+        within: steps that a weight may be off; None where each is the nearest level.
+    """
+
+    level: int
+    within: float | None
+
+
+def _asked(directory: Path) -> _Asked:
     path = directory / QUANTIZATION
-    asked = artifact.read_json(path)["asked"] if path.is_file() else {}
+    asked = read_json(path)["asked"] if path.is_file() else {}
     parts = [asked, *(asked.get(share, {}) for share in ("low", "high"))]
-    blocks = [part["kind"] for part in parts if part.get("granularity") == "block_32"]
-    return graph.INTEGERS if "dynamic" in blocks else graph.FLOATS
+    kinds = {part["kind"] for part in parts if part.get("granularity") == "block_32"}
+    level = graph.INTEGERS if kinds & {"dynamic", "gptq"} else graph.FLOATS
+    return _Asked(level, gptq.WITHIN if "gptq" in kinds else None)
 
 
 class _Reader:
     """Follows names from the outputs to what computes them, each once."""
 
-    def __init__(self, model: Any, level: int) -> None:
+    def __init__(self, model: Any, asked: _Asked) -> None:
         from onnx import TensorProto, numpy_helper
 
         proto = model.graph
-        self._level = level
+        self._asked = asked
         self._arrays = graph.viewed(model, {item.name: numpy_helper.to_array(item) for item in proto.initializer})
         multiplied = {node.input[1] for node in proto.node if graph.operator(node) in graph.INTEGER_PRODUCTS}
         self._turned = {source: view for view, source in graph.views(model).items() if view in multiplied}
@@ -130,7 +142,7 @@ class _Reader:
     def _is_sized(self, node: Any) -> bool:
         """Whether a product has as many outputs as rows, and its activations are of the type that was asked for."""
         settings = graph.attributes(node)
-        return settings["N"] == len(self._arrays[node.input[1]]) and settings.get("accuracy_level") == self._level
+        return settings["N"] == len(self._arrays[node.input[1]]) and settings.get("accuracy_level") == self._asked.level
 
     def _multiplied(self, node: Any, name: str) -> Node:
         """The product, and the sum with a bias, that an integer operator stands for."""
@@ -170,7 +182,8 @@ class _Reader:
 
     def _block_constant(self, name: str, scale: str, width: int) -> Constant:
         levels, steps = integers.unpacked(self._arrays[name], width), integers.per_element(self._arrays[scale], width)
-        return Constant(name, levels * steps, uniform(steps, levels, 4, partial(reach, granularity="block_32")))
+        covered = partial(reach, granularity="block_32")
+        return Constant(name, levels * steps, uniform(steps, levels, 4, covered, self._asked.within))
 
     def _product(self, node: Any, name: str) -> Node:
         """Gemm as the product and the sum that it is: integer operators are given out as these."""

@@ -57,9 +57,9 @@ def written(out, width=WIDTH):
     return out
 
 
-def lowered(converted, precision, out):
+def quantized(converted, precision, out, calibration=None):
     out.mkdir()
-    artifact.write_json(out / QUANTIZATION, quantize(converted, precision, {}, TARGET, out))
+    artifact.write_json(out / QUANTIZATION, quantize(converted, precision, calibration or {}, TARGET, out))
     return out
 
 
@@ -71,7 +71,7 @@ def converted(tmp_path_factory):
 @pytest.fixture(scope="module")
 def artifacts(converted, tmp_path_factory):
     place = tmp_path_factory.mktemp("lowered")
-    return {name: lowered(converted, precision, place / name) for name, precision in PRECISIONS.items()}
+    return {name: quantized(converted, precision, place / name) for name, precision in PRECISIONS.items()}
 
 
 def altered(directory, out, change):
@@ -119,7 +119,7 @@ def test_it_is_stored_once_read_whole_and_answers(name, artifacts, converted):
 
 def test_a_table_no_block_of_which_fits_a_row_is_stored_for_each(tmp_path):
     converted = written(tmp_path / "converted", width=48)
-    directory = lowered(converted, PRECISIONS["four"], tmp_path / "four")
+    directory = quantized(converted, PRECISIONS["four"], tmp_path / "four")
     assert sum(size >= WORDS * 48 // 2 for size in tables(directory)) == 2
     found, _ = compare_structure("onnx-cpu", converted, directory)
     assert found["values"] == {"structure_difference_count": 0, "weights_beyond_count": 0}
