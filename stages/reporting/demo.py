@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from markupsafe import Markup
+
+from stages.reporting import templates, wording
 from stages.tasks import registry as tasks
+
+MODULES = {
+    "onnxruntime": "onnxruntime-web/dist/ort.wasm.bundle.min.mjs",
+    "tokenizers": "@huggingface/tokenizers/dist/tokenizers.min.mjs",
+    "wasm": "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm",
+}
+"""What a page that runs ONNX models needs → where npm puts it."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +66,49 @@ def of_task(task: str) -> TaskPage:
     """Import the page of a task."""
     found: TaskPage = tasks.page(task)
     return found
+
+
+def written(sources: Path, shown: Sequence[Shown], modules: Path, data: Mapping[str, Any], **context: Any) -> str:
+    """Put a page together that opens from a file as well as from a server, and whose policy lets no request leave it.
+
+    Args:
+        sources: directory of the task's `demo.html.j2`, `demo.css` and `demo.js`.
+        shown: the variants on it.
+        modules: `node_modules`.
+        data: what its script reads, beside `variants`.
+        context: what else its template shows.
+
+    Returns:
+        HTML; the same bundles and modules give the same bytes.
+    """
+    files = {name: modules / path for name, path in MODULES.items()} | {item.key: item.model for item in shown}
+    styles = (Path(__file__).with_name("page.css"), sources / "demo.css")
+    style = "\n".join(path.read_text(encoding="utf-8").strip() for path in styles)
+    script = (sources / "demo.js").read_text(encoding="utf-8").strip()
+    environment = templates.environment(sources)
+    environment.filters["percent"] = wording.percent
+    told = {**data, "variants": [item.facts for item in shown]}
+    page = {
+        # `<` cannot end the block it stands in once it is written as JSON's \\u003c.
+        "data": Markup(json.dumps(told, sort_keys=True).replace("<", "\\u003c")),  # noqa: S704
+        "files": {name: pack(path) for name, path in files.items()},
+        "policy": _policy(style, script),
+        "script": Markup(script),  # noqa: S704 (ours, and the policy's hash covers exactly these bytes)
+        "style": Markup(style),  # noqa: S704
+        "variants": shown,
+    }
+    return environment.get_template("demo.html.j2").render(page | context) + "\n"
+
+
+def pack(path: Path) -> str:
+    """Compress a file into text, the same each time."""
+    return base64.b64encode(gzip.compress(path.read_bytes(), 9, mtime=0)).decode()
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow the page's own script, the two modules it carries and their WebAssembly, and no request at all."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; "
+        f"script-src 'sha256-{hashes[1]}' blob: 'wasm-unsafe-eval'; img-src data:"
+    )

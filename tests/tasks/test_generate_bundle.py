@@ -10,9 +10,10 @@ import pytest
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer
 
-from stages.asking import comparison, question
+from stages import demo
+from stages.asking import browser, comparison, question, roster
 from stages.asking.answers import Item
-from stages.asking.interview import interview
+from stages.asking.interview import NODE_MODULES, interview
 from stages.core import artifact
 from stages.measure.edges import EDGES
 from stages.releasing import card, contents, derived
@@ -22,6 +23,8 @@ from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
 from stages.targets import registry
 from stages.tasks.generate import clients
+from stages.tasks.generate.page import MODULES
+from tests.clients.chromium import opened
 from tests.composed import composed
 from tests.tasks.test_generate import LENGTH, build, given, lowered  # noqa: F401 (fixtures)
 
@@ -179,3 +182,52 @@ def test_the_sample_is_asked_as_a_client_and_repeats_the_artifact(bundled):
 def read_ids(bundle, text):
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer/tokenizer.json"))
     return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.fixture
+def release(bundled, tmp_path):
+    """A release of one variant, as the demo page reads it."""
+    out = bundled("fp32")
+    shown = {"perplexity": 2.5}
+    verdict = {"metrics": shown, "intervals": {"perplexity": [2.4, 2.6]}, "counts": {"perplexity": 345}}
+    artifact.write_json(out / "verdict.json", verdict)
+    release = tmp_path / "release"
+    shutil.copytree(out, release / "onnx-cpu-fp32")
+    with artifact.writing(release / "onnx-cpu-fp32-manifest", stage="release", parents={}):
+        pass
+    shutil.move(release / "onnx-cpu-fp32-manifest/manifest.json", release / "onnx-cpu-fp32")
+    shutil.rmtree(release / "onnx-cpu-fp32-manifest")
+    return release
+
+
+def page(release, modules, out):
+    code = demo.main(["--release", str(release), "--modules", str(modules), "--out", str(out)])
+    return code, out / "index.html"
+
+
+def test_the_page_holds_everything_and_no_text_can_end_the_block_it_stands_in(release, tmp_path):
+    for path in MODULES.values():
+        (tmp_path / "modules" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "modules" / path).write_bytes(b"nothing to run")
+    probe = read(release / "onnx-cpu-fp32/hf/tokenizer_config.json") | {"note": "</script><script>alert(1)</script>"}
+    artifact.write_json(release / "onnx-cpu-fp32/hf/tokenizer_config.json", probe)
+    code, path = page(release, tmp_path / "modules", tmp_path / "demo")
+    text = path.read_text(encoding="utf-8")
+    assert (code, text.count("</script><script>alert")) == (0, 0)
+    assert "http" not in text.replace("http-equiv", "")
+    assert all(f'data-file="{name}"' in text for name in (*MODULES, "onnx-cpu-fp32"))
+
+
+@pytest.mark.skipif(
+    not browser.found() or bool(roster.missing(clients.CLIENTS[-1])),
+    reason="needs Chromium, and what `make demo` installs",
+)
+def test_opened_from_a_file_it_writes_the_golden_text_and_asks_nobody(release, tmp_path):
+    code, path = page(release, NODE_MODULES, tmp_path / "demo")
+    assert code == 0
+    prompt = read(release / "onnx-cpu-fp32/golden.json")["prompts"][1]
+    with opened(f"{path.as_uri()}#{prompt['text']}") as shown:
+        assert shown.until("document.body?.dataset.written") == prompt["full_text"]
+        said = shown.evaluate("document.querySelector('.golden').textContent")
+        assert said == "{0} of {0} tokens as in the build".format(said.split()[0])
+        assert shown.requests() == [shown.evaluate("location.href.split('#')[0]")]

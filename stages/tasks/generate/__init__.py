@@ -18,7 +18,7 @@ SPEEDS = {
     "decode_full_tokens_per_s": "decode_full",
     "cache_bytes_per_token": "",
 }
-DEMO = ""
+DEMO = "writes on"
 PROMPTS = ("Once upon a time", "The", "1 + 1 =")
 QUESTION = "Name a colour."
 """Beginnings that bundles show, and a chat's: ours, so that no text of the data leaves the build with them."""
