@@ -8,13 +8,16 @@ import pytest
 from pydantic import TypeAdapter
 
 from stages.core.errors import ArtifactError, InputError
+from stages.measure.matching import match
 from stages.measure.structure import compare
+from stages.models.families import family_of
 from stages.schema.task import Task
 from stages.schema.variant import Precision
 from stages.targets.base import read_signature
 from stages.targets.tflite_nnapi import decoder, flatbuffer, lookup, quantize, storage, structure, whole
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.targets.tflite_nnapi.stepping import calls
+from stages.targets.tflite_nnapi.weights import weights as stored
 from stages.tasks.base import DECODE, IDS
 from stages.tasks.generate.interface import CALLS
 from tests.composed import composed
@@ -98,14 +101,23 @@ def test_what_does_not_fit_is_refused_in_a_line_and_changes_nothing(written, par
 def test_each_weight_is_stored_once_for_all_signatures_and_a_tied_table_once(written):
     _, read_model, out = written
     model = flatbuffer.read(out / flatbuffer.MODEL)
-    stored = Counter(hashlib.sha256(bytes(one.data)).hexdigest() for one in model.buffers if one.data is not None)
+    hashes = Counter(hashlib.sha256(bytes(one.data)).hexdigest() for one in model.buffers if one.data is not None)
     large = sum(one.data.size for one in model.buffers if one.data is not None and one.data.size > 256)
     parameters = sum(4 * value.size for value in weights(read_model))
     assert len(model.subgraphs) == 3
-    assert max(stored.values()) == 1
+    assert max(hashes.values()) == 1
     assert large <= parameters + 2 * 4 * ROOM * read_model.head_size
     tables = [buffer for buffer in readers(model) if model.buffers[buffer].data.size == read_model.words.nbytes]
     assert len(tables) == (1 if read_model.head is None else 2)
+
+
+def test_every_matrix_of_the_checkpoint_is_found_unchanged(written):
+    model, _, out = written
+    tensors = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    first = family_of(model.config.to_dict()).first_row(model.config)
+    found = match(tensors, stored(out), positions=ROOM, first=first)
+    assert {one.error for one in found.values()} == {0.0}
+    assert len(found) >= 3 * model.config.num_hidden_layers  # those of 1,024 elements and more
 
 
 def weights(model):
