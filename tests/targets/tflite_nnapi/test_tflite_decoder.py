@@ -8,6 +8,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from stages.core.errors import ArtifactError, InputError
+from stages.injecting.tflite_decoding import DECODING
+from stages.injecting.tflite_nnapi import ArtifactEditor
 from stages.measure.matching import match
 from stages.measure.structure import compare
 from stages.models.families import family_of
@@ -18,7 +20,7 @@ from stages.targets.tflite_nnapi import decoder, flatbuffer, lookup, quantize, s
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.targets.tflite_nnapi.stepping import calls
 from stages.targets.tflite_nnapi.weights import weights as stored
-from stages.tasks.base import DECODE, IDS
+from stages.tasks.base import DECODE, IDS, PAST
 from stages.tasks.generate.interface import CALLS
 from tests.composed import composed
 from tests.targets.decoder_models import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
@@ -158,7 +160,7 @@ def test_the_signature_tells_what_a_state_holds(written):
     _, read_model, out = written
     (call,) = read_signature(out).calls
     assert [one.name for one in call.states[:3]] == ["kv_cache_k_0", "kv_cache_v_0", "kv_cache_k_1"]
-    assert call.states[0].axes == [1, read_model.groups, ROOM, read_model.head_size]
+    assert call.states[0].axes == [1, read_model.groups, PAST, read_model.head_size]
 
 
 def test_another_number_of_signatures_than_signed_is_refused(written, tmp_path):
@@ -176,6 +178,24 @@ def test_a_model_that_reads_fewer_tokens_than_asked_for_is_refused(written, tmp_
     task = Task(name="generate", max_length=65, sequence_lengths=[65])
     with pytest.raises(InputError, match="reads 64 tokens and the task's max_length is 65"):
         decoder.convert(read_model, CALLS, task, tmp_path)
+
+
+@pytest.mark.parametrize("fault", sorted(DECODING))
+def test_a_fault_of_decoders_changes_the_answers_and_is_seen_in_the_file(fault, tmp_path):
+    config = tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True)
+    _, model = read(config, tmp_path / "checkpoint")
+    for name in ("clean", "damaged"):
+        (tmp_path / name).mkdir()
+        decoder.convert(model, CALLS, TASK, tmp_path / name)
+    editor = ArtifactEditor(tmp_path / "damaged")
+    assert editor.tamper(fault)
+    editor.save()
+    ids = text(model)[:30]
+    parts = [ids[:9], *np.split(ids[9:], 21)]
+    before, after = (np.stack(fed(open_runtime(tmp_path / name, 1), parts)) for name in ("clean", "damaged"))
+    assert np.abs(after - before).max() / before.std() > 1e-4
+    found = compare(structure.read(tmp_path / "clean"), structure.read(tmp_path / "damaged"))
+    assert found.differences or found.beyond
 
 
 PRECISIONS = {"fp16": 1e-5, "dynamic_wi8_afp32": 0.01, "weight_only_wi8": 0.01, "dynamic_wi4b32_afp32": 0.5}
