@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.injecting.hidden import TEXT
 from stages.injecting.tensor import MISPLACED, Tensor
+from stages.injecting.tflite_decoding import DECODING
 from stages.targets.tflite_nnapi import flatbuffer, storage
 from stages.targets.tflite_nnapi.structure import FIXED
 
@@ -82,6 +83,8 @@ class ArtifactEditor:
 
     def tamper(self, kind: str) -> bool:
         """Change what stands beside the buffers."""
+        if kind in DECODING:
+            return DECODING[kind](self._model, self._tensors)
         done = TAMPERING.get(kind)
         return done is not None and done(self._model)
 

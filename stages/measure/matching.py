@@ -28,8 +28,8 @@ TIE = 1e-6
 """Difference of cosines that fp32 cannot tell from none."""
 ONE_ROW = "token_type_embeddings.weight"
 """A table of which one utterance reads row 0 alone: converters drop the other, or add that row to the positions."""
-POSITIONS = "position_embeddings.weight"
-"""A table of which as many rows are read as the longest input has tokens: converters may drop the others."""
+POSITIONS = ("embed_positions.weight", "position_embeddings.weight")
+"""Tables of which as many rows are read as the longest input has tokens: converters may drop the others."""
 
 
 class Match(NamedTuple):

@@ -68,7 +68,7 @@ class Screen:
         stored = registry.weights(chosen["target"]).weights(artifact)
         tensors = load_file(checkpoint / "model.safetensors")
         config = read_json(checkpoint / "config.json")
-        first = family_of(config).first_position(config)
+        first = family_of(config).first_row(config)
         found = match(tensors, stored, positions=self.tree["task"]["max_length"], first=first)
         return min(pair.cosine for pair in found.values())
 

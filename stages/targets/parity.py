@@ -275,7 +275,7 @@ def measure_artifact(target: str, artifact_dir: Path, inputs: Inputs, *, execute
         )
         tensors = load_file(inputs.checkpoint / "model.safetensors")
         config = artifact.read_json(inputs.checkpoint / "config.json")
-        first = family_of(config).first_position(config)
+        first = family_of(config).first_row(config)
         result["weights"] = compare_weights(
             tensors,
             partial(weights.weights, inputs.converted),

@@ -218,6 +218,7 @@ class Family:
         published: config fields in proportion to which `narrow` chooses those of a model from scratch.
         narrow: config fields, width and heads of the layers → what else follows from these.
         spread: config field with the spread of the weights that training from scratch begins with.
+        rows_before: of the position table, which its config does not count and no token reads.
         padded_positions: whether positions are counted from the one after `pad_token_id`, not from 0, and stop where a
             text spells the padding token, which no artifact does.
         attentions: its config → kinds of attention by the names that its layers call them; one of no name where all
@@ -260,6 +261,7 @@ class Family:
     narrow: Callable[[Mapping[str, Any], int, int], dict[str, int]] = lambda _fields, _hidden_size, _heads: {}
     spread: str = "initializer_range"
     padded_positions: bool = False
+    rows_before: int = 0
     attentions: Callable[[Any], Mapping[str, Attention]] = lambda _config: {"": Attention()}
     layer_kinds: str = ""
     rotary: str = ""
@@ -290,8 +292,12 @@ class Family:
         return 1 if "key" in self.weights else 3
 
     def first_position(self, config: Any) -> int:
-        """Row of the position table that the first token reads."""
+        """Position of the first token."""
         return int(setting(config, "pad_token_id")) + 1 if self.padded_positions else 0
+
+    def first_row(self, config: Any) -> int:
+        """Row of the position table that the first token reads, those counted that its config does not."""
+        return self.first_position(config) + self.rows_before
 
     def position_ids(self, config: Any) -> NDArray[np.int64] | None:
         """Rows of the position table that the tokens of a text read, in order; None where the model counts from 0."""

@@ -91,6 +91,7 @@ FAMILY = Family(
         "pad_token_id": or_null(INDEX),
     },
     copies=lambda _config: {},
+    rows_before=FIRST,
     narrow=_narrow,
     spread="init_std",
     layer_list="decoder.layers",

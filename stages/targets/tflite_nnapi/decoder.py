@@ -20,7 +20,7 @@ from stages.targets.base import write_signature
 from stages.targets.tflite_nnapi import flatbuffer
 from stages.targets.tflite_nnapi.entries import KEYS, PLACES, TOKENS, VALUES, prefill_name
 from stages.targets.tflite_nnapi.writer import Entry, File, Value
-from stages.tasks.base import DECODE, Call, Tensor
+from stages.tasks.base import DECODE, PAST, Call, Tensor
 
 LATER = np.float32(-1e9)
 """Added to the score of a token once for every place that it stands too late by: its weight is 0 exactly."""
@@ -265,7 +265,7 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, out: Path) -> N
             next_step="lower task.max_length",
         )
     flatbuffer.write(build(decoder, task.sequence_lengths), out / flatbuffer.MODEL)
-    axes: list[str | int] = [1, decoder.groups, room, decoder.head_size]
+    axes: list[str | int] = [1, decoder.groups, PAST, decoder.head_size]
     states = [
         Tensor(name=name.format(number), dtype="float32", axes=axes)
         for number in range(len(decoder.layers))

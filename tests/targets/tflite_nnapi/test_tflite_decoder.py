@@ -8,14 +8,19 @@ import pytest
 from pydantic import TypeAdapter
 
 from stages.core.errors import ArtifactError, InputError
+from stages.injecting.tflite_decoding import DECODING
+from stages.injecting.tflite_nnapi import ArtifactEditor
+from stages.measure.matching import match
 from stages.measure.structure import compare
+from stages.models.families import family_of
 from stages.schema.task import Task
 from stages.schema.variant import Precision
 from stages.targets.base import read_signature
 from stages.targets.tflite_nnapi import decoder, flatbuffer, lookup, quantize, storage, structure, whole
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.targets.tflite_nnapi.stepping import calls
-from stages.tasks.base import DECODE, IDS
+from stages.targets.tflite_nnapi.weights import weights as stored
+from stages.tasks.base import DECODE, IDS, PAST
 from stages.tasks.generate.interface import CALLS
 from tests.composed import composed
 from tests.targets.decoder_models import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
@@ -98,14 +103,23 @@ def test_what_does_not_fit_is_refused_in_a_line_and_changes_nothing(written, par
 def test_each_weight_is_stored_once_for_all_signatures_and_a_tied_table_once(written):
     _, read_model, out = written
     model = flatbuffer.read(out / flatbuffer.MODEL)
-    stored = Counter(hashlib.sha256(bytes(one.data)).hexdigest() for one in model.buffers if one.data is not None)
+    hashes = Counter(hashlib.sha256(bytes(one.data)).hexdigest() for one in model.buffers if one.data is not None)
     large = sum(one.data.size for one in model.buffers if one.data is not None and one.data.size > 256)
     parameters = sum(4 * value.size for value in weights(read_model))
     assert len(model.subgraphs) == 3
-    assert max(stored.values()) == 1
+    assert max(hashes.values()) == 1
     assert large <= parameters + 2 * 4 * ROOM * read_model.head_size
     tables = [buffer for buffer in readers(model) if model.buffers[buffer].data.size == read_model.words.nbytes]
     assert len(tables) == (1 if read_model.head is None else 2)
+
+
+def test_every_matrix_of_the_checkpoint_is_found_unchanged(written):
+    model, _, out = written
+    tensors = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    first = family_of(model.config.to_dict()).first_row(model.config)
+    found = match(tensors, stored(out), positions=ROOM, first=first)
+    assert {one.error for one in found.values()} == {0.0}
+    assert len(found) >= 3 * model.config.num_hidden_layers  # those of 1,024 elements and more
 
 
 def weights(model):
@@ -146,7 +160,7 @@ def test_the_signature_tells_what_a_state_holds(written):
     _, read_model, out = written
     (call,) = read_signature(out).calls
     assert [one.name for one in call.states[:3]] == ["kv_cache_k_0", "kv_cache_v_0", "kv_cache_k_1"]
-    assert call.states[0].axes == [1, read_model.groups, ROOM, read_model.head_size]
+    assert call.states[0].axes == [1, read_model.groups, PAST, read_model.head_size]
 
 
 def test_another_number_of_signatures_than_signed_is_refused(written, tmp_path):
@@ -164,6 +178,24 @@ def test_a_model_that_reads_fewer_tokens_than_asked_for_is_refused(written, tmp_
     task = Task(name="generate", max_length=65, sequence_lengths=[65])
     with pytest.raises(InputError, match="reads 64 tokens and the task's max_length is 65"):
         decoder.convert(read_model, CALLS, task, tmp_path)
+
+
+@pytest.mark.parametrize("fault", sorted(DECODING))
+def test_a_fault_of_decoders_changes_the_answers_and_is_seen_in_the_file(fault, tmp_path):
+    config = tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True)
+    _, model = read(config, tmp_path / "checkpoint")
+    for name in ("clean", "damaged"):
+        (tmp_path / name).mkdir()
+        decoder.convert(model, CALLS, TASK, tmp_path / name)
+    editor = ArtifactEditor(tmp_path / "damaged")
+    assert editor.tamper(fault)
+    editor.save()
+    ids = text(model)[:30]
+    parts = [ids[:9], *np.split(ids[9:], 21)]
+    before, after = (np.stack(fed(open_runtime(tmp_path / name, 1), parts)) for name in ("clean", "damaged"))
+    assert np.abs(after - before).max() / before.std() > 1e-4
+    found = compare(structure.read(tmp_path / "clean"), structure.read(tmp_path / "damaged"))
+    assert found.differences or found.beyond
 
 
 PRECISIONS = {"fp16": 1e-5, "dynamic_wi8_afp32": 0.01, "weight_only_wi8": 0.01, "dynamic_wi4b32_afp32": 0.5}
