@@ -25,8 +25,9 @@ from stages.models import families
 from stages.models.families.base import ACTIVATION
 from stages.schema import advice, editing, overrides
 from stages.schema.config import Config
+from stages.schema.data import Samples
 from stages.schema.fresh import check_fresh
-from stages.schema.model import Shape, Student, TrainTeacher
+from stages.schema.model import CheckpointTeacher, Shape, Student, TrainTeacher
 from stages.targets.supported import check
 from stages.tasks import registry as tasks
 
@@ -111,6 +112,11 @@ def validate(tree: dict[str, Any]) -> Config:
         _check_shapes(config.teacher, config.student, families.with_head(asked.HEAD))
         for name in config.plan["compressions"]:
             families.check_offered(families.find(config.teacher.family), config.compressions[name].needs, name)
+    if isinstance(config.data, Samples) and not (asked.CONTINUES and isinstance(config.teacher, CheckpointTeacher)):
+        raise ConfigError(
+            f"data=samples asks the teacher of task '{config.task.name}' to write before it is there",
+            expected="a language model from outside: task=generate teacher=checkpoint",
+        )
     if asked.CONTINUES and isinstance(config.student, Shape) and config.distill.augmentations:
         raise ConfigError(
             f"distill.augmentations is {config.distill.augmentations}, and an altered text is none to continue",
@@ -143,7 +149,7 @@ def check_sources(plan: Mapping[str, Any]) -> None:
     Raises:
         InputError: names the path and how to give another.
     """
-    paths = {f"data ({name})": path for name, path in plan["data"].items()}
+    paths = {f"data ({name})": path for name, path in plan["data"].items() if path != Samples.PLACE}
     for role, path in {**paths, "teacher": plan["teacher"]["source"]}.items():
         if not Path(path).exists():
             main = os.environ.get("DVC_ROOT")  # which DVC sets where it runs an experiment apart

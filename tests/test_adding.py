@@ -11,7 +11,10 @@ from test_graph import HIGHER, ROOMS
 
 ROW = re.compile(r"^\| an? ([\w ]+) \| (.*?) \| (.*?) ?\|$", re.MULTILINE)
 PATH = re.compile(r"`((?:stages|conf)/[^`]+)`")
-WORDS = {"csv", "embedded", "files", "fp16", "fp32", "generate", "hub", "llama", "local", "low_rank", "none", "text"}
+WORDS = {"csv", "embedded", "files", "fp16", "fp32", "generate", "hub", "llama", "local", "low_rank", "none"} | {
+    "samples",
+    "text",
+}
 """Names that are words for other things as well: a file that knows one by it has to be found by its imports."""
 BESIDE = {
     "data set": ["stages/data"],

@@ -73,6 +73,7 @@ def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(sta
         "demo",
         "inject",
         "keygen",
+        "sample",  # a stage where the data are the teacher's own texts
         "second_opinion",
         "summary",
         "sweep",

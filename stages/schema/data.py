@@ -107,4 +107,19 @@ class Text(_Data):
     test_share: Share
 
 
-Data = Annotated[Embedded | Clinc150 | JsonLines | Csv | Hub | Text, Field(discriminator="kind")]
+class Samples(_Data):
+    """Texts that the teacher writes by chance."""
+
+    module: ClassVar[str] = "samples"
+    PLACE: ClassVar[str] = "build/samples"
+    """What the stage that lets it write makes, and the others read."""
+    NAME: ClassVar[str] = "texts.json"
+    kind: Literal["samples"]
+    texts: Count
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Divides the logits that tokens are drawn by."""
+    validation_share: Share
+    test_share: Share
+
+
+Data = Annotated[Embedded | Clinc150 | JsonLines | Csv | Hub | Text | Samples, Field(discriminator="kind")]

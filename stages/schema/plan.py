@@ -14,11 +14,14 @@ from typing import Any
 
 from stages.core.errors import ConfigError
 from stages.core.names import module_name
+from stages.schema.data import Samples
 from stages.schema.variant import EXECUTED_BY
 
 Tree = Mapping[str, Any]
 
 SPLITS = ("train", "validation", "test")
+SAMPLES = "samples"
+"""Kind of data that a stage of the graph makes."""
 STAND_INS = ("sources", "rows", "splits")
 """Modules that read data of any kind."""
 NAMED = {"compression": "compressions", "target": "targets", "precision": "precisions"}
@@ -98,8 +101,8 @@ def derive(tree: Tree) -> dict[str, Any]:
 
     Returns:
         `baseline`, `data`, `task` and `teacher` (what file or module a stage depends on), and for `foreach`:
-        `compressions` (C, with those a chosen one comes after), `conversions` (C-T) and `variants` (V), each a mapping
-        from key to the fields dvc.yaml interpolates; `references`, the compressions that variants name.
+        `compressions` (C, with those a chosen one comes after), `conversions` (C-T), `samples` and `variants` (V), each
+        a mapping from key to the fields dvc.yaml interpolates; `references`, the compressions that variants name.
 
     Raises:
         ConfigError: compressions cannot be ordered.
@@ -125,6 +128,7 @@ def derive(tree: Tree) -> dict[str, Any]:
         "conversions": conversions,
         "data": _sources(tree["data"]),
         "references": sorted({variant["compression"] for variant in variants.values()}),
+        "samples": _samples(tree),
         "task": {"module": module_name(tree["task"]["name"])},
         "teacher": {"source": _teacher_source(tree["teacher"])},
         "variants": variants,
@@ -175,12 +179,19 @@ def _sources(data: Tree) -> dict[str, str]:
     DVC wants three different paths: where there are fewer, code that reads data stands in.
     """
     standing_in = {split: f"stages/data/{name}.py" for split, name in zip(SPLITS, STAND_INS, strict=True)}
-    if "path" in data:
+    if data.get("kind") == SAMPLES:
+        given = {SPLITS[0]: Samples.PLACE}
+    elif "path" in data:
         local = data["path"] is not None and data.get("revision") is None
         given = {SPLITS[0]: data["path"]} if local else {}
     else:
         given = {split: data[split] for split in SPLITS if data.get(split)}
     return {split: str(path) for split, path in (standing_in | given).items()}
+
+
+def _samples(tree: Tree) -> dict[str, Any]:
+    """Who writes the data where they are written: one, or nobody."""
+    return {"teacher": {"source": _teacher_source(tree["teacher"])}} if tree["data"].get("kind") == SAMPLES else {}
 
 
 def _teacher_source(teacher: Tree) -> str:
