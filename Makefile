@@ -1,6 +1,6 @@
 # Every target is one line of real work. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint bench bench-peers tensorflow-check sweep-ray-check clients clients-browser demo ui clean
+.PHONY: help repro test lint bench bench-generate bench-peers tensorflow-check sweep-ray-check clients clients-browser demo ui clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Tiny models lose more to thread hand-over than they gain from a second core.
 export OMP_NUM_THREADS ?= 1
@@ -88,6 +88,16 @@ bench: $(INSTALLED)  ## interleaved latency of the built artifacts (`python -m b
 
 bench-peers: $(INSTALLED) $(PEERS)  ## Olive's and Optimum's artifacts of the same checkpoints beside ours (docs/peers.md)
 	python -m benchmarks.peers --build build
+
+# llama.cpp is built from its sources: nine minutes of one core.
+.venv-llama/installed: constraints-llama.txt
+	$(call own,.venv-llama)
+	python3 -m venv --clear .venv-llama
+	.venv-llama/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	touch $@
+
+bench-generate: $(INSTALLED) .venv-clients/genai/installed $(if $(GGUF),.venv-llama/installed)  ## language models beside torch, onnxruntime-genai and, with GGUF=FILE, llama.cpp
+	python -m benchmarks.generate $(if $(GGUF),--gguf $(GGUF))
 
 tensorflow-check: $(INSTALLED) $(TENSORFLOW)  ## ask TensorFlow's interpreter about every TFLite artifact, show it in the report
 	.venv-tensorflow/bin/python -m stages.second_opinion --build build --items 500

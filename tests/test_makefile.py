@@ -13,6 +13,7 @@ PLACES = {
     ".venv-tensorflow": ".venv-tensorflow/installed",
     ".venv-olive": ".venv-olive/installed",
     ".venv-optimum": ".venv-optimum/installed",
+    ".venv-llama": ".venv-llama/installed",
     ".venv-clients": ".venv-clients/tflite/installed",
     ".venv-clients/mediapipe": ".venv-clients/mediapipe/installed",
     ".venv-clients/node": ".venv-clients/node/installed",
@@ -42,7 +43,7 @@ def test_an_environment_that_is_a_link_is_refused_and_what_it_points_at_kept(tmp
 def test_every_environment_that_make_empties_is_asked_about_first():
     recipes = (ROOT / "Makefile").read_text(encoding="utf-8").split("\n\n")
     emptied = [recipe for recipe in recipes if "venv --clear" in recipe or "npm ci" in recipe]
-    assert len(emptied) == 7
+    assert len(emptied) == 8
     assert [recipe for recipe in emptied if "$(call own," not in recipe] == []
 
 

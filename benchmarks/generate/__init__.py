@@ -1,0 +1,1 @@
+"""Language models that write text with several runtimes, side by side: `make bench-generate`."""

@@ -1,0 +1,177 @@
+"""Hold one language model in one runtime, and do what lines on stdin say; each is answered by a line of JSON.
+
+    python worker.py RUNTIME MODEL IDS VOCABULARY     RUNTIME: torch | tinsmith | genai | llama
+
+`time CONTEXT STEPS` reads that many tokens at once, then as many one by one: CPU seconds of the former, the median of
+the latter. `logits FILE` reads the first of IDS (a JSON list) one by one and writes what follows each, fp32 [tokens,
+vocabulary]. One thread; numpy and the runtime alone are imported, so that peak memory is theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+TOKENS = 60
+"""Of the text whose logits are compared."""
+
+
+class Runtime(Protocol):
+    """Continues one text at a time."""
+
+    def begin(self) -> None:
+        """Forget what was read."""
+
+    def read(self, ids: list[int]) -> Any:
+        """Read further tokens, and return the logits of what follows the last: [vocabulary]."""
+
+
+class Torch:
+    """Transformers, as `from_pretrained` gives it."""
+
+    def __init__(self, model: str) -> None:
+        """Open a checkpoint."""
+        import torch
+        from transformers import AutoModelForCausalLM, DynamicCache
+
+        torch.set_num_threads(1)
+        self.torch, self.cache = torch, DynamicCache
+        self.model: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, local_files_only=True)
+        self.model.eval()
+
+    def begin(self) -> None:
+        """See `Runtime`."""
+        self.past = self.cache()
+
+    def read(self, ids: list[int]) -> Any:
+        """See `Runtime`."""
+        given = {"past_key_values": self.past, "use_cache": True, "logits_to_keep": 1}
+        with self.torch.inference_mode():
+            return self.model(input_ids=self.torch.tensor([ids]), **given).logits[0, -1].numpy()
+
+
+class Tinsmith:
+    """An artifact of onnx-cpu, with a cache of the benchmark's room and not its own."""
+
+    def __init__(self, model: str, room: int) -> None:
+        """Open an artifact."""
+        import onnxruntime
+
+        from stages.targets.base import read_signature
+        from stages.targets.onnx_cpu import runtime
+
+        options, providers = runtime._options(1), ["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(f"{model}/model.onnx", options, providers=providers)
+        (call,) = read_signature(Path(model)).calls
+        self.make = lambda: runtime.Cache(session, call.states, room)
+
+    def begin(self) -> None:
+        """See `Runtime`."""
+        self.cache = self.make()
+
+    def read(self, ids: list[int]) -> Any:
+        """See `Runtime`."""
+        return self.cache.step(np.asarray([ids], np.int32), ["logits"])[0][0, -1]
+
+
+class Genai:
+    """onnxruntime-genai with its own builder's model."""
+
+    def __init__(self, model: str, room: int, vocabulary: int) -> None:
+        """Open a directory of the builder."""
+        import onnxruntime_genai  # type: ignore[import-not-found]
+
+        self.library, self.room, self.vocabulary = onnxruntime_genai, room, vocabulary
+        config = onnxruntime_genai.Config(model)
+        threads = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": threads}}}))
+        self.model = onnxruntime_genai.Model(config)
+
+    def begin(self) -> None:
+        """See `Runtime`."""
+        settings = self.library.GeneratorParams(self.model)
+        settings.set_search_options(max_length=self.room, do_sample=False)
+        self.generator = self.library.Generator(self.model, settings)
+
+    def read(self, ids: list[int]) -> Any:
+        """See `Runtime`."""
+        self.generator.append_tokens(np.asarray(ids, np.int32))
+        return np.asarray(self.generator.get_logits(), np.float32).reshape(-1, self.vocabulary)[-1]
+
+
+class Llama:
+    """llama.cpp through llama-cpp-python."""
+
+    def __init__(self, model: str, room: int, vocabulary: int) -> None:
+        """Open a GGUF file."""
+        import llama_cpp  # type: ignore[import-not-found]
+
+        self.library, self.vocabulary = llama_cpp, vocabulary
+        threads = {"n_threads": 1, "n_threads_batch": 1}
+        self.model = llama_cpp.Llama(model, n_ctx=room, n_batch=512, verbose=False, **threads)
+
+    def begin(self) -> None:
+        """See `Runtime`."""
+        self.model.reset()
+
+    def read(self, ids: list[int]) -> Any:
+        """See `Runtime`."""
+        self.model.eval(ids)
+        found = self.library.llama_get_logits_ith(self.model._ctx.ctx, -1)
+        return np.ctypeslib.as_array(found, shape=(self.vocabulary,))
+
+
+def opened(kind: str, model: str, room: int, vocabulary: int) -> Runtime:
+    """Open a model in a runtime."""
+    if kind == "torch":
+        return Torch(model)
+    if kind == "tinsmith":
+        return Tinsmith(model, room)
+    return Genai(model, room, vocabulary) if kind == "genai" else Llama(model, room, vocabulary)
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process has held: VmHWM, since `ru_maxrss` remembers the parent's."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def timed(runtime: Runtime, context: int, steps: int, ids: list[int]) -> dict[str, float]:
+    """CPU seconds of a prompt, and of the median token behind it."""
+    runtime.begin()
+    start = time.process_time()
+    runtime.read(ids[:context])
+    prompt, spent = time.process_time() - start, []
+    for at in range(context, context + steps):
+        start = time.process_time()
+        runtime.read(ids[at : at + 1])
+        spent.append(time.process_time() - start)
+    return {"prefill_s": prompt, "decode_s": float(np.median(spent)), "peak_rss_bytes": peak_rss_bytes()}
+
+
+def main() -> None:
+    """Answer until stdin ends; what a runtime itself prints goes to stderr."""
+    kind, model, ids, vocabulary = sys.argv[1], sys.argv[2], json.loads(Path(sys.argv[3]).read_text()), int(sys.argv[4])
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    runtime = opened(kind, model, len(ids), vocabulary)
+    print(json.dumps({"peak_rss_bytes": peak_rss_bytes()}), file=answers)
+    for line in sys.stdin:
+        command, *given = line.split()
+        if command == "time":
+            answer = timed(runtime, int(given[0]), int(given[1]), ids)
+        else:
+            runtime.begin()
+            np.save(given[0], np.stack([np.array(runtime.read(ids[at : at + 1]), np.float32) for at in range(TOKENS)]))
+            answer = {"peak_rss_bytes": float(peak_rss_bytes())}
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()
