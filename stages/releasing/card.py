@@ -99,7 +99,7 @@ def _measured(source: Source, verdict: Entry) -> list[str]:
         if name in values:
             ends = " to ".join(f"{factor * end:.4g}" for end in intervals.get(name, []))
             lines.append(f"| {said} | {factor * values[name]:.4g} {unit} | {ends or '–'} |")
-    lines += ["", f"{values['n']:g} test utterances; all metrics are in `verdict.json`."] if "n" in values else []
+    lines += ["", f"{values['n']:g} test texts; all metrics are in `verdict.json`."] if "n" in values else []
     if "latency_p50_ms" in values:
         lines.append("Times and memory are those of one host, named in `verdict.json`; a phone's are others.")
     elif verdict["timing"]:

@@ -152,7 +152,7 @@ def read_spread(parity: Path) -> Spread:
     finite = np.concatenate([record.finite for record in found])
     if not finite.all():
         bad = int((~finite).sum())
-        return Spread(nothing, nothing, f"{bad} of {len(finite)} utterances give NaN or infinity")
+        return Spread(nothing, nothing, f"{bad} of {len(finite)} answers are NaN or infinite")
     return Spread(
         np.concatenate([record.max_abs_error for record in found]),
         np.concatenate([record.kl_divergence for record in found]),

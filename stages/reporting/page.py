@@ -28,7 +28,7 @@ FILTERS = ("bracket", "change", "figure", "magnitude", "measure", "percent", "sc
 """Of `wording`, what the page's template uses."""
 HEAT = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Shares of different answers at which a cell of the agreement table gets one shade darker."""
-COSTS = (("latency_p50_ms", "p50 latency at the true length, ms", 1.0), ("size_bytes", "size on disk, MB", 1e-6))
+COSTS = (("latency_p50_ms", "p50 latency, ms", 1.0), ("size_bytes", "size on disk, MB", 1e-6))
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "baseline": evidence.data["summary"]["baseline"],
         "unclear": _unclear(evidence),
         "does": evidence.task.DEMO,
+        "item": evidence.task.ITEM,
         "spreads": _spread_context(evidence),
         "heat_bounds": HEAT,
         "opinions": [name for name in agreement.KERNELS if any(name in model.opinions for model in evidence.agreement)],

@@ -107,9 +107,9 @@ class Frame:
     top: float
     bottom: float
 
-    def scales(self, costs: Sequence[float], percents: tuple[float, float], room: float) -> tuple[Log, Linear]:
-        """Map costs, with `room` times the largest for what stands beside it, and a range of percents."""
-        y = Linear(max(percents[0], 0), min(percents[1], 100.4), self.bottom, self.top)
+    def scales(self, costs: Sequence[float], ends: tuple[float, float], room: float, most: float) -> tuple[Log, Linear]:
+        """Map costs, with `room` times the largest for what stands beside it, and a range that ends at `most`."""
+        y = Linear(max(ends[0], 0), min(ends[1], most), self.bottom, self.top)
         return Log(min(costs) / 1.25, max(costs) * room, self.left, self.right), y
 
     def axes(self, x: Linear | Log, y: Linear, below: str) -> list[Markup]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from markupsafe import Markup
@@ -99,7 +100,14 @@ def _scales(shown: Sequence[Line], axes: Axes, teacher: float) -> tuple[Log, Lin
     # A broken artifact's answers would squeeze all others into one line: it sits on the edge with an arrow.
     good = [line for line in shown if line.verdict == "pass"] or shown
     bounds = [axes.y(bound) for line in good for bound in line.intervals[axes.quality]]
-    return FRAME.scales([axes.x(line) for line in shown], around([*bounds, axes.y(teacher)], 0.06, 1.0), 1.6)
+    return FRAME.scales(
+        [axes.x(line) for line in shown], around([*bounds, axes.y(teacher)], 0.06, 1.0), 1.6, most(axes.quality)
+    )
+
+
+def most(quality: str) -> float:
+    """Return where an axis of a metric ends at the latest: a little above 100 %, or nowhere."""
+    return 100.4 if wording.unit(quality) == "%" else inf
 
 
 def _teacher(y: Linear, axes: Axes, teacher: float) -> Markup:

@@ -10,7 +10,7 @@ from stages.measure.registry import REGISTRY
 from stages.reporting import wording
 from stages.reporting.evidence import rank
 from stages.reporting.svg import Frame, Linear, Log, around, element, mark
-from stages.reporting.tradeoff import factor, in_words
+from stages.reporting.tradeoff import factor, in_words, most
 from stages.sweeping.pareto import Point
 from stages.tasks.base import Primary
 
@@ -32,7 +32,7 @@ def scatter(points: Sequence[Point], front: Sequence[Point], cost: str, primary:
         return Markup('<p class="absent">Nothing to plot: no variant has both figures.</p>')
     unit, scale = UNITS.get(cost, (REGISTRY[cost].meaning, 1.0))
     quality = {point.label: factor(primary.metric) * point.values[primary.metric] for point in shown}
-    x, y = _scales(shown, cost, scale, quality)
+    x, y = _scales(shown, cost, scale, quality, primary.metric)
     numbers = {point.label: number for number, point in enumerate(front, 1)}
     parts = _axes(x, y, f"{unit} (log scale)", ", ".join(filter(None, (primary.said, wording.unit(primary.metric)))))
     # The front last, on top of what it dominates.
@@ -41,11 +41,13 @@ def scatter(points: Sequence[Point], front: Sequence[Point], cost: str, primary:
     return FRAME.plot(f"{in_words(primary)} against {unit}, one mark per variant", *parts)
 
 
-def _scales(shown: Sequence[Point], cost: str, scale: float, quality: Mapping[str, float]) -> tuple[Log, Linear]:
+def _scales(
+    shown: Sequence[Point], cost: str, scale: float, quality: Mapping[str, float], metric: str
+) -> tuple[Log, Linear]:
     costs = [point.values[cost] * scale for point in shown]
     # A broken artifact's answers would squeeze all others into one line: it sits on the edge.
     good = [point for point in shown if point.verdict == "pass"] or shown
-    return FRAME.scales(costs, around([quality[point.label] for point in good], 0.12, 0.5), 1.3)
+    return FRAME.scales(costs, around([quality[point.label] for point in good], 0.12, 0.5), 1.3, most(metric))
 
 
 def _axes(x: Log | Linear, y: Linear, below: str, title: str) -> list[Markup]:

@@ -20,12 +20,14 @@ class Facts(Protocol):
         PRIMARY: how good its models are.
         LATENCIES: kind of call that is timed → how its metrics begin; releases are compared by the first.
         SPEEDS: further metrics of a benchmark → kind of call that is timed for it, '' where none is.
+        ITEM: what one answer is to, as the report says it.
         DEMO: what the page of `make demo` does with what one types, empty where it has none.
     """
 
     PRIMARY: Primary
     LATENCIES: Mapping[str, str]
     SPEEDS: Mapping[str, str]
+    ITEM: str
     DEMO: str
 
 

@@ -74,3 +74,10 @@ def test_names_on_a_crowded_plot_do_not_cover_each_other() -> None:
         box = tradeoff._place(200.0, 150.0, 90.0, taken)
         assert not any(tradeoff._overlap(box, other) for other in taken)
         taken.append(box)
+
+
+def test_an_axis_of_percents_ends_at_all_of_them_and_one_of_perplexities_nowhere() -> None:
+    frame = svg.Frame(100, 100, 0, 100, 0, 100)
+    assert frame.scales([1.0], (90.0, 130.0), 1.0, tradeoff.most("accuracy"))[1].high == 100.4
+    _, axis = frame.scales([1.0], (526.4, 550.7), 1.0, tradeoff.most("perplexity"))
+    assert axis.ticks(6) == [530.0, 535.0, 540.0, 545.0, 550.0]

@@ -45,7 +45,7 @@ def test_gaps_are_paired_and_come_from_the_logits(build: Path) -> None:
 def test_nan_has_no_gap_no_distribution_and_no_number(build: Path) -> None:
     html = written(build)
     assert "7 of 400 answers are NaN or infinite" in html
-    assert "7 of 440 utterances give NaN or infinity" in html
+    assert "7 of 440 answers are NaN or infinite" in html
     row = next(
         row
         for row in json.loads((build / "report/gaps.json").read_text(encoding="utf-8"))

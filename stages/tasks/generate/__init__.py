@@ -18,6 +18,7 @@ SPEEDS = {
     "decode_full_tokens_per_s": "decode_full",
     "cache_bytes_per_token": "",
 }
+ITEM = "token"
 DEMO = "writes on"
 PROMPTS = ("Once upon a time", "The", "1 + 1 =")
 QUESTION = "Name a colour."
