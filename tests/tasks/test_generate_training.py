@@ -214,7 +214,8 @@ def test_task_generate_alone_chooses_all_that_a_language_model_needs(settings):
     assert (settings["data"]["kind"], settings["data"]["path"]) == ("text", None)
     assert (settings["teacher"]["family"], settings["student"]["kind"]) == ("llama", "shape")
     assert {bound["metric"] for bound in settings["gate"]["every"]} > {"perplexity_increase_to_teacher"}
-    assert {variant["target"] for variant in settings["variants"].values()} == {"onnx-cpu"}
+    targets = {variant["target"] for variant in settings["variants"].values()}
+    assert targets == {"coreml-metal", "onnx-cpu", "tflite-nnapi"}
 
 
 def test_what_is_said_beside_the_task_counts():
@@ -230,7 +231,7 @@ def test_what_is_said_beside_the_task_counts():
     [
         (
             ["teacher=embedded"],
-            "teacher.family is 'bert'; expected one of: llama, opt, qwen2; next: choose the task's own",
+            "teacher.family is 'bert'; expected one of: llama, opt, qwen2; next: choose a teacher of this task",
         ),
         (["teacher.activation=gelu"], "teacher.activation is 'gelu'; expected silu in 'llama'"),
         (["distill=default"], "distill.augmentations is 1, and an altered text is none to continue; expected 0"),
