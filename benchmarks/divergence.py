@@ -27,9 +27,9 @@ from stages import convert, quantize
 from stages.core import artifact, params
 from stages.measure.items import ITEMS, arrays
 from stages.targets import divergence, registry
+from stages.targets.answers import evaluate, measure
 from stages.targets.base import read_signature
 from stages.targets.divergence import Case
-from stages.targets.parity import evaluate, measure
 from stages.tasks import registry as tasks
 
 Weights = dict[str, NDArray[np.float32]]

@@ -18,6 +18,7 @@ from stages.core.errors import ConfigError, ReleaseRefused
 from stages.core.params import Section
 from stages.injecting.forgery import FORGERIES, at_release
 from stages.injecting.inject import CLEAN, Case, Outcome, after_quantization, before_quantization, names, stored
+from stages.running import local
 from stages.schema.gate import Gate
 from stages.schema.task import Task
 from stages.schema.variant import Precision, Target, Variant
@@ -56,6 +57,7 @@ def cases(settings: Params, build: Path, chosen: Sequence[str]) -> list[Case]:
             gate=settings.gate,
             precision=settings.precisions[variant.precision],
             target=settings.targets[variant.target],
+            runner=local,
         )
         for key, variant in settings.variants.items()
         if not chosen or key in chosen

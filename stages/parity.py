@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stages.core import artifact, cli
 from stages.measure.items import ITEMS, arrays
+from stages.running import asking, local
 from stages.targets.parity import Inputs, measure_artifact
 
 
@@ -22,7 +23,7 @@ def run(target: str, artifact_dir: Path, inputs: Inputs, out: Path) -> None:
     """Measure whatever bytes lie in `artifact_dir`, altered ones too: the gate judges, with `altered` in hand."""
     for directory in (inputs.converted, inputs.checkpoint, inputs.reference, inputs.data):
         artifact.require(directory)
-    measured = measure_artifact(target, artifact_dir, inputs)
+    measured = measure_artifact(target, artifact_dir, inputs, asking.on(local, target, inputs.reference))
     parents = {"artifact": artifact_dir, **vars(inputs)}
     with artifact.writing(out, stage="parity", parents=parents) as temporary:
         artifact.write_json(temporary / "metrics.json", measured.found)

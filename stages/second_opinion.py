@@ -28,8 +28,8 @@ from stages.schema.gate import Gate
 from stages.schema.layout import OPINIONS, behind
 from stages.schema.measured import Part
 from stages.schema.variant import Variant
+from stages.targets.answers import evaluate, measure
 from stages.targets.base import Opened, read_signature
-from stages.targets.parity import evaluate, measure
 from stages.targets.tflite_nnapi.flatbuffer import MODEL
 from stages.targets.tflite_nnapi.runtime import opened, signature_runners
 from stages.tasks import registry as tasks

@@ -17,27 +17,13 @@ from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Input
 from stages.measure.top_logits import Logits
 from stages.models.encode import encode
-from stages.targets import parity
+from stages.schema.asked import Asked
+from stages.targets import answers, parity
 from stages.targets.facts import Executor
 from stages.tasks.classify import exercise, quality
-from tests.targets.running import sign
+from tests.targets.running import Recorder, sign
 
 LOGITS = np.float32([[3, 0], [0, 3], [2, 1], [0, 1]])
-
-
-class Recorder:
-    """A runtime that answers from a table and remembers what it was asked."""
-
-    label = "table"
-    batches = False
-
-    def __init__(self, answers):
-        self.answers, self.shapes = answers, []
-
-    def run(self, call, inputs):
-        self.shapes.append(inputs["input_ids"].shape)
-        row = int(inputs["input_ids"][0, 0])
-        return {"logits": self.answers[row : row + 1]}
 
 
 def split():
@@ -49,13 +35,13 @@ def split():
 
 def test_each_utterance_runs_alone_at_its_true_length_in_order():
     runtime = Recorder(LOGITS)
-    assert (np.concatenate(list(parity.evaluate(exercise, runtime, split(), "test"))) == LOGITS).all()
+    assert (np.concatenate(list(answers.evaluate(exercise, runtime, split(), "test"))) == LOGITS).all()
     assert runtime.shapes == [(1, 2), (1, 8), (1, 5), (1, 3)]
 
 
 def judged(test, outputs):
     """What parity measures of these outputs on the test split; the teacher answers as the reference does."""
-    part, record = parity.measure(test, exercise.case(test), [outputs])
+    part, record = answers.measure(test, exercise.case(test), [outputs])
     return parity.with_quality(quality, part, test, record, Logits(LOGITS))
 
 
@@ -91,14 +77,15 @@ class Tagger:
 def test_items_of_one_text_are_counted_as_items_and_as_texts():
     task, test = Tagger(), split() | {"labels": np.array([0, 1, 0, -1])}
     test |= {name: test[name][:2] for name in ("input_ids", "attention_mask")}
-    answered = list(parity.evaluate(task, LOGITS, test, "test"))
+    answered = list(answers.evaluate(task, LOGITS, test, "test"))
     assert [len(logits) for logits in answered] == [2, 2]
-    part, record = parity.measure(test, task.case(test), answered)
+    part, record = answers.measure(test, task.case(test), answered)
     found = parity.with_quality(quality, part, test, record, Logits(LOGITS))
     assert (found["counts"]["top1_agreement"], found["texts"]["top1_agreement"]) == (4, 2)
     assert (found["counts"]["accuracy"], found["texts"]["accuracy"]) == (3, 2)
+    task.answer = lambda *_: iter([LOGITS[:1]] * 2)
     with pytest.raises(ArtifactError, match=r"the artifact answers \(1, 2\) to a text; expected \(2, 2\) logits"):
-        list(parity.evaluate(SimpleNamespace(case=task.case, answer=lambda *_: iter([LOGITS[:1]] * 2)), None, test, ""))
+        list(answers.evaluate(task, None, test, ""))
 
 
 WORDS = "word_embeddings.weight"
@@ -227,7 +214,7 @@ def test_a_graph_that_is_not_the_converted_one_is_counted_and_named(measured):
 
 @pytest.mark.parametrize(("wrong_at", "bound"), [(12, False), (99, True)])
 @pytest.mark.usefixtures("measured")
-def test_a_conversion_is_asked_for_another_batch_than_forms_are(wrong_at, bound, tmp_path, data):
+def test_a_conversion_is_asked_for_another_batch_than_forms_are(wrong_at, bound, tmp_path):
     class Batched(Recorder):
         batches = True
 
@@ -235,9 +222,13 @@ def test_a_conversion_is_asked_for_another_batch_than_forms_are(wrong_at, bound,
             ids = inputs["input_ids"]
             return {"logits": self.answers[ids[:, 0]] * (-1 if len(ids) == wrong_at else 1)}
 
-    places = (tmp_path / name for name in ("converted", "checkpoint", "reference", "teacher"))
-    splits = {name: artifact.read_arrays(tmp_path / f"reference/{name}.npz") for name in parity.SPLITS}
-    found = parity.check_conversion(exercise, Batched(LOGITS), splits, parity.Inputs(*places, data))
+    def ask(directory, asked):
+        found, *_ = answers.answer(Batched(LOGITS), directory, tmp_path / "reference", asked)
+        return answers.Given(found, {}, {}, "table", {})
+
+    splits, no = list(parity.SPLITS), dict.fromkeys(("together", "greedy", "saturation"), False)
+    asked = Asked(task="classify", splits=splits, keep=[], vocabulary=49, reach=0, **no)
+    found = parity.check_conversion(ask, tmp_path / "converted", asked)
     assert (found["values"]["conversion_relative_max_error"] == 0) == bound
 
 

@@ -69,7 +69,7 @@ def test_where_tensorflow_is_missing_the_command_that_installs_it_is_named(tmp_p
 @pytest.fixture(scope="module")
 def build(make_model, tmp_path_factory):
     """An artifact of LiteRT's converter and what LiteRT answers to it."""
-    from stages.targets.parity import evaluate
+    from stages.targets.answers import evaluate
     from stages.targets.tflite_nnapi.convert import convert
     from stages.targets.tflite_nnapi.runtime import open_runtime
 

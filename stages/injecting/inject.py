@@ -22,11 +22,14 @@ from stages.injecting.hidden import BESIDE, HIDDEN
 from stages.injecting.tensor import Editor
 from stages.measure import extent
 from stages.models.families import family_of
+from stages.running import asking
+from stages.running.runner import Runner
 from stages.schema.gate import Gate, Threshold
 from stages.schema.layout import behind, place
 from stages.schema.measured import Benchmark
 from stages.schema.variant import Precision, Target, Variant
 from stages.targets import registry
+from stages.targets.answers import Ask
 from stages.targets.base import read_signature
 from stages.targets.parity import Inputs, measure_artifact
 from stages.tasks import registry as tasks
@@ -76,6 +79,7 @@ class Case:
         gate: thresholds.
         precision: what the variant was lowered to.
         target: the target's own knobs.
+        runner: where it is run.
     """
 
     build: Path
@@ -84,6 +88,7 @@ class Case:
     gate: Gate
     precision: Precision
     target: Target
+    runner: Runner
 
     @property
     def inputs(self) -> Inputs:
@@ -221,15 +226,15 @@ def _subject(case: Case, editor: Editor, seed: int) -> Subject:
 
 
 def _judged(case: Case, directory: Path, inputs: Inputs) -> Outcome:
-    verdict = _judged_once(case, directory, inputs, execute=False)
+    verdict = _judged_once(case, directory, inputs, "it was read, and not run")
     # What fails unexecuted fails executed: running it can only add reasons, and takes most of the time.
     if verdict.verdict != "fail":
-        verdict = _judged_once(case, directory, inputs, execute=True)
+        verdict = _judged_once(case, directory, inputs, asking.on(case.runner, case.variant.target, inputs.reference))
     return Outcome(verdict.verdict, verdict.reasons[0] if verdict.reasons else "")
 
 
-def _judged_once(case: Case, directory: Path, inputs: Inputs, *, execute: bool) -> Verdict:
-    measured = measure_artifact(case.variant.target, directory, inputs, execute=execute).found
+def _judged_once(case: Case, directory: Path, inputs: Inputs, ask: Ask | str) -> Verdict:
+    measured = measure_artifact(case.variant.target, directory, inputs, ask).found
     # Faults are not timed; how much of an artifact there is needs no clock.
     task = facts(read_signature(inputs.converted).task)
     timing: Benchmark = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}

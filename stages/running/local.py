@@ -1,4 +1,4 @@
-"""Run artifacts on this host, in a process of their own."""
+"""Run artifacts on this host, those that are timed in a process of their own."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ def fingerprint() -> dict[str, Any]:
 
 
 def run(request: Request, artifact: Path, inputs: Path, out: Path) -> Receipt:
-    """Start the worker, and read its receipt.
+    """Do what is asked for, in another process where memory and time are measured: it costs a start of 0.3 s.
 
     Raises:
-        ArtifactError: the worker failed; its last line is quoted.
+        ArtifactError: the artifact cannot be opened or run; of another process the last line is quoted.
     """
+    if request.time is None:
+        return worker.work(request, artifact, inputs, out)
     files.write_json(out / REQUEST, request.model_dump())
     places = {"request": out / REQUEST, "artifact": artifact, "inputs": inputs, "out": out}
     options = [part for name, path in places.items() for part in (f"--{name}", str(path))]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from stages.core.params import Section
+from stages.schema.asked import Asked
+from stages.schema.measured import Compared
 
 REQUEST, RECEIPT, ANSWERS = "request.json", "receipt.json", "answers.npz"
 
@@ -27,8 +29,7 @@ class Request(Section):
 
     target: str
     threads: int
-    answer: list[str]
-    """Splits to answer."""
+    answer: Asked | None
     time: Timing | None
 
 
@@ -44,6 +45,8 @@ class Receipt(TypedDict):
     """Kind of call → milliseconds of each recorded run; empty where nothing was to be timed."""
     tokens: dict[str, int]
     """Kind of call → tokens that one reads, the first of its texts."""
+    compared: Compared
+    """What was measured of the answers; empty where none were asked for."""
 
 
 class Runner(Protocol):
@@ -62,11 +65,12 @@ class Runner(Protocol):
 
         Args:
             request: what to do.
-            artifact: output of `quantize`.
-            inputs: `SPLIT.npz` of every split that is named, as `reference` writes them.
-            out: a directory, which gets `answers.npz`: split → logits of its items, fp32 [items, classes].
+            artifact: output of `quantize`, or of `convert`.
+            inputs: output of `reference`.
+            out: a directory, which gets a row of each answer (`items.npz`), and the logits that are to be kept
+                (`answers.npz`: split → fp32 [items, columns]).
 
         Raises:
-            ArtifactError: the artifact cannot be opened or run, or brings its process down.
+            ArtifactError: the artifact cannot be opened or run.
         """
         ...

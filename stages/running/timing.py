@@ -21,7 +21,7 @@ def time_artifact(runner: Runner, target: str, artifact: Path, reference: Path, 
         ArtifactError: it cannot be run.
     """
     timing = Timing(split=SPLIT, texts=settings.utterances, warmup=settings.warmup, repetitions=settings.repetitions)
-    request = Request(target=target, threads=settings.threads, answer=[], time=timing)
+    request = Request(target=target, threads=settings.threads, answer=None, time=timing)
     with tempfile.TemporaryDirectory() as scratch:
         return runner.run(request, artifact, reference, Path(scratch))
 

@@ -1,7 +1,8 @@
 """Run one artifact in a process of its own, which imports numpy and one runtime and nothing else heavy.
 
 Reads: a request, an artifact, splits.
-Writes: `receipt.json`: raw samples in milliseconds, load time, the process's own peak memory; `answers.npz`.
+Writes: `receipt.json`: raw samples in milliseconds, load time, the process's own peak memory, and what its answers are
+    compared with the reference's; `items.npz`, `answers.npz`.
 Why: another process would lend the artifact its memory, its warm caches and its garbage collector, and end with it.
 """
 
@@ -17,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, cli
 from stages.core.errors import InputError
 from stages.core.params import parse
 from stages.running.runner import ANSWERS, RECEIPT, Receipt, Request
+from stages.schema.measured import Compared
 from stages.targets import registry
 from stages.targets.base import Session, read_signature
 from stages.targets.facts import facts
@@ -102,22 +103,29 @@ def peak_rss_bytes() -> int:
 def work(request: Request, directory: Path, inputs: Path, out: Path) -> Receipt:
     """Open an artifact, time it, and let it answer: see `Runner.run`."""
     module = registry.runtime(request.target)
-    exercise = tasks.exercise(read_signature(directory).task)
     timing, calls = request.time, dict[str, Sequence[Timed]]()
     if timing is not None:
         # Before the clock starts: an app links its runtime and pays for opening the artifact alone.
         importlib.import_module(facts(request.target).LIBRARY)
+        exercise = tasks.exercise(read_signature(directory).task)
         calls |= exercise.timed(read_split(inputs / f"{timing.split}.npz", timing.texts))
     start = time.perf_counter_ns()
     session = module.open_runtime(directory, request.threads)
     load_time_ms = (time.perf_counter_ns() - start) / 1e6
     samples = {} if timing is None else sample(session, calls, timing.warmup, timing.repetitions)
     peak = peak_rss_bytes()
-    if request.answer:
-        splits = {name: read_split(inputs / f"{name}.npz") for name in request.answer}
-        answers = {name: np.concatenate(list(exercise.answer(session, split))) for name, split in splits.items()}
-        artifact.write_arrays(out / ANSWERS, answers)
+    compared: Compared = {}
+    if request.answer is not None:
+        from stages.measure import items
+        from stages.targets import answers
+
+        compared, records, logits = answers.answer(session, directory, inputs, request.answer)
+        if request.answer.saturation:
+            compared["saturation"] = module.saturation(directory, read_split(inputs / f"{answers.PROBE}.npz"))
+        artifact.write_arrays(out / items.ITEMS, items.arrays(records))
+        artifact.write_arrays(out / ANSWERS, logits)
     return {
+        "compared": compared,
         "load_time_ms": load_time_ms,
         "peak_rss_bytes": peak,
         "runtime": session.label,

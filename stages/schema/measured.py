@@ -72,6 +72,17 @@ class Calibration(Part, total=False):
     utterances: int
 
 
+class Compared(TypedDict, total=False):
+    """What was measured of the answers of an artifact or a converted model, where it ran."""
+
+    splits: dict[SplitName, Part]
+    form: Forms
+    together: dict[str, float]
+    """`relative_max_error` of many texts at once, where it takes several; nothing where an answer is not finite."""
+    greedy: Greedy
+    saturation: dict[str, int]
+
+
 class Parity(TypedDict, total=False):
     """Everything that parity found; parts that the artifact came far enough for."""
 

@@ -14,20 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.measure.invariance import change
 from stages.measure.matching import ONE_ROW, match
 from stages.models import families
 from stages.schema.measured import Weights
 from stages.targets import registry
-from stages.targets.base import Session
-from stages.tasks.base import INPUTS
-from stages.tasks.registry import Exercise
 
 Arrays = Mapping[str, NDArray[Any]]
 WORDS = tuple({families.find(name).weights["words"] for name in families.names()})
 """How the table of the vocabulary is called, by its end."""
-TOGETHER = 0.75
-"""Share of the probe split, shortest first, that makes up the larger batch: 96 of 128 texts, cheap at their length."""
 
 
 def words_of(checkpoint: Arrays) -> str:
@@ -72,28 +66,3 @@ def vocabulary_error(checkpoint: Arrays, rows: NDArray[np.float32]) -> float:
     if np.array_equal(rows, np.asarray(checkpoint[name], np.float32)):
         return 0.0
     return match(vocabulary_of(checkpoint), {name: rows}, positions=len(rows))[name].error
-
-
-def batch_error(exercise: Exercise, session: Session, probe: Arrays, pad_token_id: int) -> float:
-    """Ask for many texts at once, more than a batch that a trace or a rewrite may have had in mind.
-
-    Args:
-        exercise: how its task asks.
-        session: the opened converted model, which takes several utterances.
-        probe: the reference's probe inputs, int32 [n, max_length], right-padded, and its logits.
-        pad_token_id: the padding.
-
-    Returns:
-        As `relative_max_error`; inf where an answer is not finite.
-    """
-    sizes = probe["attention_mask"].sum(axis=1)
-    rows = np.argsort(sizes, kind="stable")[: int(len(sizes) * TOGETHER)]
-    length = int(sizes[rows].max())
-    mask = probe["attention_mask"][rows, :length].astype(np.int32)
-    ids = np.where(mask == 1, probe["input_ids"][rows, :length], np.int32(pad_token_id)).astype(np.int32)
-    logits = exercise.ask(session, dict(zip(INPUTS, (ids, mask), strict=True)))
-    case = exercise.case(probe)
-    items = np.concatenate([np.flatnonzero(case == row) for row in rows])
-    # Over the spread of all, as the other errors are: a part of the texts may have less.
-    spread = max(float(probe["logits"].std()), float(np.finfo(np.float32).tiny))
-    return change(probe["logits"][items], logits, spread)

@@ -20,6 +20,7 @@ from stages.measure.top_logits import Logits
 from stages.schema.gate import Gate
 from stages.schema.variant import Float, Variant
 from stages.targets import parity
+from stages.targets.answers import measure
 from stages.targets.facts import executor
 from stages.tasks.classify import quality
 
@@ -222,7 +223,7 @@ class Build:
                 logits = (split["logits"] + self.random.normal(0, spread, split["logits"].shape)).astype("f4")
                 if name == "test" and not np.isfinite(noise):
                     logits[:7] = np.nan
-                result[name], records[name] = parity.measure(split, np.arange(len(logits)), [logits])
+                result[name], records[name] = measure(split, np.arange(len(logits)), [logits])
             result["test"] = parity.with_quality(
                 quality, result["test"], splits["test"], records["test"], Logits(self.test["teacher"].astype("f4"))
             )

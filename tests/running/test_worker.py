@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from stages import host
 from stages.core import artifact
 from stages.core.errors import ArtifactError, InputError
+from stages.measure import items
 from stages.running import local, worker
 from stages.running.runner import Receipt, Request, Timing
+from stages.schema.asked import Asked
 from stages.targets import registry
 from stages.tasks.base import FORWARD, Timed
 from stages.tasks.classify import exercise
@@ -25,7 +28,7 @@ from tests.targets.running import sign
 MAX_LENGTH = 16
 HEAVY = {"torch", "transformers", "onnx", "coremltools", "mlflow", "ai_edge_litert"}
 REQUEST = Request(
-    target="onnx-cpu", threads=1, answer=[], time=Timing(split="probe", texts=3, warmup=2, repetitions=10)
+    target="onnx-cpu", threads=1, answer=None, time=Timing(split="probe", texts=3, warmup=2, repetitions=10)
 )
 
 
@@ -166,13 +169,27 @@ def test_a_fresh_process_times_an_artifact_with_one_runtime_and_no_toolchain(onn
 
 
 @pytest.mark.target
-def test_answers_are_those_of_a_session_in_this_process(onnx_artifact: Path, probe: Path) -> None:
-    request = REQUEST.model_copy(update={"answer": ["probe"], "time": None})
-    receipt = local.run(request, onnx_artifact, onnx_artifact, onnx_artifact)
+def test_answers_are_those_of_a_session_wherever_they_are_asked_for(
+    onnx_artifact: Path, probe: Path, tmp_path: Path
+) -> None:
+    asked = Asked(
+        task="classify", splits=["probe"], keep=["probe"], vocabulary=8, reach=0, together=True, greedy=False,
+        saturation=True,
+    )  # fmt: skip
+    receipt = local.run(REQUEST.model_copy(update={"answer": asked, "time": None}), *[onnx_artifact] * 3)
     split = artifact.read_arrays(probe)
     here = np.concatenate(list(exercise.answer(registry.runtime("onnx-cpu").open_runtime(onnx_artifact, 1), split)))
     np.testing.assert_array_equal(artifact.read_arrays(onnx_artifact / "answers.npz")["probe"], here)
     assert (here.shape, receipt["samples_ms"]) == ((4, 1), {})
+    assert set(receipt["compared"]) == {"form", "saturation", "splits", "together"}
+    assert receipt["compared"]["splits"]["probe"]["values"]["max_abs_error"] == here.max() > 0
+    assert items.read(onnx_artifact)["probe"].max_abs_error.tolist() == here[:, 0].tolist()
+    with_timing = REQUEST.model_copy(update={"answer": asked})
+    out = tmp_path / "elsewhere"
+    out.mkdir()
+    there = local.run(with_timing, onnx_artifact, onnx_artifact, out)["compared"]
+    assert there == json.loads(json.dumps(receipt["compared"]))
+    assert (out / "items.npz").read_bytes() == (onnx_artifact / "items.npz").read_bytes()
 
 
 @pytest.mark.target

@@ -24,6 +24,22 @@ def sign(directory: Path, longest: int, *, dynamic: bool = False, pad: int = 0) 
     write_signature(directory, task, CALLS, dynamic=dynamic, pad_token_id=pad)
 
 
+class Recorder:
+    """A runtime that answers from a table and remembers what it was asked."""
+
+    label = "table"
+    batches = False
+
+    def __init__(self, answers: Any) -> None:
+        self.answers: Any = answers
+        self.shapes: list[tuple[int, ...]] = []
+
+    def run(self, call: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        self.shapes.append(inputs["input_ids"].shape)
+        row = int(inputs["input_ids"][0, 0])
+        return {"logits": self.answers[row : row + 1]}
+
+
 def logits_of(session: Any, inputs: dict[str, Any]) -> Any:
     """Logits of every row at its true length, so that every signature takes part."""
     lengths = inputs["attention_mask"].sum(axis=1)

@@ -16,7 +16,7 @@ from stages.injecting import onnx_hidden
 from stages.injecting.hidden import UNKNOWN_FIELD
 from stages.injecting.onnx_cpu import ArtifactEditor
 from stages.measure.structure import compare
-from stages.targets import conversion
+from stages.targets import answers, conversion
 from stages.targets.onnx_cpu import graph
 from stages.targets.onnx_cpu.lookup import looked_up
 from stages.targets.onnx_cpu.runtime import open_runtime
@@ -221,7 +221,7 @@ def test_a_batch_larger_than_any_traced_is_compared_with_the_reference(converted
     probe = utterances(64)
     probe["logits"] = run_all(converted["bert"], probe)
     runtime = open_runtime(converted["bert"], threads=1)
-    assert conversion.batch_error(exercise, runtime, probe, 0) < 1e-4
+    assert answers.batch_error(exercise, runtime, probe, 0) < 1e-4
 
     class Limited:
         label, batches = "limited", True
@@ -231,4 +231,4 @@ def test_a_batch_larger_than_any_traced_is_compared_with_the_reference(converted
             logits[32:] = logits[:1]
             return {"logits": logits}
 
-    assert conversion.batch_error(exercise, Limited(), probe, 0) > 0.1
+    assert answers.batch_error(exercise, Limited(), probe, 0) > 0.1
