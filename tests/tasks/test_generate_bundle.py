@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
 from stages.targets import registry
 from stages.tasks.generate import clients
+from stages.tasks.generate.forms import genai
 from stages.tasks.generate.page import MODULES
 from tests.clients.chromium import opened
 from tests.composed import composed
@@ -231,3 +233,14 @@ def test_opened_from_a_file_it_writes_the_golden_text_and_asks_nobody(release, t
         said = shown.evaluate("document.querySelector('.golden').textContent")
         assert said == "{0} of {0} tokens as in the build".format(said.split()[0])
         assert shown.requests() == [shown.evaluate("location.href.split('#')[0]")]
+
+
+def test_genai_is_left_out_where_it_would_cut_texts_otherwise():
+    def why_not(vocabulary, kind="BPE", splits="Digits"):
+        rules = {"pre_tokenizer": {"type": splits}, "added_tokens": [{"content": "<1>"}]}
+        content = {**rules, "model": {"type": kind, "vocab": dict.fromkeys(vocabulary, 0)}}
+        return genai.why_not(SimpleNamespace(tokenization=SimpleNamespace(content=content)))
+
+    assert why_not(["1", "a", "<1>"]) == why_not(["1", "12"], splits="ByteLevel") == ""
+    assert why_not(["1", "12"]) == 'onnxruntime-genai 0.18.0 does not split digits, and the vocabulary has "12"'
+    assert why_not(["1"], "Unigram").endswith("and this is Unigram")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from stages.releasing.source import Source
@@ -14,13 +15,23 @@ KIND = "decoder"
 """Of a model: any whose graph has these inputs and outputs."""
 TRIED = "BPE"
 """Kind of tokenizer that onnxruntime-genai 0.18.0 was seen to read rightly."""
+DIGITS = set("0123456789")
 SEARCH = ("do_sample", "min_length", "num_beams", "repetition_penalty", "temperature", "top_k", "top_p")
 
 
 def why_not(source: Source) -> str:
     """Say why onnxruntime-genai cannot take the bundle; nothing where it can."""
-    kind = source.tokenization.content["model"].get("type")
-    return "" if kind == TRIED else f"onnxruntime-genai was tried with {TRIED} tokenizers alone, and this is {kind}"
+    rules = source.tokenization.content
+    kind = rules["model"].get("type")
+    if kind != TRIED:
+        return f"onnxruntime-genai was tried with {TRIED} tokenizers alone, and this is {kind}"
+    added = {token["content"] for token in rules["added_tokens"]}
+    mixed = (
+        piece for piece in rules["model"]["vocab"] if len(piece) > 1 and set(piece) & DIGITS and piece not in added
+    )
+    if '"Digits"' in json.dumps(rules.get("pre_tokenizer")) and (piece := next(mixed, "")):
+        return f"onnxruntime-genai 0.18.0 does not split digits, and the vocabulary has {json.dumps(piece)}"
+    return ""
 
 
 def config(source: Source, form: str) -> str:
