@@ -126,8 +126,10 @@ def examine(case: Case) -> dict[str, Any]:
         trails.append((divergence.follow(model, inputs, tensors, bands), origin))
         asked = {tensor.name: inputs[tensor.name] for tensor in call.inputs}
         logits = session.run(call.name, asked, session.new_state())["logits"]
-        alone = next(item.value for item in reversed(tensors) if item.value.size == logits.size)
-        unfused = max(unfused, divergence.relative_error(alone.reshape(logits.shape), logits))
+        flat = logits.reshape(-1, logits.shape[-1])
+        alone = next(item.value for item in reversed(tensors) if item.value.shape[-1:] == flat.shape[-1:])
+        # What kept the logits of every token is asked for the last ones.
+        unfused = max(unfused, divergence.relative_error(alone.reshape(-1, flat.shape[1])[-len(flat) :], flat))
     diverging = [(trail, origin) for trail, origin in trails if trail.divergence]
     if not diverging:
         return {"conclusion": _unexplained([trail for trail, _ in trails], unfused, bands)}

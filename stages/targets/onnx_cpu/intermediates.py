@@ -42,12 +42,21 @@ def intermediates(artifact: Path, inputs: Inputs) -> Iterator[tuple[str, str, ND
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         names = [item.name for item in session.get_outputs() if item.type in FLOATS]
-        values = dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        given = {item.name: _given(item, inputs) for item in session.get_inputs()}
+        values = dict(zip(names, session.run(names, given), strict=True))
     except Exception as error:  # ONNX Runtime's exceptions share no other base
         raise ArtifactError(f"onnxruntime cannot run '{graph.MODEL}': {first_line(error)}") from error
     for name, kind in makers.items():
         if name in values:
             yield kind, name, np.asarray(values[name], np.float32)
+
+
+def _given(item: Any, inputs: Inputs) -> NDArray[Any]:
+    """Return what a graph takes: one of the inputs, or a cache with nothing in it."""
+    if item.name in inputs:
+        return inputs[item.name].astype(np.int64 if item.type == "tensor(int64)" else np.int32)
+    sizes = {"batch": 1, "past": 0}
+    return np.zeros([sizes.get(size, size) for size in item.shape], np.float32)
 
 
 def _untyped(name: str) -> Any:

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from safetensors.numpy import load_file, save_file
 
 from stages.core.errors import ArtifactError, InputError
 from stages.injecting.tflite_decoding import DECODING
@@ -14,7 +15,8 @@ from stages.measure.matching import match
 from stages.measure.structure import compare
 from stages.models.families import family_of
 from stages.schema.task import Task
-from stages.schema.variant import Precision
+from stages.schema.variant import Precision, Target
+from stages.targets import registry
 from stages.targets.base import read_signature
 from stages.targets.tflite_nnapi import decoder, flatbuffer, lookup, quantize, storage, structure, whole
 from stages.targets.tflite_nnapi.runtime import open_runtime
@@ -196,6 +198,27 @@ def test_a_fault_of_decoders_changes_the_answers_and_is_seen_in_the_file(fault, 
     assert np.abs(after - before).max() / before.std() > 1e-4
     found = compare(structure.read(tmp_path / "clean"), structure.read(tmp_path / "damaged"))
     assert found.differences or found.beyond
+
+
+@pytest.mark.parametrize("target", ["tflite-nnapi", "onnx-cpu"])
+@pytest.mark.parametrize("broken", ["model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.o_proj.weight"])
+def test_the_layer_that_computes_something_else_is_named(broken, target, tmp_path):
+    from stages.models.divergence import follow
+    from stages.models.trail import Bands, Tensor
+
+    model, told = read(tiny_llama(num_key_value_heads=2, head_dim=8), tmp_path / "checkpoint")
+    (tmp_path / "artifact").mkdir()
+    damaged = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    damaged[broken] = damaged[broken][::-1].copy()
+    save_file(damaged, tmp_path / "checkpoint" / "model.safetensors")
+    settings = TypeAdapter(Target).validate_python(composed()["targets"][target])
+    registry.convert(target).convert(tmp_path / "checkpoint", TASK, settings, tmp_path / "artifact")
+    ids = text(told, 12)[None].astype(np.int32)
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    found = [Tensor(*one) for one in registry.intermediates(target).intermediates(tmp_path / "artifact", inputs)]
+    trail = follow(model, inputs, found, Bands(1e-4, 1e-4))
+    assert trail.divergence is not None
+    assert trail.divergence.at.module == broken.removesuffix(".weight")
 
 
 PRECISIONS = {"fp16": 1e-5, "dynamic_wi8_afp32": 0.01, "weight_only_wi8": 0.01, "dynamic_wi4b32_afp32": 0.5}
