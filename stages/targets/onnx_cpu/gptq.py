@@ -7,7 +7,9 @@ and no weight moves further than `WITHIN` levels from its own number, so that ea
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,7 +88,10 @@ def moments(model: Any, names: Iterable[str], calibration: Mapping[str, NDArray[
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as scratch:  # from a file: as bytes it would be in memory once more
+        path = Path(scratch) / graph.MODEL
+        path.write_bytes(model.SerializeToString())
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     del model.graph.output[count:]
     empty = {
         item.name: np.zeros([1, *(axis if isinstance(axis, int) else 0 for axis in item.shape[1:])], np.float32)
