@@ -110,8 +110,9 @@ def _prompts(model: Any, tokenizer: Any) -> Iterator[tuple[str, list[int]]]:
 
 def asked(tokenizer: Any) -> str:
     """Return a question as the tokenizer's chat template spells it."""
-    turns = [{"role": "user", "content": QUESTION}]
-    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    from stages.models.chat import spell
+
+    return spell(tokenizer, QUESTION)
 
 
 def _continued(model: Any, given: Sequence[int], room: int) -> tuple[list[int], list[float]]:
