@@ -14,6 +14,7 @@ from stages.core.packing import pack
 from stages.coreml.dtypes import from_mil
 from stages.coreml.ops.constexpr import scattered
 from stages.coreml.values import Constants
+from stages.injecting.coreml_decoding import DECODING
 from stages.injecting.hidden import TEXT
 from stages.injecting.tensor import Array, Tensor
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, operations, read_program
@@ -100,6 +101,8 @@ class ArtifactEditor:
 
     def tamper(self, kind: str) -> bool:
         """Change what stands beside the numbers."""
+        if kind in DECODING:
+            return DECODING[kind](self._model, self.tensors())
         model = self._model
         main = model.mlProgram.functions["main"]
         match kind:

@@ -9,11 +9,14 @@ from pydantic import TypeAdapter
 from stages import convert, parity, quantize
 from stages.core import artifact
 from stages.coreml.proto import model_file, read_model
+from stages.injecting.coreml_decoding import DECODING
 from stages.injecting.inject import open_editor
+from stages.measure.structure import compare
 from stages.releasing import card, contents, derived
 from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
 from stages.targets import divergence, registry
+from stages.targets.coreml_metal import structure, whole
 from tests.composed import composed
 from tests.tasks.test_generate import LENGTH, TASK, build, given  # noqa: F401 (fixtures)
 
@@ -57,6 +60,25 @@ def test_an_epsilon_of_another_model_is_told_from_the_right_one(made, build, tmp
         for session in (runtime.open_runtime(place / "converted", threads=1) for place in (made, tmp_path))
     )
     assert np.abs(sound - broken).max() > 1e-4 * sound.std()
+
+
+@pytest.mark.parametrize("kind", DECODING)
+def test_what_is_done_to_a_decoder_changes_its_answers_and_is_seen(kind, made, tmp_path):
+    shutil.copytree(made / "fp16", tmp_path / "broken")
+    editor = open_editor(TARGET, tmp_path / "broken")
+    assert editor.tamper(kind)
+    editor.save()
+    ids = np.arange(1, LENGTH, dtype=np.int32)[None]
+    answers = []
+    for place in (made / "fp16", tmp_path / "broken"):
+        session = registry.runtime(TARGET).open_runtime(place, threads=1)
+        state = session.new_state()
+        parts = [session.run("decode", {"input_ids": part}, state)["logits"] for part in (ids[:, :9], ids[:, 9:])]
+        answers.append(np.concatenate(parts))
+    sound, broken = answers
+    assert np.abs(sound - broken).max() > (0 if kind == "half_norm" else 0.05) * sound.std()
+    found = compare(structure.read(made / "converted"), structure.read(tmp_path / "broken"))
+    assert found.differences or found.beyond or whole.strays(made / "converted", tmp_path / "broken")
 
 
 def test_what_every_operation_computes_can_be_asked_for(made):

@@ -12,7 +12,7 @@ import numpy as np
 from stages.coreml import dtypes, proto
 from stages.targets import messages
 from stages.targets.base import read_signature
-from stages.targets.coreml_metal import POSITION, UNROUNDED, canonical
+from stages.targets.coreml_metal import POSITION, UNROUNDED, WIDE, canonical
 from stages.targets.coreml_metal.package import (
     BLOB_HEADER,
     FILE_HEADER,
@@ -73,11 +73,13 @@ def strays(converted: Path, artifact: Path) -> list[str]:
     """
     first, second = (proto.read_model(directory / PACKAGE / PROGRAM) for directory in (converted, artifact))
     (call,) = read_signature(converted).calls
-    before, after = _declared(first), _declared(second)
+    before, after = _declared(first) | _wide(first), _declared(second) | _wide(second)
     found = [f"the converted model: {line}" for line in _strays(first, converted / PACKAGE, call)]
     found += _strays(second, artifact / PACKAGE, call)
     return found + [
-        f"{key} is {after[key]}, the converted model's {before[key]}" for key in before if before[key] != after[key]
+        f"{key} is {after.get(key, 'not there')}, the converted model's {before[key]}"
+        for key in before
+        if before[key] != after.get(key)
     ]
 
 
@@ -173,6 +175,16 @@ def _declared(model: Any) -> dict[str, str]:
         "inputs": str([_feature(item) for item in model.description.input]),
         "outputs": str([_feature(item) for item in model.description.output]),
         "states": str([_feature(item) for item in model.description.state]),
+    }
+
+
+def _wide(model: Any) -> dict[str, str]:
+    """Say what computes in fp32 at every precision: comparing programs takes number formats away."""
+    return {
+        f"'{item.name}'": f"{operation.type} of {dtypes.from_mil(item.type.tensorType.dataType).name}"
+        for operation in _operations(model)
+        for item in operation.outputs
+        if item.name.endswith(WIDE)
     }
 
 

@@ -1,0 +1,134 @@
+"""What can be done to a decoder's `model.mlpackage`: each function returns whether the program allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from stages.injecting.tensor import Tensor
+from stages.targets.coreml_metal import POSITION
+from stages.targets.coreml_metal.package import operations
+
+BASE = 1.1
+"""Power by which another base turns less: 10,000 to it is 25,119."""
+
+
+def stale_slot(model: Any, tensors: Iterable[Tensor]) -> bool:  # noqa: ARG001 (one form for all)
+    """Let attention read each state as it was before the call wrote to it."""
+    first: dict[str, str] = {}
+    again = []
+    for operation in operations(model):
+        if operation.type == "read_state":
+            state, name = _argument(operation, "input"), operation.outputs[0].name
+            if first.setdefault(state, name) != name:
+                again.append((operation, name, first[state]))
+    for operation, name, earlier in again:
+        _rename(model, name, earlier)
+        _block(model).operations.remove(operation)
+    return bool(again)
+
+
+def late_position(model: Any, tensors: Iterable[Tensor]) -> bool:  # noqa: ARG001
+    """Count tokens that continue a text from the next place on, in all but the mask."""
+    block = _block(model)
+    at = next((at for at, one in enumerate(block.operations) if one.type == "range_1d"), None)
+    if at is None:
+        return False
+    places = block.operations[at].outputs[0]
+    readers = [one for one in _reading(model, places.name) if one.type != "expand_dims"]
+    given = next(item for item in model.mlProgram.functions["main"].inputs if item.name == POSITION)
+    one = _argument(block.operations[at], "step")
+    later = _inserted(block, at + 1, "minimum", {"x": POSITION, "y": one}, "fault_continuing", given.type)
+    shifted = _inserted(block, at + 2, "add", {"x": places.name, "y": later}, "fault_places", places.type)
+    for reader in readers:
+        for argument in reader.inputs.values():
+            _point(argument, places.name, shifted)
+    return bool(readers)
+
+
+def wrong_rotary_base(model: Any, tensors: Iterable[Tensor]) -> bool:  # noqa: ARG001
+    """Write the frequencies of another base."""
+    found = next((one for one in tensors if one.name.startswith("rotary_frequencies")), None)
+    if found is None:
+        return False
+    found.levels[...] = found.levels**BASE
+    return True
+
+
+def unmasked_future(model: Any, tensors: Iterable[Tensor]) -> bool:  # noqa: ARG001
+    """Let every token of a call attend to all that the cache holds after it."""
+    found = operations(model)
+    mask = next((one for one in found if one.type == "less_equal"), None)
+    end = next((one for one in found if one.type == "add" and any(_named(one, POSITION))), None)
+    if mask is None or end is None:
+        return False
+    _point(mask.inputs["y"], _argument(mask, "y"), end.outputs[0].name)
+    return True
+
+
+def half_norm(model: Any, tensors: Iterable[Tensor]) -> bool:  # noqa: ARG001
+    """Square the first normalisation's numbers before they become 32 bits wide."""
+    block = _block(model)
+    makers = {item.name: one for one in block.operations for item in one.outputs}
+    for at, square in enumerate(block.operations):
+        if square.type == "mul" and _argument(square, "x") == _argument(square, "y"):
+            widened = makers.get(_argument(square, "x"))
+            if widened is None or widened.type != "cast" or _argument(widened, "x") not in makers:
+                return False
+            narrow, wide = _argument(widened, "x"), square.outputs[0].name
+            for key in ("x", "y"):
+                _point(square.inputs[key], _argument(square, key), narrow)
+            kind = type(square.outputs[0].type)()
+            kind.CopyFrom(square.outputs[0].type)
+            square.outputs[0].type.CopyFrom(makers[narrow].outputs[0].type)
+            square.outputs[0].name = "fault_square"
+            inputs = {"x": "fault_square", "dtype": _argument(widened, "dtype")}
+            _inserted(block, at + 1, "cast", inputs, wide, kind)
+            return True
+    return False
+
+
+FAULTS = (stale_slot, late_position, wrong_rotary_base, unmasked_future, half_norm)
+DECODING = {fault.__name__: fault for fault in FAULTS}
+
+
+def _block(model: Any) -> Any:
+    function = model.mlProgram.functions["main"]
+    return function.block_specializations[function.opset]
+
+
+def _argument(operation: Any, key: str) -> str:
+    return str(operation.inputs[key].arguments[0].name)
+
+
+def _named(operation: Any, name: str) -> Iterator[bool]:
+    for argument in operation.inputs.values():
+        yield from (one.name == name for one in argument.arguments)
+
+
+def _reading(model: Any, name: str) -> list[Any]:
+    return [one for one in operations(model) if any(_named(one, name))]
+
+
+def _rename(model: Any, name: str, other: str) -> None:
+    for operation in _reading(model, name):
+        for argument in operation.inputs.values():
+            _point(argument, name, other)
+
+
+def _point(argument: Any, name: str, other: str) -> None:
+    for one in argument.arguments:
+        if one.name == name:
+            one.name = other
+
+
+def _inserted(block: Any, at: int, kind: str, inputs: dict[str, str], name: str, declared: Any) -> str:
+    """Put an operation at a place, and return what its output is called."""
+    operation = type(block.operations[0])(type=kind)
+    for key, source in inputs.items():
+        operation.inputs[key].arguments.add(name=source)
+    operation.attributes["name"].CopyFrom(block.operations[at].attributes["name"])
+    operation.attributes["name"].immediateValue.tensor.strings.values[:] = [name]
+    operation.outputs.add(name=name).type.CopyFrom(declared)
+    block.operations.insert(at, operation)
+    return name
