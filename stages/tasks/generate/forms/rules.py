@@ -68,8 +68,8 @@ def config(source: Source) -> str:
 def tokenizer_settings(source: Tokenization) -> dict[str, Any]:
     """Return what Transformers.js and others take from tokenizer_config.json alone.
 
-    Without `add_bos_token` Transformers.js leaves out the token that tokenizer.json puts before a text, and writes
-    another text without an error; a template in a file of its own is not read by all.
+    Without `add_bos_token` the text-generation pipeline of Transformers.js leaves out the token that tokenizer.json
+    puts before a text, and writes another text without an error; a template in a file of its own is not read by all.
     """
     begin, end = around(source)
     found = template(source.path)
