@@ -106,7 +106,7 @@ def bundle(key: str, settings: Params, verdict: Entry, build: Path, out: Path, s
         for name in TOKENIZER_FILES:
             if (sources["compressed"] / name).is_file():
                 shutil.copy2(sources["compressed"] / name, temporary / "tokenizer" / name)
-        golden.write(sources["reference"], sources["parity"], temporary)
+        golden.write(sources["artifact"], sources["reference"], sources["parity"], temporary)
         artifact.write_json(temporary / "verdict.json", {**verdict, **_warning(verdict)})
         precision = settings.precisions[variant.precision]
         contents.add(temporary, key, variant, precision, verdict, sources, settings.release)

@@ -115,7 +115,7 @@ def _again(bundle: Path, manifest: Mapping[str, Any], places: Mapping[str, Path]
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
         contents.describe(source, verdict, places, forms, said["left_out"], out)
-        golden.write(places["reference"], places["parity"], out)
+        golden.write(places["artifact"], places["reference"], places["parity"], out)
         known = of(source).FORMS
         for form in (known[name] for name in forms if known[name].configured):
             (out / form.configured).mkdir(parents=True, exist_ok=True)
