@@ -194,7 +194,10 @@ def test_what_sets_nothing_is_no_override(override):
         ("variants.onnx-cpu-fp16.required=false", "expected 'onnx-cpu-fp16' in the list `variant=[…]`"),
         ("student.heads=5", "'student': 5 heads do not divide hidden_size 64"),
         ("student.layers=abc", "'student.layers' is 'abc'; expected: input should be a valid integer"),
-        ("student=tinny", "conf/student has no 'tinny'; expected one of: clinc150, none, tiny (nearest: tiny)"),
+        (
+            "student=tinny",
+            "conf/student has no 'tinny'; expected one of: clinc150, generate, none, tiny (nearest: tiny)",
+        ),
         ("student=5", "conf/student has no '5'"),
         ("variant=[onnx-cpu-fp33]", "conf/variant has no 'onnx-cpu-fp33'"),
         ("data=[jsonl,csv]", "one option of 'data' is chosen"),

@@ -157,7 +157,8 @@ def timed(runtime: Runtime, context: int, steps: int, ids: list[int]) -> dict[st
 
 def main() -> None:
     """Answer until stdin ends; what a runtime itself prints goes to stderr."""
-    kind, model, ids, vocabulary = sys.argv[1], sys.argv[2], json.loads(Path(sys.argv[3]).read_text()), int(sys.argv[4])
+    kind, model, vocabulary = sys.argv[1], sys.argv[2], int(sys.argv[4])
+    ids = json.loads(Path(sys.argv[3]).read_text(encoding="utf-8"))
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     runtime = opened(kind, model, len(ids), vocabulary)

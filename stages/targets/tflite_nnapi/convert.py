@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.core import artifact
 from stages.core.errors import ConversionError, Unsupported
+from stages.models.families import family_of
+from stages.models.families.base import setting
 from stages.models.families.decoder import Decoder
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
@@ -33,6 +36,7 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
         Unsupported: the checkpoint's activation is none that the format expresses for NNAPI.
         ConversionError: litert-torch cannot lower the checkpoint, or gave another graph than was asked for.
     """
+    _require_activation(checkpoint)
     interface = tasks.interface(task.name)
     model = interface.load(checkpoint, task)
     if isinstance(model, Decoder):
@@ -44,7 +48,6 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
 def _trace(module: Any, checkpoint: Path, call: Call, task: Task, out: Path) -> None:
     from stages.models.checkpoint import load_config
 
-    _require_activation(checkpoint)
     _lower(module, call, task.sequence_lengths, out / flatbuffer.MODEL)
     model = flatbuffer.read(out / flatbuffer.MODEL)
     flatbuffer.drop_metadata(model)
@@ -56,11 +59,8 @@ def _trace(module: Any, checkpoint: Path, call: Call, task: Task, out: Path) -> 
 
 
 def _require_activation(checkpoint: Path) -> None:
-    from stages.models.checkpoint import load_config
-    from stages.models.families import family_of
-
-    config = load_config(checkpoint)
-    name = getattr(config, family_of(config).activation)
+    config = artifact.read_json(checkpoint / "config.json")
+    name = setting(config, family_of(config).activation)
     if name in ACTIVATIONS_LEFT_OUT:
         raise Unsupported(
             f"tflite-nnapi cannot express the activation '{name}': it becomes SELECT, for which NNAPI has no kernel",
