@@ -22,6 +22,9 @@ MODULES = {
     "wasm": "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm",
 }
 """What a page that runs ONNX models needs → where npm puts it."""
+NEEDED = "a Hugging Face directory, of onnx-cpu"
+"""What a bundle must have to be shown on one."""
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,16 @@ def of_task(task: str) -> TaskPage:
     return found
 
 
+def graphs(release: Path) -> list[Path]:
+    """Return what such a page can run of the bundles in a directory, in the order of their names."""
+    return sorted(release.glob("*/hf/onnx/*.onnx"))
+
+
 def written(sources: Path, shown: Sequence[Shown], modules: Path, data: Mapping[str, Any], **context: Any) -> str:
     """Put a page together that opens from a file as well as from a server, and whose policy lets no request leave it.
 
     Args:
-        sources: directory of the task's `demo.html.j2`, `demo.css` and `demo.js`.
+        sources: directory of the task's `demo.html.j2`, `demo.css` and `demo.js`, which are joined with those here.
         shown: the variants on it.
         modules: `node_modules`.
         data: what its script reads, beside `variants`.
@@ -82,9 +90,9 @@ def written(sources: Path, shown: Sequence[Shown], modules: Path, data: Mapping[
         HTML; the same bundles and modules give the same bytes.
     """
     files = {name: modules / path for name, path in MODULES.items()} | {item.key: item.model for item in shown}
-    styles = (Path(__file__).with_name("page.css"), sources / "demo.css")
-    style = "\n".join(path.read_text(encoding="utf-8").strip() for path in styles)
-    script = (sources / "demo.js").read_text(encoding="utf-8").strip()
+    # The shared style comes last: it makes one column of a task's two where a page is narrow.
+    style = _joined(HERE / "page.css", sources / "demo.css", HERE / "demo.css")
+    script = _joined(HERE / "demo.js", sources / "demo.js")
     environment = templates.environment(sources)
     environment.filters["percent"] = wording.percent
     told = {**data, "variants": [item.facts for item in shown]}
@@ -98,6 +106,10 @@ def written(sources: Path, shown: Sequence[Shown], modules: Path, data: Mapping[
         "variants": shown,
     }
     return environment.get_template("demo.html.j2").render(page | context) + "\n"
+
+
+def _joined(*paths: Path) -> str:
+    return "\n".join(path.read_text(encoding="utf-8").strip() for path in paths)
 
 
 def pack(path: Path) -> str:

@@ -1,28 +1,6 @@
-// Unpack what the page carries, check every variant with golden inputs of the build, then answer what is typed.
+// Check every variant with golden inputs of the build, then answer what is typed.
 const RUNS = 9;
 const BARS = 8;
-const byId = (id) => document.getElementById(id);
-const data = JSON.parse(byId("data").textContent);
-
-async function unpack(name) {
-  const block = document.querySelector(`script[data-file="${name}"]`);
-  const bytes = Uint8Array.from(atob(block.textContent), (character) => character.charCodeAt(0));
-  block.remove();
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
-}
-
-async function load(name) {
-  return import(URL.createObjectURL(new Blob([await unpack(name)], { type: "text/javascript" })));
-}
-
-function softmax(logits) {
-  const top = Math.max(...logits);
-  const exponents = Array.from(logits, (value) => Math.exp(value - top));
-  const sum = exponents.reduce((first, second) => first + second);
-  return exponents.map((value) => value / sum);
-}
-
-const best = (values) => values.indexOf(Math.max(...values));
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 class Variant {
@@ -60,19 +38,6 @@ class Variant {
     for (const { answer, ids } of this.facts.golden) same += best(await this.run(ids)) === answer;
     return same;
   }
-}
-
-async function open() {
-  const [ort, { Tokenizer }] = [await load("onnxruntime"), await load("tokenizers")];
-  ort.env.wasm.wasmBinary = await unpack("wasm");
-  ort.env.wasm.numThreads = 1;
-  const tokenizer = new Tokenizer(data.tokenizer, data.config);
-  const variants = [];
-  for (const facts of data.variants) {
-    const session = await ort.InferenceSession.create(await unpack(facts.key), { executionProviders: ["wasm"] });
-    variants.push(new Variant(facts, ort, session, tokenizer));
-  }
-  return variants;
 }
 
 function element(tag, text, kind) {
@@ -119,8 +84,8 @@ function fill(row, { probabilities, ms }, wanted) {
 }
 
 async function start() {
-  const variants = await open();
-  const rows = variants.map(({ facts }) => document.querySelector(`tr[data-key="${facts.key}"]`));
+  const { variants } = await open((...parts) => new Variant(...parts));
+  const rows = variants.map(rowOf);
   for (const [index, variant] of variants.entries()) {
     const [same, asked] = [await variant.golden(), variant.facts.golden.length];
     rows[index].querySelector(".golden").textContent = `${same} of ${asked} golden inputs as in the build`;
@@ -140,11 +105,8 @@ async function start() {
       if (mine !== turn) return;
     }
     show(variants[chosen], answers[chosen], text);
-    rows.forEach((row, index) => {
-      fill(row, answers[index], best(answers[chosen].probabilities));
-      row.classList.toggle("chosen", index === chosen);
-      row.querySelector("button").setAttribute("aria-pressed", String(index === chosen));
-    });
+    rows.forEach((row, index) => fill(row, answers[index], best(answers[chosen].probabilities)));
+    choose(rows, chosen);
     document.body.dataset.answered = text;
   };
   // One run at a time: a session that is asked twice at once refuses. Whatever was typed meanwhile is passed over.
@@ -162,7 +124,4 @@ async function start() {
   await queue();
 }
 
-start().catch((error) => {
-  byId("state").textContent = `This page cannot be used in this browser: ${error.message}`;
-  byId("state").classList.add("wrong");
-});
+start().catch(refuse);

@@ -7,18 +7,17 @@ from pathlib import Path
 
 from stages.core import artifact
 from stages.reporting.demo import MODULES as MODULES
-from stages.reporting.demo import Shown, written
+from stages.reporting.demo import NEEDED as NEEDED
+from stages.reporting.demo import Shown, graphs, written
 
 SOURCES = Path(__file__).parent
-NEEDED = "a Hugging Face directory, of onnx-cpu"
-"""What a bundle must have to be shown."""
 GOLDEN, TOKENS = 4, 24
 """Texts of the probe, and tokens of each, that the page asks every variant about before it shows it."""
 
 
 def find(release: Path) -> list[Shown]:
     """Return the bundles that the page can run, in the order of their names."""
-    return [_shown(path) for path in sorted(release.glob("*/hf/onnx/*.onnx"))]
+    return [_shown(path) for path in graphs(release)]
 
 
 def render(shown: Sequence[Shown], modules: Path) -> str:

@@ -1,29 +1,7 @@
-// Unpack what the page carries, check every variant with texts of the build, then write on what is typed.
+// Check every variant with texts of the build, then write on what is typed.
 const SAME = 0.9; // Kernels round otherwise here: at a near tie another token may be the likeliest.
 const UNSURE = 0.5;
 const UNFINISHED = "\ufffd";
-const byId = (id) => document.getElementById(id);
-const data = JSON.parse(byId("data").textContent);
-
-async function unpack(name) {
-  const block = document.querySelector(`script[data-file="${name}"]`);
-  const bytes = Uint8Array.from(atob(block.textContent), (character) => character.charCodeAt(0));
-  block.remove();
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
-}
-
-async function load(name) {
-  return import(URL.createObjectURL(new Blob([await unpack(name)], { type: "text/javascript" })));
-}
-
-function softmax(logits, temperature) {
-  const top = logits.reduce((first, second) => Math.max(first, second));
-  const exponents = Array.from(logits, (value) => Math.exp((value - top) / temperature));
-  const sum = exponents.reduce((first, second) => first + second);
-  return exponents.map((value) => value / sum);
-}
-
-const best = (values) => values.reduce((top, value, at) => (value > values[top] ? at : top), 0);
 
 function drawn(shares) {
   let left = Math.random();
@@ -60,19 +38,6 @@ class Variant {
     }
     return { same, asked };
   }
-}
-
-async function open() {
-  const [ort, { Tokenizer }] = [await load("onnxruntime"), await load("tokenizers")];
-  ort.env.wasm.wasmBinary = await unpack("wasm");
-  ort.env.wasm.numThreads = 1;
-  const tokenizer = new Tokenizer(data.tokenizer, data.config);
-  const variants = [];
-  for (const facts of data.variants) {
-    const session = await ort.InferenceSession.create(await unpack(facts.key), { executionProviders: ["wasm"] });
-    variants.push(new Variant(facts, ort, session));
-  }
-  return { tokenizer, variants };
 }
 
 function piece(text, share) {
@@ -126,8 +91,8 @@ async function write(variant, tokenizer, given, temperature, current, row) {
 }
 
 async function start() {
-  const { tokenizer, variants } = await open();
-  const rows = variants.map(({ facts }) => document.querySelector(`tr[data-key="${facts.key}"]`));
+  const { tokenizer, variants } = await open((...parts) => new Variant(...parts));
+  const rows = variants.map(rowOf);
   for (const [index, variant] of variants.entries()) {
     const { same, asked } = await variant.golden();
     rows[index].querySelector(".golden").textContent = `${same} of ${asked} tokens as in the build`;
@@ -138,10 +103,7 @@ async function start() {
   // One text at a time: a session that is asked twice at once refuses.
   const queue = () => {
     const mine = ++turn;
-    rows.forEach((row, index) => {
-      row.classList.toggle("chosen", index === chosen);
-      row.querySelector("button").setAttribute("aria-pressed", String(index === chosen));
-    });
+    choose(rows, chosen);
     const current = () => mine === turn;
     return (last = last.then(() => current() && write(variants[chosen], tokenizer, input.value, Number(temperature.value), current, rows[chosen])));
   };
@@ -159,7 +121,4 @@ async function start() {
   await queue();
 }
 
-start().catch((error) => {
-  byId("state").textContent = `This page cannot be used in this browser: ${error.message}`;
-  byId("state").classList.add("wrong");
-});
+start().catch(refuse);
