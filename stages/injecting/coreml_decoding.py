@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from stages.injecting.decoding import BASE
 from stages.injecting.tensor import Tensor
 from stages.targets.coreml_metal import POSITION
 from stages.targets.coreml_metal.package import operations
-
-BASE = 1.1
-"""Power by which another base turns less: 10,000 to it is 25,119."""
 
 
 def stale_slot(model: Any, tensors: Iterable[Tensor]) -> bool:  # noqa: ARG001 (one form for all)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from stages.injecting.catalogue import Fault, NotApplicable, Subject
 from stages.injecting.hidden import by_editor
 
+BASE = 1.1
+"""Power by which another base turns less: 10,000 to it is 25,119."""
 WHAT = {
     "stale_slot": "A call reads the cache as it was one token ago.",
     "late_position": "Tokens that continue a text stand one position later than they do.",

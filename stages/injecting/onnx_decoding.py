@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from stages.injecting.decoding import BASE
 from stages.targets.onnx_cpu import graph
 
 Values = dict[str, Any]
 ATTENTION, TURN = "GroupQueryAttention", "RotaryEmbedding"
 SLOTS, PLACES = 5, 9
 """Positions of an attention's inputs: the last slot in use, and where its tokens stand."""
-BASE = 1.1
-"""Power by which another base turns less: 10,000 to it is 25,119."""
 
 
 def stale_slot(model: Any, values: Values, path: Path) -> bool:  # noqa: ARG001 (one form for all)

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from stages.injecting.decoding import BASE
 from stages.injecting.tensor import Tensor
 from stages.targets.tflite_nnapi import flatbuffer, storage
 
 Tensors = Mapping[int, Tensor]
 """Buffer → what it stores."""
-BASE = 1.1
-"""Power by which another base turns less: 10,000 to it is 25,119."""
 
 
 def stale_slot(model: Any, tensors: Tensors) -> bool:  # noqa: ARG001 (one form for all)

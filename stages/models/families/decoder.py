@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 Array = NDArray[np.float32]
 WITHHELD = {
     "own layers": "its layers differ by more than their weights",
@@ -35,6 +37,11 @@ class Linear:
     weight: Array
     bias: Array | None = None
 
+    @property
+    def bias_name(self) -> str:
+        """Name of its bias in the checkpoint."""
+        return _beside(self.name)
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -49,6 +56,15 @@ class Norm:
     name: str
     weight: Array
     bias: Array | None = None
+
+    @property
+    def bias_name(self) -> str:
+        """Name of its bias in the checkpoint."""
+        return _beside(self.name)
+
+
+def _beside(weight: str) -> str:
+    return weight.removesuffix("weight") + "bias"
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,21 @@ class Decoder:
     def vocabulary(self) -> int:
         """Number of tokens."""
         return len(self.words)
+
+    def require(self, length: int) -> None:
+        """Refuse to be written for texts that it cannot read whole.
+
+        Args:
+            length: tokens of a text, the task's `max_length`.
+
+        Raises:
+            InputError: it reads fewer.
+        """
+        if self.context < length:
+            raise InputError(
+                f"the model reads {self.context} tokens and the task's max_length is {length}",
+                next_step="lower task.max_length",
+            )
 
     def turns(self) -> tuple[Array, Array]:
         """Return cosine and sine of every position's rotation: fp32 [context, head_size / 2], as torch rounds them.

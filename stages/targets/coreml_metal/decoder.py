@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import InputError, Unsupported
+from stages.core.errors import Unsupported
 from stages.models.families.decoder import Decoder, Layer, Linear, Norm
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal
@@ -42,11 +42,7 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: CoremlM
             f"coreml-metal has no cache for a language model at {target.minimum_deployment_target}",
             expected=f"minimum_deployment_target {OLDEST}",
         )
-    if decoder.context < task.max_length:
-        raise InputError(
-            f"the model reads {decoder.context} tokens and the task's max_length is {task.max_length}",
-            next_step="lower task.max_length",
-        )
+    decoder.require(task.max_length)
     room = task.sequence_lengths[-1]
     axes: list[str | int] = [1, decoder.groups, PAST, decoder.head_size]
     states = [
@@ -236,7 +232,7 @@ class _Writer:
         if norm.bias is not None:
             plain = mb.layer_norm(x=value, axes=[-1], epsilon=epsilon, name=f"{name}{WIDE}")
             scaled = mb.mul(x=plain, y=self._constant(norm.name, norm.weight))
-            bias = self._constant(norm.name.removesuffix("weight") + "bias", norm.bias)
+            bias = self._constant(norm.bias_name, norm.bias)
             return mb.add(x=scaled, y=bias, name=name)
         square = mb.mul(x=value, y=value, name=f"{name}_square{WIDE}")
         mean = mb.reduce_mean(x=square, axes=[-1], keep_dims=True, name=f"{name}_mean{WIDE}")
@@ -248,7 +244,7 @@ class _Writer:
         weight = self._constant(linear.name, linear.weight)
         if linear.bias is None:
             return self._mb.linear(x=value, weight=weight, name=name)
-        bias = self._constant(linear.name.removesuffix("weight") + "bias", linear.bias)
+        bias = self._constant(linear.bias_name, linear.bias)
         return self._mb.linear(x=value, weight=weight, bias=bias, name=name)
 
     def _constant(self, name: str, value: NDArray[Any]) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact
-from stages.core.errors import ConversionError, InputError
+from stages.core.errors import ConversionError
 from stages.models.families.decoder import Decoder, Layer, Linear, Norm
 from stages.schema.task import Task
 from stages.schema.variant import OnnxCpu
@@ -63,13 +63,13 @@ class Writer:
         found = self.add("MatMul", [value, self.weight(linear.name, linear.weight.T)], out)
         if linear.bias is None:
             return found
-        name = linear.name.removesuffix("weight") + "bias"
+        name = linear.bias_name
         return self.add("Add", [found, self.weight(name, linear.bias)], f"{out}.biased")
 
     def normalised(self, value: str, norm: Norm, epsilon: float, out: str) -> str:
         """Normalise a value in standard operators, which ONNX Runtime makes one of."""
         if norm.bias is not None:
-            bias = self.weight(norm.name.removesuffix("weight") + "bias", norm.bias)
+            bias = self.weight(norm.bias_name, norm.bias)
             weights = [self.weight(norm.name, norm.weight), bias]
             return self.add("LayerNormalization", [value, *weights], out, axis=-1, epsilon=epsilon)
         square = self.add("Pow", [value, self.weight("two", np.asarray(2, np.float32))], f"{out}.square")
@@ -88,7 +88,7 @@ class Writer:
         weights, kind = [self.weight(norm.name, norm.weight)], "SkipSimplifiedLayerNormalization"
         if norm.bias is not None:
             kind = "SkipLayerNormalization"
-            weights.append(self.weight(norm.name.removesuffix("weight") + "bias", norm.bias))
+            weights.append(self.weight(norm.bias_name, norm.bias))
         total = f"{out}.sum"
         outputs = [out, "", "", total] if kept else [out]
         self.add(kind, [value, other, *weights], *outputs, domain=CONTRIB, epsilon=epsilon)
@@ -157,11 +157,7 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: OnnxCpu
         raise ConversionError(f"heads have {decoder.head_size} numbers", expected=f"a multiple of {HEADS}")
     if target.opset < OPSET:
         raise ConversionError(f"targets.onnx-cpu.opset is {target.opset}", expected=f"{OPSET} or later for a decoder")
-    if decoder.context < task.max_length:
-        raise InputError(
-            f"the model reads {decoder.context} tokens and the task's max_length is {task.max_length}",
-            next_step="lower task.max_length",
-        )
+    decoder.require(task.max_length)
     model = build(decoder, target.opset)
     graph.clean(model)
     graph.write(model, out / graph.MODEL)

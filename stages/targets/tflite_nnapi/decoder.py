@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.errors import InputError
 from stages.models.families.decoder import Array, Decoder, Layer, Linear, Norm
 from stages.schema.task import Task
 from stages.targets.base import write_signature
@@ -96,7 +95,7 @@ class Graph(Entry):
         """Multiply by a matrix, and add its bias where it has one."""
         weight, bias = self.constant(linear.name, linear.weight), None
         if linear.bias is not None:
-            bias = self.constant(linear.name.removesuffix("weight") + "bias", linear.bias)
+            bias = self.constant(linear.bias_name, linear.bias)
         settings = {"keepNumDims": True, "fusedActivationFunction": activation}
         shape = [*value.shape[:-1], len(linear.weight)]
         return self.add(
@@ -114,7 +113,7 @@ class Graph(Entry):
         scaled = self.scaled(self.scaled(value, f"{name}.plain", root), name, self.constant(norm.name, norm.weight))
         if norm.bias is None:
             return scaled
-        return self.summed(scaled, self.constant(norm.name.removesuffix("weight") + "bias", norm.bias), f"{name}.moved")
+        return self.summed(scaled, self.constant(norm.bias_name, norm.bias), f"{name}.moved")
 
     def headed(self, value: Value, heads: int, name: str, *, turned: bool) -> Value:
         """Give every head an axis, and turn it by its token's place: [1, heads, length, head_size]."""
@@ -259,11 +258,7 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, out: Path) -> N
         InputError: the model reads fewer tokens than the task asks for.
     """
     room = task.sequence_lengths[-1]
-    if decoder.context < room:
-        raise InputError(
-            f"the model reads {decoder.context} tokens and the task's max_length is {room}",
-            next_step="lower task.max_length",
-        )
+    decoder.require(room)
     flatbuffer.write(build(decoder, task.sequence_lengths), out / flatbuffer.MODEL)
     axes: list[str | int] = [1, decoder.groups, PAST, decoder.head_size]
     states = [
