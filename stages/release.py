@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from stages.core import artifact, cli
 from stages.core.errors import ArtifactError, ReleaseRefused
+from stages.core.names import TEMPLATE
 from stages.core.params import Section
 from stages.lineage import bom, signing
 from stages.lineage import lock as locked
@@ -35,7 +36,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "vocab.txt",
     "spiece.model",
-    "chat_template.jinja",
+    TEMPLATE,
 )
 
 # What ships, or what its golden outputs and verdict were taken from: rehashed before it does.

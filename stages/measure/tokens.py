@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, splits
+from stages.core.names import GENERATION, TEMPLATE
 from stages.measure.edges import EDGES
 from stages.measure.meaning import Rules, differences, pruned, vocabulary
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
-GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 WRITERS = {"_from_model_config", "transformers_version"}
 """Of a generation config: how it came to be there."""
 REFERENCES = ("probe", "test", "calibration")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
+from stages.core.names import GENERATION
 from stages.models import gguf_tokenizer
 from stages.models.contents import CONFIG, WEIGHTS
 from stages.models.gguf_header import SHOWN, TYPES, Header, Stored, read
@@ -94,7 +95,7 @@ def unpack(path: Path, directory: Path, limits: ImportLimits) -> None:
         kept = {f"{role}_token_id": tokenizer.roles[role] for role in ("bos", "pad") if role in tokenizer.roles}
         roles = {**kept, "eos_token_id": ends}
         _write_json(directory / CONFIG, {**config, **roles})
-        _write_json(directory / "generation_config.json", roles)
+        _write_json(directory / GENERATION, roles)
         _write_json(directory / "tokenizer_config.json", tokenizer.settings)
         tokenizer.rules.save(str(directory / "tokenizer.json"))
         _write_weights(stream, path, header, config, directory / WEIGHTS)

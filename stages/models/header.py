@@ -76,6 +76,18 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return names
 
 
+def read_json(path: Path) -> Any:
+    """Read JSON from outside.
+
+    Raises:
+        InputError: it is none, or a name occurs twice.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read '{path}': {error}") from error
+
+
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         found = json.loads(raw, object_pairs_hook=once)

@@ -13,13 +13,14 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from stages.core.errors import ConfigError, InputError, first_line
+from stages.core.names import GENERATION
 from stages.models import shards
 from stages.models.checkpoint import load_config, load_model
 from stages.models.contents import ADAPTERS, CONFIG, INDEX
 from stages.models.families import family_of
 from stages.models.families.base import setting
 from stages.models.heads import class_of
-from stages.models.quarantine import GENERATION, LOADED, checked
+from stages.models.quarantine import LOADED, checked
 from stages.models.settings import adopt, check_tokenizer_class
 from stages.models.tensors import require_finite
 from stages.models.tokenizing import take_in

@@ -18,12 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from stages.core.errors import InputError
+from stages.core.names import GENERATION, TEMPLATE
 from stages.models import confined, contents, shards, trial
 from stages.models.contents import CONFIG, INDEX, TOKENIZERS, WEIGHTS
-from stages.models.header import check_header, once
+from stages.models.header import check_header, read_json
 from stages.schema.model import ImportLimits
 
-GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 LOADED = (
     CONFIG,
     WEIGHTS,
@@ -123,10 +123,7 @@ def _check_json(private: Path, limits: ImportLimits) -> None:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read '{path}': {error}") from error
+    found = read_json(path)
     if not isinstance(found, dict):
         raise InputError(f"'{path}' is not a JSON object")
     return found

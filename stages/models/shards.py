@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.core.errors import InputError
 from stages.models.contents import INDEX, WEIGHTS
-from stages.models.header import LENGTH_BYTES, check_header, once
+from stages.models.header import LENGTH_BYTES, check_header, read_json
 from stages.schema.model import ImportLimits
 
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
@@ -68,10 +68,7 @@ def join(private: Path, limits: ImportLimits, fetch: Callable[[str], None]) -> N
 
 
 def _index(path: Path) -> dict[str, str]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read '{path}': {error}") from error
+    found = read_json(path)
     placed = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(placed, dict) or not placed:
         raise InputError(f"'{path}' has no weight_map", expected="the index that transformers writes beside shards")

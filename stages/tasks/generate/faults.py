@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stages.core.names import GENERATION, TEMPLATE
 from stages.injecting.catalogue import ANYWHERE, LAYERS, TABLES, NotApplicable
 from stages.injecting.checkpoint import TOKENIZER
 from stages.injecting.decoding import DECODING
@@ -50,7 +51,7 @@ def unframed_text(checkpoint: Path) -> None:
 
 def foreign_template(checkpoint: Path) -> None:
     """The chat template is another model's."""
-    path = checkpoint / "chat_template.jinja"
+    path = checkpoint / TEMPLATE
     path.write_text("{% for turn in messages %}[INST] {{ turn.content }} [/INST]{% endfor %}", encoding="utf-8")
 
 
@@ -62,7 +63,7 @@ def foreign_end(checkpoint: Path) -> None:
         said["eos_token_id"] = (end[0] if isinstance(end, list) else end or 0) + 1
         return True
 
-    _edit(checkpoint / "generation_config.json", ended)
+    _edit(checkpoint / GENERATION, ended)
 
 
 def _edit(path: Path, change: Any) -> None:

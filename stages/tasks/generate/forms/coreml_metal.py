@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
+from stages.core.names import GENERATION
 from stages.releasing import core_ml, coreml_metal
 from stages.releasing.forms import NOT_ASKED, Form
 from stages.releasing.limits import LIMITS
@@ -25,7 +26,7 @@ FORMS = {
         ("Generate.swift",),
         configured=core_ml.TOKENIZER,
         rules_from_file=True,
-        files=lambda source: {f"{core_ml.TOKENIZER}/{rules.GENERATION}": rules.config(source)},
+        files=lambda source: {f"{core_ml.TOKENIZER}/{GENERATION}": rules.config(source)},
     ),
 }
 STOPS = "stop_ids"

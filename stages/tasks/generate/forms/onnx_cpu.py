@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stages.core.names import GENERATION
 from stages.releasing import hugging_face
 from stages.releasing.forms import NOT_ASKED, Client, Form, client
 from stages.releasing.hugging_face import FOLDER
@@ -32,7 +33,7 @@ FORMS = {
         "`samples/Generate.kt`: onnxruntime-android.",
         ("generate.mjs", "generate.html", "Generate.kt"),
         configured=FOLDER,
-        files=lambda source: {f"{FOLDER}/{rules.GENERATION}": rules.config(source)},
+        files=lambda source: {f"{FOLDER}/{GENERATION}": rules.config(source)},
     ),
     "genai": Form(
         "`samples/generate_genai.py`: onnxruntime-genai, which takes the directory.",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import artifact
+from stages.core.names import GENERATION, TEMPLATE
 from stages.releasing.source import Source
 from stages.releasing.tokenization import Tokenization
 
-GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 HOUSEKEEPING = {"_from_model_config", "output_attentions", "output_hidden_states", "transformers_version", "use_cache"}
 LETTER = "a"
 
