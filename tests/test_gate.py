@@ -8,6 +8,7 @@ from stages import gate
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError
 from stages.schema.verdict import Entry
+from tests.accelerators.small_graphs import coverage_of
 from tests.gating.measurements import HOST, benchmark, parity
 
 LOCK = "onnxruntime==1.32.0\n"
@@ -41,6 +42,7 @@ def a_build(path, keys):
         parents = {"artifact": path / "artifact" / key}
         write(path / "parity" / key, {"metrics.json": parity()}, parents)
         write(path / "benchmark" / key, {"metrics.json": benchmark()}, parents)
+        write(path / "coverage" / key, {"metrics.json": coverage_of("onnx-cpu")}, parents)
 
 
 def settings_of(key):
@@ -51,6 +53,7 @@ def settings_of(key):
             "gate": {
                 "baseline": None,
                 "interval_below_n": 1000,
+                "targets": {},
                 "reference": [{"metric": "accuracy", "unit": "fraction", "at_least": 0.5, "min_n": 10}],
                 "every": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 10}],
                 "precisions": {"fp32": [{"metric": "max_abs_error", "unit": "logit", "at_most": 0.1, "min_n": 10}]},
