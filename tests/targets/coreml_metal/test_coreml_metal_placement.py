@@ -14,7 +14,7 @@ pytestmark = pytest.mark.target
 def test_every_product_of_a_half_precision_program_is_one_for_the_neural_engine(builds, name):
     found = cover("coreml-metal", builds.artifact / name)
     assert found["values"]["neural_engine_macs"] == found["values"]["metal_gpu_macs"] == 1
-    assert 1 < found["values"]["neural_engine_partitions"]  # index arithmetic of positions and masks
+    assert found["values"]["neural_engine_partitions"] > 1  # index arithmetic of positions and masks
     assert found["accelerators"]["neural_engine"]["basis"] == "advisory"
 
 

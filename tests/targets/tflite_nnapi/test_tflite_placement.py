@@ -17,7 +17,7 @@ DELEGATE = "DELEGATE"
 
 
 def placed(directory):
-    """Return operator → number of the delegate's part that executes it, as the interpreter of the first signature says."""
+    """Return operator → the part of the delegate that executes it, and how many operators the first signature has."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(directory / MODEL), num_threads=1)
