@@ -122,8 +122,6 @@ class Distill(Section):
     kl_weight: Annotated[float, Field(ge=0)]
     ce_weight: Annotated[float, Field(ge=0)]
     hidden_weight: Annotated[float, Field(ge=0)]
-    augmentations: Annotated[int, Field(ge=0)]
-    """Augmented copies of each training utterance (token drop, mask, splice)."""
     training: Training
 
     @model_validator(mode="after")
