@@ -123,7 +123,23 @@ def validate(tree: dict[str, Any]) -> Config:
             f"task '{config.task.name}' continues texts, and an altered text is none to continue",
             expected="transfer=none",
         )
+    if isinstance(config.student, Shape) and config.student.pieces is not None:
+        _check_pieces(config)
     return config
+
+
+def _check_pieces(config: Config) -> None:
+    """Refuse a vocabulary of the student's own where the teacher would have to be asked in its words."""
+    if not isinstance(config.transfer, Transfer):
+        raise ConfigError(
+            "student.pieces is set and transfer.kind is none",
+            expected="texts that the teacher has answered: transfer=…",
+        )
+    if config.distill.hidden_weight:
+        raise ConfigError(
+            "student.pieces is set and distill.hidden_weight is not 0: the teacher would read other pieces",
+            expected="one of them",
+        )
 
 
 def _check_shapes(teacher: TrainTeacher, student: Student, known: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, cli, splits
+from stages.core.errors import Unsupported
 from stages.core.params import Section
 from stages.measure import top_logits
 from stages.measure.statistics import rate_interval
@@ -67,6 +68,8 @@ def distil(
     Returns:
         The student in eval mode and its learning curve.
     """
+    import torch
+
     from stages.models import student
     from stages.models.objective import Guidance, remembered
     from stages.models.training import fit, reproducible
@@ -84,8 +87,38 @@ def distil(
         teacher=teacher,
     )
     model = student.build(teacher, shape, seed)
-    history = fit(model, tokenizer, train, validation, settings.training, guidance=guidance, title="distil")
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.arithmetic == "bf16"):
+        history = fit(model, tokenizer, train, validation, settings.training, guidance=guidance, title="distil")
     return model, history
+
+
+def cut_vocabulary(teacher: Any, tokenizer: Any, train: Examples, most: int) -> tuple[Any, Examples]:
+    """Choose the student's pieces by what it will learn from, before it learns.
+
+    Args:
+        teacher: it loses the rows of all others, in place: its answers to `train` are known.
+        tokenizer: of the teacher; left as it is.
+        train: texts as whole items, those with a label first in importance.
+        most: pieces to keep.
+
+    Returns:
+        A tokenizer of these pieces, and the texts as it cuts them.
+
+    Raises:
+        Unsupported: a class for each token, which other tokens would not have.
+    """
+    from stages.models import pieces
+    from stages.models.examples import Examples
+
+    if train.wanted.ndim != 1:
+        raise Unsupported("student.pieces where each token has a class of its own", expected="student.pieces: null")
+    size = teacher.get_input_embeddings().num_embeddings
+    known = train.take(np.flatnonzero(train.wanted != splits.UNKNOWN)).encoded
+    kept = pieces.choose(tokenizer, known, train.encoded, size, most)
+    rewritten = pieces.rewrite_tokenizer(tokenizer, kept)
+    pieces.keep_rows(teacher, kept)
+    encoded = pieces.recut(tokenizer, rewritten, train.encoded, kept, size)
+    return rewritten, Examples(encoded, train.wanted, train.items)
 
 
 def agreement(student: Logits, teacher: Logits, case: NDArray[np.integer[Any]]) -> dict[str, Any]:
@@ -150,6 +183,12 @@ def run(settings: Params, data: Path, teacher: Path, transfer: Path, out: Path) 
         train, answers = answered.load(transfer, test.items, held_out(tokenizer, data, task.max_length))
     else:
         train = to_learn(task.name, tokenizer, splits.read_split(data, "train"), labels, task.max_length)
+    if settings.student.pieces is not None:
+        tokenizer, train = cut_vocabulary(model, tokenizer, train, settings.student.pieces)
+        validation, test = (
+            examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length)
+            for name in ("validation", "test")
+        )
     student, history = distil(model, tokenizer, settings.student, settings.distill, train, validation, answers)
     if hasattr(model, "generation_config"):  # what ends a text is no matter of size
         student.generation_config = model.generation_config

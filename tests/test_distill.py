@@ -11,7 +11,7 @@ import yaml
 
 from stages import distill, teacher, transfer
 from stages.core import artifact, splits
-from stages.core.errors import ArtifactError
+from stages.core.errors import ArtifactError, ConfigError
 from stages.models import checkpoint
 
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
@@ -31,9 +31,11 @@ DISTILL = {
     "kl_weight": 1.0,
     "ce_weight": 0.2,
     "hidden_weight": 0.0,
+    "arithmetic": "fp32",
     "training": TRAINING,
 }
 SHAPE = {"kind": "shape", "layers": 1, "hidden_size": 16, "heads": 2, "ffn_size": 24, "activation": "quick_gelu"}
+SHAPE |= {"pieces": None}
 TRANSFER = yaml.safe_load(Path("conf/transfer/default.yaml").read_text(encoding="utf-8"))
 RESULTS = {"manifest.json", "evaluation.json", "test_logits.npy"}
 
@@ -72,6 +74,7 @@ def trained_teacher(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "teacher"
     section = {**SHAPE, "kind": "train", "family": "bert", "hidden_size": 32, "vocabulary_size": 80, "licence": "x",
                "training": {**TRAINING, "epochs": 20.0}}  # fmt: skip
+    del section["pieces"]
     teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": section}), data, out)
     return out
 
@@ -128,7 +131,7 @@ def test_the_lineage_names_data_and_teacher(data, trained_teacher, tmp_path):
 def test_two_processes_distil_the_same_bytes(data, trained_teacher, tmp_path):
     told = {**TRANSFER, "near": [0.3], "halves": 1, "arithmetic": "bf16"}
     tree = {"task": TASK, "student": SHAPE, "transfer": told}
-    tree["distill"] = {**DISTILL, "training": {**TRAINING, "dropout": 0.1, "epochs": 2.0}}
+    tree["distill"] = {**DISTILL, "arithmetic": "bf16", "training": {**TRAINING, "dropout": 0.1, "epochs": 2.0}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     found = []
     for name, threads in (("first", "1"), ("second", "2")):
@@ -161,3 +164,24 @@ def test_heads_that_do_not_divide_the_width_exit_1_with_one_line(data, random_te
     assert "3 heads do not divide hidden_size 16" in message
     assert message.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_student_of_fewer_pieces_carries_a_tokenizer_that_knows_no_others(data, trained_teacher, tmp_path):
+    """Every text is cut into pieces that have a row; the special tokens are there; it learns as before."""
+    out, whole = tmp_path / "student", checkpoint.load_tokenizer(trained_teacher)
+    training = {**TRAINING, "epochs": 12.0, "learning_rate": 1e-2}
+    learn(parameters({**SHAPE, "hidden_size": 24, "pieces": 48}, training=training), data, trained_teacher, out)
+    model, tokenizer = checkpoint.load_model(out), checkpoint.load_tokenizer(out)
+    assert len(whole) > len(tokenizer) == model.get_input_embeddings().num_embeddings == model.config.vocab_size <= 48
+    assert set(tokenizer.get_vocab()) < set(whole.get_vocab())
+    assert tokenizer.pad_token_id == model.config.pad_token_id == 0
+    scores, before = (artifact.read_json(path / "evaluation.json") for path in (out, trained_teacher))
+    assert scores["accuracy"] > 0.9 * before["accuracy"]
+    words = splits.read_split(data, "test").texts
+    assert tokenizer.unk_token_id not in {index for ids in tokenizer(words)["input_ids"] for index in ids}
+
+
+def test_fewer_pieces_than_characters_are_refused(data, trained_teacher, tmp_path):
+    with pytest.raises(ConfigError, match=r"student.pieces is 8; expected \d+ or more: characters and special tokens"):
+        learn(parameters({**SHAPE, "pieces": 8}), data, trained_teacher, tmp_path / "student")
+    assert not (tmp_path / "student").exists()

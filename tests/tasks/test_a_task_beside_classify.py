@@ -37,8 +37,11 @@ def build(tmp_path_factory):
     prepare.run(prepare.Params.model_validate({"task": TASK, "data": DATA}), out / "data")
     given = {**SHAPE, "kind": "train", "family": "bert", "vocabulary_size": 300, "licence": "x", "training": TRAINING}
     teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": given}), out / "data", out / "teacher")
-    weights = {"temperature": 2.0, "kl_weight": 1.0, "ce_weight": 0.2, "hidden_weight": 0.5}
-    asked = {"student": {**SHAPE, "kind": "shape", "layers": 1}, "distill": {**weights, "training": TRAINING}}
+    weights = {"temperature": 2.0, "kl_weight": 1.0, "ce_weight": 0.2, "hidden_weight": 0.5, "arithmetic": "fp32"}
+    asked = {
+        "student": {**SHAPE, "kind": "shape", "layers": 1, "pieces": None},
+        "distill": {**weights, "training": TRAINING},
+    }
     copies = {"task": TASK, "transfer": {**composed()["transfer"], "near": [0.5], "halves": 1}}
     transfer.run(
         transfer.Params.model_validate(copies), *(out / name for name in ("data", "teacher", "text", "transfer"))
