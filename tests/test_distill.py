@@ -176,7 +176,7 @@ def test_a_student_of_fewer_pieces_carries_a_tokenizer_that_knows_no_others(data
     assert set(tokenizer.get_vocab()) < set(whole.get_vocab())
     assert tokenizer.pad_token_id == model.config.pad_token_id == 0
     scores, before = (artifact.read_json(path / "evaluation.json") for path in (out, trained_teacher))
-    assert scores["accuracy"] > 0.9 * before["accuracy"]
+    assert scores["accuracy"] > 0.8 * before["accuracy"]
     words = splits.read_split(data, "test").texts
     assert tokenizer.unk_token_id not in {index for ids in tokenizer(words)["input_ids"] for index in ids}
 

@@ -15,7 +15,7 @@ from composed import composed
 
 TARGETS = {path.parent.name for path in (ROOT / "stages/targets").glob("*/__init__.py")}
 
-BUILDS = [(), ("task=generate",), ("experiment=stories260k", "teacher.path=given")]
+BUILDS = [("transfer.text=[logs.txt]",), ("task=generate",), ("experiment=stories260k", "teacher.path=given")]
 
 ROOMS = {
     "core": (),
