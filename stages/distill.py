@@ -168,7 +168,7 @@ def run(settings: Params, data: Path, teacher: Path, transfer: Path, out: Path) 
         return
     from stages.models import answered, checkpoint, training
     from stages.tasks.examples import examples, held_out, to_learn
-    from stages.tasks.scoring import evaluation
+    from stages.tasks.scoring import evaluation, exposure
 
     parents = {"data": data, "teacher": teacher}
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
@@ -198,6 +198,7 @@ def run(settings: Params, data: Path, teacher: Path, transfer: Path, out: Path) 
     scores |= tasks.model(task.name).beside_bar(
         student, tokenizer, splits.read_split(data, "test").texts, task.max_length
     )
+    scores |= exposure(task.name, student, tokenizer, data)
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)
         top_logits.save(found, temporary)
