@@ -19,6 +19,7 @@ class Tensor:
         constant: whether it is stored in the file.
         scales: number of quantisation scales, 0 where it has none.
         scale: the first of them, 0 where there is none.
+        zero: the zero point beside it.
         blocks: whether scales are shared by parts of a channel.
     """
 
@@ -28,6 +29,7 @@ class Tensor:
     constant: bool = False
     scales: int = 0
     scale: float = 0.0
+    zero: int = 0
     blocks: bool = False
 
     @property

@@ -68,6 +68,9 @@ def _refused(one: Operator) -> Refusal | None:
         return None
     if dtype in QUANTIZED and one.kind in INTEGERS:
         return _out_of_scale(one)
+    if dtype in QUANTIZED and one.kind == "BATCH_MATMUL":
+        symmetric = one.given[1].zero == 0
+        return None if symmetric else Refusal("the zero point of its second operand is not 0", "float attention")
     return Refusal(f"XNNPACK has no kernel of it for {dtype}", CURES.get(one.kind, "float at this place"))
 
 

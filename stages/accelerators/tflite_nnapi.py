@@ -64,6 +64,7 @@ def _tensor(model: Any, tensor: Any) -> Tensor:
         constant=data is not None and len(data) > 0,
         scales=len(scales),
         scale=float(scales[0]) if len(scales) else 0.0,
+        zero=int(grid.zeroPoint[0]) if len(scales) and grid.zeroPoint is not None else 0,
         blocks=grid is not None and grid.details is not None,
     )
 

@@ -4,11 +4,13 @@ import pytest
 
 from stages.accelerators import litert_xnnpack, tflite_nnapi
 from stages.accelerators.covering import cover
+from stages.accelerators.graph import Graph
 from stages.accelerators.partitions import partitions
 from stages.schema.task import Task
 from stages.targets.tflite_nnapi import decoder
 from stages.targets.tflite_nnapi.flatbuffer import MODEL
 from stages.tasks.generate.interface import CALLS
+from tests.accelerators.small_graphs import op, tensor
 from tests.targets.decoder_models import read, tiny_llama
 from tests.targets.tflite_models import PRECISIONS, lowered
 
@@ -88,3 +90,10 @@ def test_every_multiply_accumulate_of_a_product_is_counted(artifacts):
     products = {one["module"]: one["macs"] for one in listed if one["operator"] == "FULLY_CONNECTED"}
     assert products["bert/encoder/1/intermediate/dense"] == 16 * 64 * 256
     assert sum(one["macs"] for one in listed if one["operator"] == "BATCH_MATMUL") == 2 * 2 * 16 * 16 * 64
+
+
+def test_attention_in_integers_is_taken_where_the_zero_point_of_the_second_operand_is_0():
+    left, flat = (tensor(name, "INT8", (4, 8, 8), scales=1) for name in "xy")
+    shifted = tensor("y", "INT8", (4, 8, 8), scales=1, zero=3)
+    graph = Graph("g", tuple(op("BATCH_MATMUL", left, right, dtype="INT8") for right in (flat, shifted)))
+    assert [one is None for one in litert_xnnpack.XNNPACK.judge(graph)] == [True, False]
