@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from stages import distill, teacher
 from stages.core import artifact, splits
 from stages.core.errors import ArtifactError
 from stages.models import checkpoint
+from tests.toys.classifiers import OUTSIDE, published
 
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
 TRAINING = {
@@ -43,15 +43,12 @@ def parameters(student, **changes):
 
 
 @pytest.fixture(scope="session")
-def random_teacher(data, make_model, tokenizer, tmp_path_factory):
+def random_teacher(data, tmp_path_factory):
     """The output of `teacher` for an untrained checkpoint of a family."""
 
     def build(family):
         base = tmp_path_factory.mktemp(family)
-        (base / "outside").mkdir()
-        checkpoint.save(make_model(family), tokenizer, base / "outside")
-        section = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
-        section |= {"path": str(base / "outside"), "revision": None, "licence": "unknown"}
+        section = OUTSIDE | {"path": str(published(base / "outside", family)), "revision": None, "licence": "unknown"}
         teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": section}), data, base / "teacher")
         return base / "teacher"
 
