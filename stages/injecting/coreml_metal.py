@@ -12,20 +12,13 @@ import numpy as np
 
 from stages.core.packing import pack
 from stages.coreml.dtypes import from_mil
-from stages.coreml.ops.constexpr import scattered
 from stages.coreml.values import Constants
 from stages.injecting.coreml_decoding import DECODING
 from stages.injecting.hidden import TEXT
-from stages.injecting.tensor import Array, Tensor
+from stages.injecting.tensor import Tensor
+from stages.targets.coreml_metal import storage
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, operations, read_program
 
-PARTS = {
-    "const": {"levels": "val"},
-    "constexpr_blockwise_shift_scale": {"levels": "data", "scale": "scale", "zero": "offset"},
-    "constexpr_lut_to_dense": {"levels": "indices", "table": "lut"},
-    "constexpr_lut_to_sparse": {"levels": "indices_nonzero_data", "table": "lut", "mask": "indices_mask"},
-}
-"""Operation → which of its values a tensor's parts are."""
 LOOKED_UP = {"gather", "slice_by_index", "softmax", "tanh"}
 
 
@@ -46,16 +39,15 @@ class ArtifactEditor:
         self._constants = Constants((self._package / WEIGHTS).parent)
         self._stored: list[_Stored] = []
         for operation in operations(self._model):
-            messages = {part: self._message(operation, key) for part, key in PARTS.get(operation.type, {}).items()}
+            messages = {
+                part: self._message(operation, key) for part, key in storage.PARTS.get(operation.type, {}).items()
+            }
             values = {part: self._constants.read(message) for part, message in messages.items() if message is not None}
             kind = operation.outputs[-1].type.tensorType.dataType if operation.outputs else 0
             if "levels" in values and isinstance(values["levels"], np.ndarray) and from_mil(kind).kind == "float":
                 bits = from_mil(messages["levels"].type.tensorType.dataType).bits
-                tensor = Tensor(operation.outputs[0].name, np.array(values["levels"]), bits=bits)
-                for part in set(values) - {"levels"}:
-                    setattr(tensor, part, np.array(values[part]))
-                if tensor.mask is not None:
-                    tensor.levels = scattered(tensor.levels, tensor.mask)
+                own = {part: np.array(value) for part, value in values.items()}
+                tensor = Tensor.of(storage.assembled(operation.outputs[0].name, own, bits))
                 self._stored.append(_Stored(tensor, messages))
 
     def tensors(self) -> Iterable[Tensor]:
@@ -150,7 +142,7 @@ class ArtifactEditor:
         (self._package / WEIGHTS).write_bytes(bytes(self._blobs))
 
     def _message(self, operation: Any, key: str) -> Any:
-        """Return the `Value` of an attribute or argument, followed through a constant's name; None where absent."""
+        """Return the `Value` of an attribute or argument, followed through a constant's name; None without."""
         if key in operation.attributes:
             return operation.attributes[key]
         if key not in operation.inputs:
@@ -159,9 +151,9 @@ class ArtifactEditor:
         if binding.WhichOneof("binding") == "value":
             return binding.value
         maker = next(one for one in operations(self._model) if binding.name in [out.name for out in one.outputs])
-        return maker.attributes["val"]
+        return maker.attributes.get("val")
 
-    def _write(self, message: Any, value: Array) -> None:
+    def _write(self, message: Any, value: Any) -> None:
         dtype = from_mil(message.type.tensorType.dataType)
         data = (pack(value, dtype.bits) if dtype.bits < 8 else np.ascontiguousarray(value, dtype.numpy)).tobytes()
         if message.WhichOneof("value") == "blobFileValue":

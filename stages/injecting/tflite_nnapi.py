@@ -27,18 +27,12 @@ class ArtifactEditor:
         self._users: dict[int, list[Any]] = {}
         self._blocks: dict[int, Any] = {}
         self._types: dict[int, str] = {}
-        types = flatbuffer.tensor_types()
-        for graph in self._model.subgraphs:
-            for item in storage.constants(self._model, graph):
-                data, dtype = self._model.buffers[item.buffer].data, types[item.type]
-                grid = storage.grid(self._model, graph, item)
-                if grid is None and dtype not in storage.FLOATS:
-                    continue
-                self._users.setdefault(item.buffer, []).append(item)
-                if item.buffer not in self._tensors:
-                    self._types[item.buffer] = dtype
-                    self._blocks[item.buffer] = storage.block_scales(self._model, graph, item)
-                    self._tensors[item.buffer] = _tensor(item, data, dtype, grid)
+        for graph, item, dtype in storage.weights(self._model, flatbuffer.tensor_types()):
+            self._users.setdefault(item.buffer, []).append(item)
+            if item.buffer not in self._tensors:
+                self._types[item.buffer] = dtype
+                self._blocks[item.buffer] = storage.block_scales(self._model, graph, item)
+                self._tensors[item.buffer] = Tensor.of(storage.read(self._model, graph, item, dtype))
 
     def tensors(self) -> Iterable[Tensor]:
         """List float and quantised buffers."""
@@ -102,16 +96,6 @@ class ArtifactEditor:
                 if tensor.zero is not None:
                     item.quantization.zeroPoint = tensor.zero.reshape(-1).astype(np.int64)
         flatbuffer.write(self._model, self._path)
-
-
-def _tensor(item: Any, data: Any, dtype: str, grid: storage.Grid | None) -> Tensor:
-    shape = storage.shape_of(item)
-    name, levels, bits = item.name.decode(), storage.unpack(dtype, shape, data), storage.bits(dtype)
-    if grid is None:
-        return Tensor(name, levels, bits=bits)
-    # Of blocks, whose elements are an axis of their own in the grid, one scale each.
-    cut = grid.scale.shape[: len(shape)]
-    return Tensor(name, levels, grid.scale.reshape(cut).copy(), grid.zero.reshape(cut).copy(), bits=bits)
 
 
 def _is_epsilon(tensor: Tensor) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.targets.onnx_cpu import graph, integers, weights
+from stages.targets.onnx_cpu import graph, integers
+from stages.targets.onnx_cpu.stored import turned
 
 
 def store_factors(model: Any, names: Collection[str], *, half: bool, per_channel: bool = False) -> None:
@@ -24,7 +25,7 @@ def store_factors(model: Any, names: Collection[str], *, half: bool, per_channel
     from onnx import TensorProto, helper, numpy_helper
 
     values = {item.name: item for item in model.graph.initializer}
-    sideways = weights.turned(model)
+    sideways = turned(model)
     nodes = []
     for name in sorted(names):
         value = numpy_helper.to_array(values.pop(name))
