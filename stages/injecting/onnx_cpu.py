@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.injecting import onnx_decoding, onnx_hidden
 from stages.injecting.tensor import MISPLACED, Tensor
-from stages.targets.onnx_cpu import graph, integers, stored
+from stages.targets.onnx_cpu import graph, integers, storage, stored
 
 
 class ArtifactEditor:
@@ -23,7 +23,7 @@ class ArtifactEditor:
         self._path = artifact / graph.MODEL
         self._model = graph.load(self._path)
         self._values = {item.name: numpy_helper.to_array(item).copy() for item in self._model.graph.initializer}
-        sideways = stored.turned(self._model)
+        sideways = storage.turned(self._model)
         self._tensors: list[Tensor] = []
         self._sources: dict[str, stored.Parts] = {}
         for weight, parts in stored.weights(self._model, self._values):

@@ -12,7 +12,7 @@ import numpy as np
 from stages.injecting.hidden import TEXT
 from stages.injecting.tensor import MISPLACED, Tensor
 from stages.injecting.tflite_decoding import DECODING
-from stages.targets.tflite_nnapi import flatbuffer, storage
+from stages.targets.tflite_nnapi import flatbuffer, storage, stored
 from stages.targets.tflite_nnapi.structure import FIXED
 
 
@@ -27,12 +27,12 @@ class ArtifactEditor:
         self._users: dict[int, list[Any]] = {}
         self._blocks: dict[int, Any] = {}
         self._types: dict[int, str] = {}
-        for graph, item, dtype in storage.weights(self._model, flatbuffer.tensor_types()):
+        for graph, item, dtype in stored.weights(self._model):
             self._users.setdefault(item.buffer, []).append(item)
             if item.buffer not in self._tensors:
                 self._types[item.buffer] = dtype
                 self._blocks[item.buffer] = storage.block_scales(self._model, graph, item)
-                self._tensors[item.buffer] = Tensor.of(storage.read(self._model, graph, item, dtype))
+                self._tensors[item.buffer] = Tensor.of(stored.read(self._model, graph, item, dtype))
 
     def tensors(self) -> Iterable[Tensor]:
         """List float and quantised buffers."""

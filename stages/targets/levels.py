@@ -1,6 +1,6 @@
 """A weight as an artifact stores it: numbers of few bits, and the scales, table or mask that they are expanded by.
 
-Each target reads its own format into this in one module; what an artifact weighs, how far it may lie from
+Each target reads its own format into this in one module, `stored.py`; what an artifact weighs, how far it may lie from
 its sources, and what a fault breaks all follow from it.
 """
 

@@ -28,7 +28,7 @@ from stages.measure.structure import (
     exact,
     half,
 )
-from stages.targets.coreml_metal import storage
+from stages.targets.coreml_metal import stored
 from stages.targets.coreml_metal.runtime import PACKAGE
 
 INTEGERS = ("int", "uint")
@@ -141,19 +141,19 @@ def _constant(program: Program, maker: Operation, name: str) -> Constant:
 def _allowed(program: Program, maker: Operation, value: NDArray[Any]) -> Allowed:
     if maker.type == "const":
         return half if value.dtype == np.float16 else exact
-    stored = storage.read(program, maker) if maker.type in storage.PARTS else None
-    if stored is None or stored.levels.shape != value.shape:  # what a mask is yet to spread
+    found = stored.read(program, maker) if maker.type in stored.PARTS else None
+    if found is None or found.levels.shape != value.shape:  # what a mask is yet to spread
         return lambda source: allowed_error(maker, program, source, value)
-    if stored.mask is not None:
-        return _sparse(stored.mask != 0, value)
-    if stored.table is not None:
-        groups = len(stored.table) if stored.table.ndim > 1 else 1
+    if found.mask is not None:
+        return _sparse(found.mask != 0, value)
+    if found.table is not None:
+        groups = len(found.table) if found.table.ndim > 1 else 1
         return lambda source: np.where(
             _at_centroid(source, value, groups), allowed_error(maker, program, source, value), 0
         )
     # A step may be no longer than the source's range asks for, in each block of one scale.
-    share = COARSER / (2 ** (stored.bits - 1) - 1)
-    return lambda source: np.minimum(allowed_error(maker, program, source, value), stored.covered(source) * share)
+    share = COARSER / (2 ** (found.bits - 1) - 1)
+    return lambda source: np.minimum(allowed_error(maker, program, source, value), found.covered(source) * share)
 
 
 def _sparse(mask: NDArray[np.bool_], value: NDArray[Any]) -> Allowed:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stages.targets.onnx_cpu import graph, integers
 from stages.targets.onnx_cpu.graph import CONTRIB
-from stages.targets.onnx_cpu.stored import turned
+from stages.targets.onnx_cpu.storage import turned
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from stages.core.errors import ArtifactError
 from stages.targets.levels import Stored
 from stages.targets.onnx_cpu import graph, integers
+from stages.targets.onnx_cpu.storage import turned
 
-PRODUCTS = {"MatMul", *graph.INTEGER_PRODUCTS} - set(graph.PACKED)
 INTEGERS = (np.int8, np.uint8)
 Arrays = Mapping[str, Any]
 """Initialiser → its content."""
@@ -31,18 +31,6 @@ class Parts(NamedTuple):
     width: int
 
 
-def turned(model: Any) -> set[str]:
-    """Names of initialisers that are stored as [in, out]."""
-    expanded = graph.expansions(model)
-    found = set()
-    for node in model.graph.node:
-        if graph.operator(node) in PRODUCTS or (
-            graph.operator(node) == "Gemm" and not graph.gemm_settings(node)["transB"]
-        ):
-            found.add(expanded.get(node.input[1], (node.input[1], ""))[0])
-    return found
-
-
 def weights(model: Any, arrays: Arrays, smallest: int = 0) -> Iterator[tuple[Stored, Parts]]:
     """Yield every matrix of so many elements or more that is stored in integers.
 
@@ -60,11 +48,11 @@ def weights(model: Any, arrays: Arrays, smallest: int = 0) -> Iterator[tuple[Sto
             continue
         if found[name].scale not in arrays:
             raise ArtifactError(f"integer weight '{name}' has no scale", next_step="run `dvc repro`")
-        yield read(name, found[name], arrays, turned=name in sideways), found[name]
+        yield read(name, found[name], arrays, sideways), found[name]
 
 
-def read(name: str, parts: Parts, arrays: Arrays, *, turned: bool = False) -> Stored:
-    """Read one that is expanded by certain initialisers."""
+def read(name: str, parts: Parts, arrays: Arrays, sideways: Collection[str] = ()) -> Stored:
+    """Read one that is expanded by certain initialisers; `sideways` are those that are stored [in, out]."""
     bits = 4 if parts.width else 8 * arrays[name].itemsize
     levels = integers.unpacked(arrays[name], parts.width) if parts.width else arrays[name]
 
@@ -73,7 +61,9 @@ def read(name: str, parts: Parts, arrays: Arrays, *, turned: bool = False) -> St
         return None if found is None else found.reshape((1,) * (levels.ndim - found.ndim) + found.shape)
 
     scale, zero = part(parts.scale), part(parts.zero)
-    return Stored(name, levels, scale, zero, turned=turned, bits=bits, block=integers.BLOCK if parts.width else 0)
+    return Stored(
+        name, levels, scale, zero, turned=name in sideways, bits=bits, block=integers.BLOCK if parts.width else 0
+    )
 
 
 def _is_matrix(value: Any) -> bool:

@@ -12,6 +12,7 @@ from stages.core.errors import ArtifactError
 from stages.measure import rounding
 from stages.targets.onnx_cpu import graph, stored
 from stages.targets.onnx_cpu.integers import pair_reach
+from stages.targets.onnx_cpu.storage import turned
 
 
 def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
@@ -41,7 +42,7 @@ def reach(value: NDArray[np.float32], granularity: str) -> NDArray[np.float32]:
 
 
 def _read(model: Any, arrays: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
-    sideways, rotations = stored.turned(model), graph.rotations(model)
+    sideways, rotations = turned(model), graph.rotations(model)
     found = {weight.name: weight.value for weight, _ in stored.weights(model, arrays, smallest=1024)}
     for name, value in arrays.items():
         if value.ndim > 1 and value.size >= 1024 and value.dtype.kind == "f" and name not in rotations:

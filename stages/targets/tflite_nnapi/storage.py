@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import packing
-from stages.targets.levels import Stored
 
 DTYPES = {
     "BOOL": np.bool_,
@@ -65,15 +64,6 @@ def constants(model: Any, graph: Any) -> Iterator[Any]:
         data = model.buffers[graph.tensors[index].buffer].data
         if data is not None and len(data):
             yield graph.tensors[index]
-
-
-def weights(model: Any, types: Mapping[int, str]) -> Iterator[tuple[Any, Any, str]]:
-    """Yield the constants that stand for fractions, floats or integers with scales, with their subgraph and type."""
-    for graph in model.subgraphs:
-        for tensor in constants(model, graph):
-            dtype = types[tensor.type]
-            if dtype in FLOATS or grid(model, graph, tensor) is not None:
-                yield graph, tensor, dtype
 
 
 def shape_of(tensor: Any) -> tuple[int, ...]:
@@ -133,17 +123,3 @@ def grid(model: Any, graph: Any, tensor: Any) -> tuple[NDArray[np.float32], NDAr
     if found[0].size > 1:
         channels[tensor.quantization.quantizedDimension] = shape[tensor.quantization.quantizedDimension]
     return found[0].reshape(channels), found[1].reshape(channels)
-
-
-def read(model: Any, graph: Any, tensor: Any, dtype: str) -> Stored:
-    """Read a constant of a type as in the schema; floats have no scales, whatever stands beside them.
-
-    Raises:
-        KeyError: a type that no precision of ours has.
-        ValueError: bytes that do not fill the shape, or scales that do not tile it.
-    """
-    name, data = tensor.name.decode(), model.buffers[tensor.buffer].data
-    if data is None:
-        raise ValueError(f"tensor '{name}' is neither computed nor stored")
-    scale, zero = (dtype not in FLOATS and grid(model, graph, tensor)) or (None, None)
-    return Stored(name, unpack(dtype, shape_of(tensor), data), scale, zero, bits=bits(dtype))

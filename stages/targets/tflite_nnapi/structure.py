@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.core.errors import ArtifactError
 from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half
-from stages.targets.tflite_nnapi import flatbuffer, storage
+from stages.targets.tflite_nnapi import flatbuffer, storage, stored
 
 ROUNDING = {"QUANTIZE", "DEQUANTIZE"}
 PASSING = {"RESHAPE", "SLICE", "TRANSPOSE"}
@@ -115,7 +115,7 @@ def _options(operator: Any) -> dict[str, Any]:
 
 def _constant(model: Any, graph: Any, tensor: Any) -> Constant:
     name, dtype = tensor.name.decode(), flatbuffer.tensor_types()[tensor.type]
-    found = storage.read(model, graph, tensor, dtype)
+    found = stored.read(model, graph, tensor, dtype)
     if found.scale is None:
         return Constant(name, found.levels, half if dtype == "FLOAT16" else None)
     return Constant(name, found.expanded, found.allowed())

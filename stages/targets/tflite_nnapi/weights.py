@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
 from stages.measure.rounding import reach
-from stages.targets.tflite_nnapi import flatbuffer, storage
+from stages.targets.tflite_nnapi import flatbuffer, storage, stored
 
 __all__ = ["reach", "weights"]
 
@@ -38,12 +38,12 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
 def _read(model: Any) -> dict[str, NDArray[np.float32]]:
     found: dict[str, NDArray[np.float32]] = {}
     seen = set()
-    for graph, tensor, dtype in storage.weights(model, flatbuffer.tensor_types()):
+    for graph, tensor, dtype in stored.weights(model):
         shape, name = storage.shape_of(tensor), tensor.name.decode()
         if len(shape) < 2 or prod(shape) < 1024 or tensor.buffer in seen:
             continue
         if dtype not in TYPES:
             raise ArtifactError(f"weight '{name}' is stored as {dtype}", expected=f"one of {sorted(TYPES)}")
         seen.add(tensor.buffer)
-        found[f"{name}@{tensor.buffer}"] = storage.read(model, graph, tensor, dtype).value
+        found[f"{name}@{tensor.buffer}"] = stored.read(model, graph, tensor, dtype).value
     return found
