@@ -85,9 +85,8 @@ class ArtifactEditor:
             kept = self._values.get(tensor.name)
             if kept is None:  # a scale that nothing reads any more
                 continue
-            is_packed = tensor.bits == 4
-            self._values[tensor.name] = _packed(tensor.levels, kept.shape) if is_packed else tensor.levels
-            parts = self._sources.get(tensor.name, stored.Parts("", "", 0))
+            self._values[tensor.name] = _stored(tensor, kept)
+            parts = self._sources.get(tensor.name, stored.Parts())
             for name, value in ((parts.scale, tensor.scale), (parts.zero, tensor.zero)):
                 if name and value is not None:
                     kept = self._values[name]
@@ -96,6 +95,15 @@ class ArtifactEditor:
         graph.replace_initializers(self._model.graph, kept)
         onnx_hidden.move_out(self._model, self._path)
         self._path.write_bytes(self._model.SerializeToString(deterministic=True))
+
+
+def _stored(tensor: Tensor, before: Any) -> Any:
+    """Levels as the graph has them."""
+    if tensor.bits == 4:
+        return _packed(tensor.levels, before.shape)
+    if before.dtype == np.uint8 and tensor.levels.dtype == np.int8:  # in blocks, about the middle
+        return integers.centred(tensor.levels.view(np.uint8)).view(np.uint8).reshape(before.shape)
+    return tensor.levels
 
 
 def _packed(levels: Any, shape: tuple[int, ...]) -> Any:

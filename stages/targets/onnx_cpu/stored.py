@@ -23,12 +23,14 @@ class Parts(NamedTuple):
     Attributes:
         scale: initialiser that broadcasts to the weight, or, of 4 bits, has a number per block; '' where none is found.
         zero: initialiser of its zero point, '' where there is none.
-        width: of the matrix that 4-bit integers are packed from; 0 for those of 8 bits.
+        bits: of numbers that lie packed in blocks; 0 where they are stored one by one.
+        width: of the matrix that packed ones stand for.
     """
 
-    scale: str
-    zero: str
-    width: int
+    scale: str = ""
+    zero: str = ""
+    bits: int = 0
+    width: int = 0
 
 
 def weights(model: Any, arrays: Arrays, smallest: int = 0) -> Iterator[tuple[Stored, Parts]]:
@@ -44,7 +46,7 @@ def weights(model: Any, arrays: Arrays, smallest: int = 0) -> Iterator[tuple[Sto
             continue
         if name not in found:
             raise ArtifactError(f"integer weight '{name}' is not used", next_step="run `dvc repro`")
-        if value.size * (2 if found[name].width else 1) < smallest:
+        if value.size * (2 if found[name].bits == 4 else 1) < smallest:
             continue
         if found[name].scale not in arrays:
             raise ArtifactError(f"integer weight '{name}' has no scale", next_step="run `dvc repro`")
@@ -53,26 +55,27 @@ def weights(model: Any, arrays: Arrays, smallest: int = 0) -> Iterator[tuple[Sto
 
 def read(name: str, parts: Parts, arrays: Arrays, sideways: Collection[str] = ()) -> Stored:
     """Read one that is expanded by certain initialisers; `sideways` are those that are stored [in, out]."""
-    bits = 4 if parts.width else 8 * arrays[name].itemsize
-    levels = integers.unpacked(arrays[name], parts.width) if parts.width else arrays[name]
+    levels = arrays[name]
+    if parts.bits:
+        levels = integers.unpacked(levels, parts.width) if parts.bits == 4 else integers.centred(levels)
 
     def part(name: str) -> Any:
         found = arrays.get(name)
         return None if found is None else found.reshape((1,) * (levels.ndim - found.ndim) + found.shape)
 
     scale, zero = part(parts.scale), part(parts.zero)
-    return Stored(
-        name, levels, scale, zero, turned=name in sideways, bits=bits, block=integers.BLOCK if parts.width else 0
-    )
+    bits, block = parts.bits or 8 * levels.itemsize, integers.BLOCK if parts.bits else 0
+    return Stored(name, levels, scale, zero, turned=name in sideways, bits=bits, block=block)
 
 
 def _is_matrix(value: Any) -> bool:
     return value.dtype in INTEGERS and value.ndim >= 2
 
 
-def packed_width(node: Any, stored: Any) -> int:
-    """Return the width of the matrix whose 4-bit integers an operator reads."""
-    return int(graph.attributes(node).get("K", 2 * stored.shape[-1]))
+def packed(node: Any, levels: Any) -> Parts:
+    """Return what an operator of `graph.PACKED` expands its levels by."""
+    settings, zero = graph.attributes(node), "".join(node.input[3:4])
+    return Parts(node.input[2], zero, settings.get("bits", 4), settings.get("K", 2 * levels.shape[-1]))
 
 
 def lookup(node: Any, makers: Mapping[str, Any], arrays: Arrays) -> tuple[Any, str] | None:
@@ -120,9 +123,11 @@ def _parts(model: Any, arrays: Arrays) -> dict[str, Parts]:
         for name in node.input if place is None else node.input[place : place + 1]:
             if name not in arrays or name in parts or not _is_matrix(arrays[name]):
                 continue
-            width = packed_width(node, arrays[name]) if op in graph.PACKED else 0
-            if op in graph.INTEGER_PRODUCTS:
-                parts[name] = Parts(*graph.integer_operands(node)[:2], width)
+            if op in graph.PACKED:
+                parts[name] = packed(node, arrays[name])
+            elif op in graph.INTEGER_PRODUCTS:
+                parts[name] = Parts(*graph.integer_operands(node)[:2])
             else:
-                parts[name] = Parts(node.input[2] if width else scales.get(name, ""), "", width)
-    return parts
+                parts[name] = Parts(scales.get(name, ""))
+    halves = graph.halves(model)
+    return {name: found._replace(scale=halves.get(found.scale, found.scale)) for name, found in parts.items()}

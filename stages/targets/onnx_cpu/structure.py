@@ -12,7 +12,7 @@ from stages.core.artifact import read_json
 from stages.core.errors import ArtifactError
 from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half
 from stages.targets.base import QUANTIZATION
-from stages.targets.onnx_cpu import gptq, graph, integers, stored
+from stages.targets.onnx_cpu import gptq, graph, integers, restored, stored
 
 
 def read(artifact: Path) -> Graph:
@@ -21,9 +21,9 @@ def read(artifact: Path) -> Graph:
     Raises:
         ArtifactError: the file cannot be read, or quantises in a form that no precision of ours has.
     """
-    model = graph.load(artifact / graph.MODEL)
+    model, asked = graph.load(artifact / graph.MODEL), _asked(artifact)
     try:
-        reader = _Reader(model, _asked(artifact))
+        reader = _Reader(restored.restored(model) if asked.of_source else model, asked)
         return {item.name: reader.value(item.name) for item in model.graph.output}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"cannot follow the graph of '{artifact}': {error!r}", next_step="run `dvc repro`") from (
@@ -37,10 +37,12 @@ class _Asked(NamedTuple):
     Attributes:
         level: of accuracy.
         within: steps that a weight may be off; None where each is the nearest level.
+        of_source: whether weights are those of the teacher's file, none of them rounded.
     """
 
     level: int
     within: float | None
+    of_source: bool
 
 
 def _asked(directory: Path) -> _Asked:
@@ -49,7 +51,7 @@ def _asked(directory: Path) -> _Asked:
     parts = [asked, *(asked.get(share, {}) for share in ("low", "high"))]
     kinds = {part["kind"] for part in parts if part.get("granularity") == "block_32"}
     level = graph.INTEGERS if kinds & {"dynamic", "gptq"} else graph.FLOATS
-    return _Asked(level, gptq.WITHIN if "gptq" in kinds else None)
+    return _Asked(level, gptq.WITHIN if "gptq" in kinds else None, "source" in kinds)
 
 
 class _Reader:
@@ -105,7 +107,7 @@ class _Reader:
             return self._constant(*self._stored[name])
         node = self._makers[name]
         if self._is_block_lookup(node):
-            table = self._packed(node, node.input[0], node.input[2])
+            table = self._packed(node, node.input[0])
             return Node("Gather", name, {"0": table, "1": self._values[node.input[1]]}, _gather_axis(node))
         lookup = stored.lookup(node, self._makers, self._arrays)
         if lookup is not None:
@@ -155,7 +157,7 @@ class _Reader:
             limits = np.iinfo(point.dtype)
             activation = Rounded.on_grid(activation, float(step), float(point), limits.min, limits.max)
         if node.op_type == "MatMulNBits":
-            weight = self._packed(node, node.input[1], scale).transposed()
+            weight = self._packed(node, node.input[1]).transposed()
         else:
             weight = self._constant(node.input[1], scale, pairwise=True)
         inputs = {"0": activation, "1": weight}
@@ -175,17 +177,16 @@ class _Reader:
         levels = self._arrays[name]
         if not scale:
             return Constant(name, levels.astype(np.float32), half if levels.dtype == np.float16 else None)
-        found = stored.read(name, stored.Parts(scale, "", 0), self._arrays)
+        found = stored.read(name, stored.Parts(scale), self._arrays)
         if not pairwise:
             return Constant(name, found.expanded, found.allowed())
         found.scale = self._arrays[scale].reshape(1, -1)  # of a table a scale for each row, which is a column here
         per_channel = self._arrays[scale].ndim > 0
         return Constant(name, found.expanded, found.allowed(partial(integers.pair_reach, per_channel=per_channel)))
 
-    def _packed(self, node: Any, name: str, scale: str) -> Constant:
+    def _packed(self, node: Any, name: str) -> Constant:
         """What the integers of 4 bits that an operator reads stand for."""
-        width = stored.packed_width(node, self._arrays[name])
-        found = stored.read(name, stored.Parts(scale, "", width), self._arrays)
+        found = stored.read(name, stored.packed(node, self._arrays[name]), self._arrays)
         return Constant(name, found.expanded, found.allowed(within=self._asked.within))
 
     def _product(self, node: Any, name: str) -> Node:

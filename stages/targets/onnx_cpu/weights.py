@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.artifact import read_json
 from stages.core.errors import ArtifactError
 from stages.measure import rounding
-from stages.targets.onnx_cpu import graph, stored
+from stages.targets.base import QUANTIZATION
+from stages.targets.onnx_cpu import graph, restored, stored
 from stages.targets.onnx_cpu.integers import pair_reach
 from stages.targets.onnx_cpu.storage import turned
 
@@ -28,9 +30,17 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
 
     model = graph.load(artifact / graph.MODEL)
     try:
+        if of_source(artifact):
+            model = restored.restored(model)
         return _read(model, {item.name: numpy_helper.to_array(item) for item in model.graph.initializer})
     except (IndexError, TypeError, ValueError) as error:
         raise ArtifactError(f"cannot read weights of '{artifact}': {error}", next_step="run `dvc repro`") from error
+
+
+def of_source(artifact: Path) -> bool:
+    """Whether an artifact's weights are those of the teacher's file."""
+    path = artifact / QUANTIZATION
+    return path.is_file() and read_json(path)["asked"]["kind"] == "source"
 
 
 def reach(value: NDArray[np.float32], granularity: str) -> NDArray[np.float32]:
