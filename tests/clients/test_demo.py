@@ -8,7 +8,8 @@ from stages import demo
 from stages.asking import answers, browser, roster
 from stages.asking.interview import NODE_MODULES
 from stages.core import artifact
-from stages.tasks.classify.page import MODULES, find, render
+from stages.reporting.demo import MODULES, find, render
+from stages.tasks.classify import page
 from tests.clients.chromium import opened
 from tests.toys import asked_build
 from tests.toys import bundle as toy
@@ -49,7 +50,7 @@ def test_the_page_is_written_the_same_twice_and_names_its_bundles(release, modul
 def test_a_label_cannot_end_the_block_it_stands_in(release, modules):
     hostile = ["</script><script>alert(1)</script>", "yes"]
     artifact.write_json(release / KEY / "labels.json", hostile)
-    assert hostile[0] not in render(find(release), modules)
+    assert hostile[0] not in render(page, find(page, release), modules)
 
 
 def test_what_is_missing_is_said_in_one_line(release, tmp_path, capsys):

@@ -19,13 +19,13 @@ from stages.core import artifact
 from stages.measure.edges import EDGES
 from stages.releasing import card, contents, derived
 from stages.releasing.forms import configured, of_task
+from stages.reporting.demo import MODULES
 from stages.schema.clients import Bound
 from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
 from stages.targets import registry
 from stages.tasks.generate import clients
 from stages.tasks.generate.forms import genai
-from stages.tasks.generate.page import MODULES
 from tests.clients.chromium import opened
 from tests.composed import composed
 from tests.toys.language_build import LENGTH, TASK, lowered
