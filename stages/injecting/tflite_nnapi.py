@@ -118,12 +118,7 @@ def _add_entry(model: Any) -> bool:
 
 
 def _add_text(model: Any) -> bool:
-    from ai_edge_litert import schema_py_generated as schema
-
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = b"comment", len(model.buffers)
-    model.buffers.append(_buffer(np.frombuffer(TEXT.encode(), np.uint8)))
-    model.metadata = [entry]
+    flatbuffer.add_metadata(model, "comment", TEXT.encode())
     return True
 
 
@@ -131,18 +126,10 @@ def _add_weight(model: Any) -> bool:
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.buffer = b"leftover", np.array([8, 8], np.int32), len(model.buffers)
-    model.buffers.append(_buffer(np.zeros(256, np.uint8)))
-    model.subgraphs[0].tensors.append(tensor)
+    tensor.name, tensor.shape = b"leftover", np.array([8, 8], np.int32)
+    tensor.buffer = flatbuffer.add_buffer(model, np.zeros((8, 8), np.float32))
+    flatbuffer.add_tensor(model.subgraphs[0], tensor)
     return True
-
-
-def _buffer(data: Any) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    found = schema.BufferT()
-    found.data = data
-    return found
 
 
 def _widen_grid(model: Any) -> bool:
