@@ -53,8 +53,9 @@ def make(given, out):
     """Run all stages from data to the converted model on a checkpoint from outside; return `out`."""
     taught(prepared(out, 300), given, out / "teacher")
     whole = composed("student=none")
-    settings = distill.Params.model_validate({"task": TASK, "student": whole["student"], "distill": whole["distill"]})
-    distill.run(settings, out / "data", out / "teacher", out / "student")
+    told = {name: whole[name] for name in ("student", "transfer", "distill")}
+    settings = distill.Params.model_validate({"task": TASK, **told})
+    distill.run(settings, out / "data", out / "teacher", out / "transfer", out / "student")
     settings = compress.Params.model_validate({"task": TASK, "compression": {"kind": "none"}})
     compress.run(settings, out / "data", out / "student", out / "none")
     reference.run(reference.Params.model_validate({"task": TASK}), out / "data", out / "none", out / "reference")
