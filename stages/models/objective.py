@@ -124,7 +124,7 @@ class Objective(torch.nn.Module):
             attention_mask: int64 [batch, length].
         """
         found = self.model(input_ids=masked_ids, attention_mask=attention_mask, output_hidden_states=bool(self.layers))
-        answers = self.items(found.logits, attention_mask)
+        answers = self.items(found.logits.float(), attention_mask)  # the loss in fp32, whatever the products are in
         entropy = cross_entropy(answers, self.labels(rows), label_smoothing=self.label_smoothing)
         if self.guidance is None:
             return entropy
