@@ -10,14 +10,11 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
-
-if TYPE_CHECKING:
-    from stages.models.training import Curve, Loop
 
 SECONDS = 60.0
 """From one state to the next: what an interruption costs at most. MiniLM's takes 0.4 s to write."""
@@ -55,12 +52,12 @@ class Interruptible(TrainerCallback):  # type: ignore[misc]
     says so is written last: a state without it is half-written and not gone on from.
     """
 
-    def __init__(self, loop: Loop, curve: Curve, directory: Path) -> None:
+    def __init__(self, loop: Any, curve: Any, directory: Path) -> None:
         """Watch over a training.
 
         Args:
-            loop: what trains.
-            curve: its learning curve, which must be told of a step before this is.
+            loop: `training.Loop`, which trains.
+            curve: its `training.Curve`, which must be told of a step before this is.
             directory: where states lie.
         """
         self.loop, self.curve, self.directory = loop, curve, directory
