@@ -133,7 +133,7 @@ def _require_all(
             expected=f"'{weight}'",
             next_step="save the model itself, not what it is wrapped in",
         )
-    raise _missing(path.parent, missing, [*unused, *heads], model)
+    raise _missing(path.parent, missing, [*unused, *heads], model, headless)
 
 
 def _of_head(name: str, prefix: str) -> bool:
@@ -150,7 +150,7 @@ def _require_no_head(path: Path, matched: Mapping[str, str], model: Any) -> None
         )
 
 
-def _missing(directory: Path, missing: list[str], others: list[str], model: Any) -> InputError:
+def _missing(directory: Path, missing: list[str], others: list[str], model: Any, headless: bool) -> InputError:
     what = _known(others, TENSORS, str.startswith) or (_known(others, KINDS, _holds) or ("",))[0]
     if all(".pooler." in name or name.startswith("pre_classifier.") for name in missing):
         what = "a token classifier, which labels every word"
@@ -159,7 +159,7 @@ def _missing(directory: Path, missing: list[str], others: list[str], model: Any)
     lacks_head = all(_of_head(name, model.base_model_prefix) for name in missing)
     return InputError(
         f"checkpoint '{directory}' lacks weights '{missing[0]}'{said}",
-        expected="a classifier with a trained head",
+        expected="a whole encoder" if headless else "a classifier with a trained head",
         next_step=FINETUNE.format(place=directory) if pretrained and lacks_head else "",
     )
 
