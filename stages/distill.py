@@ -128,7 +128,7 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
         return
     from stages.models import checkpoint, training
     from stages.tasks.examples import examples, to_learn
-    from stages.tasks.scoring import evaluation
+    from stages.tasks.scoring import evaluation, exposure
 
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
     labels, task = splits.read_labels(data), settings.task
@@ -146,6 +146,7 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
     scores |= tasks.model(task.name).beside_bar(
         student, tokenizer, splits.read_split(data, "test").texts, task.max_length
     )
+    scores |= exposure(task.name, student, tokenizer, data)
     parents = {"data": data, "teacher": teacher}
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)
