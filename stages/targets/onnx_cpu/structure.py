@@ -66,7 +66,7 @@ class _Reader:
         self._arrays = graph.viewed(model, {item.name: numpy_helper.to_array(item) for item in proto.initializer})
         multiplied = {node.input[1] for node in proto.node if graph.operator(node) in graph.INTEGER_PRODUCTS}
         self._turned = {source: view for view, source in graph.views(model).items() if view in multiplied}
-        self._stored = graph.expansions(model)
+        self._stored, self._halves = graph.expansions(model), graph.halves(model)
         self._makers = {output: node for node in proto.node for output in node.output}
         self._values: dict[str, Value] = {
             item.name: Input(f"{item.name} {TensorProto.DataType.Name(item.type.tensor_type.elem_type)}")
@@ -183,7 +183,8 @@ class _Reader:
         return Constant(name, levels.astype(np.float32) * steps, uniform(steps, levels, 8, pairs))
 
     def _block_constant(self, name: str, scale: str, width: int) -> Constant:
-        levels, steps = integers.unpacked(self._arrays[name], width), integers.per_element(self._arrays[scale], width)
+        blocks = self._arrays[self._halves.get(scale, scale)].astype(np.float32)
+        levels, steps = integers.unpacked(self._arrays[name], width), integers.per_element(blocks, width)
         covered = partial(reach, granularity="block_32")
         return Constant(name, levels * steps, uniform(steps, levels, 4, covered, self._asked.within))
 
