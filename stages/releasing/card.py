@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from stages.core import artifact
@@ -47,7 +48,10 @@ def write(source: Source, verdict: Entry, places: Mapping[str, Path], forms: Map
         ["## Intended use", _said(source, of_task(source.task).WORDS.use)],
         _measured(source, verdict),
         _asked(verdict),
-        _limits(source, verdict, places["reference"]),
+        [
+            *_limits(source, verdict, places["reference"]),
+            *_told(artifact.read_json(places["student"] / "evaluation.json")),
+        ],
         _clients(source, forms),
         [
             "## Licences",
@@ -88,6 +92,8 @@ def measures(primary: Primary) -> dict[str, tuple[str, str, float]]:
         primary.metric: (f"{primary.said} on the test split", unit, factor),
         primary.to_teacher: (f"{primary.said} lost to the teacher", lost, factor),
         primary.to_reference: (f"{primary.said} lost in conversion", lost, factor),
+        primary.kept: (f"of the teacher's {primary.said}, kept", unit, factor),
+        primary.over_bar: (f"{primary.said} above the honesty bar", lost, factor),
         **MEASURES,
     }
 
@@ -100,6 +106,11 @@ def _measured(source: Source, verdict: Entry) -> list[str]:
             ends = " to ".join(f"{factor * end:.4g}" for end in intervals.get(name, []))
             lines.append(f"| {said} | {factor * values[name]:.4g} {unit} | {ends or '–'} |")
     lines += ["", f"{values['n']:g} test texts; all metrics are in `verdict.json`."] if "n" in values else []
+    if bar := verdict.get("bar"):
+        factor, unit = shown(bar["metric"])
+        ends = " to ".join(f"{factor * end:.4g}" for end in bar["interval"])
+        said = f"{factor * bar['value']:.4g} {unit}".strip()
+        lines.append(f"Honesty bar, {bar['method']}: {bar['metric'].replace('_', ' ')} {said} (95 %: {ends}).")
     if "latency_p50_ms" in values:
         lines.append("Times and memory are those of one host, named in `verdict.json`; a phone's are others.")
     elif verdict["timing"]:
@@ -144,6 +155,18 @@ def _limits(source: Source, verdict: Entry, reference: Path) -> list[str]:
             "MediaPipe does, may answer otherwise than one that takes the shortest that fits."
         )
     return lines
+
+
+def _told(evaluation: Mapping[str, Any]) -> list[str]:
+    """Say what the model tells of its training text, where that was measured."""
+    if "canary_exposure" not in evaluation:
+        return []
+    found = evaluation["canary_exposure"]
+    said = ", ".join(f"{row['repeats']} times {fmean(row['bits']):.1f}" for row in found["bits"])
+    return [
+        f"- It tells of its training text: of the {found['most']:g} bits of a made-up secret, by how often it stood "
+        f"there and on average, {said} (1.4 is chance)."
+    ]
 
 
 def _clients(source: Source, forms: Mapping[str, Any]) -> list[str]:

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from stages.core.errors import ConfigError, InputError
+from stages.core.splits import UNKNOWN
 from stages.models import dropout, objective, training
 from stages.models.encode import logits
+from stages.models.examples import Examples
 from stages.models.objective import Guidance
 from stages.models.training import batches, fit
+from stages.models.tuning import adamw
 from stages.schema.model import Training
 
 SETTINGS = Training(
@@ -161,7 +164,7 @@ def test_hidden_states_draw_nearer_to_the_teachers(make_model, tokenizer, exampl
 def test_no_weight_decay_on_vectors(make_model, examples):
     from stages.models.objective import Objective
 
-    groups = training._optimizer(Objective(make_model(), examples[0], 0.0, None), SETTINGS).param_groups
+    groups = adamw(Objective(make_model(), examples[0], 0.0, None), SETTINGS, {}).param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
     assert {tensor.ndim for tensor in groups[0]["params"]} == {2}
     assert {tensor.ndim for tensor in groups[1]["params"]} == {1}
@@ -257,6 +260,23 @@ def test_a_batch_that_is_too_large_goes_through_in_parts_that_teach_the_same(
     parts, same, fewer = learned(1 << 17)
     assert fewer < 24
     assert same == pytest.approx(loss, rel=1e-4)
+    assert max(float((whole[name] - value).abs().max()) for name, value in parts.items()) < 2e-3
+
+
+def test_parts_without_a_label_teach_what_the_teacher_says(make_model, tokenizer, examples, monkeypatch):
+    """Of a batch in parts most have no labelled text here, and all count as much as they have texts."""
+    wanted = logits(make_model(seed=7), examples[0].encoded)
+    labels = np.where(np.arange(len(wanted)) % 12, UNKNOWN, examples[0].wanted)
+    train = Examples(examples[0].encoded, labels, examples[0].items)
+    settings = changed(epochs=0.5, dropout=0.0, token_masking=0.0, batch_size=24)
+
+    def learned(kept):
+        monkeypatch.setattr(training, "KEPT", kept)
+        model = make_model(seed=1)
+        fit(model, tokenizer, train, examples[1], settings, guidance=Guidance(wanted, 2.0, 1.0, 0.0))
+        return weights(model)
+
+    whole, parts = learned(training.KEPT), learned(1 << 17)
     assert max(float((whole[name] - value).abs().max()) for name, value in parts.items()) < 2e-3
 
 
