@@ -147,11 +147,11 @@ class Decoder:
                 next_step="lower task.max_length",
             )
 
-    def turns(self) -> tuple[Array, Array]:
-        """Return cosine and sine of every position's rotation: fp32 [context, head_size / 2], as torch rounds them.
+    def turns(self, room: int) -> tuple[Array, Array]:
+        """Return cosine and sine of the first positions' rotations: fp32 [room, head_size / 2], as torch rounds them.
 
         Source: Su et al., RoFormer (2021), section 3.4; transformers turns the two halves of a head, not its pairs.
         """
         assert self.frequencies is not None
-        angles = np.arange(self.context, dtype=np.float32)[:, None] * self.frequencies[None]
+        angles = np.arange(room, dtype=np.float32)[:, None] * self.frequencies[None]
         return np.cos(angles), np.sin(angles)

@@ -127,13 +127,31 @@ def block_4bit(level: int, round_: Round | None = None) -> Emit:
         names = lowering.names(linear.weight, shared=shared)
         if names[0] not in lowering.values:
             matrix = lowering.factors[linear.weight].T
-            levels, scale = round_(linear, matrix, shared) if round_ else integers.blocks(matrix)
+            halves = level == graph.FLOATS
+            levels, scale = round_(linear, matrix, shared) if round_ else integers.blocks(matrix, halves=halves)
             stored = integers.packed(levels).reshape(outputs, -1, integers.BLOCK // 2)
-            lowering.values |= dict(zip(names, (stored, scale), strict=True))
+            lowering.values[names[0]] = stored
+            constants, widening = scaled(names[1], scale, halves=halves)
+            lowering.values |= constants
+            lowering.views.extend(widening)
         settings = {"K": inputs, "N": outputs, **graph.BLOCKS, "accuracy_level": level}
         yield _node("MatMulNBits", [linear.source, *names, "", "", linear.bias], linear, **settings)
 
     return emit
+
+
+def scaled(name: str, scale: NDArray[np.float32], *, halves: bool) -> tuple[Arrays, list[Any]]:
+    """Return what gives a graph the scales of blocks by this name: their constant, and what widens one of 16 bits.
+
+    At the level of integers a product's scales must be constants of 32 bits: where ONNX Runtime 1.32 makes them when it
+    runs (its optimisations off), the kernel reads none, and answers are wrong without an error.
+    """
+    from onnx import TensorProto, helper
+
+    stored = integers.stored_scale(scale) if halves else scale
+    if stored.dtype == np.float32:
+        return {name: stored}, []
+    return {f"{name}_stored": stored}, [helper.make_node("Cast", [f"{name}_stored"], [name], to=TensorProto.FLOAT)]
 
 
 def unsigned_grid(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -77,6 +77,8 @@ def constants(name: str, grid: Grid) -> tuple[dict[str, NDArray[Any]], list[Any]
     from onnx import TensorProto, helper
 
     scale = f"{name}_scale"
+    if grid.bits == 8:  # what an integer product reads: see `products.scaled`
+        return {scale: grid.scale.astype(np.float32)}, []
     values: dict[str, NDArray[Any]] = {f"{scale}_stored": grid.scale}
     nodes = [helper.make_node("Cast", [f"{scale}_stored"], [scale], to=TensorProto.FLOAT)]
     if grid.minimum is not None:

@@ -65,7 +65,7 @@ class _Reader:
         self._arrays = graph.viewed(model, {item.name: numpy_helper.to_array(item) for item in proto.initializer})
         multiplied = {node.input[1] for node in proto.node if graph.operator(node) in graph.INTEGER_PRODUCTS}
         self._turned = {source: view for view, source in graph.views(model).items() if view in multiplied}
-        self._stored = graph.expansions(model)
+        self._stored, self._halves = graph.expansions(model), graph.halves(model)
         self._makers = {output: node for node in proto.node for output in node.output}
         self._values: dict[str, Value] = {
             item.name: Input(f"{item.name} {TensorProto.DataType.Name(item.type.tensor_type.elem_type)}")
@@ -186,7 +186,9 @@ class _Reader:
 
     def _packed(self, node: Any, name: str) -> Constant:
         """What the integers of 4 bits that an operator reads stand for."""
-        found = stored.read(name, stored.packed(node, self._arrays[name]), self._arrays)
+        parts = stored.packed(node, self._arrays[name])
+        parts = parts._replace(scale=self._halves.get(parts.scale, parts.scale))
+        found = stored.read(name, parts, self._arrays)
         return Constant(name, found.expanded, found.allowed(within=self._asked.within))
 
     def _product(self, node: Any, name: str) -> Node:
