@@ -202,7 +202,7 @@ def test_every_experiment_composes(workspace):
 
 def test_every_option_of_every_group_composes_on_its_own(workspace):
     tried = 0
-    for group in ("data", "teacher", "student", "distill", "gate"):
+    for group in ("data", "teacher", "student", "transfer", "distill", "gate"):
         for path in sorted((workspace / "conf" / group).glob("*.yaml")):
             # What is called as a task is that task's.
             own = (workspace / "conf/task" / path.name).is_file()
