@@ -45,6 +45,19 @@ def test_a_missing_stage_output_is_an_error_that_names_it(build):
         collect(build)
 
 
+def test_the_honesty_bar_stands_beside_what_teacher_student_and_variants_score(build):
+    found = collect(build)
+    bar = {name: value for name, value in found.metrics.items() if name.startswith("honesty_bar/")}
+    assert bar == {"honesty_bar/accuracy": 0.71, "honesty_bar/accuracy.high": 0.75, "honesty_bar/accuracy.low": 0.66}
+    assert found.params["honesty_bar"] == "words"
+    judged = json.loads((build / "verdicts.json").read_text(encoding="utf-8"))
+    judged["variants"]["onnx-cpu-fp32"] |= {
+        "bar": {"interval": [0.66, 0.75], "method": "words", "metric": "accuracy", "value": 0.71}
+    }
+    artifact.write_json(build / "verdicts.json", judged)
+    assert "Honesty bar (words): accuracy 71.00 %." in wording.measured(variant(build, "onnx-cpu-fp32"))
+
+
 def test_metrics_are_grouped_with_intervals_beside_their_value(build):
     assert variant(build, "onnx-cpu-fp32").metrics == {
         "agreement/teacher": 0.95,
