@@ -218,7 +218,7 @@ def _limitations(facts: Facts, max_length: int) -> list[str]:
 
 
 def _slice(name: str, primary: Primary) -> str:
-    if name in ("n", "top1_agreement", primary.metric, primary.to_reference, primary.to_teacher):
+    if name in ("n", "top1_agreement", *primary):
         return "test split"
     if name.startswith(("latency", "load_time", "peak_rss")):
         return "benchmark host"
