@@ -10,7 +10,7 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.measure.registry import ACCELERATORS, REGISTRY, accelerated
 from stages.schema.covered import read_coverage
-from tests.accelerators.small_graphs import GRAPHS, coverage_of, op, tensor, weight
+from tests.toys.operators import GRAPHS, coverage_of, op, tensor, weight
 
 
 def chain(*kinds):

@@ -8,7 +8,7 @@ from stages.accelerators import nnapi
 from stages.accelerators.graph import Graph
 from stages.accelerators.nnapi import FL6, FL7, FL8, VERSIONS, doubted, refused
 from stages.accelerators.nnapi_rules import RULES, allowed
-from tests.accelerators.small_graphs import op, tensor, weight
+from tests.toys.operators import op, tensor, weight
 
 INT32 = weight("n", "INT32", (1,))
 SECOND = {  # what stands behind the first input, where that is more than another of its like

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_build import Text, reseal, rewrite, variants, written
 
 from stages.core.errors import ArtifactError
 from stages.reporting.coverage import Platform, read_platforms
+from tests.toys.report_build import Text, reseal, rewrite, variants, written
 
 
 def platforms(build: Path) -> dict[str, Platform]:

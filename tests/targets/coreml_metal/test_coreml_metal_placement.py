@@ -5,7 +5,7 @@ import pytest
 from stages.accelerators import coreml_metal, neural_engine
 from stages.accelerators.covering import cover
 from stages.accelerators.graph import Graph
-from tests.accelerators.small_graphs import op, tensor, weight
+from tests.toys.operators import op, tensor, weight
 
 pytestmark = pytest.mark.target
 

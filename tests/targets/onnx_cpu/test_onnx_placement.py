@@ -8,7 +8,7 @@ from stages.accelerators.covering import cover
 from stages.accelerators.graph import Graph
 from stages.accelerators.partitions import partitions
 from stages.targets.onnx_cpu import graph as onnx_graph
-from tests.accelerators.small_graphs import op, tensor, weight
+from tests.toys.operators import op, tensor, weight
 
 pytestmark = pytest.mark.target
 TABLES = {"ort_nnapi": "nnapi_supported_ops.md", "ort_coreml": "coreml_supported_mlprogram_ops.md"}

@@ -10,9 +10,9 @@ from stages.schema.task import Task
 from stages.targets.tflite_nnapi import decoder
 from stages.targets.tflite_nnapi.flatbuffer import MODEL
 from stages.tasks.generate.interface import CALLS
-from tests.accelerators.small_graphs import op, tensor
-from tests.targets.decoder_models import read, tiny_llama
 from tests.targets.tflite_models import PRECISIONS, lowered
+from tests.toys.decoders import read, tiny_llama
+from tests.toys.operators import op, tensor
 
 pytestmark = pytest.mark.target
 DELEGATE = "DELEGATE"

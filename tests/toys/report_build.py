@@ -23,7 +23,7 @@ from stages.targets import parity
 from stages.targets.answers import measure
 from stages.targets.facts import executor
 from stages.tasks.classify import quality
-from tests.accelerators.small_graphs import coverage_of
+from tests.toys.operators import coverage_of
 
 LABELS, PROBE, TEST, LENGTH = 6, 40, 400, 8
 HOSTILE = "<script>alert('&')</script>"
