@@ -36,7 +36,7 @@ def built(tmp_path_factory):
 
 def test_a_cold_build_makes_three_platforms_and_ships_what_passes(built):
     assert {name.partition("@")[0] for name in built.first} >= {
-        "check", "prepare", "teacher", "distill", "compress", "reference", "convert", "quantize", "parity",
+        "check", "prepare", "teacher", "distill", "compress", "reference", "convert", "quantize", "coverage", "parity",
         "benchmark", "gate", "explain", "report", "track", "release", "promote",
     }  # fmt: skip
     assert built.verdicts() == dict.fromkeys(VARIANTS, "pass")
@@ -106,7 +106,8 @@ def test_a_second_build_does_nothing(built):
         ("benchmark.warmup=11", {f"benchmark@{key}" for key in VARIANTS} | DOWNSTREAM),
         (
             "variants.onnx-cpu-dynamic_wi8_afp32.precision=static_wi8_ai8",
-            {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "parity", "benchmark")} | THRESHOLDS,
+            {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "coverage", "parity", "benchmark")}
+            | THRESHOLDS,
         ),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Literal
 Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte", "token/s"]
 Better = Literal["higher", "lower"]
 Split = Literal["probe", "test", "coverage", "calibration"]
-Group = Literal["quality", "benchmark", "parity"]
+Group = Literal["quality", "benchmark", "coverage", "parity"]
 When = Literal["always", "read", "executed", "timed", "asked"]
 
 RATE_ITEMS = 10
@@ -52,7 +52,7 @@ class Metric:
         min_n: fewest items on which it says anything.
         positive: whether `low` itself is impossible: nothing takes no time and no bytes.
         group: what it tells of an artifact: how good its answers are, which each task says in metrics of its own; what
-            it costs; or how near it is to its reference.
+            it costs; what accelerators take of it; or how near it is to its reference.
     """
 
     name: str

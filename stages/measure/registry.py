@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 
 from stages.measure.metric import RATE_ITEMS, Better, Metric, Sample, Unit
@@ -54,6 +55,13 @@ ACCELERATORS = (
 def accelerated(accelerator: str) -> tuple[str, str]:
     """Name the metrics of what an accelerator takes: the share of multiply-accumulates, and the number of parts."""
     return f"{accelerator}_macs", f"{accelerator}_partitions"
+
+
+def _covered() -> Iterator[tuple[str, Unit, Better, float, str]]:
+    for one in ACCELERATORS:
+        share, parts = accelerated(one)
+        yield share, "fraction", "higher", 1, f"multiply-accumulates that {one} takes"
+        yield parts, "count", "lower", inf, f"parts of the graph that {one} executes"
 
 
 REGISTRY: dict[str, Metric] = {
@@ -304,13 +312,8 @@ REGISTRY: dict[str, Metric] = {
             group="benchmark",
         ),
         *(
-            metric
-            for name in ACCELERATORS
-            for share, parts in [accelerated(name)]
-            for metric in (
-                Metric(share, "fraction", "higher", 0, 1, f"multiply-accumulates that {name} takes", WALKED),
-                Metric(parts, "count", "lower", 0, inf, f"parts of the graph that {name} executes", WALKED),
-            )
+            Metric(name, unit, better, 0, high, meaning, WALKED, group="coverage")
+            for name, unit, better, high, meaning in _covered()
         ),
         Metric("size_bytes", "byte", "lower", 0, inf, "artifact on disk", ARTIFACT, positive=True, group="benchmark"),
         Metric(
