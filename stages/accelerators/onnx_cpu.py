@@ -49,30 +49,35 @@ def graphs(artifact: Path) -> list[Graph]:
 
 
 def _profiles(path: Path, calls: list[Sizes]) -> list[tuple[dict[str, Any], dict[str, Tensor]]]:
-    """Run each call once, and return what the profiler says of every node, and the inputs."""
+    """Run each call once, in one session, and return what the profiler says of every node, and the inputs."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
-    found = []
     with tempfile.TemporaryDirectory() as scratch:
-        for sizes in calls:
-            options = onnxruntime.SessionOptions()
-            # Nodes as in the file: what a provider is offered before its own partitioning.
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            options.enable_profiling, options.profile_file_prefix = True, f"{scratch}/profile"
-            options.intra_op_num_threads, options.log_severity_level = 1, 3
-            try:
-                session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-                given = {item.name: _filled(item, sizes) for item in session.get_inputs()}
-                session.run(None, given)
-            except Exception as error:  # ONNX Runtime's exceptions share no other base
-                raise ArtifactError(
-                    f"onnxruntime cannot run '{path}': {first_line(error)}", next_step="run `dvc repro`"
-                ) from error
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-            ran = {event["name"].removesuffix("_kernel_time"): event["args"] for event in events if _is_kernel(event)}
-            found.append((ran, {name: Tensor(name, str(one.dtype), one.shape) for name, one in given.items()}))
-    return found
+        options = onnxruntime.SessionOptions()
+        # Nodes as in the file: what a provider is offered before its own partitioning.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_profiling, options.profile_file_prefix = True, f"{scratch}/profile"
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            given = [{item.name: _filled(item, sizes) for item in session.get_inputs()} for sizes in calls]
+            for inputs in given:
+                session.run(None, inputs)
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
+            first = first_line(error)
+            raise ArtifactError(f"onnxruntime cannot run '{path}': {first}", next_step="run `dvc repro`") from error
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    runs: dict[str, list[Any]] = {}
+    for event in filter(_is_kernel, events):  # in order of time: a node's first run is of the first call
+        runs.setdefault(event["name"].removesuffix("_kernel_time"), []).append(event["args"])
+    return [
+        (
+            {name: ran[call] for name, ran in runs.items() if len(ran) == len(calls)},
+            {name: Tensor(name, str(one.dtype), one.shape) for name, one in inputs.items()},
+        )
+        for call, inputs in enumerate(given)
+    ]
 
 
 def _is_kernel(event: Mapping[str, Any]) -> bool:
