@@ -33,8 +33,8 @@ OPSET = 20
 """First opset that has all standard operators used here (Gelu)."""
 IR_VERSION = 10
 REACH = 2048
-"""Positions that are turned at least, where the model reads as many: an app may give a text more room than was measured,
-and tables for 8,192, as SmolLM2's config has, are 2 MB."""
+"""Positions that are turned at least, where the model reads as many: an app may give a text more room than was
+measured, and tables for 8,192, as SmolLM2's config has, are 2 MB."""
 STATES = ("key", "value")
 
 
