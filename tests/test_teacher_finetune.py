@@ -10,7 +10,8 @@ import yaml
 from stages import teacher
 from stages.core import artifact, splits
 from stages.models import checkpoint, interruption
-from tests.test_teacher import GIVEN, TASK
+from tests.test_teacher import TASK
+from tests.toys.classifiers import OUTSIDE
 
 OPTION = yaml.safe_load(Path("conf/teacher/finetune.yaml").read_text(encoding="utf-8"))
 FASTER = {
@@ -34,7 +35,7 @@ def encoder(tmp_path, make_model, tokenizer):
 
 def section(directory, **changes):
     training = {**OPTION["training"], **FASTER, **changes}
-    return {**GIVEN, "kind": "finetune", "path": str(directory), "training": training}
+    return {**OUTSIDE, "kind": "finetune", "path": str(directory), "training": training}
 
 
 def parameters(directory, **changes):

@@ -9,7 +9,7 @@ from stages.core.errors import ArtifactError
 from stages.releasing import contents
 from stages.schema.release import Release
 from stages.schema.variant import Float, Variant
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 VARIANT = Variant(compression="none", target="onnx-cpu", precision="fp32", required=True, release_not_measured=False)
 VERDICT = {

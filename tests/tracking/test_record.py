@@ -9,7 +9,7 @@ import pytest
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.tracking import content, record, wording
-from tests.tracking.tracked_build import DOMINATED, NOTE, SPLIT_SIZES, VARIANTS, collect, variant, write_variant
+from tests.toys.tracked_build import DOMINATED, NOTE, SPLIT_SIZES, VARIANTS, collect, variant, write_variant
 
 
 def test_the_same_files_give_the_same_record(build):
