@@ -24,7 +24,18 @@ NO_WIDTH = {"heads": "its config says no width of a head, so that none can be mi
 
 
 @dataclass(frozen=True)
-class Linear:
+class _Weighted:
+    name: str
+    weight: Array
+    bias: Array | None = None
+
+    @property
+    def bias_name(self) -> str:
+        """Name of its bias in the checkpoint."""
+        return self.name.removesuffix("weight") + "bias"
+
+
+class Linear(_Weighted):
     """A matrix product.
 
     Attributes:
@@ -33,18 +44,8 @@ class Linear:
         bias: fp32 [out], or None.
     """
 
-    name: str
-    weight: Array
-    bias: Array | None = None
 
-    @property
-    def bias_name(self) -> str:
-        """Name of its bias in the checkpoint."""
-        return _beside(self.name)
-
-
-@dataclass(frozen=True)
-class Norm:
+class Norm(_Weighted):
     """A normalisation over the width.
 
     Attributes:
@@ -52,19 +53,6 @@ class Norm:
         weight: fp32 [width].
         bias: fp32 [width]; None where it is a root mean square, which subtracts no mean either.
     """
-
-    name: str
-    weight: Array
-    bias: Array | None = None
-
-    @property
-    def bias_name(self) -> str:
-        """Name of its bias in the checkpoint."""
-        return _beside(self.name)
-
-
-def _beside(weight: str) -> str:
-    return weight.removesuffix("weight") + "bias"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.targets.onnx_cpu import graph, integers, weights
+from stages.targets.onnx_cpu import graph, integers
 from stages.targets.onnx_cpu.graph import CONTRIB
+from stages.targets.onnx_cpu.storage import turned
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -191,7 +192,7 @@ def lower(model: Any, chosen: Mapping[str, Emit]) -> None:
 
     values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     found = {linear.output: linear for linear in linears(model) if linear.weight in chosen}
-    sideways = weights.turned(model)
+    sideways = turned(model)
     factors = {name: values[name] if name in sideways else values[name].T for name in chosen}
     tables = {weight.name for weight in graph.weights(model) if weight.kind == "lookup"}
     lowering = Lowering(values, factors, tables, shared=tables - sideways)

@@ -18,9 +18,9 @@ from stages.targets.onnx_cpu import decoder, graph, source_grid, weights
 from stages.targets.stored import compare_structure
 from stages.tasks.generate.faults import STORED
 from stages.tasks.generate.interface import CALLS
-from tests.models import gguf_files
-from tests.models.hostile import LIMITS
 from tests.targets.onnx_cpu.test_onnx_shared_table import TARGET, altered, answers, first_logits, quantized
+from tests.toys import gguf_files
+from tests.toys.classifiers import LIMITS
 
 pytestmark = pytest.mark.target
 PRECISION = SourceBlocks(kind="source", granularity="block_32")
