@@ -188,7 +188,8 @@ class _Writer:
         Angles are fp32 at every precision: at position 2,048 neighbours in fp16 are two radians apart.
         """
         mb = self._mb
-        places = mb.expand_dims(x=mb.cast(x=self._places, dtype="fp32"), axes=[1, 2])
+        numbers = mb.cast(x=self._places, dtype="fp32", name=f"places{WIDE}")
+        places = mb.expand_dims(x=numbers, axes=[1, 2], name=f"places_apart{WIDE}")
         angles = mb.mul(x=places, y=self._constant(f"rotary_frequencies{WIDE}", frequencies), name=f"angles{WIDE}")
         cosine, sine = mb.cos(x=angles, name=f"cosine{WIDE}"), mb.sin(x=angles, name=f"sine{WIDE}")
         less = mb.mul(x=sine, y=np.float32(-1), name=f"less_sine{WIDE}")
