@@ -63,9 +63,9 @@ def interleaved_rotary(model: Any, tensors: Iterable[Tensor], blobs: bytearray) 
     """Turn neighbours of a head, brought to where its halves are: queries and keys alike, so that none must go back."""
     block = _block(model)
     halving = [one for one in block.operations if one.type == "split" and "num_splits" in one.inputs]
-    lookup = next((one for one in block.operations if one.type == "gather"), None)
     integers = _given(model, POSITION).type.tensorType.dataType
     for number, half in enumerate(halving):
+        lookup = next(one for one in block.operations if one.type == "gather")
         name, moved = _argument(half, "x"), f"fault_neighbours_{number}"
         at, kind = _maker(block, name)
         _rename(model, name, moved)
