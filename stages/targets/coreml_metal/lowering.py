@@ -13,6 +13,7 @@ from stages.core.errors import Unsupported
 from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Precision, Static, WeightOnly
 from stages.targets.base import read_signature
 from stages.targets.coreml_metal import canonical, toolchain
+from stages.targets.coreml_metal.decoder import NARROWING
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, read_program
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -83,17 +84,17 @@ def lower(
     program = load_program(spec, spec.specificationVersion, str((converted / PACKAGE / WEIGHTS).parent))
     signature = read_signature(converted)
     bits = 32 if precision == Float(kind="float", bits=32) else 16
-    pipeline = _pipeline(precision, ranges, low)
     (call,), lengths = signature.calls, signature.sequence_lengths
+    pipeline = _pipeline(precision, ranges, low, states=bool(call.states))
     model = toolchain.build(program, call, lengths, target.minimum_deployment_target, f"FLOAT{bits}", pipeline)
     canonical.save(model, package)
 
 
-def _pipeline(precision: Precision, ranges: Ranges, low: Collection[str]) -> Any:
+def _pipeline(precision: Precision, ranges: Ranges, low: Collection[str], *, states: bool) -> Any:
     from coremltools import PassPipeline
     from coremltools.optimize.coreml import OptimizationConfig
 
-    pipeline = PassPipeline()
+    pipeline = PassPipeline([f"common::{name}" for name in NARROWING], "decoder") if states else PassPipeline()
     # Compression goes last: the passes before it decide in which floats the program computes.
     match precision:
         case Static():
