@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
-from stages.core.errors import ArtifactError, InputError
+from stages.core.errors import ArtifactError, ConversionError, InputError
 from stages.injecting.tflite_decoding import DECODING
 from stages.injecting.tflite_nnapi import ArtifactEditor
 from stages.measure.matching import match
@@ -253,6 +253,20 @@ def weights_of(directory):
 def kl_divergence(before, after):
     first, second = (one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in (before, after))
     return (np.exp(first) * (first - second)).sum(axis=1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "weight_only_wi8"])
+def test_a_signature_that_gives_no_numbers_is_refused(precision, tmp_path):
+    _, model = read(CASES[0], tmp_path / "checkpoint")
+    decoder.convert(model, CALLS, TASK, tmp_path)
+    editor = ArtifactEditor(tmp_path)
+    tensor = next(one for one in editor.tensors() if one.name.startswith("layers.1.self_attn.k_proj"))
+    tensor.levels[...] = np.inf
+    editor.save()
+    told = TypeAdapter(Precision).validate_python(composed()["precisions"][precision])
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConversionError, match="the artifact gives non-finite"):
+        quantize.quantize(tmp_path, told, {}, TARGET, tmp_path / "out")
 
 
 @pytest.mark.parametrize("at", [0, 5, 37])
