@@ -33,7 +33,7 @@ def _conf_digest() -> str:
 
 
 def _plan(*, _root_: DictConfig) -> DictConfig:
-    groups = ("task", "data", "teacher", "compressions", "variants", "gate")
+    groups = ("task", "data", "teacher", "student", "transfer", "compressions", "variants", "gate")
     tree: dict[str, Any] = {name: OmegaConf.to_container(_root_[name]) for name in groups if name in _root_}
     return OmegaConf.create(plan.derive(tree))
 

@@ -28,6 +28,7 @@ from stages.schema.config import Config
 from stages.schema.data import Samples
 from stages.schema.fresh import check_fresh
 from stages.schema.model import CheckpointTeacher, Shape, Student, TrainTeacher
+from stages.schema.transfer import Transfer
 from stages.targets.supported import check
 from stages.tasks import registry as tasks
 
@@ -117,12 +118,28 @@ def validate(tree: dict[str, Any]) -> Config:
             f"data=samples asks the teacher of task '{config.task.name}' to write before it is there",
             expected="a language model from outside: task=generate teacher=checkpoint",
         )
-    if asked.CONTINUES and isinstance(config.student, Shape) and config.distill.augmentations:
+    if asked.CONTINUES and isinstance(config.student, Shape) and isinstance(config.transfer, Transfer):
         raise ConfigError(
-            f"distill.augmentations is {config.distill.augmentations}, and an altered text is none to continue",
-            expected="0, as in distill=generate",
+            f"task '{config.task.name}' continues texts, and an altered text is none to continue",
+            expected="transfer=none",
         )
+    if isinstance(config.student, Shape) and config.student.pieces is not None:
+        _check_pieces(config)
     return config
+
+
+def _check_pieces(config: Config) -> None:
+    """Refuse a vocabulary of the student's own where the teacher would have to be asked in its words."""
+    if not isinstance(config.transfer, Transfer):
+        raise ConfigError(
+            "student.pieces is set and transfer.kind is none",
+            expected="texts that the teacher has answered: transfer=…",
+        )
+    if config.distill.hidden_weight:
+        raise ConfigError(
+            "student.pieces is set and distill.hidden_weight is not 0: the teacher would read other pieces",
+            expected="one of them",
+        )
 
 
 def _check_shapes(teacher: TrainTeacher, student: Student, known: Sequence[str]) -> None:
@@ -150,7 +167,8 @@ def check_sources(plan: Mapping[str, Any]) -> None:
         InputError: names the path and how to give another.
     """
     paths = {f"data ({name})": path for name, path in plan["data"].items() if path != Samples.PLACE}
-    for role, path in {**paths, "teacher": plan["teacher"]["source"]}.items():
+    texts = {f"transfer.text[{number}]": one["source"] for number, one in plan["texts"].items()}
+    for role, path in {**paths, **texts, "teacher": plan["teacher"]["source"]}.items():
         if not Path(path).exists():
             main = os.environ.get("DVC_ROOT")  # which DVC sets where it runs an experiment apart
             apart = f" from '{Path.cwd()}', where DVC runs this experiment" if main and Path(main) != Path.cwd() else ""

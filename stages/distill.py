@@ -1,6 +1,6 @@
 """Distil the teacher into a smaller student of its family, or pass the teacher through.
 
-Reads: the data's train, validation and test splits; the teacher.
+Reads: the data's splits; the teacher; what it answered to the texts of `transfer`.
 Writes: a Hugging Face directory, `test_logits.npy`, `evaluation.json`, `history.csv` where trained, `manifest.json`.
 Why: a student that fits a phone learns more from what the teacher thinks of a text than from its label alone.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import artifact, cli, splits
+from stages.core.errors import Unsupported
 from stages.core.params import Section
 from stages.measure import top_logits
 from stages.measure.statistics import rate_interval
 from stages.measure.top_logits import Logits, best
 from stages.schema.model import Distill, NoStudent, Shape, Student
 from stages.schema.task import Task
+from stages.schema.transfer import AnyTransfer, Transfer
 from stages.tasks import registry as tasks
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Params(Section):
 
     task: Task
     student: Student
+    transfer: AnyTransfer
     distill: Distill
 
 
@@ -47,28 +50,34 @@ def distil(
     tokenizer: Any,
     shape: Shape,
     settings: Distill,
-    examples: Mapping[str, Examples],
+    train: Examples,
+    validation: Examples,
+    answers: NDArray[np.floating[Any]] | None,
 ) -> tuple[Any, list[Row]]:
-    """Train a student on the train split and altered copies of it, all answered by the teacher beforehand.
+    """Train a student on texts that the teacher answers.
 
     Args:
         teacher: a Hugging Face model with a head.
         tokenizer: of the teacher, hence of the student.
         shape: of the student.
-        settings: weights of the loss, augmentation, training.
-        examples: of train and validation.
+        settings: weights of the loss, training.
+        train: n texts.
+        validation: texts for the learning curve.
+        answers: the teacher's logits of `train`, None to ask it.
 
     Returns:
         The student in eval mode and its learning curve.
     """
-    from stages.models import augment, student
+    import torch
+
+    from stages.models import student
     from stages.models.objective import Guidance, remembered
     from stages.models.training import fit, reproducible
 
     seed = settings.training.seed
-    pool = augment.pool(examples["train"], settings.augmentations, tokenizer, seed)
-    with reproducible(seed):
-        answers = remembered(teacher, pool.encoded)
+    if answers is None:
+        with reproducible(seed):
+            answers = remembered(teacher, train.encoded)
     guidance = Guidance(
         logits=answers,
         temperature=settings.temperature,
@@ -78,8 +87,38 @@ def distil(
         teacher=teacher,
     )
     model = student.build(teacher, shape, seed)
-    history = fit(model, tokenizer, pool, examples["validation"], settings.training, guidance=guidance, title="distil")
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.arithmetic == "bf16"):
+        history = fit(model, tokenizer, train, validation, settings.training, guidance=guidance, title="distil")
     return model, history
+
+
+def cut_vocabulary(teacher: Any, tokenizer: Any, train: Examples, most: int) -> tuple[Any, Examples]:
+    """Choose the student's pieces by what it will learn from, before it learns.
+
+    Args:
+        teacher: it loses the rows of all others, in place: its answers to `train` are known.
+        tokenizer: of the teacher; left as it is.
+        train: texts as whole items, those with a label first in importance.
+        most: pieces to keep.
+
+    Returns:
+        A tokenizer of these pieces, and the texts as it cuts them.
+
+    Raises:
+        Unsupported: a class for each token, which other tokens would not have.
+    """
+    from stages.models import pieces
+    from stages.models.examples import Examples
+
+    if train.wanted.ndim != 1:
+        raise Unsupported("student.pieces where each token has a class of its own", expected="student.pieces: null")
+    size = teacher.get_input_embeddings().num_embeddings
+    known = train.take(np.flatnonzero(train.wanted != splits.UNKNOWN)).encoded
+    kept = pieces.choose(tokenizer, known, train.encoded, size, most)
+    rewritten = pieces.rewrite_tokenizer(tokenizer, kept)
+    pieces.keep_rows(teacher, kept)
+    encoded = pieces.recut(tokenizer, rewritten, train.encoded, kept, size)
+    return rewritten, Examples(encoded, train.wanted, train.items)
 
 
 def agreement(student: Logits, teacher: Logits, case: NDArray[np.integer[Any]]) -> dict[str, Any]:
@@ -112,13 +151,14 @@ def pass_through(settings: Params, data: Path, teacher: Path, out: Path) -> None
         artifact.write_json(temporary / "evaluation.json", scores)
 
 
-def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
+def run(settings: Params, data: Path, teacher: Path, transfer: Path, out: Path) -> None:
     """Produce the student's directory.
 
     Args:
         settings: task, student and distillation.
         data: output of `prepare`.
         teacher: output of `teacher`.
+        transfer: output of `transfer`; not read where there is no student, or only the train split.
         out: directory to write.
     """
     artifact.require(data)
@@ -126,27 +166,39 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
     if isinstance(settings.student, NoStudent):
         pass_through(settings, data, teacher, out)
         return
-    from stages.models import checkpoint, training
-    from stages.tasks.examples import examples, to_learn
-    from stages.tasks.scoring import evaluation
+    from stages.models import answered, checkpoint, training
+    from stages.tasks.examples import examples, held_out, to_learn
+    from stages.tasks.scoring import evaluation, exposure
 
+    parents = {"data": data, "teacher": teacher}
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
     labels, task = splits.read_labels(data), settings.task
-    encoded = {
-        name: encode(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length)
-        for name, encode in {"train": to_learn, "validation": examples, "test": examples}.items()
-    }
-    student, history = distil(model, tokenizer, settings.student, settings.distill, encoded)
+    validation, test = (
+        examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length)
+        for name in ("validation", "test")
+    )
+    answers: NDArray[np.floating[Any]] | None = None
+    if isinstance(settings.transfer, Transfer):
+        parents["transfer"] = artifact.require(transfer)
+        train, answers = answered.load(transfer, test.items, held_out(tokenizer, data, task.max_length))
+    else:
+        train = to_learn(task.name, tokenizer, splits.read_split(data, "train"), labels, task.max_length)
+    if settings.student.pieces is not None:
+        tokenizer, train = cut_vocabulary(model, tokenizer, train, settings.student.pieces)
+        validation, test = (
+            examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length)
+            for name in ("validation", "test")
+        )
+    student, history = distil(model, tokenizer, settings.student, settings.distill, train, validation, answers)
     if hasattr(model, "generation_config"):  # what ends a text is no matter of size
         student.generation_config = model.generation_config
-    test = encoded["test"]
     found = test.kept(student)
     scores = evaluation(task.name, student, test.case, test.labels, found)
     scores |= agreement(found, top_logits.load(teacher), test.case)
     scores |= tasks.model(task.name).beside_bar(
         student, tokenizer, splits.read_split(data, "test").texts, task.max_length
     )
-    parents = {"data": data, "teacher": teacher}
+    scores |= exposure(task.name, student, tokenizer, data)
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)
         top_logits.save(found, temporary)
@@ -156,7 +208,7 @@ def run(settings: Params, data: Path, teacher: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return cli.stage(__doc__, argv, run, Params, "data", "teacher", "out")
+    return cli.stage(__doc__, argv, run, Params, "data", "teacher", "transfer", "out")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Read a data set and split it into five disjoint parts.
 
 Reads: the data set that conf/data names (the embedded one is generated).
-Writes: train, validation, test, calibration and probe as JSON Lines, labels.json, summary.json.
+Writes: train, validation, test, calibration and probe as JSON Lines, labels.json, summary.json; `canaries.json`.
 Why: no figure of a later stage means anything if a test text was trained, calibrated or tuned on; and a linear
     baseline on the same split says what those figures are worth.
 """
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.core import artifact, cli
+from stages.core.errors import ConfigError
 from stages.core.params import Section
-from stages.data import sources
+from stages.core.splits import CANARIES, Canary
+from stages.data import canaries, sources
 from stages.data.splits import SPLITS, Carved, Example, Splits, carve_all, check, hold_out, remove_duplicates
 from stages.data.synthetic import invent
-from stages.schema.data import Data, Rows
+from stages.schema.data import Data, Rows, Text
 from stages.schema.task import Task
 from stages.tasks import registry as tasks
 
@@ -38,11 +40,13 @@ class Prepared(NamedTuple):
         splits: split name → examples.
         duplicates: what was found about duplicates.
         carved: what was taken out of what.
+        canaries: secrets that were put into train.
     """
 
     splits: Splits
     duplicates: dict[str, object]
     carved: dict[str, Carved]
+    canaries: Sequence[Canary] = ()
 
 
 def split(raw: Splits, data: Data, task: tasks.Data) -> Prepared:
@@ -70,6 +74,24 @@ def split(raw: Splits, data: Data, task: tasks.Data) -> Prepared:
     return Prepared(splits, duplicates, held_out | carved)
 
 
+def plant(prepared: Prepared, data: Data, task: tasks.Data) -> Prepared:
+    """Put canaries into train where they are asked for.
+
+    Raises:
+        ConfigError: the task measures nothing that could be told of them.
+    """
+    repeats = data.canaries if isinstance(data, Rows | Text) else []
+    if not repeats:
+        return prepared
+    if task.classes(prepared.splits["train"]):
+        raise ConfigError(
+            f"data.canaries is {repeats}, and a model that tells classes writes nothing of its training text",
+            next_step="set data.canaries=[], or task=generate",
+        )
+    train, planted = canaries.plant(prepared.splits["train"], repeats, data.seed)
+    return prepared._replace(splits={**prepared.splits, "train": train}, canaries=planted)
+
+
 def summarise(prepared: Prepared, task: tasks.Data, seed: int) -> dict[str, Any]:
     """Describe the splits and measure the baseline.
 
@@ -92,6 +114,8 @@ def run(settings: Params, out: Path) -> None:
     data, task = settings.data, tasks.data(settings.task.name)
     source = sources.load(data)
     prepared = split(source.splits, data, task)
+    summary = summarise(prepared, task, data.seed)
+    prepared = plant(prepared, data, task)
     for name, carved in prepared.carved.items():
         if name == "validation" or carved.taken != carved.wanted or (name, carved.source) == ("probe", "train"):
             print(f"{name}: {carved}", file=sys.stderr)
@@ -101,7 +125,9 @@ def run(settings: Params, out: Path) -> None:
         for name in SPLITS:
             (directory / f"{name}.jsonl").write_text(_jsonl(prepared.splits[name]), encoding="utf-8")
         artifact.write_json(directory / "labels.json", task.classes(prepared.splits["train"]))
-        artifact.write_json(directory / "summary.json", summarise(prepared, task, data.seed))
+        artifact.write_json(directory / "summary.json", summary)
+        if prepared.canaries:
+            artifact.write_json(directory / CANARIES, [canary._asdict() for canary in prepared.canaries])
 
 
 def _jsonl(examples: Sequence[Example]) -> str:

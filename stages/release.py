@@ -23,7 +23,7 @@ from stages.lineage import bom, signing
 from stages.lineage import lock as locked
 from stages.lineage.bundle import LINEAGE, carry, close, statement_path
 from stages.releasing import contents, golden
-from stages.schema.layout import MEASURED, VERDICTS, behind, earlier
+from stages.schema.layout import MEASURED, VERDICTS, behind, earlier, learnt_from
 from stages.schema.release import Release
 from stages.schema.signing import Signing
 from stages.schema.variant import Precision, Variant
@@ -75,7 +75,8 @@ def missing(variants: Mapping[str, Variant], verdicts: Mapping[str, Entry]) -> l
 
 def places(key: str, variant: Variant, build: Path) -> dict[str, Path]:
     """Return role → stage output of everything behind a variant's bundle."""
-    return {**behind(build, key, variant.compression, variant.target), **earlier(build, variant.compression)}
+    own = behind(build, key, variant.compression, variant.target)
+    return {**own, **earlier(build, variant.compression), **learnt_from(build)}
 
 
 def bundle(key: str, settings: Params, verdict: Entry, build: Path, out: Path, signer: Signer | None) -> None:

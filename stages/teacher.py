@@ -109,7 +109,7 @@ def run(settings: Params, data: Path, out: Path) -> None:
     """
     from stages.models import checkpoint, training
     from stages.tasks.examples import examples
-    from stages.tasks.scoring import evaluation
+    from stages.tasks.scoring import evaluation, exposure
 
     artifact.require(data)
     labels = splits.read_labels(data)
@@ -123,6 +123,8 @@ def run(settings: Params, data: Path, out: Path) -> None:
     scores = evaluation(task.name, outcome.model, test.case, test.labels, found)
     beside_bar = tasks.model(task.name).beside_bar
     scores |= beside_bar(outcome.model, outcome.tokenizer, utterances["test"].texts, task.max_length)
+    if outcome.history:
+        scores |= exposure(task.name, outcome.model, outcome.tokenizer, data)
     parents = {"data": data, **outcome.sources}
     with artifact.writing(out, stage="teacher", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(outcome.model, outcome.tokenizer, temporary)

@@ -82,6 +82,11 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         ("+task.colour=1", "unknown key 'task.colour'"),
         ("benchmark.repetitions=0", "'benchmark.repetitions' is 0; expected: input should be greater than"),
         ("variant=[]", "no variant is chosen"),
+        (
+            "variant=onnx-cpu-source_b32",
+            "'onnx-cpu-source_b32' keeps weights as the teacher's file holds them, and teacher.kind is 'train'; "
+            "expected teacher=checkpoint teacher.path=FILE.gguf student=none, and compression none",
+        ),
         ("student.heads=3", "3 heads do not divide hidden_size 64"),
         ("task.name=translate", "task.name is 'translate'; expected one of: classify, generate"),
         ("teacher.family=deberta-v2", "teacher.family is 'deberta-v2'; expected one of: albert, bert, "),
@@ -197,7 +202,7 @@ def test_every_experiment_composes(workspace):
 
 def test_every_option_of_every_group_composes_on_its_own(workspace):
     tried = 0
-    for group in ("data", "teacher", "student", "distill", "gate"):
+    for group in ("data", "teacher", "student", "transfer", "distill", "gate"):
         for path in sorted((workspace / "conf" / group).glob("*.yaml")):
             # What is called as a task is that task's.
             own = (workspace / "conf/task" / path.name).is_file()

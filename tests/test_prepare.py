@@ -29,7 +29,8 @@ def jsonl_settings(directory, train, validation, test):
         lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
         (directory / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     data = {
-        "kind": "jsonl", "licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "probe": "validation",
+        "kind": "jsonl", "licence": "x", "seed": 0, "canaries": [], "calibration_size": 1, "probe_size": 1,
+        "probe": "validation",
         "text_column": "text", "label_column": "label", "validation_share": 0.1,
         **{name: str(directory / f"{name}.jsonl") for name in ("train", "validation", "test")},
     }  # fmt: skip

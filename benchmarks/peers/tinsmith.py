@@ -58,7 +58,7 @@ def plan(work: Path) -> Plan:
     intake = [
         _step(work, "prepare", "data"),
         _step(work, "teacher", "teacher", data="data"),
-        _step(work, "distill", "student", data="data", teacher="teacher"),
+        _step(work, "distill", "student", data="data", teacher="teacher", transfer="transfer"),
         _step(work, "compress", "compressed/none", name="none", data="data", checkpoint="student"),
     ]
     shared = [

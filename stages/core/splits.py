@@ -14,6 +14,27 @@ from stages.core.errors import ArtifactError
 
 UNKNOWN = -1
 """The class of an item where nobody knows it."""
+CANARIES = "canaries.json"
+"""Beside the splits, where there are secrets in train."""
+
+
+class Canary(NamedTuple):
+    """A made-up secret in train.
+
+    Attributes:
+        before: what stands before the secret.
+        secret: digits, and nothing that could be guessed.
+        repeats: how often the text was put into train; 0 of one that no model saw, for comparison.
+    """
+
+    before: str
+    secret: str
+    repeats: int
+
+    @property
+    def text(self) -> str:
+        """Return the text that a model may have seen."""
+        return f"{self.before}{self.secret}"
 
 
 class Split(NamedTuple):
@@ -31,6 +52,12 @@ class Split(NamedTuple):
 def read_labels(data: Path) -> list[str]:
     """Read the label names of a data set; the index is the class id."""
     return [str(name) for name in read_json(data / "labels.json")]
+
+
+def read_canaries(data: Path) -> list[Canary]:
+    """Read the secrets that stand in train: none where there are none."""
+    path = data / CANARIES
+    return [Canary(**row) for row in read_json(path)] if path.is_file() else []
 
 
 def read_split(data: Path, name: str) -> Split:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.core.errors import InputError
 from stages.data import rows
-from stages.data.files import text_of, unique
+from stages.data.records import text_of, unique
 from stages.data.splits import Example, Source
 from stages.schema.data import Clinc150
 

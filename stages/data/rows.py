@@ -43,7 +43,12 @@ def _name(where: str, label: Any) -> str:
     return label
 
 
-def require_columns(present: Sequence[str], wanted: Sequence[str], where: str) -> None:
+def require_columns(
+    present: Sequence[str],
+    wanted: Sequence[str],
+    where: str,
+    next_step: str = "set data.text_column and data.label_column",
+) -> None:
     """Check that the named columns exist.
 
     Raises:
@@ -54,7 +59,7 @@ def require_columns(present: Sequence[str], wanted: Sequence[str], where: str) -
             raise InputError(
                 f"{where} has no column '{name}'",
                 expected=f"one of: {', '.join(sorted(present)) or 'nothing, it is empty'}",
-                next_step="set data.text_column and data.label_column",
+                next_step=next_step,
             )
 
 

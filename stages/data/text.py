@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from stages.core.errors import InputError
-from stages.data.files import text_of
+from stages.data.records import text_of
 from stages.data.splits import Example, Source, normalise
 from stages.schema.data import Text
 

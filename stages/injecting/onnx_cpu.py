@@ -88,8 +88,7 @@ class ArtifactEditor:
             stored = self._values.get(tensor.name)
             if stored is None:  # a scale that nothing reads any more
                 continue
-            is_packed = tensor.bits == 4
-            self._values[tensor.name] = _packed(tensor.levels, stored.shape) if is_packed else tensor.levels
+            self._values[tensor.name] = _stored(tensor, stored)
             for name, value in zip(self._sources.get(tensor.name, ()), (tensor.scale, tensor.zero), strict=False):
                 if name is not None and value is not None:
                     kept = self._values[name]
@@ -101,7 +100,7 @@ class ArtifactEditor:
 
     def _integer(self, name: str, scale: str, zero: str | None, sideways: bool) -> Tensor:
         levels = unpacked(name, self._values, self._model)
-        bits = 8 if levels.shape == self._values[name].shape else 4
+        bits = 4 if levels.size > self._values[name].size else 8
         point = None if zero is None else self._values[zero]
 
         def leading(source: Any) -> Any:
@@ -109,6 +108,15 @@ class ArtifactEditor:
 
         points = None if point is None else leading(point)
         return Tensor(name, levels, leading(self._values[scale]), points, turned=sideways, bits=bits)
+
+
+def _stored(tensor: Tensor, before: Any) -> Any:
+    """Levels as the graph has them."""
+    if tensor.bits == 4:
+        return _packed(tensor.levels, before.shape)
+    if before.dtype == np.uint8 and tensor.levels.dtype == np.int8:  # in blocks, about the middle
+        return integers.centred(tensor.levels.view(np.uint8)).view(np.uint8).reshape(before.shape)
+    return tensor.levels
 
 
 def _packed(levels: Any, shape: tuple[int, ...]) -> Any:

@@ -23,8 +23,8 @@ from stages.schema.layout import RELEASE, REPORT
 
 # In the order an auditor asks: what ships, what measured it, what it was made from.
 ORDER = (
-    "artifact", "parity", "benchmark", "converted", "calibration", "compressed", "reference", "student", "teacher",
-    "data",
+    "artifact", "parity", "benchmark", "converted", "calibration", "compressed", "reference", "student",
+    "transfer", "teacher", "data",
 )  # fmt: skip
 
 

@@ -42,6 +42,14 @@ class Encoded:
         found: NDArray[np.int64] = self.attention_mask.sum(axis=1, dtype=np.int64)
         return found
 
+    def followed_by(self, other: Encoded) -> Encoded:
+        """Return these texts and then others, of the same width."""
+        return Encoded(
+            np.concatenate([self.input_ids, other.input_ids]),
+            np.concatenate([self.attention_mask, other.attention_mask]),
+            self.truncated + other.truncated,
+        )
+
 
 def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> Encoded:
     """Tokenise texts, special tokens included.

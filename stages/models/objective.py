@@ -24,7 +24,7 @@ class Guidance:
     """What a teacher says about the training texts.
 
     Attributes:
-        logits: float32 [n, …, classes], of the training examples in their order; None to ask `teacher` at each step.
+        logits: fp32 or fp16 [n, …, classes], of the training examples in their order; None to ask `teacher` each time.
         temperature: softens both distributions.
         kl_weight: of the KL divergence to the teacher.
         ce_weight: of the cross-entropy to the labels.
@@ -32,7 +32,7 @@ class Guidance:
         teacher: the model that is asked, and whose hidden states are matched; None where neither is.
     """
 
-    logits: NDArray[np.float32] | None
+    logits: NDArray[np.floating[Any]] | None
     temperature: float
     kl_weight: float
     ce_weight: float
@@ -52,7 +52,12 @@ def remembered(teacher: Any, encoded: Encoded) -> NDArray[np.float32] | None:
 
 
 def cross_entropy(answers: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
-    """Cross-entropy of logits [items, classes] to labels int64 [items], without the items of which none is known."""
+    """Cross-entropy of logits [items, classes] to labels int64 [items], without the items of which none is known.
+
+    It is 0 where none is known of any.
+    """
+    if not bool((labels != UNKNOWN).any()):
+        return answers.sum() * 0.0
     return functional.cross_entropy(answers, labels, ignore_index=UNKNOWN, **options)
 
 
@@ -124,7 +129,7 @@ class Objective(torch.nn.Module):
             attention_mask: int64 [batch, length].
         """
         found = self.model(input_ids=masked_ids, attention_mask=attention_mask, output_hidden_states=bool(self.layers))
-        answers = self.items(found.logits, attention_mask)
+        answers = self.items(found.logits.float(), attention_mask)  # the loss in fp32, whatever the products are in
         entropy = cross_entropy(answers, self.labels(rows), label_smoothing=self.label_smoothing)
         if self.guidance is None:
             return entropy
@@ -146,7 +151,7 @@ class Objective(torch.nn.Module):
     ) -> torch.Tensor:
         """Return the teacher's logits of the items of some texts: [items, classes]."""
         if self.guide is not None:
-            values, mask = self.guide[rows], self.mask[rows]
+            values, mask = self.guide[rows].float(), self.mask[rows]
         else:
             with torch.no_grad():
                 values, mask = teacher(input_ids=input_ids, attention_mask=attention_mask).logits, attention_mask

@@ -254,8 +254,9 @@ class _Trainer(Trainer):  # type: ignore[misc]
         return total
 
     def _known(self, rows: torch.Tensor) -> int:
-        """Count the labels of some texts."""
-        return int((self.model.labels(rows) != UNKNOWN).sum())
+        """Count what the loss of some texts is a mean of: items with a label, or all where a teacher answers each."""
+        labels = self.model.labels(rows)
+        return labels.numel() if self.model.guidance else int((labels != UNKNOWN).sum())
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
         """Return the batch's loss and remember it for the learning curve."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from stages.core import artifact
@@ -47,7 +48,10 @@ def write(source: Source, verdict: Entry, places: Mapping[str, Path], forms: Map
         ["## Intended use", _said(source, of_task(source.task).WORDS.use)],
         _measured(source, verdict),
         _asked(verdict),
-        _limits(source, verdict, places["reference"]),
+        [
+            *_limits(source, verdict, places["reference"]),
+            *_told(artifact.read_json(places["student"] / "evaluation.json")),
+        ],
         _clients(source, forms),
         [
             "## Licences",
@@ -144,6 +148,18 @@ def _limits(source: Source, verdict: Entry, reference: Path) -> list[str]:
             "MediaPipe does, may answer otherwise than one that takes the shortest that fits."
         )
     return lines
+
+
+def _told(evaluation: Mapping[str, Any]) -> list[str]:
+    """Say what the model tells of its training text, where that was measured."""
+    if "canary_exposure" not in evaluation:
+        return []
+    found = evaluation["canary_exposure"]
+    said = ", ".join(f"{row['repeats']} times {fmean(row['bits']):.1f}" for row in found["bits"])
+    return [
+        f"- It tells of its training text: of the {found['most']:g} bits of a made-up secret, by how often it stood "
+        f"there and on average, {said} (1.4 is chance)."
+    ]
 
 
 def _clients(source: Source, forms: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from stages.core.errors import Unsupported
 from stages.releasing import onnx_forms
 from stages.releasing.source import Source
-from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Precision, Static, WeightOnly
+from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Precision, SourceBlocks, Static, WeightOnly
 from stages.targets.onnx_cpu import graph
 
 FOLDER = "hf"
@@ -33,7 +33,7 @@ def suffix(precision: Precision) -> tuple[str, str]:
             return "int8", "_int8"
         case WeightOnly(weight_bits=8):
             return "uint8", "_uint8"
-        case WeightOnly(weight_bits=4) | Dynamic(weight_bits=4) | Gptq():
+        case WeightOnly(weight_bits=4) | Dynamic(weight_bits=4) | Gptq() | SourceBlocks():
             return "q4", "_q4"
         case Mixed():
             return suffix(precision.low)

@@ -94,7 +94,8 @@ class Line:
 class Checkpoint:
     """A teacher or student: architecture, weights, how good it is on the test split.
 
-    `bar` is the same in the honesty bar's metric, with its interval, where that is another one.
+    `bar` is the same in the honesty bar's metric, with its interval, where that is another one; `exposure` what it
+    tells of the canaries in its training text (`tasks.registry.Model`), where it was trained here on text with some.
     """
 
     model_type: str
@@ -105,6 +106,7 @@ class Checkpoint:
     interval: Sequence[float]
     n: int
     bar: tuple[float, Sequence[float]] | None = None
+    exposure: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ def read_checkpoint(directory: Path, primary: Primary) -> Checkpoint:
         interval=evaluation[f"{primary.metric}_interval"],
         n=evaluation["n"],
         bar=(evaluation[primary.bar], evaluation[f"{primary.bar}_interval"]) if primary.bar in evaluation else None,
+        exposure=evaluation.get("canary_exposure"),
     )
 
 

@@ -18,6 +18,7 @@ from stages.schema.model import Distill, Student, Teacher
 from stages.schema.release import Release
 from stages.schema.signing import Signing
 from stages.schema.task import Task
+from stages.schema.transfer import AnyTransfer
 from stages.schema.variant import Precision, Target, Variant
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -30,6 +31,7 @@ class Config(Section):
     data: Data
     teacher: Teacher
     student: Student
+    transfer: AnyTransfer
     distill: Distill
     compressions: dict[str, Compression]
     targets: dict[str, Target]

@@ -46,7 +46,15 @@ class Clinc150(_Data):
     path: str
 
 
-class Rows(_Data):
+class _Learned(_Data):
+    """Texts of the user's that a language model may learn."""
+
+    canaries: list[Count]
+    """How often made-up secrets are put among train's texts (`stages/data/canaries.py`), for a task that measures what
+    its models tell of them; none where empty."""
+
+
+class Rows(_Learned):
     """Rows of columns, by split; calibration and probe are carved out."""
 
     train: str
@@ -94,7 +102,7 @@ class Hub(Rows):
     revision: str | None
 
 
-class Text(_Data):
+class Text(_Learned):
     """Plain text, cut into pieces at blank lines."""
 
     module: ClassVar[str] = "text"

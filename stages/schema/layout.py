@@ -23,6 +23,8 @@ CHECKPOINTS = ("teacher", "student")
 """What was scored before anything was built from it."""
 MEASURED = ("parity", "benchmark")
 """What a verdict judges: it names their digests."""
+TRANSFER, TEXT = "transfer", "text-"
+"""Role of what the teacher was asked, where it was, and how the roles of the user's own texts in it begin."""
 RELEASE, REPORT, DEMO, OPINIONS = "release", "report", "demo", "second_opinion"
 VERDICTS, EXPLAINED, CLIENTS, HOST = "verdicts.json", "explained.json", "clients.json", "host.json"
 
@@ -41,6 +43,15 @@ def place(build: Path, role: str, **names: str) -> Path:
 def behind(build: Path, variant: str, compression: str, target: str) -> dict[str, Path]:
     """Return role → stage output of everything behind a variant; `earlier` knows more of a chained compression."""
     return {role: place(build, role, variant=variant, compression=compression, target=target) for role in PLACES}
+
+
+def learnt_from(build: Path) -> dict[str, Path]:
+    """Return role → stage output of what the student learnt from beside data and teacher, as the manifests tell."""
+    student, transfer = artifact.manifest(place(build, "student")), build / TRANSFER
+    if TRANSFER not in student["parents"]:
+        return {}
+    numbers = (role.removeprefix(TEXT) for role in artifact.manifest(transfer)["parents"] if role.startswith(TEXT))
+    return {TRANSFER: transfer, **{f"{TEXT}{number}": build / "text" / number for number in numbers}}
 
 
 def earlier(build: Path, compression: str) -> dict[str, Path]:

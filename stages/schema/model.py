@@ -108,6 +108,8 @@ class Shape(Section):
     heads: Count
     ffn_size: Count
     activation: Activation
+    pieces: Annotated[int, Field(ge=1)] | None
+    """Rows of the word table, for the pieces that texts use most; None: as many as the teacher has."""
 
     _heads = model_validator(mode="after")(_heads_divide)
 
@@ -122,8 +124,8 @@ class Distill(Section):
     kl_weight: Annotated[float, Field(ge=0)]
     ce_weight: Annotated[float, Field(ge=0)]
     hidden_weight: Annotated[float, Field(ge=0)]
-    augmentations: Annotated[int, Field(ge=0)]
-    """Augmented copies of each training utterance (token drop, mask, splice)."""
+    arithmetic: Literal["fp32", "bf16"]
+    """Of the student's products while it trains; its weights and their sums stay in fp32."""
     training: Training
 
     @model_validator(mode="after")

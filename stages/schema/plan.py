@@ -15,6 +15,7 @@ from typing import Any
 from stages.core.errors import ConfigError
 from stages.core.names import module_name
 from stages.schema.data import Samples
+from stages.schema.transfer import Transfer
 from stages.schema.variant import EXECUTED_BY
 
 Tree = Mapping[str, Any]
@@ -24,6 +25,13 @@ SAMPLES = "samples"
 """Kind of data that a stage of the graph makes."""
 STAND_INS = ("sources", "rows", "splits")
 """Modules that read data of any kind."""
+NO_TRANSFER = {
+    "asked": "stages/models/near.py",
+    "asked_statement": "stages/models/augment.py",
+    "texts": "stages/data/labels.py",
+    "texts_statements": "stages/data/rows.py",
+}
+"""Code that stands in for what a student learns from: modules that no stage depends on which depends on these."""
 NAMED = {"compression": "compressions", "target": "targets", "precision": "precisions"}
 """What a variant names, and the key that has all of it."""
 
@@ -100,9 +108,10 @@ def derive(tree: Tree) -> dict[str, Any]:
         tree: the composed configuration, without `plan`.
 
     Returns:
-        `baseline`, `data`, `task` and `teacher` (what file or module a stage depends on), and for `foreach`:
-        `compressions` (C, with those a chosen one comes after), `conversions` (C-T), `samples` and `variants` (V), each
-        a mapping from key to the fields dvc.yaml interpolates; `references`, the compressions that variants name.
+        `baseline`, `data`, `task`, `teacher` and `transfer` (what file or module a stage depends on), and for
+        `foreach`: `compressions` (C, with those a chosen one comes after), `conversions` (C-T), `samples`, `texts`,
+        `transfers` and `variants` (V), each a mapping from key to the fields dvc.yaml interpolates; `references`, the
+        compressions that variants name.
 
     Raises:
         ConfigError: compressions cannot be ordered.
@@ -131,6 +140,7 @@ def derive(tree: Tree) -> dict[str, Any]:
         "samples": _samples(tree),
         "task": {"module": module_name(tree["task"]["name"])},
         "teacher": {"source": _teacher_source(tree["teacher"])},
+        **_transfer(tree),
         "variants": variants,
     }
 
@@ -192,6 +202,22 @@ def _sources(data: Tree) -> dict[str, str]:
 def _samples(tree: Tree) -> dict[str, Any]:
     """Who writes the data where they are written: one, or nobody."""
     return {"teacher": {"source": _teacher_source(tree["teacher"])}} if tree["data"].get("kind") == SAMPLES else {}
+
+
+def _transfer(tree: Tree) -> dict[str, Any]:
+    """Who is asked for a student that learns from more than the train split, and the sources of unlabelled texts.
+
+    Code stands in for what stages depend on where there is none of it.
+    """
+    transfer = tree.get("transfer") or {}
+    asked = transfer.get("kind") == "texts" and (tree.get("student") or {}).get("kind") == "shape"
+    sources = {str(number): {"source": path} for number, path in enumerate(transfer.get("text") or ())} if asked else {}
+    places = dict(NO_TRANSFER)
+    if asked:
+        places |= {"asked": Transfer.PLACE, "asked_statement": "build/statements/transfer.json"}
+    if sources:
+        places |= {"texts": Transfer.TEXTS, "texts_statements": "build/statements/text"}
+    return {"texts": sources, "transfer": places, "transfers": {"teacher": {}} if asked else {}}
 
 
 def _teacher_source(teacher: Tree) -> str:

@@ -75,6 +75,13 @@ class Gptq(Section):
     granularity: Literal["block_32"]
 
 
+class SourceBlocks(Section):
+    """Weights as the levels, scales and minima of the GGUF file that the teacher is; nothing is rounded."""
+
+    kind: Literal["source"]
+    granularity: Literal["block_32"]
+
+
 class Static(Section):
     """Integer weights and activations; activation ranges come from the calibration split."""
 
@@ -114,7 +121,9 @@ class Mixed(Section):
     """Calibration utterances, evenly spaced over the split, that it is measured on."""
 
 
-Precision = Annotated[Float | Dynamic | WeightOnly | Gptq | Static | Palettized | Mixed, Field(discriminator="kind")]
+Precision = Annotated[
+    Float | Dynamic | WeightOnly | Gptq | SourceBlocks | Static | Palettized | Mixed, Field(discriminator="kind")
+]
 
 
 class Variant(Section):

@@ -9,7 +9,7 @@ from stages.core.errors import ArtifactError, ConfigError
 from stages.core.params import Section, parse
 from stages.measure.matching import POSITIONS, Expected
 from stages.measure.rounding import Matrix, palette_error, uniform_error
-from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Palettized, Precision, Static, WeightOnly
+from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Palettized, Precision, SourceBlocks, Static, WeightOnly
 from stages.targets import registry
 
 
@@ -25,7 +25,7 @@ def expected(target: str, asked: Any) -> Expected | None:
         asked: as in `quantization.json`.
 
     Returns:
-        None for floats, which are rounded by so little that no shape of a weight matters.
+        None for floats, which are rounded by so little that no shape of a weight matters, and for what is not rounded.
 
     Raises:
         ArtifactError: `asked` is no precision.
@@ -34,7 +34,7 @@ def expected(target: str, asked: Any) -> Expected | None:
         precision = parse(_Asked, {"asked": asked}, "quantization.json").asked
     except ConfigError as error:
         raise ArtifactError(f"it does not say what was asked of it: {error}", next_step="run `dvc repro`") from error
-    return None if isinstance(precision, Float) else partial(_cost, target, precision)
+    return None if isinstance(precision, Float | SourceBlocks) else partial(_cost, target, precision)
 
 
 def _cost(target: str, precision: Precision, name: str, value: Matrix, whole: Matrix) -> float:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from stages.core.errors import ConfigError, Unsupported
 from stages.measure.registry import REGISTRY
 from stages.schema import config
+from stages.schema.model import CheckpointTeacher
+from stages.schema.variant import SourceBlocks
 from stages.targets.facts import facts
 from stages.tasks import names
 from stages.tasks.facts import facts as of_task
+
+GGUF = ".gguf"
 
 
 def check(chosen: config.Config) -> None:
@@ -28,6 +32,31 @@ def check(chosen: config.Config) -> None:
                 f"variant '{key}': target '{variant.target}' cannot be lowered to precision '{variant.precision}'",
                 expected=f"one of: {target.SUPPORTED}",
             )
+        if isinstance(chosen.precisions[variant.precision], SourceBlocks):
+            _check_source(chosen, key, variant.compression)
+
+
+def _check_source(chosen: config.Config, key: str, compression: str) -> None:
+    """Refuse a precision that keeps the teacher's file where there is none, or its weights change on their way."""
+    teacher = chosen.teacher
+    path = teacher.path if isinstance(teacher, CheckpointTeacher) else ""
+    found = [
+        f"teacher.path is '{path}'" if path else f"teacher.kind is '{teacher.kind}'",
+        f"student.kind is {chosen.student.kind}",
+        f"its compression is '{compression}'",
+    ]
+    sound = (
+        path.endswith(GGUF),
+        chosen.student.kind == "none",
+        chosen.compressions[compression].kind == "none",
+    )
+    wrong = [line for line, holds in zip(found, sound, strict=True) if not holds]
+    if wrong:
+        raise ConfigError(
+            f"variant '{key}' keeps weights as the teacher's file holds them, and {wrong[0]}",
+            expected=f"teacher=checkpoint teacher.path=FILE{GGUF} student=none, and compression none",
+            next_step="choose another precision",
+        )
 
 
 def _check_gate(chosen: config.Config) -> None:

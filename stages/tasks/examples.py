@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from stages.core.splits import Split
-from stages.models.encode import encode, windows
+from stages.core.splits import Split, read_split
+from stages.models.encode import Encoded, encode, windows
 from stages.models.examples import Examples
 from stages.tasks import registry
 
+HELD_OUT = ("validation", "test", "calibration", "probe")
+"""Splits of which no text is learnt from, nor any that a tokenizer makes the same ids of."""
 OVERLAPPING = 4
 """Windows that a token is learnt in, in an epoch. A teacher of 870,000 parameters learnt 95,000 tokens by heart where
 each had one window: 1.92 bits a byte after twelve epochs, the honesty bar's 1.93."""
@@ -48,3 +51,14 @@ def to_learn(task: str, tokenizer: Any, split: Split, classes: Sequence[str], ma
         return examples(task, tokenizer, split, classes, max_length)
     encoded = windows(tokenizer, split.texts, max_length, max(1, max_length // OVERLAPPING))
     return Examples(encoded, model.wanted(tokenizer, split.texts, split.labels, encoded, classes), model.items)
+
+
+def held_out(tokenizer: Any, data: Path, max_length: int) -> dict[str, Encoded]:
+    """Encode what nothing may be learnt from: split → its texts.
+
+    Args:
+        tokenizer: see `examples`, like `max_length`.
+        data: output of `prepare`.
+        max_length: see there.
+    """
+    return {name: encode(tokenizer, read_split(data, name).texts, max_length) for name in HELD_OUT}

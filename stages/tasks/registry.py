@@ -20,6 +20,7 @@ from stages.tasks import folder, names
 from stages.tasks.base import Arrays, Call, Session, Timed
 
 if TYPE_CHECKING:
+    from stages.core.splits import Canary
     from stages.data.splits import Example, Splits
     from stages.measure.invariance import Padding
     from stages.measure.items import Answers
@@ -85,6 +86,19 @@ class Model(Protocol):
 
         Returns:
             The bar's metric by its name, and `NAME_interval` (95 %); nothing where there is nothing to add.
+        """
+
+    def exposure(self, model: Any, tokenizer: Any, canaries: Sequence[Canary]) -> Mapping[str, Any]:
+        """Measure how much a checkpoint tells of its training text.
+
+        Args:
+            model: a checkpoint in eval mode.
+            tokenizer: its tokenizer.
+            canaries: of its training text.
+
+        Returns:
+            `most`: bits of a secret told outright; `bits`: for each number of insertions, ascending, `repeats` and the
+            exposure of each of its secrets.
         """
 
     def greedy(self, model: Any, tokenizer: Any, texts: Sequence[str], room: int) -> Mapping[str, NDArray[Any]]:

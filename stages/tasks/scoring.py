@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core import splits
 from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
 from stages.measure.items import NO_ANSWER
@@ -44,6 +46,22 @@ def score(task: str, case: NDArray[np.int32], wanted: NDArray[np.int64], logits:
         f"{metric}_interval": list(part["intervals"][metric]),
         "n": part["counts"][metric],
     }
+
+
+def exposure(task: str, model: Any, tokenizer: Any, data: Path) -> dict[str, Any]:
+    """Measure what a checkpoint that was trained on a data set tells of the canaries in it.
+
+    Args:
+        task: its name.
+        model: the checkpoint, in eval mode.
+        tokenizer: its tokenizer.
+        data: output of `prepare`.
+
+    Returns:
+        `canary_exposure`, nothing where there are no canaries.
+    """
+    planted = splits.read_canaries(data)
+    return {"canary_exposure": registry.model(task).exposure(model, tokenizer, planted)} if planted else {}
 
 
 def evaluation(

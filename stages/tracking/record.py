@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from stages.core import artifact, revision
@@ -129,6 +130,8 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
         metrics |= {f"{role}/{name}": float(evaluation[name]) for name in (primary.metric, "n", "parameters")}
         low, high = evaluation[f"{primary.metric}_interval"]
         metrics |= {f"{role}/{primary.metric}.high": high, f"{role}/{primary.metric}.low": low}
+        for row in evaluation.get("canary_exposure", {}).get("bits", []):
+            metrics[f"{role}/canary_exposure_bits.{row['repeats']}"] = mean(row["bits"])
     return Build(
         fingerprint=_sha256([variant.fingerprint for variant in variants] + [flat]),
         variants=variants,

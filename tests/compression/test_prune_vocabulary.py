@@ -5,11 +5,11 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from stages.compression import prune_vocabulary
-from stages.compression.prune_vocabulary import keep_rows, rewrite_tokenizer
 from stages.core.errors import ConfigError, Unsupported
 from stages.models.checkpoint import load_model, load_tokenizer, save
 from stages.models.encode import encode, logits
 from stages.models.examples import Examples
+from stages.models.pieces import count, keep_rows, rewrite_tokenizer
 from stages.models.recovery import Utterances
 from stages.models.vocabulary import train_tokenizer
 from stages.tasks.classify.model import items
@@ -109,7 +109,7 @@ def test_a_vocabulary_that_is_all_used_is_refused(make_model, pieces, settings):
     train = utterances(pieces, texts)
     splits = {"train": train, "validation": train}
     asked = settings("small_vocabulary", min_count=1, recovery=None)
-    kept = np.flatnonzero(prune_vocabulary.count(train, len(pieces)))
+    kept = np.flatnonzero(count(train.encoded, len(pieces)))
     small = rewrite_tokenizer(pieces, np.union1d(kept, range(5)))
     model = make_model("bert", vocab_size=len(small))
     train = utterances(small, texts)

@@ -14,9 +14,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 def load(path, **changes):
     settings = {
-        "kind": "hub", "licence": "x", "seed": 0, "calibration_size": 1, "probe_size": 1, "revision": None,
-        "probe": "validation", "train": "train", "validation": "validation", "test": "test", "validation_share": 0.1,
-        "text_column": "text", "label_column": "label",
+        "kind": "hub", "licence": "x", "seed": 0, "canaries": [], "calibration_size": 1, "probe_size": 1,
+        "revision": None, "probe": "validation", "train": "train", "validation": "validation", "test": "test",
+        "validation_share": 0.1, "text_column": "text", "label_column": "label",
     }  # fmt: skip
     return hub.load(Hub(path=str(path), **(settings | changes)))
 

@@ -9,7 +9,7 @@ from stages.schema.data import Text
 
 def settings(path, **changes):
     fields = {"kind": "text", "licence": "MIT", "path": None if path is None else str(path), "piece_characters": 30}
-    shares = {"validation_share": 0.1, "test_share": 0.2, "seed": 1}
+    shares = {"validation_share": 0.1, "test_share": 0.2, "seed": 1, "canaries": []}
     sizes = {"calibration_size": 8, "probe_size": 8, "probe": "validation"}
     return Text(**fields | shares | sizes | changes)
 

@@ -49,7 +49,7 @@ def test_a_scratch_teacher_of_every_family_has_the_shape_asked_for(family):
 
 def test_a_narrower_student_of_every_family_builds(family, make_model):
     teacher = make_model(family)
-    shape = Shape(kind="shape", layers=1, hidden_size=16, heads=2, ffn_size=24, activation="relu")
+    shape = Shape(kind="shape", layers=1, hidden_size=16, heads=2, ffn_size=24, activation="relu", pieces=None)
     config = student_config(teacher.config, shape)
     student = built(config)
     assert family_of(config).name == family
@@ -60,7 +60,7 @@ def test_a_narrower_student_of_every_family_builds(family, make_model):
 
 def test_a_mobilebert_student_keeps_the_teachers_ratio_of_widths(make_model):
     teacher = make_model("mobilebert", hidden_size=32, intra_bottleneck_size=16)
-    shape = Shape(kind="shape", layers=1, hidden_size=16, heads=2, ffn_size=24, activation="relu")
+    shape = Shape(kind="shape", layers=1, hidden_size=16, heads=2, ffn_size=24, activation="relu", pieces=None)
     config = student_config(teacher.config, shape)
     assert (config.intra_bottleneck_size, config.true_hidden_size) == (8, 8)
 

@@ -191,7 +191,7 @@ def test_layers_of_different_kinds_do_not_share_their_weights(outside):
 )
 def test_a_student_has_the_kinds_of_its_teacher_in_order(outside, layers, kinds):
     model, _ = read(outside)
-    shape = Shape(kind="shape", layers=layers, hidden_size=16, heads=2, ffn_size=24, activation="relu")
+    shape = Shape(kind="shape", layers=layers, hidden_size=16, heads=2, ffn_size=24, activation="relu", pieces=None)
     assert student_config(model.config, shape).layer_types == kinds
 
 

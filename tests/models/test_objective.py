@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from stages.models.objective import distillation_loss, layer_map
+from stages.core.splits import UNKNOWN
+from stages.models.objective import cross_entropy, distillation_loss, layer_map
 
 
 def test_a_student_that_answers_like_its_teacher_loses_nothing():
@@ -35,3 +36,12 @@ def test_layers_are_evenly_spaced_and_the_last_stands_for_the_last(student, teac
 
 def test_a_deeper_student_repeats_teacher_layers_in_order():
     assert layer_map(6, 3) == [0, 0, 1, 1, 2, 2]
+
+
+def test_where_no_label_is_known_cross_entropy_teaches_nothing():
+    answers = torch.randn(3, 4, requires_grad=True)
+    entropy = cross_entropy(answers, torch.full((3,), UNKNOWN))
+    entropy.backward()
+    assert entropy.item() == 0
+    assert not answers.grad.any()
+    assert cross_entropy(answers, torch.tensor([UNKNOWN, 1, UNKNOWN])) == cross_entropy(answers[1:2], torch.tensor([1]))

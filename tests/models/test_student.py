@@ -15,7 +15,7 @@ def shape_of(model, family, **changes):
         "heads": getattr(config, names.heads),
         "ffn_size": getattr(config, names.ffn_size),
     }
-    return Shape(kind="shape", activation="quick_gelu", **{**same, **changes})
+    return Shape(kind="shape", activation="quick_gelu", pieces=None, **{**same, **changes})
 
 
 def test_a_student_of_the_teachers_shape_is_the_teacher(family, make_model):

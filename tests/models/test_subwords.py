@@ -9,10 +9,9 @@ import torch
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from stages.compression import prune_vocabulary
 from stages.core.errors import InputError, Unsupported
 from stages.measure.edges import EDGES
-from stages.models import checkpoint, importing
+from stages.models import checkpoint, importing, pieces
 from stages.models.coverage import encode_coverage
 from stages.models.encode import encode, logits
 from stages.models.export import ExportModule
@@ -126,14 +125,14 @@ def test_clients_with_a_bert_tokenizer_of_their_own_are_given_the_reason_why_not
 def test_a_vocabulary_of_merges_or_scores_is_not_pruned(outside):
     _, tokenizer = read(outside)
     with pytest.raises(Unsupported, match="cannot prune the vocabulary of a '(BPE|Unigram)' tokenizer"):
-        prune_vocabulary.rewrite_tokenizer(tokenizer, np.arange(20))
+        pieces.rewrite_tokenizer(tokenizer, np.arange(20))
 
 
 def test_positions_are_counted_from_padding_which_therefore_keeps_its_id(make_model):
     model = make_model("roberta", pad_token_id=1, max_position_embeddings=18)
     with pytest.raises(Unsupported, match="padding would move from id 1"):
-        prune_vocabulary.keep_rows(model, np.arange(1, 40))
-    prune_vocabulary.keep_rows(model, np.arange(0, 40))
+        pieces.keep_rows(model, np.arange(1, 40))
+    pieces.keep_rows(model, np.arange(0, 40))
     assert model.config.pad_token_id == 1
 
 

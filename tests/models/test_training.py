@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from stages.core.errors import ConfigError, InputError
+from stages.core.splits import UNKNOWN
 from stages.models import dropout, objective, training
 from stages.models.encode import logits
+from stages.models.examples import Examples
 from stages.models.objective import Guidance
 from stages.models.training import batches, fit
 from stages.schema.model import Training
@@ -257,6 +259,23 @@ def test_a_batch_that_is_too_large_goes_through_in_parts_that_teach_the_same(
     parts, same, fewer = learned(1 << 17)
     assert fewer < 24
     assert same == pytest.approx(loss, rel=1e-4)
+    assert max(float((whole[name] - value).abs().max()) for name, value in parts.items()) < 2e-3
+
+
+def test_parts_without_a_label_teach_what_the_teacher_says(make_model, tokenizer, examples, monkeypatch):
+    """Of a batch in parts most have no labelled text here, and all count as much as they have texts."""
+    wanted = logits(make_model(seed=7), examples[0].encoded)
+    labels = np.where(np.arange(len(wanted)) % 12, UNKNOWN, examples[0].wanted)
+    train = Examples(examples[0].encoded, labels, examples[0].items)
+    settings = changed(epochs=0.5, dropout=0.0, token_masking=0.0, batch_size=24)
+
+    def learned(kept):
+        monkeypatch.setattr(training, "KEPT", kept)
+        model = make_model(seed=1)
+        fit(model, tokenizer, train, examples[1], settings, guidance=Guidance(wanted, 2.0, 1.0, 0.0))
+        return weights(model)
+
+    whole, parts = learned(training.KEPT), learned(1 << 17)
     assert max(float((whole[name] - value).abs().max()) for name, value in parts.items()) < 2e-3
 
 

@@ -56,6 +56,19 @@ def test_a_chain_of_compressions_is_followed_by_what_the_manifests_say(tmp_path)
     assert found["compressed-pruned"] == tmp_path / "compressed/pruned"
 
 
+def test_what_the_student_learnt_from_is_behind_it_where_its_manifest_says_so(tmp_path):
+    for number in ("0", "1"):
+        with artifact.writing(tmp_path / "text" / number, stage="unlabelled", parents={}):
+            pass
+    texts = {f"text-{number}": tmp_path / "text" / number for number in ("0", "1")}
+    with artifact.writing(tmp_path / "transfer", stage="transfer", parents=texts):
+        pass
+    for parents in ({}, {"transfer": tmp_path / "transfer"}):
+        with artifact.writing(tmp_path / "student", stage="distill", parents=parents):
+            pass
+        assert layout.learnt_from(tmp_path) == (parents | texts if parents else {})
+
+
 def test_a_circle_of_compressions_ends(tmp_path):
     compressed(tmp_path, "a", "b")
     compressed(tmp_path, "b", "a")

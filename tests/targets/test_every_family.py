@@ -29,7 +29,7 @@ TARGETS = {
     "tflite-nnapi": TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32),
     "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
 }
-SHAPE = Shape(kind="shape", layers=2, hidden_size=32, heads=4, ffn_size=48, activation="quick_gelu")
+SHAPE = Shape(kind="shape", layers=2, hidden_size=32, heads=4, ffn_size=48, activation="quick_gelu", pieces=None)
 
 
 def texts(count=12):

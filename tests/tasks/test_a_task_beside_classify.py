@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from stages import compress, convert, distill, parity, prepare, quantize, reference, tasks, teacher
+from stages import compress, convert, distill, parity, prepare, quantize, reference, tasks, teacher, transfer
 from stages.core import artifact, splits
 from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
@@ -37,10 +37,17 @@ def build(tmp_path_factory):
     prepare.run(prepare.Params.model_validate({"task": TASK, "data": DATA}), out / "data")
     given = {**SHAPE, "kind": "train", "family": "bert", "vocabulary_size": 300, "licence": "x", "training": TRAINING}
     teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": given}), out / "data", out / "teacher")
-    weights = {"temperature": 2.0, "kl_weight": 1.0, "ce_weight": 0.2, "hidden_weight": 0.5, "augmentations": 1}
-    asked = {"student": {**SHAPE, "kind": "shape", "layers": 1}, "distill": {**weights, "training": TRAINING}}
-    settings = distill.Params.model_validate({"task": TASK, **asked})
-    distill.run(settings, out / "data", out / "teacher", out / "student")
+    weights = {"temperature": 2.0, "kl_weight": 1.0, "ce_weight": 0.2, "hidden_weight": 0.5, "arithmetic": "fp32"}
+    asked = {
+        "student": {**SHAPE, "kind": "shape", "layers": 1, "pieces": None},
+        "distill": {**weights, "training": TRAINING},
+    }
+    copies = {"task": TASK, "transfer": {**composed()["transfer"], "near": [0.5], "halves": 1}}
+    transfer.run(
+        transfer.Params.model_validate(copies), *(out / name for name in ("data", "teacher", "text", "transfer"))
+    )
+    settings = distill.Params.model_validate({**copies, **asked})
+    distill.run(settings, *(out / name for name in ("data", "teacher", "transfer", "student")))
     return out
 
 

@@ -89,8 +89,10 @@ def build(given, tmp_path_factory):
     prepare.run(prepare.Params.model_validate({"task": TASK, "data": asked}), out / "data")
     taught(out / "data", given, out / "teacher")
     whole = composed("student=none")
-    settings = distill.Params.model_validate({"task": TASK, "student": whole["student"], "distill": whole["distill"]})
-    distill.run(settings, out / "data", out / "teacher", out / "student")
+    settings = distill.Params.model_validate(
+        {"task": TASK, **{name: whole[name] for name in ("student", "transfer", "distill")}}
+    )
+    distill.run(settings, out / "data", out / "teacher", out / "transfer", out / "student")
     settings = compress.Params.model_validate({"task": TASK, "compression": {"kind": "none"}})
     compress.run(settings, out / "data", out / "student", out / "none")
     reference.run(reference.Params.model_validate({"task": TASK}), out / "data", out / "none", out / "reference")

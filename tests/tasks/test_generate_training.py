@@ -154,8 +154,8 @@ def distilled(settings, data, given, out, family, epochs):
     learning = settings["distill"]["training"] | {"epochs": epochs, "learning_rate": 1e-2}
     shape = settings["student"] | {"layers": 1, "hidden_size": 16, "heads": 2, "ffn_size": 24}
     told = {"student": shape | {"activation": SHAPES[family]["activation"]}, "task": TASK}
-    told["distill"] = settings["distill"] | {"training": learning}
-    distill.run(distill.Params.model_validate(told), data, given, out)
+    told |= {"transfer": settings["transfer"], "distill": settings["distill"] | {"training": learning}}
+    distill.run(distill.Params.model_validate(told), data, given, out.parent / "none", out)
     return out
 
 
@@ -234,7 +234,10 @@ def test_what_is_said_beside_the_task_counts():
             "teacher.family is 'bert'; expected one of: llama, opt, qwen2; next: choose a teacher of this task",
         ),
         (["teacher.activation=gelu"], "teacher.activation is 'gelu'; expected silu in 'llama'"),
-        (["distill=default"], "distill.augmentations is 1, and an altered text is none to continue; expected 0"),
+        (
+            ["transfer=default"],
+            "task 'generate' continues texts, and an altered text is none to continue; expected transf",
+        ),
         (["teacher.family=opt", "teacher.activation=relu"], "student.activation is 'silu'; expected relu or gelu"),
     ],
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Precision, Static, WeightOnly
+from stages.schema.variant import Dynamic, Float, Gptq, Mixed, Precision, SourceBlocks, Static, WeightOnly
 from stages.targets.facts import Executor
 
 FUSED = "fused.json"
 """Beside a converted model: how often each rewrite of `fuse` applied."""
 SUPPORTED = (
     "float 16 or 32, dynamic wi8, static wi8_ai8, weight_only wi8 (granularity tensor or channel), "
-    "dynamic, weight_only or gptq wi4 (block_32), mixed (of all but static and gptq)"
+    "dynamic, weight_only or gptq wi4 (block_32), source (block_32), mixed (of all but static, gptq and source)"
 )
 CONVERTED_WITH = ("onnx", "onnxscript", "torch")
 QUANTIZED_WITH = ("onnx", "onnxruntime")
@@ -25,6 +25,7 @@ def supports(precision: Precision) -> bool:
         case (
             Float()
             | Gptq()
+            | SourceBlocks()
             | Static(weight_bits=8, activation_bits=8)
             | WeightOnly(weight_bits=4, granularity="block_32")
         ):

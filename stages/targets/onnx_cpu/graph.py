@@ -188,6 +188,15 @@ def expansions(model: Any) -> dict[str, tuple[str, str]]:
     return found
 
 
+def halves(model: Any) -> dict[str, str]:
+    """List fp32 values that are made of an initialiser of 16 bits: value → initialiser."""
+    import onnx
+
+    half = {item.name for item in model.graph.initializer if item.data_type == onnx.TensorProto.FLOAT16}
+    made = (node for node in model.graph.node if changes_format(node, "Cast") and node.input[0] in half)
+    return {node.output[0]: node.input[0] for node in made}
+
+
 def views(model: Any) -> dict[str, str]:
     """List other shapes of stored integers, which ONNX Runtime makes when it opens a model: value → initialiser.
 

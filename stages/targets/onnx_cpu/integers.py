@@ -85,6 +85,11 @@ def unpacked(stored: NDArray[np.uint8], width: int) -> NDArray[np.int8]:
     return levels[:, :width].astype(np.int8) - np.int8(8)
 
 
+def centred(stored: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Levels of 8 bits in blocks [rows, blocks, 32], as `MatMulNBits` has them, about 0: [rows, columns]."""
+    return (stored ^ np.uint8(128)).view(np.int8).reshape(len(stored), -1)
+
+
 def _rounded(values: Floats, reach: Floats) -> tuple[NDArray[np.int8], Floats]:
     # What is all zeros has no range; any positive scale represents it exactly.
     scale = np.asarray(np.where(reach > 0, reach, 1) / LEVELS, np.float32)

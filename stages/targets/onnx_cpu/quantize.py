@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from stages.core import artifact
 from stages.core.errors import Unsupported
-from stages.schema.variant import Mixed, OnnxCpu, Precision
+from stages.schema.variant import Mixed, OnnxCpu, Precision, SourceBlocks
 from stages.targets.base import SIGNATURE
-from stages.targets.onnx_cpu import FUSED, SUPPORTED, graph, lowering, mixed, supports
+from stages.targets.onnx_cpu import FUSED, SUPPORTED, graph, lowering, mixed, sourced, supports
 from stages.targets.onnx_cpu.graph import Weight
-from stages.targets.onnx_cpu.lowering import Share
 
 
 def quantize(
@@ -33,7 +32,7 @@ def quantize(
 
     Raises:
         Unsupported: the precision is not one of `SUPPORTED`.
-        InputError: static or mixed without a calibration utterance.
+        InputError: static or mixed without a calibration utterance; source, of weights that come from no such file.
         ConversionError: a weight is not finite, or the written graph is not at the precision that was asked for.
     """
     if not supports(precision):
@@ -42,20 +41,23 @@ def quantize(
     lowering.check_finite(model)
     mixture = mixed.find(converted, precision, calibration) if isinstance(precision, Mixed) else {"low": []}
     weights = graph.weights(model)
-    assigned = lowering.shares(weights, precision, mixture["low"])
-    lowering.lower(model, assigned, calibration)
+    if isinstance(precision, SourceBlocks):
+        bits = sourced.lower(model, [weight.name for weight in weights if weight.elements >= lowering.SMALLEST])
+    else:
+        assigned = lowering.shares(weights, precision, mixture["low"])
+        lowering.lower(model, assigned, calibration)
+        bits = {weight.name: share.bits(weight) for share in assigned for weight in share.weights}
     graph.write(model, out / graph.MODEL)
     shutil.copyfile(converted / SIGNATURE, out / SIGNATURE)
     report = {
         "asked": precision.model_dump(mode="json"),
         "fused": artifact.read_json(converted / FUSED),
-        **_tallies(weights, assigned),
+        **_tallies(weights, bits),
     }
     return report | ({"mixture": mixture} if isinstance(precision, Mixed) else {})
 
 
-def _tallies(weights: Sequence[Weight], assigned: Sequence[Share]) -> dict[str, Any]:
-    bits = {weight.name: share.bits(weight) for share in assigned for weight in share.weights}
+def _tallies(weights: Sequence[Weight], bits: Mapping[str, int]) -> dict[str, Any]:
     stored = [(weight, bits.get(weight.name, 32)) for weight in weights]
     return {
         "quantized": {kind: _tally([one for one in stored if one[1] < 32], kind) for kind in graph.KINDS},

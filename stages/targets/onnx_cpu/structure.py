@@ -13,7 +13,7 @@ from stages.core.errors import ArtifactError
 from stages.measure.rounding import reach
 from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
 from stages.targets.base import QUANTIZATION
-from stages.targets.onnx_cpu import gptq, graph, integers
+from stages.targets.onnx_cpu import gptq, graph, integers, restored
 
 
 def read(artifact: Path) -> Graph:
@@ -22,9 +22,9 @@ def read(artifact: Path) -> Graph:
     Raises:
         ArtifactError: the file cannot be read, or quantises in a form that no precision of ours has.
     """
-    model = graph.load(artifact / graph.MODEL)
+    model, asked = graph.load(artifact / graph.MODEL), _asked(artifact)
     try:
-        reader = _Reader(model, _asked(artifact))
+        reader = _Reader(restored.restored(model) if asked.of_source else model, asked)
         return {item.name: reader.value(item.name) for item in model.graph.output}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"cannot follow the graph of '{artifact}': {error!r}", next_step="run `dvc repro`") from (
@@ -38,10 +38,12 @@ class _Asked(NamedTuple):
     Attributes:
         level: of accuracy.
         within: steps that a weight may be off; None where each is the nearest level.
+        of_source: whether weights are those of the teacher's file, none of them rounded.
     """
 
     level: int
     within: float | None
+    of_source: bool
 
 
 def _asked(directory: Path) -> _Asked:
@@ -50,7 +52,7 @@ def _asked(directory: Path) -> _Asked:
     parts = [asked, *(asked.get(share, {}) for share in ("low", "high"))]
     kinds = {part["kind"] for part in parts if part.get("granularity") == "block_32"}
     level = graph.INTEGERS if kinds & {"dynamic", "gptq"} else graph.FLOATS
-    return _Asked(level, gptq.WITHIN if "gptq" in kinds else None)
+    return _Asked(level, gptq.WITHIN if "gptq" in kinds else None, "source" in kinds)
 
 
 class _Reader:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.artifact import read_json
 from stages.core.errors import ArtifactError
 from stages.measure import rounding
-from stages.targets.onnx_cpu import graph, integers
+from stages.targets.base import QUANTIZATION
+from stages.targets.onnx_cpu import graph, integers, restored
 
 PRODUCTS = {"MatMul", *graph.INTEGER_PRODUCTS} - set(graph.PACKED)
 INTEGERS = (np.int8, np.uint8)
@@ -29,9 +31,17 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
 
     model = graph.load(artifact / graph.MODEL)
     try:
+        if of_source(artifact):
+            model = restored.restored(model)
         return _read(model, {item.name: numpy_helper.to_array(item) for item in model.graph.initializer})
     except (IndexError, TypeError, ValueError) as error:
         raise ArtifactError(f"cannot read weights of '{artifact}': {error}", next_step="run `dvc repro`") from error
+
+
+def of_source(artifact: Path) -> bool:
+    """Whether an artifact's weights are those of the teacher's file."""
+    path = artifact / QUANTIZATION
+    return path.is_file() and read_json(path)["asked"]["kind"] == "source"
 
 
 def reach(value: NDArray[np.float32], granularity: str) -> NDArray[np.float32]:
@@ -78,6 +88,8 @@ def unpacked(name: str, values: dict[str, Any], model: Any) -> Any:
     """Levels of an integer weight, in the shape of the matrix that they stand for."""
     for node in model.graph.node:
         if graph.operator(node) in graph.PACKED and node.input[graph.PACKED[graph.operator(node)]] == name:
+            if graph.attributes(node)["bits"] == 8:
+                return integers.centred(values[name])
             width = graph.attributes(node).get("K", 2 * values[name].shape[-1])
             return integers.unpacked(values[name], width)
     return values[name]
@@ -105,6 +117,7 @@ def scale_and_zero(name: str, values: dict[str, Any], model: Any) -> tuple[str, 
         scale = reader.input[2]
     else:
         scale = _scale_of(reader, values, model)
+    scale = graph.halves(model).get(scale, scale)
     if scale not in values:
         raise ArtifactError(f"integer weight '{name}' has no scale", next_step="run `dvc repro`")
     return scale, zero if zero in values else None

@@ -33,7 +33,10 @@ FIELDS: messages.Fields = {
 """No functions, nested graphs, external data, sparse tensors, training, annotations, inferred shapes, comments."""
 OPSETS = {"": None, graph.CONTRIB: 1}
 """Domain → the version that its operators are written for, None where `target.opset` says so."""
-ADDED = re.compile(r"_(cast|half|quantized|rows|scale|shape|stored|turned|zero_point)\Z")
+ADDED = re.compile(
+    r"_(axis|cast|half|identity|members|middle|minimum|offset|quantized|residue|rounded|rows|scale|shape|split|stored|sums|"
+    r"turned|zero_point)\Z"
+)
 """How names end that quantisation gives, once or several times, to what it adds to a name of the converted model."""
 
 

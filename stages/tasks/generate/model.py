@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import takewhile
+from random import Random
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.splits import UNKNOWN, spread
+from stages.core.splits import UNKNOWN, Canary, spread
 from stages.measure.statistics import mean_interval
 from stages.tasks.generate import PROMPTS, QUESTION
 
@@ -17,6 +19,9 @@ HEAD = "ForCausalLM"
 CONTINUES = True
 STARTS, START = 2, 8
 """Texts of the test split that are begun with as well, and tokens of each; they stay in the build."""
+CANDIDATES = 1024
+"""Secrets ranked, the true one included: exposure is at most 10 bits, and 1.4 on average of one never seen."""
+BATCH = 128
 
 
 def wanted(
@@ -73,6 +78,60 @@ def _bits(model: Any, ids: Sequence[int], special: Container[int], max_length: i
             if window[at] not in special:
                 yield -float(given[at - 1, window[at]]) / math.log(2)
         told = start + len(window)
+
+
+def exposure(model: Any, tokenizer: Any, canaries: Sequence[Canary]) -> dict[str, Any]:
+    """Rank each secret among others that were drawn as it was.
+
+    Source: Carlini et al., The Secret Sharer (2019), section 4.2: exposure is log2 of the number of possible secrets
+    less log2 of the rank that the true one has among them by perplexity; here among a sample of them (section 4.3).
+
+    Args:
+        model: a checkpoint in eval mode.
+        tokenizer: its tokenizer.
+        canaries: of its training text.
+
+    Returns:
+        `most`: bits of a secret told outright; `bits`: for each number of insertions, ascending, `repeats` and the
+        exposure of each of its secrets.
+    """
+    bits: dict[int, list[float]] = {}
+    for before, secret, repeats in canaries:
+        random, others = Random(f"{before}/{secret}"), {secret}  # noqa: S311
+        while len(others) < CANDIDATES:
+            others.add(f"{random.randrange(10 ** len(secret)):0{len(secret)}}")
+        costs = _costs(model, tokenizer, [before + candidate for candidate in (secret, *sorted(others - {secret}))])
+        # A tie counts against the secret's being known.
+        rank = int((costs <= costs[0]).sum())
+        bits.setdefault(repeats, []).append(math.log2(CANDIDATES / rank))
+    rows = [{"bits": found, "repeats": repeats} for repeats, found in sorted(bits.items())]
+    return {"bits": rows, "most": math.log2(CANDIDATES)}
+
+
+def _costs(model: Any, tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float64]:
+    """Return what each text costs in nats beyond the tokens that all begin with: float64 [texts]."""
+    import torch
+
+    encoded = [tokenizer(text).input_ids for text in texts]
+    alike = (len({*column}) == 1 for column in zip(*encoded, strict=False))
+    # The last token that all share tells what follows it, so it is read with the rest.
+    shared = max(sum(takewhile(bool, alike)) - 1, 0)
+    costs = np.zeros(len(texts))
+    with torch.inference_mode():
+        for start in range(0, len(texts), BATCH):
+            rest = [torch.tensor(ids[shared:]) for ids in encoded[start : start + BATCH]]
+            fed = torch.nn.utils.rnn.pad_sequence(rest, batch_first=True)
+            cache = None
+            if shared:
+                cache = model(input_ids=torch.tensor([encoded[0][:shared]]), use_cache=True).past_key_values
+                cache.batch_repeat_interleave(len(rest))
+            # No mask: what is padded stands behind, where causal attention does not look.
+            given = model(input_ids=fed, past_key_values=cache, use_cache=True).logits.double().log_softmax(-1)
+            told = given[:, :-1].gather(2, fed[:, 1:, None])[..., 0]
+            sizes = torch.tensor([len(ids) - 1 for ids in rest])
+            told[torch.arange(told.shape[1])[None] >= sizes[:, None]] = 0
+            costs[start : start + BATCH] = -told.sum(1).numpy()
+    return costs
 
 
 def greedy(model: Any, tokenizer: Any, texts: Sequence[str], room: int) -> Mapping[str, NDArray[Any]]:
