@@ -38,23 +38,6 @@ PASSES = (
 )
 """What coremltools' compiler is asked for. Its other passes, each of which checks the whole program, find nothing to do
 in what is written here: with all of them it takes twice as long to give the same operations."""
-NARROWING = (
-    "update_output_dtypes",
-    "add_fp16_cast",
-    "add_int16_cast",
-    "update_output_dtypes",
-    "guard_negative_gather_indices",
-    "const_elimination",
-    "cast_optimization",
-    "dead_code_elimination",
-    "const_deduplication",
-    "noop_elimination",
-    "canonicalize_inplace_pattern",
-    "prefer_state_in_downstream",
-    "topological_reorder",
-    "dead_code_elimination",
-)
-"""Likewise, when a precision's number formats are put in, before anything is compressed."""
 
 
 def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: CoremlMetal, out: Path) -> None:

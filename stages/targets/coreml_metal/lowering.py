@@ -13,7 +13,6 @@ from stages.core.errors import Unsupported
 from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Precision, Static, WeightOnly
 from stages.targets.base import read_signature
 from stages.targets.coreml_metal import canonical, toolchain
-from stages.targets.coreml_metal.decoder import NARROWING
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, read_program
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -26,6 +25,23 @@ PRUNE = "compression::prune_weights"
 AROUND = ("compression::insert_prefix_quantize_dequantize_pair", "compression::insert_suffix_quantize_dequantize_pair")
 # The query, key and value of a layer read one tensor, and one layer's output is the next one's input: one pair each.
 REPEATED = ("common::dequantize_quantize_pair_elimination", "common::remove_redundant_ops")
+NARROWING = (
+    "update_output_dtypes",
+    "add_fp16_cast",
+    "add_int16_cast",
+    "update_output_dtypes",
+    "guard_negative_gather_indices",
+    "const_elimination",
+    "cast_optimization",
+    "dead_code_elimination",
+    "const_deduplication",
+    "noop_elimination",
+    "canonicalize_inplace_pattern",
+    "prefer_state_in_downstream",
+    "topological_reorder",
+    "dead_code_elimination",
+)
+"""What `decoder` asks coremltools' compiler for, and what puts number formats in; its other passes find nothing."""
 GRANULARITY = {"tensor": "per_tensor", "channel": "per_channel", "block_32": "per_block"}
 
 

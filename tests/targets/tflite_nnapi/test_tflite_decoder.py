@@ -246,6 +246,23 @@ def test_precisions_store_what_they_say_and_answer_nearly_as_before(config, prec
     assert kl_divergence(before, after).mean() < PRECISIONS[precision]
 
 
+def test_weights_get_four_bits_as_far_as_answers_to_calibration_texts_bear_it(tmp_path):
+    _, model = read(tiny_llama(num_hidden_layers=1), tmp_path / "checkpoint")
+    decoder.convert(model, CALLS, TASK, tmp_path)
+    told = composed()["precisions"]["mixed_wi4_wi8"] | {"kl_budget": 0.05, "utterances": 2}
+    ids = np.stack([text(model, 12), text(model, 12)[::-1]]).astype(np.int32)
+    answers = np.zeros((2, model.vocabulary), np.float32)
+    calibration = {"input_ids": ids, "attention_mask": np.ones_like(ids), "logits": answers}
+    (tmp_path / "out").mkdir()
+    found = quantize.quantize(
+        tmp_path, TypeAdapter(Precision).validate_python(told), calibration, TARGET, tmp_path / "out"
+    )["mixture"]
+    assert found["all_high"]["kl_divergence_mean"] < found["chosen"]["kl_divergence_mean"] <= 0.05
+    assert found["chosen"]["size_bytes"] < found["all_high"]["size_bytes"]
+    narrow = {one.name for one in weights_of(tmp_path / "out") if one.dtype == "INT4"}
+    assert {name.partition("#")[0] for name in narrow} == set(found["low"])
+
+
 def weights_of(directory):
     return flatbuffer.weights(flatbuffer.read(directory / flatbuffer.MODEL))
 
