@@ -68,11 +68,10 @@ def distil(
     Returns:
         The student in eval mode and its learning curve.
     """
-    import torch
-
     from stages.models import student
     from stages.models.objective import Guidance, remembered
     from stages.models.training import fit, reproducible
+    from stages.models.tuning import Tuning
 
     seed = settings.training.seed
     if answers is None:
@@ -87,8 +86,10 @@ def distil(
         teacher=teacher,
     )
     model = student.build(teacher, shape, seed)
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.arithmetic == "bf16"):
-        history = fit(model, tokenizer, train, validation, settings.training, guidance=guidance, title="distil")
+    tuning = Tuning(bf16=settings.arithmetic == "bf16")
+    history = fit(
+        model, tokenizer, train, validation, settings.training, guidance=guidance, tuning=tuning, title="distil"
+    )
     return model, history
 
 

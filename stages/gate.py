@@ -15,6 +15,7 @@ from typing import Any
 
 from stages.core import artifact, cli
 from stages.core.params import Section
+from stages.gating import beside
 from stages.gating.review import review
 from stages.gating.verdict import flatten, judge, judge_reference, judge_score
 from stages.schema.gate import Gate
@@ -52,6 +53,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
     unsound = [reason for name, score in scores.items() for reason in judge_score(name, score, shown)]
     baseline = artifact.read_json(place(build, "data") / "summary.json")["baseline"]
     unsound += judge_score("baseline", baseline, (task.PRIMARY.of_bar,))
+    bar = None if unsound else beside.bar_of(baseline, task.PRIMARY)
     out: dict[str, Entry] = {}
     for key, variant in settings.variants.items():
         places = behind(build, key, variant.compression, variant.target)
@@ -59,6 +61,8 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         parity = read_parity(artifact.require(places["parity"]))
         benchmark = read_benchmark(artifact.require(places["benchmark"]))
         measured = flatten(parity, benchmark, host, task)
+        if bar:
+            beside.add(measured, task.PRIMARY, scores["teacher"], bar)
         measured.altered.extend(_foreign(places))
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
         verdict = judge(
@@ -88,7 +92,11 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             "timing": measured.timing,
             "verdict": verdict.verdict,
         }
+        if bar:
+            out[key]["bar"] = bar
     reviewed = review(out, settings.variants, settings.precisions, settings.gate.baseline, build)
+    for entry in reviewed.values():
+        entry["notes"] = [*beside.beaten(entry, task.PRIMARY), *entry["notes"]]
     artifact.write_json(verdicts, {"variants": reviewed})
     artifact.write_json(merged, _flat(scores, reviewed, shown))
 

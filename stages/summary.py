@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.core import cli
 from stages.gating import explained
+from stages.gating.beside import beaten
 from stages.measure import truncation
 from stages.schema.layout import REPORT, VERDICTS, place
 from stages.schema.verdict import Entry
@@ -44,6 +45,15 @@ def row(key: str, entry: Entry, primary: str) -> list[str]:
     ]
 
 
+def _bar(entry: Entry) -> str:
+    """Say what no transformer should be chosen below, empty where a verdict does not."""
+    if not (bar := entry.get("bar")):
+        return ""
+    (low, high), (factor, unit) = bar["interval"], shown(bar["metric"])
+    value = f"{factor * bar['value']:.2f} {unit} ±{factor / 2 * (high - low):.1f}"
+    return f"honesty bar: {bar['metric'].replace('_', ' ')} {value}, {bar['method']}"
+
+
 def run(build: Path, code: int) -> None:
     """Print the table; a build that stopped says that it may be an older one's."""
     from rich import box
@@ -66,9 +76,12 @@ def run(build: Path, code: int) -> None:
     for key in sorted(entries):
         table.add_row(*row(key, entries[key], primary.metric))
     console.print(table)
+    for said in sorted({_bar(entry) for entry in entries.values()} - {""}):
+        console.print(said, highlight=False, soft_wrap=True, markup=False)
     for key in sorted(entries):
         dominated = entries[key]["dominated"]
-        for said in [*entries[key]["reasons"], *([f"dominated, {dominated}"] if dominated else [])]:
+        beside = beaten(entries[key], primary)
+        for said in [*entries[key]["reasons"], *beside, *([f"dominated, {dominated}"] if dominated else [])]:
             console.print(f"{key}: {said}", highlight=False, soft_wrap=True, markup=False)
     references = (place(build, "reference", compression=entry["compression"]) for entry in entries.values())
     cut = {truncation.sentence(reference) for reference in references}

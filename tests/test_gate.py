@@ -8,7 +8,7 @@ from stages import gate
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError
 from stages.schema.verdict import Entry
-from tests.gating.measurements import HOST, benchmark, parity
+from tests.toys.measurements import HOST, benchmark, parity
 
 LOCK = "onnxruntime==1.32.0\n"
 
@@ -31,7 +31,7 @@ def a_build(path, keys):
     (path / "constraints.txt").write_text(LOCK, encoding="utf-8")
     summary = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "n": 2000, "counts": {"test": 2000}}
     write(path / "reference/none", {"summary.json": summary})
-    baseline = {"accuracy": 0.7, "accuracy_interval": [0.6, 0.8], "n": 2000}
+    baseline = {"accuracy": 0.7, "accuracy_interval": [0.6, 0.8], "method": "words", "n": 2000}
     write(path / "data", {"summary.json": {"baseline": baseline}})
     for role in ("teacher", "student"):
         score = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "parameters": 10, "n": 2000}
@@ -137,3 +137,20 @@ def test_a_parity_that_does_not_say_what_ran_fails(tmp_path):
     found = {name: value for name, value in parity().items() if name != "runtime_versions"}
     write(tmp_path / "parity/kept", {"metrics.json": found}, {"artifact": tmp_path / "artifact/kept"})
     assert judged_build(tmp_path, "kept")["kept"]["reasons"][0] == "parity does not say what it ran on; run it again"
+
+
+def test_a_verdict_names_the_honesty_bar_and_says_when_it_is_the_better_choice(tmp_path):
+    a_build(tmp_path, ("kept",))
+    entry = judged_build(tmp_path, "kept")["kept"]
+    assert entry["bar"] == {"interval": [0.6, 0.8], "method": "words", "metric": "accuracy", "value": 0.7}
+    assert entry["metrics"]["accuracy_over_bar"] == pytest.approx(entry["metrics"]["accuracy"] - 0.7)
+    assert entry["metrics"]["accuracy_kept_of_teacher"] == pytest.approx(entry["metrics"]["accuracy"] / 0.9)
+    assert not any("is better on this test split" in note for note in entry["notes"])
+    found = parity()
+    found["test"]["values"]["accuracy"], found["test"]["intervals"]["accuracy"] = 0.9, [0.88, 0.92]
+    write(tmp_path / "parity/kept", {"metrics.json": found}, {"artifact": tmp_path / "artifact/kept"})
+    baseline = {"accuracy": 0.93, "accuracy_interval": [0.92, 0.94], "method": "words", "n": 2000}
+    write(tmp_path / "data", {"summary.json": {"baseline": baseline}})
+    entry = judged_build(tmp_path, "kept")["kept"]
+    assert entry["verdict"] == "pass"  # conf/gate/above_bar.yaml forbids it
+    assert entry["notes"][0].startswith("words is better on this test split: accuracy 93.00 %, 3.00 points more [")

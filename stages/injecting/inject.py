@@ -15,6 +15,7 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError, ConversionError
 from stages.core.names import module_name
 from stages.core.process import quiet
+from stages.gating import beside
 from stages.gating.verdict import Verdict, flatten, judge
 from stages.injecting import catalogue
 from stages.injecting.catalogue import Fault, NotApplicable, Subject
@@ -239,7 +240,10 @@ def _judged_once(case: Case, directory: Path, inputs: Inputs, ask: Ask | str) ->
     task = facts(read_signature(inputs.converted).task)
     timing: Benchmark = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
     timing["values"] = extent.measure(directory, inputs.checkpoint)
-    return judge(flatten(measured, timing, {}, task), case.thresholds, case.gate.interval_below_n, [])
+    found = flatten(measured, timing, {}, task)
+    if {task.PRIMARY.kept, task.PRIMARY.over_bar} & {threshold.metric for threshold in case.thresholds}:
+        beside.add(found, task.PRIMARY, *beside.read(case.build, task.PRIMARY))
+    return judge(found, case.thresholds, case.gate.interval_below_n, [])
 
 
 def _copy(source: Path, destination: Path) -> Path:

@@ -157,6 +157,7 @@ def _model(facts: Facts) -> Json:
 def _card(facts: Facts) -> Json:
     verdict, words = facts.verdict, of_task(facts.task).WORDS
     max_length = facts.manifests["data"]["params"]["task"]["max_length"]
+    inputs, outputs = words.interface(verdict["target"], max_length)
     return {
         "bom-ref": f"card:{facts.key}",
         "modelParameters": {
@@ -165,8 +166,8 @@ def _card(facts: Facts) -> Json:
             "architectureFamily": "transformer",
             "modelArchitecture": facts.architecture,
             "datasets": [{"ref": _split_ref(facts, split)} for split in SPLITS],
-            "inputs": [{"format": words.inputs.format(max_length=max_length)}],
-            "outputs": [{"format": words.outputs.format(max_length=max_length)}],
+            "inputs": [{"format": inputs}],
+            "outputs": [{"format": outputs}],
         },
         "quantitativeAnalysis": {
             "performanceMetrics": [
@@ -218,7 +219,7 @@ def _limitations(facts: Facts, max_length: int) -> list[str]:
 
 
 def _slice(name: str, primary: Primary) -> str:
-    if name in ("n", "top1_agreement", primary.metric, primary.to_reference, primary.to_teacher):
+    if name in ("n", "top1_agreement", *primary):
         return "test split"
     if name.startswith(("latency", "load_time", "peak_rss")):
         return "benchmark host"

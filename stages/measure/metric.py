@@ -48,7 +48,7 @@ class Metric:
         high: largest possible value.
         meaning: one phrase for the report.
         sample: what it is measured on.
-        interval: how its 95 % interval is computed (`statistics`), empty where it has none.
+        interval: how its 95 % interval is computed (`statistics`), `derived` from others', empty where it has none.
         min_n: fewest items on which it says anything.
         positive: whether `low` itself is impossible: nothing takes no time and no bytes.
         group: what it tells of an artifact: how good its answers are, which each task says in metrics of its own; what
@@ -62,7 +62,7 @@ class Metric:
     high: float
     meaning: str
     sample: Sample
-    interval: Literal["", "proportion", "paired", "quantile", "mean"] = ""
+    interval: Literal["", "proportion", "paired", "derived", "quantile", "mean"] = ""
     min_n: int = 1
     positive: bool = False
     group: Group = "parity"
@@ -70,7 +70,7 @@ class Metric:
     @property
     def is_rate(self) -> bool:
         """Whether it counts answers, so that its interval follows from how many there are."""
-        return self.interval in ("proportion", "paired")
+        return self.interval in ("proportion", "paired", "derived")
 
     def check_threshold(self, unit: str, *, at_least: float | None, at_most: float | None, min_n: int) -> None:
         """Refuse a bound in another unit, in the wrong direction, on too few items, or one that can never fire.

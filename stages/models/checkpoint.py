@@ -124,6 +124,15 @@ def _load_reshaped(directory: Path, config: Any) -> Any:
     Before: `from_pretrained` builds full layers and stops at the smaller weights. After: the layers are shared, cut to
     the recorded heads and lowered to the recorded ranks first, then take the weights.
     """
+    model = reshaped(config)
+    names, tensors = match(directory / WEIGHTS, model), load_file(directory / WEIGHTS)
+    # Not strict: a weight with several names is written under one of them, and `match` has missed none.
+    model.load_state_dict({target: tensors[name] for name, target in names.items()}, strict=False)
+    return model
+
+
+def reshaped(config: Any) -> Any:
+    """Build the model that a configuration describes, its structure included, with random weights in fp32."""
     heads, ranks, groups = pruned_heads(config), low_rank(config), shared_layers(config)
     config.pruned_heads, config.low_rank = {}, {}
     vars(config).pop("shared_layers", None)
@@ -132,7 +141,4 @@ def _load_reshaped(directory: Path, config: Any) -> Any:
         share_layers(model, groups)
     remove_heads(model, heads)
     lower_rank(model, ranks)
-    names, tensors = match(directory / WEIGHTS, model), load_file(directory / WEIGHTS)
-    # Not strict: a weight with several names is written under one of them, and `match` has missed none.
-    model.load_state_dict({target: tensors[name] for name, target in names.items()}, strict=False)
     return model

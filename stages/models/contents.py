@@ -47,7 +47,12 @@ def require(directory: Path) -> None:
         InputError: names what lies there instead, and what turns it into what is read.
     """
     if not (directory / CONFIG).is_file() and not adapters(directory):
-        raise InputError(f"'{directory}' has no {CONFIG}", expected="a Hugging Face directory")
+        below = sorted(directory.glob(f"*/{CONFIG}"))
+        raise InputError(
+            f"'{directory}' has no {CONFIG}",
+            expected="a Hugging Face directory",
+            next_step=f"give '{below[0].parent}' if you mean what lies there" if below else "",
+        )
     _require_no_adapter(directory)
     if not any((directory / name).is_file() for name in (WEIGHTS, INDEX)):
         raise _without_weights(directory)

@@ -31,7 +31,11 @@ MADE_FOR = {
 TENSORS = {"qa_outputs.": MADE_FOR["ForQuestionAnswering"], "lm_head.": MADE_FOR["ForMaskedLM"]} | {
     start: MADE_FOR[kind] for name in names() for start, kind in find(name).unused.items()
 }
+PRETRAINED = ("Model", "ForMaskedLM", "ForPreTraining", "WithLMHead")
+"""What a head can be put on: what pretraining leaves, its own head left out."""
 REMEDY = "fine-tune it as {classifier} on your labels, and import that"
+FINETUNE = "train a head for it on your data: `python -m stages.compose teacher=finetune teacher.path={place} …`"
+TRAINED = "teacher=checkpoint takes it as it is; to train another head, give the encoder that it was trained from"
 
 
 def class_name(family: Family, head: str) -> str:
@@ -82,14 +86,9 @@ def check_head(path: Path, config: dict[str, Any], family: Family, head: str) ->
     Raises:
         InputError: names the task that the checkpoint was made for.
     """
-    if family.name not in with_head(head):
-        raise InputError(
-            f"'{path}' is of family '{family.name}', which this task does not take",
-            expected=f"one of: {', '.join(with_head(head))}",
-        )
     classifier = class_name(family, head)
-    named = config.get("architectures")
-    if named is None or named == []:
+    named = architectures(config)
+    if not named:
         if any(config.get(key) == value for key, value in family.ambiguous.items()):
             raise InputError(
                 f"'{path}' names no architectures, and without a pooler one of texts and one of words look the same",
@@ -97,11 +96,56 @@ def check_head(path: Path, config: dict[str, Any], family: Family, head: str) ->
                 next_step="say there what it was trained as",
             )
         return
-    for name in named if isinstance(named, list) else [named]:
-        if re.sub("^(TF|Flax)", "", str(name)) != classifier:
-            what = next((task for end, task in MADE_FOR.items() if str(name).endswith(end)), "of no task known here")
+    pretrained = {class_name(family, end) for end in PRETRAINED} if family.decoder is None else set()
+    for name in named:
+        if name != classifier:
+            remedy = FINETUNE.format(place=path.parent) if name in pretrained else REMEDY.format(classifier=classifier)
             raise InputError(
-                f"the checkpoint is {what} ('{path}' names '{name}')",
+                f"the checkpoint is {_made_for(name)} ('{path}' names '{name}')",
                 expected=f"'{classifier}'",
-                next_step=REMEDY.format(classifier=classifier),
+                next_step=remedy,
             )
+
+
+def check_headless(path: Path, config: dict[str, Any], family: Family) -> None:
+    """Refuse what its own `architectures` call anything but a pretrained encoder of a family.
+
+    Args:
+        path: config.json, for messages.
+        config: what stands in it.
+        family: its own.
+
+    Raises:
+        InputError: names the task that the checkpoint was made for.
+    """
+    known = [class_name(family, end) for end in PRETRAINED]
+    for name in architectures(config):
+        if name not in known:
+            raise InputError(
+                f"the checkpoint has a trained head already: it is {_made_for(name)} ('{path}' names '{name}')",
+                expected=f"a pretrained encoder: '{known[0]}' or '{known[1]}'",
+                next_step=TRAINED,
+            )
+
+
+def check_family(path: Path, family: Family, head: str) -> None:
+    """Refuse a family whose models cannot have a head.
+
+    Raises:
+        InputError: names those that can.
+    """
+    if family.name not in with_head(head):
+        raise InputError(
+            f"'{path}' is of family '{family.name}', which this task does not take",
+            expected=f"one of: {', '.join(with_head(head))}",
+        )
+
+
+def architectures(config: dict[str, Any]) -> list[str]:
+    """Name the classes that a config.json says its weights are of, as PyTorch's are called; none where it says none."""
+    named = config.get("architectures") or []
+    return [re.sub("^(TF|Flax)", "", str(name)) for name in (named if isinstance(named, list) else [named])]
+
+
+def _made_for(name: str) -> str:
+    return next((task for end, task in MADE_FOR.items() if name.endswith(end)), "of no task known here")

@@ -11,23 +11,27 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from stages.core.errors import ConfigError, InputError, first_line
 from stages.core.names import GENERATION
 from stages.models import shards
-from stages.models.checkpoint import load_config, load_model
-from stages.models.contents import ADAPTERS, CONFIG, INDEX
+from stages.models.checkpoint import load_config, load_model, reshaped
+from stages.models.contents import ADAPTERS, CONFIG, INDEX, WEIGHTS
 from stages.models.families import family_of
 from stages.models.families.base import setting
+from stages.models.header import read_json
 from stages.models.heads import class_of
 from stages.models.quarantine import LOADED, checked
 from stages.models.settings import adopt, check_tokenizer_class
-from stages.models.tensors import require_finite
+from stages.models.tensors import match, require_finite
 from stages.models.tokenizing import take_in
 from stages.schema.model import ImportLimits
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CULPRITS_SHOWN = 5
+MODULES = "modules.json"
 SHARDS = "model-*-of-*.safetensors"
 GGUF = ".gguf"
 
@@ -58,10 +62,30 @@ def opened(path: str, revision: str | None, limits: ImportLimits) -> Iterator[tu
             gguf.unpack(place, Path(scratch), limits)
             yield Path(scratch), {place.name: place}
         return
-    if not place.is_dir():
-        place = _fetched(path, revision)
+    place = _encoder(place) if place.is_dir() else _fetched(path, revision)
     read = [*LOADED, *shards.names(place)]
     yield place, {name: place / name for name in read if (place / name).is_file()}
+
+
+def _encoder(directory: Path) -> Path:
+    """Find the encoder of a directory of sentence-transformers, whose first module may lie below it (modules.json).
+
+    Raises:
+        InputError: modules.json names a place that is none of the directories there.
+    """
+    listing = directory / MODULES
+    if (directory / CONFIG).is_file() or not listing.is_file():
+        return directory
+    modules = read_json(listing)
+    first = modules[0] if isinstance(modules, list) and modules and isinstance(modules[0], dict) else {}
+    name = first.get("path")
+    if not isinstance(name, str) or name not in [below.name for below in directory.iterdir() if below.is_dir()]:
+        raise InputError(
+            f"'{listing}' does not say which directory here the encoder lies in",
+            expected="a first module with its `path`, as sentence-transformers writes it",
+            next_step="give the directory with the encoder's config.json",
+        )
+    return directory / name
 
 
 def _fetched(path: str, revision: str | None) -> Path:
@@ -95,15 +119,7 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
     """
     with checked(directory, limits) as private:
         adopt(private / CONFIG, head)
-        check_tokenizer_class(private)
-        config = _config(private)
-        _check_shape(private, config, limits)
-        positions = family_of(config).positions(config)
-        if positions < max_length:
-            raise InputError(
-                f"'{private}' has {positions} positions and the task's max_length is {max_length}",
-                next_step="lower task.max_length",
-            )
+        _check_described(private, max_length, limits)
         model = load_model(private)
         require_finite(private, model)
         _check_generation(private, model)
@@ -111,6 +127,52 @@ def read(directory: Path, labels: list[str], max_length: int, limits: ImportLimi
     if labels:
         adopt_labels(model, labels)
     return model, tokenizer
+
+
+def read_headless(
+    directory: Path, labels: list[str], max_length: int, limits: ImportLimits, head: str
+) -> tuple[Any, Any, frozenset[str]]:
+    """Load a pretrained encoder from outside under a new head.
+
+    Args:
+        directory: in Hugging Face layout.
+        labels: what the head will answer; the index is the class id.
+        max_length: longest token sequence it must take.
+        limits: what it may ask of this machine.
+        head: what the name of the model's class must end with.
+
+    Returns:
+        Model, tokenizer, and the names of the weights that the checkpoint does not have.
+
+    Raises:
+        InputError: as `read`; it has a head already, or is no encoder.
+    """
+    with checked(directory, limits) as private:
+        adopt(private / CONFIG, head, labels)
+        _check_described(private, max_length, limits)
+        try:
+            model = reshaped(load_config(private)).eval()
+            names, tensors = match(private / WEIGHTS, model, headless=True), load_file(private / WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot load checkpoint '{private}': {first_line(error)}") from error
+        model.load_state_dict({target: tensors[name] for name, target in names.items()}, strict=False)
+        require_finite(private, model)
+        tokenizer = take_in(private, model, max_length)
+    given = {id(weight) for name, weight in model.named_parameters() if name in names.values()}
+    return model, tokenizer, frozenset(name for name, weight in model.named_parameters() if id(weight) not in given)
+
+
+def _check_described(directory: Path, max_length: int, limits: ImportLimits) -> None:
+    """Refuse what settings alone show to be too large, too short, or without a tokenizer that an app could run."""
+    check_tokenizer_class(directory)
+    config = _config(directory)
+    _check_shape(directory, config, limits)
+    positions = family_of(config).positions(config)
+    if positions < max_length:
+        raise InputError(
+            f"'{directory}' has {positions} positions and the task's max_length is {max_length}",
+            next_step="lower task.max_length",
+        )
 
 
 def _check_generation(directory: Path, model: Any) -> None:

@@ -19,7 +19,7 @@ from transformers.tokenization_python import PythonBackend
 from stages.core.errors import InputError
 from stages.models.families import find, names
 from stages.models.families.base import ANY, NAME, Family, Rule
-from stages.models.heads import check_head, class_name
+from stages.models.heads import check_family, check_head, check_headless, class_name
 from stages.models.labelling import LABELLING, check_labelling
 from stages.models.rules import LEFT_BEHIND, SILENT, STRUCTURE, TOKENS
 from stages.models.shapes import config_class
@@ -29,19 +29,28 @@ SHOWN = 60
 KEPT = {"architectures": ANY, "model_type": NAME, "tokenizer_class": ANY, **STRUCTURE, **TOKENS}
 
 
-def adopt(path: Path, head: str) -> None:
+def adopt(path: Path, head: str, labels: list[str] | None = None) -> None:
     """Check a config.json and leave in it what the model is built with.
 
     Args:
         path: a private copy, rewritten.
         head: what the name of the model's class must end with.
+        labels: what a head that it does not have yet will answer; None where it must have one.
 
     Raises:
         InputError: names the setting that the model would not honour, what is wrong with it, and what to do.
     """
     config = json.loads(path.read_text(encoding="utf-8"))
     family = _family(path, config)
-    check_head(path, config, family, head)
+    check_family(path, family, head)
+    if labels is None:
+        check_head(path, config, family, head)
+    else:
+        check_headless(path, config, family)
+        config = {key: value for key, value in config.items() if key not in LABELLING} | {
+            "id2label": {str(index): label for index, label in enumerate(labels)},
+            "label2id": {label: index for index, label in enumerate(labels)},
+        }
     rules = rules_of(family)
     for key, value in config.items():
         _check(path, key, value, rules.get(key))

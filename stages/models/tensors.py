@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from stages.core.errors import InputError
 from stages.models.families import family_of
-from stages.models.heads import TENSORS
+from stages.models.heads import FINETUNE, MADE_FOR, PRETRAINED, TENSORS, TRAINED
 
 # `position_ids` are counted, and compared.
 POSITIONS = re.compile(r"(.*\.)?position_ids")
@@ -36,15 +36,17 @@ KINDS = {
     "crossattention": ("the attention of a decoder", "take an encoder"),
 }
 Known = TypeVar("Known")
+PRETRAINING = {MADE_FOR[kind] for kind in PRETRAINED}
 REMOVE = "remove them if the model answers the same without them"
 
 
-def match(path: Path, model: Any) -> dict[str, str]:
+def match(path: Path, model: Any, *, headless: bool = False) -> dict[str, str]:
     """Find for every tensor of a file the weight of a model that it is.
 
     Args:
         path: a safetensors file.
         model: a classifier, on the meta device or not.
+        headless: whether the file must lack the classifier, and may lack what lies between it and the encoder.
 
     Returns:
         Name in the file → name in the model's state dict, for all that the model uses.
@@ -62,7 +64,9 @@ def match(path: Path, model: Any) -> dict[str, str]:
         _check_positions(path, file)
     heads = [name for name in slices if name.startswith(tuple(family_of(model.config).unused))]
     matched, unused = _resolve(path, [name for name in slices if name not in heads], weights, model.base_model_prefix)
-    _require_all(path, matched, unused, heads, weights)
+    if headless:
+        _require_no_head(path, matched, model)
+    _require_all(path, matched, unused, heads, weights, model, headless)
     if unused:
         raise _unused(path, unused)
     for name, target in matched.items():
@@ -107,10 +111,17 @@ def _target(name: str, weights: Mapping[str, Any], prefix: str) -> str | None:
 
 
 def _require_all(
-    path: Path, matched: Mapping[str, str], unused: list[str], heads: list[str], weights: Mapping[str, Any]
+    path: Path,
+    matched: Mapping[str, str],
+    unused: list[str],
+    heads: list[str],
+    weights: Mapping[str, Any],
+    model: Any,
+    headless: bool,
 ) -> None:
     present = {id(weights[target]) for target in matched.values()}
-    missing = sorted(name for name, weight in weights.items() if id(weight) not in present)
+    asked = (one for one in weights if not (headless and _of_head(one, model.base_model_prefix)))
+    missing = sorted(name for name in asked if id(weights[name]) not in present)
     if not missing:
         return
     wrapped = next((name for name in unused for weight in missing if name.endswith(f".{weight}")), None)
@@ -122,16 +133,34 @@ def _require_all(
             expected=f"'{weight}'",
             next_step="save the model itself, not what it is wrapped in",
         )
-    raise _missing(path.parent, missing, [*unused, *heads])
+    raise _missing(path.parent, missing, [*unused, *heads], model, headless)
 
 
-def _missing(directory: Path, missing: list[str], others: list[str]) -> InputError:
+def _of_head(name: str, prefix: str) -> bool:
+    """Whether a weight is none of the encoder proper: the pooler of one that was left out is made anew."""
+    return not name.startswith(f"{prefix}.") or name.startswith(f"{prefix}.pooler.")
+
+
+def _require_no_head(path: Path, matched: Mapping[str, str], model: Any) -> None:
+    head = family_of(model.config).head
+    found = next((name for name, target in matched.items() if target.startswith(f"{head}.")), None)
+    if found is not None:
+        raise InputError(
+            f"'{path}' has a trained head already ('{found}')", expected="a pretrained encoder", next_step=TRAINED
+        )
+
+
+def _missing(directory: Path, missing: list[str], others: list[str], model: Any, headless: bool) -> InputError:
     what = _known(others, TENSORS, str.startswith) or (_known(others, KINDS, _holds) or ("",))[0]
     if all(".pooler." in name or name.startswith("pre_classifier.") for name in missing):
         what = "a token classifier, which labels every word"
     said = f": it is {what}" if what else f" and has '{others[0]}' instead" if others else ""
+    pretrained = what in PRETRAINING if others else family_of(model.config).decoder is None
+    lacks_head = all(_of_head(name, model.base_model_prefix) for name in missing)
     return InputError(
-        f"checkpoint '{directory}' lacks weights '{missing[0]}'{said}", expected="a classifier with a trained head"
+        f"checkpoint '{directory}' lacks weights '{missing[0]}'{said}",
+        expected="a whole encoder" if headless else "a classifier with a trained head",
+        next_step=FINETUNE.format(place=directory) if pretrained and lacks_head else "",
     )
 
 

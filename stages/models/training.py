@@ -24,7 +24,10 @@ from stages.core.process import hidden
 from stages.core.splits import UNKNOWN
 from stages.models.dropout import dropping
 from stages.models.examples import Examples
+from stages.models.interruption import KEPT as STATES
+from stages.models.interruption import Interruptible
 from stages.models.objective import Guidance, Objective
+from stages.models.tuning import Best, Tuning, adamw, freezing
 from stages.schema.model import Training
 
 # Trainer imports it only to learn whether data are its own; with pandas and pyarrow it is 80 MB of every training.
@@ -40,7 +43,6 @@ with hidden(("datasets",)):
 # On two busy cores a second thread made an epoch 4 times slower (52 s against 12 s); on one thread no sum depends
 # on how it was split.
 THREADS = 1
-BETAS = (0.9, 0.98)
 CLIP_NORM = 1.0
 # Numbers that the linear layers of a batch read and give, which the backward pass needs: 128 MB. Beyond, a batch goes
 # through in parts whose gradients add up: a MiniLM's 96 texts of 32 tokens were 0.6 GB.
@@ -67,6 +69,7 @@ def fit(
     training: Training,
     *,
     guidance: Guidance | None = None,
+    tuning: Tuning | None = None,
     title: str = "train",
 ) -> list[Row]:
     """Train `model` in place.
@@ -78,9 +81,11 @@ def fit(
         model: a Hugging Face model with a head; left in eval mode.
         tokenizer: names the mask token and the special tokens that masking spares.
         train: n examples.
-        validation: examples for the learning curve; they never steer the training.
+        validation: examples for the learning curve, and for the choice of an epoch where `tuning` keeps the best; they
+            steer nothing else.
         training: the settings.
         guidance: a teacher's view of `train`; without it the loss is cross-entropy with label smoothing.
+        tuning: what is done otherwise with a pretrained model.
         title: of the progress bar.
 
     Returns:
@@ -92,14 +97,25 @@ def fit(
     """
     if not all((examples.labels != UNKNOWN).any() for examples in (train, validation)):
         raise InputError("none of the texts to learn from has a label", expected="labels in train and validation")
-    collate = _Collate(train, tokenizer, training)
-    with reproducible(training.seed), dropping(model, training.dropout), TemporaryDirectory() as scratch:
+    collate, tuning = _Collate(train, tokenizer, training), tuning or Tuning()
+    with (
+        reproducible(training.seed),
+        dropping(model, training.dropout),
+        freezing(model, tuning.rates),
+        TemporaryDirectory() as scratch,
+    ):
         objective = Objective(model, train, training.label_smoothing, guidance)
-        trainer = _Trainer(objective, collate, training, scratch)
-        curve = _Curve(trainer, model, validation, title)
-        trainer.add_callback(curve)
+        loop = Loop(objective, collate, training, tuning, scratch)
+        curve = Curve(loop, model, validation, Best(model, tuning.keep_best), title)
+        loop.add_callback(curve)
+        before = None
+        if tuning.resume:
+            interruptible = Interruptible(loop, curve, tuning.resume)
+            loop.add_callback(interruptible)
+            before = interruptible.found()
         with curve.bar:
-            trainer.train()
+            loop.train(resume_from_checkpoint=before)
+        curve.best.restore()
     model.eval()
     return curve.rows
 
@@ -174,14 +190,16 @@ class _Collate:
         self.train, self.lengths = train, train.encoded.lengths
         self.rate, self.mask_id = training.token_masking, tokenizer.mask_token_id
         self.special_ids = np.asarray(tokenizer.all_special_ids)
-        self.random = np.random.default_rng([training.seed, 1])
+        self.seed, self.calls = training.seed, 0
 
     def __call__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        random = np.random.default_rng([self.seed, 1, self.calls])  # of the batch: one may be fetched ahead of its step
+        self.calls += 1
         width = int(self.lengths[rows].max())
         ids = self.train.encoded.input_ids[rows, :width].astype(np.int64)
         masked = ids
         if self.rate > 0:
-            chosen = (self.random.random(ids.shape) < self.rate) & ~np.isin(ids, self.special_ids)
+            chosen = (random.random(ids.shape) < self.rate) & ~np.isin(ids, self.special_ids)
             masked = np.where(chosen, self.mask_id, ids)
         return {
             "rows": torch.as_tensor(rows),
@@ -197,8 +215,18 @@ class _Batches(torch.utils.data.Sampler[list[int]]):
     def __init__(self, lengths: NDArray[np.int64], training: Training) -> None:
         self.lengths, self.batch_size = lengths, training.batch_size
         self.random = np.random.default_rng([training.seed, 0])
+        self.began = self.random.bit_generator.state
+
+    def state(self, at_start: bool) -> Any:
+        """Return what the next epoch is shuffled from, or what the running one was."""
+        return self.began if at_start else self.random.bit_generator.state
+
+    def restore(self, state: Any) -> None:
+        """Shuffle from here on as from that state."""
+        self.random.bit_generator.state = state
 
     def __iter__(self) -> Iterator[list[int]]:
+        self.began = self.random.bit_generator.state
         for rows in batches(self.lengths, self.batch_size, self.random):
             yield rows.tolist()
 
@@ -206,24 +234,28 @@ class _Batches(torch.utils.data.Sampler[list[int]]):
         return ceil(len(self.lengths) / self.batch_size)
 
 
-class _Trainer(Trainer):  # type: ignore[misc]
-    """The Hugging Face loop around our batches, loss, optimiser and schedule; writes nothing."""
+class Loop(Trainer):  # type: ignore[misc]
+    """The Hugging Face loop around our batches, loss, optimiser and schedule; writes only what `Interruptible` does."""
 
-    def __init__(self, objective: Objective, collate: _Collate, training: Training, scratch: str) -> None:
+    def __init__(
+        self, objective: Objective, collate: _Collate, training: Training, tuning: Tuning, scratch: str
+    ) -> None:
         self.collate, self.sampler = collate, _Batches(collate.lengths, training)
+        self.precision = torch.autocast("cpu", torch.bfloat16, enabled=tuning.bf16)
         self.losses: list[torch.Tensor] = []
         steps = max(1, round(training.epochs * len(self.sampler)))
-        optimizer = _optimizer(objective, training)
+        optimizer = adamw(objective, training, tuning.rates)
         warmup = ceil(training.warmup_fraction * steps)
         super().__init__(
             model=objective,
             args=TrainingArguments(
-                output_dir=scratch,
+                output_dir=str(tuning.resume or scratch),
                 max_steps=steps,
                 max_grad_norm=CLIP_NORM,
                 seed=training.seed,
                 logging_strategy="no",
                 save_strategy="no",
+                save_total_limit=STATES,
                 report_to=[],
                 disable_tqdm=True,
                 use_cpu=True,
@@ -247,7 +279,9 @@ class _Trainer(Trainer):  # type: ignore[misc]
         total, known = torch.zeros(()), self._known(inputs["rows"])
         for values in zip(*parts, strict=True):
             part = dict(zip(inputs, values, strict=True))
-            loss = model(**part) * (self._known(part["rows"]) / known)
+            with self.precision:
+                loss = model(**part)
+            loss = loss * (self._known(part["rows"]) / known)
             loss.backward()
             total += loss.detach()
         self.losses.append(total)
@@ -260,42 +294,40 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
         """Return the batch's loss and remember it for the learning curve."""
-        loss: torch.Tensor = model(**inputs)
+        with self.precision:
+            loss: torch.Tensor = model(**inputs)
         self.losses.append(loss.detach())
         return loss
 
 
-class _Curve(TrainerCallback):  # type: ignore[misc]
+class Curve(TrainerCallback):  # type: ignore[misc]
     """Shows progress and writes down one row per epoch."""
 
-    def __init__(self, trainer: _Trainer, model: Any, validation: Examples, title: str) -> None:
-        self.trainer, self.model, self.validation = trainer, model, validation
-        self.bar = tqdm(total=trainer.args.max_steps, desc=title, unit="step", mininterval=1.0)
+    def __init__(self, loop: Loop, model: Any, validation: Examples, best: Best, title: str) -> None:
+        self.loop, self.model, self.validation, self.best = loop, model, validation, best
+        self.bar = tqdm(total=loop.args.max_steps, desc=title, unit="step", mininterval=1.0)
         self.rows: list[Row] = []
 
     def on_step_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         """Count the step; at the end of an epoch, validate."""
         self.bar.update()
-        per_epoch = len(self.trainer.sampler)
+        per_epoch = len(self.loop.sampler)
         if state.global_step % per_epoch == 0 or state.global_step == args.max_steps:
-            loss = float(torch.stack(self.trainer.losses).mean())
+            loss = float(torch.stack(self.loop.losses).mean())
             if not isfinite(loss):
                 raise ConfigError(
                     f"the loss is {loss} at step {state.global_step}", next_step="lower training.learning_rate"
                 )
-            self.trainer.losses.clear()
-            rate = self.trainer.optimizer.param_groups[0]["lr"]
+            self.loop.losses.clear()
+            rate = self.loop.optimizer.param_groups[0]["lr"]
             row = Row(
                 state.global_step, state.global_step / per_epoch, loss, accuracy(self.model, self.validation), rate
             )
             self.bar.set_postfix_str(f"loss {loss:.3f} validation {row.validation_accuracy:.2%}", refresh=False)
             self.rows.append(row)
+            self.best.offer(row.validation_accuracy, row.step)
 
-
-def _optimizer(objective: Objective, training: Training) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": training.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS, fused=True)
+    def go_on(self, step: int, rows: list[list[float]]) -> None:
+        """Take up what was shown and written down before an interruption."""
+        self.rows = [Row(int(row[0]), *row[1:]) for row in rows]
+        self.bar.initial = self.bar.n = step  # what is left is reckoned by the steps since

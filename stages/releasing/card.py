@@ -92,6 +92,8 @@ def measures(primary: Primary) -> dict[str, tuple[str, str, float]]:
         primary.metric: (f"{primary.said} on the test split", unit, factor),
         primary.to_teacher: (f"{primary.said} lost to the teacher", lost, factor),
         primary.to_reference: (f"{primary.said} lost in conversion", lost, factor),
+        primary.kept: (f"of the teacher's {primary.said}, kept", unit, factor),
+        primary.over_bar: (f"{primary.said} above the honesty bar", lost, factor),
         **MEASURES,
     }
 
@@ -104,6 +106,11 @@ def _measured(source: Source, verdict: Entry) -> list[str]:
             ends = " to ".join(f"{factor * end:.4g}" for end in intervals.get(name, []))
             lines.append(f"| {said} | {factor * values[name]:.4g} {unit} | {ends or '–'} |")
     lines += ["", f"{values['n']:g} test texts; all metrics are in `verdict.json`."] if "n" in values else []
+    if bar := verdict.get("bar"):
+        factor, unit = shown(bar["metric"])
+        ends = " to ".join(f"{factor * end:.4g}" for end in bar["interval"])
+        said = f"{factor * bar['value']:.4g} {unit}".strip()
+        lines.append(f"Honesty bar, {bar['method']}: {bar['metric'].replace('_', ' ')} {said} (95 %: {ends}).")
     if "latency_p50_ms" in values:
         lines.append("Times and memory are those of one host, named in `verdict.json`; a phone's are others.")
     elif verdict["timing"]:

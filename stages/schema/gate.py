@@ -18,7 +18,11 @@ Drop = Annotated[float, Field(ge=0, lt=1)]
 Ratio = Annotated[float, Field(ge=1)]
 
 REFERENCE_METRICS = (
-    *(name for name, metric in REGISTRY.items() if metric.group == "quality" and metric.interval != "paired"),
+    *(
+        name
+        for name, metric in REGISTRY.items()
+        if metric.group == "quality" and metric.interval not in ("paired", "derived")
+    ),
     "non_finite_count",
 )
 """What is known of a model by itself."""

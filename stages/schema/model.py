@@ -38,6 +38,19 @@ class Training(Section):
     seed: Seed
 
 
+class FineTuning(Training):
+    """The same of a pretrained encoder under a new head: `learning_rate` is that of the encoder's last layer."""
+
+    head_learning_rate: Positive
+    """Of every weight that the checkpoint does not have."""
+    embedding_learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """0 leaves the embeddings as they are."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    """What the rate of a layer is multiplied by for the one below it."""
+    arithmetic: Literal["auto", "fp32", "bf16"]
+    """Of the products while it trains; `auto` is bf16 where the processor has instructions for it."""
+
+
 class ImportLimits(Section):
     """What a checkpoint from outside may ask of this machine before it is refused."""
 
@@ -61,15 +74,27 @@ class ImportLimits(Section):
     """CPU time of that process."""
 
 
-class CheckpointTeacher(Section):
+class _FromOutside(Section):
     """A Hugging Face directory or a hub id; safetensors only, no remote code."""
 
-    kind: Literal["checkpoint"]
     path: str
     revision: str | None
     """Commit hash; required for a hub id, null for a local directory."""
     licence: str
     limits: ImportLimits
+
+
+class CheckpointTeacher(_FromOutside):
+    """A teacher that was trained elsewhere, with its head."""
+
+    kind: Literal["checkpoint"]
+
+
+class FinetuneTeacher(_FromOutside):
+    """A pretrained encoder without a head, which gets one and is trained on the train split."""
+
+    kind: Literal["finetune"]
+    training: FineTuning
 
 
 class TrainTeacher(Section):
@@ -90,7 +115,7 @@ class TrainTeacher(Section):
     _heads = model_validator(mode="after")(_heads_divide)
 
 
-Teacher = Annotated[CheckpointTeacher | TrainTeacher, Field(discriminator="kind")]
+Teacher = Annotated[CheckpointTeacher | FinetuneTeacher | TrainTeacher, Field(discriminator="kind")]
 
 
 class NoStudent(Section):

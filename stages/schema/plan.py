@@ -221,5 +221,5 @@ def _transfer(tree: Tree) -> dict[str, Any]:
 
 
 def _teacher_source(teacher: Tree) -> str:
-    local = teacher["kind"] == "checkpoint" and teacher.get("revision") is None
+    local = teacher["kind"] in ("checkpoint", "finetune") and teacher.get("revision") is None
     return str(teacher["path"]) if local else "stages/models/__init__.py"

@@ -14,6 +14,15 @@ from stages.core import artifact
 Word = Literal["pass", "fail", "not_measured"]
 
 
+class Bar(TypedDict):
+    """How good what is no transformer is on the same test split."""
+
+    interval: list[float]
+    method: str
+    metric: str
+    value: float
+
+
 class Entry(TypedDict):
     """One variant's verdict, as the gate writes it."""
 
@@ -33,7 +42,7 @@ class Entry(TypedDict):
     metrics: dict[str, float]
     """Metric → number, only what was measured and can be."""
     notes: list[str]
-    """Where the numbers of this host are not the device's."""
+    """What else to know before choosing it: that a linear model does better, where this host is not the device."""
     precision: str
     reasons: list[str]
     """Why it is not a pass."""
@@ -46,6 +55,8 @@ class Entry(TypedDict):
     timing: str
     """Why it has no latency, or empty."""
     verdict: Word
+    bar: NotRequired[Bar]
+    """The honesty bar, which no transformer should be chosen below; releases before it was there lack it."""
     divergence: NotRequired[Mapping[str, Any]]
     """Where it first departs from its checkpoint; added where `explained.json` is read beside the verdicts."""
     foreign_cores: NotRequired[float | None]

@@ -68,6 +68,6 @@ def _check_gate(chosen: config.Config) -> None:
         if REGISTRY[metric].group == "quality" and metric not in quality:
             raise ConfigError(
                 f"conf/gate asks for '{metric}', which the task '{chosen.task.name}' does not measure",
-                expected=f"of {quality.metric}, {quality.to_reference}, {quality.to_teacher}",
+                expected=f"of {', '.join(dict.fromkeys(name for name in quality if name in REGISTRY))}",
                 next_step="choose the task's own gate, as in gate=generate",
             )

@@ -118,6 +118,8 @@ class Primary(NamedTuple):
         to_reference: metric of how much of it conversion cost.
         to_teacher: metric of how much of it all steps together cost.
         bar: metric of the honesty bar, where that cannot be had in the other: a 5-gram over bytes knows no tokens.
+        kept: metric of the share of it that is left of the teacher's, empty where a share says nothing.
+        over_bar: metric of how much of it there is beyond the honesty bar's, empty where an artifact's is in another.
     """
 
     metric: str
@@ -125,6 +127,8 @@ class Primary(NamedTuple):
     to_reference: str
     to_teacher: str
     bar: str = ""
+    kept: str = ""
+    over_bar: str = ""
 
     @property
     def of_bar(self) -> str:

@@ -132,6 +132,11 @@ def collect(build: Path, verdicts: Path, report: Path, params_file: Path, params
         metrics |= {f"{role}/{primary.metric}.high": high, f"{role}/{primary.metric}.low": low}
         for row in evaluation.get("canary_exposure", {}).get("bits", []):
             metrics[f"{role}/canary_exposure_bits.{row['repeats']}"] = mean(row["bits"])
+    baseline, bar = artifact.read_json(place(build, "data") / "summary.json")["baseline"], primary.of_bar
+    low, high = baseline[f"{bar}_interval"]
+    metrics |= {f"honesty_bar/{bar}{end}": number for end, number in ((".high", high), (".low", low))}
+    metrics[f"honesty_bar/{bar}"] = float(baseline[bar])
+    flat["honesty_bar"] = str(baseline["method"])
     return Build(
         fingerprint=_sha256([variant.fingerprint for variant in variants] + [flat]),
         variants=variants,

@@ -63,6 +63,10 @@ def measured(variant: Variant) -> str:
         within = " to ".join(f"{factor * end:.2f}" for end in intervals[primary.metric])
         found = f"{primary.said.capitalize()} {factor * values[primary.metric]:.2f} {unit}".strip()
         lines.append(f"{found} (95 %: {within}; n = {values['n']:g}).")
+        if bar := variant.verdict.get("bar"):
+            factor, unit = shown(bar["metric"])
+            beside = f"{bar['metric'].replace('_', ' ')} {factor * bar['value']:.2f} {unit}".strip()
+            lines.append(f"Honesty bar ({bar['method']}): {beside}.")
     if "latency_p50_ms" in values:
         within = " to ".join(f"{end:.3g}" for end in intervals["latency_p50_ms"])
         beside = PLAIN[variant.verdict["verdict"]]

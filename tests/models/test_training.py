@@ -14,6 +14,7 @@ from stages.models.encode import logits
 from stages.models.examples import Examples
 from stages.models.objective import Guidance
 from stages.models.training import batches, fit
+from stages.models.tuning import adamw
 from stages.schema.model import Training
 
 SETTINGS = Training(
@@ -163,7 +164,7 @@ def test_hidden_states_draw_nearer_to_the_teachers(make_model, tokenizer, exampl
 def test_no_weight_decay_on_vectors(make_model, examples):
     from stages.models.objective import Objective
 
-    groups = training._optimizer(Objective(make_model(), examples[0], 0.0, None), SETTINGS).param_groups
+    groups = adamw(Objective(make_model(), examples[0], 0.0, None), SETTINGS, {}).param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
     assert {tensor.ndim for tensor in groups[0]["params"]} == {2}
     assert {tensor.ndim for tensor in groups[1]["params"]} == {1}

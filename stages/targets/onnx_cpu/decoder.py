@@ -38,8 +38,9 @@ STATES = ("key", "value")
 class Writer:
     """Collects operators and weights in the order of the computation."""
 
-    def __init__(self) -> None:
-        """Start with nothing."""
+    def __init__(self, room: int) -> None:
+        """Start with nothing, for texts of so many tokens."""
+        self.room = room
         self.nodes: list[Any] = []
         self.weights: dict[str, Any] = {}
 
@@ -104,7 +105,7 @@ class Writer:
         turned = decoder.frequencies is not None
         inside = _turns_inside(decoder)
         tables = (
-            [self.weight(name, table) for name, table in zip(("cosine", "sine"), decoder.turns(), strict=True)]
+            [self.weight(name, table) for name, table in zip(("cosine", "sine"), decoder.turns(self.room), strict=True)]
             if turned
             else []
         )
@@ -158,7 +159,7 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: OnnxCpu
     if target.opset < OPSET:
         raise ConversionError(f"targets.onnx-cpu.opset is {target.opset}", expected=f"{OPSET} or later for a decoder")
     decoder.require(task.max_length)
-    model = build(decoder, target.opset)
+    model = build(decoder, target.opset, task.max_length)
     graph.clean(model)
     graph.write(model, out / graph.MODEL)
     artifact.write_json(out / FUSED, {})
@@ -172,16 +173,17 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: OnnxCpu
     write_signature(out, task, kept, dynamic=True, pad_token_id=decoder.padding)
 
 
-def build(decoder: Decoder, opset: int) -> Any:
+def build(decoder: Decoder, opset: int, room: int | None = None) -> Any:
     """Return the model, its weights called as in the checkpoint.
 
     Args:
         decoder: what to compute.
         opset: of the standard operators, 20 or later.
+        room: tokens of a text, which positions are turned for; as many as the decoder may read by default.
     """
     from onnx import TensorProto, helper
 
-    writer = Writer()
+    writer = Writer(room or decoder.context)
     _count(writer, told=not _turns_inside(decoder))
     value = writer.add("Gather", [writer.weight(decoder.words_name, decoder.words), "input_ids"], "words", axis=0)
     if decoder.widen is not None:

@@ -100,7 +100,9 @@ def make(workspace):
     rows = {name: [{"label": "a", "text": f"{UTTERANCE} {name}"}] * size for name, size in SPLIT_SIZES.items()}
     files = {f"{name}.jsonl": "".join(f"{json.dumps(row)}\n" for row in split) for name, split in rows.items()}
     examples = {"duplicates": {"contradicting_examples": {UTTERANCE: ["a", "b"]}}}
-    write(root / "data", "prepare", files | {"summary.json": {"counts": SPLIT_SIZES} | examples}, TASK)
+    baseline = {"accuracy": 0.71, "accuracy_interval": [0.66, 0.75], "method": "words", "n": 400}
+    summary = {"baseline": baseline, "counts": SPLIT_SIZES} | examples
+    write(root / "data", "prepare", files | {"summary.json": summary}, TASK)
     evaluation = {"accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "n": 3, "parameters": 100}
     for role in ("teacher", "student"):
         write(root / role, role, {"evaluation.json": evaluation})
