@@ -12,7 +12,7 @@ from stages.injecting.catalogue import NotApplicable, Subject, swapped_query_and
 from stages.injecting.inject import open_editor
 from stages.models import checkpoint
 from stages.models.families import find
-from stages.models.heads import check_head
+from stages.models.heads import check_family
 from stages.models.settings import adopt
 from stages.targets import registry
 from stages.targets.base import read_signature
@@ -191,7 +191,7 @@ def test_an_encoder_is_no_language_model_and_no_decoder_classifies(build, given,
     with pytest.raises(
         InputError, match="family 'llama', which this task does not take; expected one of: albert, bert"
     ):
-        check_head(given / "config.json", {"model_type": "llama"}, find("llama"), tasks.model("classify").HEAD)
+        check_family(given / "config.json", find("llama"), tasks.model("classify").HEAD)
 
 
 def test_what_no_writer_can_leave_out_is_refused_when_it_comes_in(tmp_path):
