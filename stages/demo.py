@@ -36,17 +36,17 @@ def run(release: Path, modules: Path, out: Path) -> None:
     if not tasks.offers(task, "page"):
         raise ArtifactError(f"no page runs a model of task '{task}'", next_step="ask a client: `make clients`")
     page = demo.of_task(task)
-    missing = [path for path in page.MODULES.values() if not (modules / path).is_file()]
+    missing = [path for path in demo.MODULES.values() if not (modules / path).is_file()]
     if missing:
         raise ArtifactError(f"'{modules / missing[0]}' is not installed", next_step="run `make demo`")
-    shown = page.find(release)
+    shown = demo.find(page, release)
     if not shown:
         raise ArtifactError(
-            f"no bundle in '{release}' can be shown", expected=f"one with {page.NEEDED}", next_step="run `dvc repro`"
+            f"no bundle in '{release}' can be shown", expected=f"one with {demo.NEEDED}", next_step="run `dvc repro`"
         )
     parents = {item.key: release / item.key for item in shown}
     with artifact.writing(out, stage="demo", parents=parents, tools=("Jinja2",)) as temporary:
-        (temporary / "index.html").write_text(page.render(shown, modules), encoding="utf-8")
+        (temporary / "index.html").write_text(demo.render(page, shown, modules), encoding="utf-8")
     size = (out / "index.html").stat().st_size
     print(f"{out / 'index.html'}: {len(shown)} variant(s), {size / 1e6:.1f} MB; open it in a browser, no server needed")
 

@@ -50,7 +50,7 @@ class Prepared(NamedTuple):
 
 
 def split(raw: Splits, data: Data, task: tasks.Data) -> Prepared:
-    """Turn train, validation (where there is one) and test as they came into five disjoint splits of a task.
+    """Turn train, validation and test (where there are) as they came into five disjoint splits of a task.
 
     Raises:
         InputError: the data set cannot be trained or judged on.
@@ -59,11 +59,12 @@ def split(raw: Splits, data: Data, task: tasks.Data) -> Prepared:
     check(raw)
     raw = task.read(raw)
     held_out: dict[str, Carved] = {}
-    if "validation" not in raw and isinstance(data, Rows):
-        had = len(raw["train"])
-        raw = hold_out(raw, data.validation_share, data.seed, task.stratum)
-        size = len(raw["validation"])
-        held_out = {"validation": Carved("train", size, size, had)}
+    if isinstance(data, Rows):
+        for name, share in (("test", data.test_share), ("validation", data.validation_share)):
+            if name not in raw:
+                had = len(raw["train"])
+                raw = hold_out(raw, name, share, data.seed, task.stratum)
+                held_out[name] = Carved("train", len(raw[name]), len(raw[name]), had)
     distinct, duplicates = remove_duplicates(raw, task.stratum)
     splits, carved = carve_all(
         distinct, task.stratum, calibration_size=data.calibration_size, probe_size=data.probe_size, seed=data.seed
@@ -117,7 +118,11 @@ def run(settings: Params, out: Path) -> None:
     summary = summarise(prepared, task, data.seed)
     prepared = plant(prepared, data, task)
     for name, carved in prepared.carved.items():
-        if name == "validation" or carved.taken != carved.wanted or (name, carved.source) == ("probe", "train"):
+        if (
+            name in ("validation", "test")
+            or carved.taken != carved.wanted
+            or (name, carved.source) == ("probe", "train")
+        ):
             print(f"{name}: {carved}", file=sys.stderr)
     with artifact.writing(
         out, stage="prepare", parents=source.files, params=settings, tools=("scikit-learn", *source.tools)

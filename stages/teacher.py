@@ -111,7 +111,7 @@ def finetune(
     best = max(history, key=lambda row: (row.validation_accuracy, row.step))
     kept = {"epoch": best.epoch, "validation_accuracy": best.validation_accuracy}
     return Outcome(
-        model, tokenizer, history, sources, {"fine_tuned": {"precision": "bf16" if bf16 else "fp32", **kept}}
+        model, tokenizer, history, sources, {"fine_tuned": {"arithmetic": "bf16" if bf16 else "fp32", **kept}}
     )
 
 

@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from stages import benchmark
 from stages.core import artifact
@@ -20,6 +19,7 @@ from stages.tasks.base import PAST, Call, Tensor, encoder
 from stages.tasks.facts import facts
 from tests.closure import ROOT
 from tests.targets.running import sign
+from tests.toys.graphs import averaging
 
 pytestmark = pytest.mark.target
 REPETITIONS = 12
@@ -29,26 +29,11 @@ SETTINGS = benchmark.Params(
 )
 
 
-def model():
-    """Answers with the mean of its tokens' rows."""
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT32, [1, "n"]) for name in ("input_ids", "attention_mask")
-    ]
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
-        helper.make_node("ReduceMean", ["rows"], ["logits"], axes=[1], keepdims=0),
-    ]
-    table = numpy_helper.from_array(np.eye(4, 3, dtype=np.float32), "table")
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, [table])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
-
-
 @pytest.fixture
 def places(tmp_path):
     ones = np.ones((2, 4), np.int32)
     with artifact.writing(tmp_path / "artifact", stage="quantize", parents={}) as out:
-        (out / "model.onnx").write_bytes(model())
+        (out / "model.onnx").write_bytes(averaging())
         sign(out, 4, dynamic=True)
     with artifact.writing(tmp_path / "reference", stage="reference", parents={}) as out:
         artifact.write_arrays(out / "probe.npz", {"input_ids": ones, "attention_mask": ones})

@@ -3,7 +3,6 @@
 import os
 import shutil
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +11,12 @@ import yaml
 from stages import convert_pickle
 from stages.core import artifact
 from stages.core.errors import InputError
-from stages.models import checkpoint, importing
+from stages.models import importing
 from stages.models.encode import encode, logits
 from stages.tasks.classify.model import HEAD
+from tests.toys.classifiers import LABELS, OUTSIDE, published
 
-LABELS = ["alarm", "lights", "music", "weather"]
-GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
-SETTINGS = convert_pickle.Params.model_validate({"limits": GIVEN["limits"]})
+SETTINGS = convert_pickle.Params.model_validate({"limits": OUTSIDE["limits"]})
 
 
 class Payload:
@@ -30,18 +28,16 @@ class Payload:
 
 
 @pytest.fixture
-def pickled(tmp_path, make_model, tokenizer):
+def pickled(tmp_path, make_model):
     """A checkpoint as older trainers wrote it."""
-    out = tmp_path / "pickled"
-    out.mkdir()
-    checkpoint.save(make_model(), tokenizer, out)
+    out = published(tmp_path / "pickled")
     (out / "model.safetensors").unlink()
     torch.save(make_model().state_dict(), out / "pytorch_model.bin")
     return out
 
 
 def test_a_pickled_checkpoint_is_converted_by_the_command_and_then_taken_in(pickled, tmp_path, make_model):
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"teacher": GIVEN}), encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"teacher": OUTSIDE}), encoding="utf-8")
     arguments = ["--params", tmp_path / "params.yaml", "--checkpoint", pickled, "--out", tmp_path / "out"]
     assert convert_pickle.main([str(argument) for argument in arguments]) == 0
     model, tokenizer = importing.read(tmp_path / "out", LABELS, 16, SETTINGS.limits, HEAD)

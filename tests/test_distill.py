@@ -13,6 +13,7 @@ from stages import distill, teacher, transfer
 from stages.core import artifact, splits
 from stages.core.errors import ArtifactError, ConfigError
 from stages.models import checkpoint
+from tests.toys.classifiers import OUTSIDE, published
 
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
 TRAINING = {
@@ -53,15 +54,12 @@ def learn(settings, data, given, out):
 
 
 @pytest.fixture(scope="session")
-def random_teacher(data, make_model, tokenizer, tmp_path_factory):
+def random_teacher(data, tmp_path_factory):
     """The output of `teacher` for an untrained checkpoint of a family."""
 
     def build(family):
         base = tmp_path_factory.mktemp(family)
-        (base / "outside").mkdir()
-        checkpoint.save(make_model(family), tokenizer, base / "outside")
-        section = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
-        section |= {"path": str(base / "outside"), "revision": None, "licence": "unknown"}
+        section = OUTSIDE | {"path": str(published(base / "outside", family)), "revision": None, "licence": "unknown"}
         teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": section}), data, base / "teacher")
         return base / "teacher"
 

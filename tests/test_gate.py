@@ -8,7 +8,7 @@ from stages import gate
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError
 from stages.schema.verdict import Entry
-from tests.gating.measurements import HOST, benchmark, parity
+from tests.toys.measurements import HOST, benchmark, parity
 
 LOCK = "onnxruntime==1.32.0\n"
 

@@ -31,7 +31,7 @@ def jsonl_settings(directory, train, validation, test):
     data = {
         "kind": "jsonl", "licence": "x", "seed": 0, "canaries": [], "calibration_size": 1, "probe_size": 1,
         "probe": "validation",
-        "text_column": "text", "label_column": "label", "validation_share": 0.1,
+        "text_column": "text", "label_column": "label", "validation_share": 0.1, "test_share": 0.2,
         **{name: str(directory / f"{name}.jsonl") for name in ("train", "validation", "test")},
     }  # fmt: skip
     return parse(prepare.Params, {"task": TASK, "data": data}, "params.yaml")
@@ -175,3 +175,16 @@ def test_every_data_option_of_conf_fits_the_schema(option):
     given = parse(prepare.Params, {"task": TASK, "data": data}, "params.yaml")
     assert given.data.kind == option
     assert (ROOT / f"conf/data/{option}.yaml").read_text(encoding="utf-8").startswith("# @package data\n# ")
+
+
+def test_one_file_is_split_into_all_that_is_learnt_from_and_judged_by(tmp_path, capsys):
+    rows = [(f"{word} {number}", label) for label, word in (("a", "one"), ("b", "two")) for number in range(60)]
+    given = jsonl_settings(tmp_path, rows, [], [])
+    data = given.data.model_copy(update={"validation": None, "test": None})
+    prepare.run(given.model_copy(update={"data": data}), tmp_path / "out")
+    found = {name: rows_of(tmp_path / "out", name) for name in ("train", "validation", "test", "calibration", "probe")}
+    assert sorted(row["text"] for split in found.values() for row in split) == sorted(text for text, _ in rows)
+    assert len(found["test"]) == 24
+    carved = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))["carved"]
+    assert (carved["test"]["source"], carved["test"]["of"], carved["validation"]["of"]) == ("train", 120, 96)
+    assert "test: 24" in capsys.readouterr().err

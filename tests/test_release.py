@@ -15,7 +15,7 @@ from stages.lineage import lock
 from stages.lineage.bundle import statement_path
 from stages.measure.items import arrays
 from stages.measure.metrics import compare
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 VARIANT = {
     "compression": "none",

@@ -16,6 +16,7 @@ from stages.models.vocabulary import train_byte_pairs
 from stages.schema.data import Samples
 from stages.schema.plan import derive
 from tests.composed import composed
+from tests.toys.decoders import seeded, tiny_llama
 
 LENGTH = 12
 TASK = {"name": "generate", "max_length": LENGTH, "sequence_lengths": [LENGTH]}
@@ -24,16 +25,12 @@ GIVEN = ("task=generate", "data=samples", "teacher=checkpoint", "student=none")
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     out = tmp_path_factory.mktemp("teacher")
     tokenizer = train_byte_pairs(["the fox and the house"] * 9, 262, LENGTH)
     sizes = {"vocab_size": 262, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
     tokens = {"bos_token_id": 0, "eos_token_id": 0, "num_attention_heads": 2, "num_key_value_heads": 1}
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = LlamaForCausalLM(LlamaConfig(**sizes, **tokens, initializer_range=0.5, max_position_embeddings=16))
-        model.lm_head.weight.data[66:92] *= 3  # some letters are likelier
+    model = seeded(tiny_llama(**sizes, **tokens, initializer_range=0.5, max_position_embeddings=16), 1)
+    model.lm_head.weight.data[66:92] *= 3  # some letters are likelier
     checkpoint.save(model, tokenizer, out)
     return out
 

@@ -15,6 +15,7 @@ from stages.measure.metrics import compare
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
 from stages.tasks.classify import exercise
+from tests.toys.classifiers import compressed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHON = REPOSITORY / ".venv-tensorflow/bin/python"
@@ -74,8 +75,7 @@ def build(make_model, tmp_path_factory):
     from stages.targets.tflite_nnapi.runtime import open_runtime
 
     root = tmp_path_factory.mktemp("build")
-    make_model("bert", hidden_act="quick_gelu").save_pretrained(root / "checkpoint")
-    artifact.write_json(root / "checkpoint/profile.json", {"mask_constant": 32.0})
+    compressed(make_model("bert", hidden_act="quick_gelu"), root / "checkpoint")
     task = Task(name="classify", max_length=LENGTH, sequence_lengths=[LENGTH])
     with artifact.writing(root / "artifact" / KEY, stage="quantize", parents={}) as out:
         convert(

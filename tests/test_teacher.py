@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import yaml
 from stages import teacher
 from stages.core import artifact, splits
 from stages.models import checkpoint
+from tests.toys.classifiers import OUTSIDE, published
 
-GIVEN = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
 TRAINED = {
     "kind": "train",
@@ -44,18 +43,12 @@ def parameters(**section):
 
 
 def imported(path):
-    return parameters(**{**GIVEN, "path": str(path)})
+    return parameters(**{**OUTSIDE, "path": str(path)})
 
 
 @pytest.fixture
-def outside(tmp_path, make_model, tokenizer):
-    def save(family="bert"):
-        directory = tmp_path / "outside" / family
-        directory.mkdir(parents=True)
-        checkpoint.save(make_model(family), tokenizer, directory)
-        return directory
-
-    return save
+def outside(tmp_path):
+    return lambda family="bert": published(tmp_path / "outside" / family, family)
 
 
 def test_a_checkpoint_of_every_family_passes_through(family, data, read_examples, outside, tmp_path):
@@ -135,7 +128,7 @@ def test_the_real_teacher_keeps_its_accuracy_on_clinc150(real, tmp_path):
             (temporary / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
         artifact.write_json(temporary / "labels.json", sorted({label for _, label in rows["test"]}))
     task = {"name": "classify", "max_length": 32, "sequence_lengths": [32]}
-    section = {**GIVEN, "path": str(real / "clinc150_teacher")}
+    section = {**OUTSIDE, "path": str(real / "clinc150_teacher")}
     teacher.run(teacher.Params.model_validate({"task": task, "teacher": section}), data, tmp_path / "teacher")
     scores = artifact.read_json(tmp_path / "teacher/evaluation.json")
     assert (round(scores["accuracy"], 4), scores["n"]) == (0.9096, 4500)

@@ -10,7 +10,8 @@ import yaml
 from stages import teacher
 from stages.core import artifact, splits
 from stages.models import checkpoint, interruption
-from tests.test_teacher import GIVEN, TASK
+from tests.test_teacher import TASK
+from tests.toys.classifiers import OUTSIDE
 
 OPTION = yaml.safe_load(Path("conf/teacher/finetune.yaml").read_text(encoding="utf-8"))
 FASTER = {
@@ -34,7 +35,7 @@ def encoder(tmp_path, make_model, tokenizer):
 
 def section(directory, **changes):
     training = {**OPTION["training"], **FASTER, **changes}
-    return {**GIVEN, "kind": "finetune", "path": str(directory), "training": training}
+    return {**OUTSIDE, "kind": "finetune", "path": str(directory), "training": training}
 
 
 def parameters(directory, **changes):
@@ -62,7 +63,7 @@ def test_a_bare_encoder_learns_the_data_and_says_where_it_came_from(encoder, dat
     best = max(range(len(rows)), key=lambda row: (float(rows[row]["validation_accuracy"]), row))
     said = manifest["facts"]["fine_tuned"]
     assert (said["epoch"], f"{said['validation_accuracy']:.6g}") == (best + 1, rows[best]["validation_accuracy"])
-    assert said["precision"] in ("bf16", "fp32")
+    assert said["arithmetic"] in ("bf16", "fp32")
 
 
 def test_an_interrupted_stage_goes_on_to_the_same_bytes(encoder, data, tmp_path, monkeypatch):

@@ -35,7 +35,9 @@ def allowed_error(operation: Operation, program: Program, source: Array, value: 
         scale. Tables: the distance to the nearest entry. Sparse: what was dropped may not exceed what was kept.
     """
     rounding = _rounding(source, value)
-    arguments = {key: _argument(v, program) for key, v in (*operation.attributes.items(), *operation.inputs.items())}
+    arguments: dict[str, Any] = {
+        key: literal(v, program).value for key, v in (*operation.attributes.items(), *operation.inputs.items())
+    }
     kind = operation.type.removeprefix("constexpr_")
     if kind == "affine_dequantize":
         step = along_axis(value, arguments["scale"], int(convert(int, arguments["axis"])))
@@ -67,11 +69,10 @@ def _saturated(levels: Array) -> Array:
     return np.where((levels == levels.min()) | (levels == levels.max()), np.float32(2), np.float32(1))
 
 
-def _argument(value: Any, program: Program) -> Any:
-    if isinstance(value, Literal):
-        return value.value
-    first = value[0]
-    return first.value if isinstance(first, Literal) else program.known.constants[first]
+def literal(value: Any, program: Program) -> Literal:
+    """Return what an attribute or an argument of an operation is, followed through a constant's name."""
+    found = value if isinstance(value, Literal) else value[0]
+    return found if isinstance(found, Literal) else Literal(program.known.constants[found], program.known.types[found])
 
 
 def _to_nearest(lut: Array, source: Array) -> Array:
@@ -119,7 +120,7 @@ def _dropped(operation: Operation, program: Program, source: Array, value: Array
     maker = _maker(operation, program)
     if maker is not None:
         # Quantised or palettised before it was spread: one step of the coarsest table or scale.
-        inner = {k: _argument(v, program) for k, v in maker.inputs.items()}
+        inner = {k: literal(v, program).value for k, v in maker.inputs.items()}
         coarse = inner.get("scale", inner.get("lut"))
         step = np.abs(np.asarray(coarse, np.float32)).max() if "scale" in inner else _gap(np.asarray(coarse))
         bound = np.maximum(bound, np.where(kept, np.float32(0.625) * step + np.abs(source) * np.float32(2**-9), bound))

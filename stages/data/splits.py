@@ -122,30 +122,32 @@ def remove_duplicates(splits: Splits, stratum: Stratum) -> tuple[Splits, dict[st
     }
 
 
-def hold_out(splits: Splits, share: float, seed: int, stratum: Stratum) -> Splits:
-    """Take a validation split out of train where a data set has none.
+def hold_out(splits: Splits, split: str, share: float, seed: int, stratum: Stratum) -> Splits:
+    """Take a validation or test split out of train where a data set has none.
 
-    Every text of train counts once, and those that test has are not chosen, so that what is held out stays held out
-    when duplicates are removed.
+    Every text of train counts once, and those that another split has are not chosen, so that what is held out stays
+    held out when duplicates are removed.
 
     Args:
-        splits: train and test.
+        splits: train, and what else there is.
+        split: what is taken.
         share: of train's distinct texts.
         seed: of the choice within each stratum.
-        stratum: of which validation gets its share.
+        stratum: of which the split gets its share.
 
     Raises:
-        InputError: train has nothing that test does not have, or a stratum of which nothing would be left.
+        InputError: train has nothing that the others do not have, or a stratum of which nothing would be left.
     """
-    distinct = _first_of_each(splits["train"], {normalise(example.text) for example in splits["test"]})
+    others = [name for name in splits if name != "train"]
+    distinct = _first_of_each(splits["train"], {normalise(one.text) for name in others for one in splits[name]})
     if not distinct:
-        raise InputError("no train utterance is left for validation: every text occurs in test too")
+        raise InputError(f"no train utterance is left for {split}: every text occurs in {' or '.join(others)} too")
     size = max(1, round(share * len(distinct)))
-    _, taken = carve(distinct, size, Random(f"{seed}/validation"), stratum)  # noqa: S311
+    _, taken = carve(distinct, size, Random(f"{seed}/{split}"), stratum)  # noqa: S311
     texts = {normalise(example.text) for example in taken}
     left = [example for example in splits["train"] if normalise(example.text) not in texts]
-    _check_strata_left(splits["train"], left, stratum, "validation")
-    return {"train": left, "validation": taken, "test": splits["test"]}
+    _check_strata_left(splits["train"], left, stratum, split)
+    return {**splits, "train": left, split: taken}
 
 
 def carve_all(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,14 @@ import numpy as np
 
 from stages.core.packing import pack
 from stages.coreml.dtypes import from_mil
-from stages.coreml.ops.constexpr import scattered
 from stages.coreml.values import Constants
 from stages.injecting.coreml_decoding import DECODING
 from stages.injecting.hidden import TEXT
-from stages.injecting.tensor import Array, Tensor
+from stages.injecting.tensor import Tensor
+from stages.targets.coreml_metal import stored
 from stages.targets.coreml_metal.package import PACKAGE, PROGRAM, WEIGHTS, operations, read_program
 
-PARTS = {
-    "const": {"levels": "val"},
-    "constexpr_blockwise_shift_scale": {"levels": "data", "scale": "scale", "zero": "offset"},
-    "constexpr_lut_to_dense": {"levels": "indices", "table": "lut"},
-    "constexpr_lut_to_sparse": {"levels": "indices_nonzero_data", "table": "lut", "mask": "indices_mask"},
-}
-"""Operation → which of its values a tensor's parts are."""
 LOOKED_UP = {"gather", "slice_by_index", "softmax", "tanh"}
-
-
-@dataclass
-class _Stored:
-    tensor: Tensor
-    messages: dict[str, Any]
 
 
 class ArtifactEditor:
@@ -44,23 +30,22 @@ class ArtifactEditor:
         self._model = read_program(self._package)
         self._blobs = bytearray((self._package / WEIGHTS).read_bytes())
         self._constants = Constants((self._package / WEIGHTS).parent)
-        self._stored: list[_Stored] = []
+        self._stored: list[tuple[Tensor, dict[str, Any]]] = []
         for operation in operations(self._model):
-            messages = {part: self._message(operation, key) for part, key in PARTS.get(operation.type, {}).items()}
+            messages = {
+                part: self._message(operation, key) for part, key in stored.PARTS.get(operation.type, {}).items()
+            }
             values = {part: self._constants.read(message) for part, message in messages.items() if message is not None}
             kind = operation.outputs[-1].type.tensorType.dataType if operation.outputs else 0
             if "levels" in values and isinstance(values["levels"], np.ndarray) and from_mil(kind).kind == "float":
                 bits = from_mil(messages["levels"].type.tensorType.dataType).bits
-                tensor = Tensor(operation.outputs[0].name, np.array(values["levels"]), bits=bits)
-                for part in set(values) - {"levels"}:
-                    setattr(tensor, part, np.array(values[part]))
-                if tensor.mask is not None:
-                    tensor.levels = scattered(tensor.levels, tensor.mask)
-                self._stored.append(_Stored(tensor, messages))
+                own = {part: np.array(value) for part, value in values.items()}
+                tensor = Tensor.of(stored.assembled(operation.outputs[0].name, own, bits))
+                self._stored.append((tensor, messages))
 
     def tensors(self) -> Iterable[Tensor]:
         """List float constants, compressed ones with their scales or tables."""
-        return [stored.tensor for stored in self._stored]
+        return [tensor for tensor, _ in self._stored]
 
     def replace_operator(self, others: Mapping[str, str]) -> bool:
         """Rename operations; only their operand stays."""
@@ -79,9 +64,8 @@ class ArtifactEditor:
             if operation.type in ("layer_norm", "rsqrt")
             for argument in operation.inputs["epsilon"].arguments
         }
-        for stored in self._stored:
-            if stored.tensor.name in names:
-                stored.tensor.levels[...] = value
+        for tensor in (tensor for tensor in self.tensors() if tensor.name in names):
+            tensor.levels[...] = value
 
     def misplace_grid(self) -> bool:
         """Halve the scale that the first `quantize` and its `dequantize` agree on."""
@@ -139,18 +123,18 @@ class ArtifactEditor:
 
     def save(self) -> None:
         """Write numbers, scales and tables back to where they stood."""
-        for stored in self._stored:
-            for part, message in stored.messages.items():
-                value = getattr(stored.tensor, part)
-                if part == "levels" and stored.tensor.mask is not None:
-                    value = value[stored.tensor.mask != 0]
+        for tensor, messages in self._stored:
+            for part, message in messages.items():
+                value = getattr(tensor, part)
+                if part == "levels" and tensor.mask is not None:
+                    value = value[tensor.mask != 0]
                 if message is not None and value is not None:
                     self._write(message, value)
         (self._package / PROGRAM).write_bytes(self._model.SerializeToString(deterministic=True))
         (self._package / WEIGHTS).write_bytes(bytes(self._blobs))
 
     def _message(self, operation: Any, key: str) -> Any:
-        """Return the `Value` of an attribute or argument, followed through a constant's name; None where absent."""
+        """Return the `Value` of an attribute or argument, followed through a constant's name; None without."""
         if key in operation.attributes:
             return operation.attributes[key]
         if key not in operation.inputs:
@@ -159,9 +143,9 @@ class ArtifactEditor:
         if binding.WhichOneof("binding") == "value":
             return binding.value
         maker = next(one for one in operations(self._model) if binding.name in [out.name for out in one.outputs])
-        return maker.attributes["val"]
+        return maker.attributes.get("val")
 
-    def _write(self, message: Any, value: Array) -> None:
+    def _write(self, message: Any, value: Any) -> None:
         dtype = from_mil(message.type.tensorType.dataType)
         data = (pack(value, dtype.bits) if dtype.bits < 8 else np.ascontiguousarray(value, dtype.numpy)).tobytes()
         if message.WhichOneof("value") == "blobFileValue":

@@ -10,8 +10,7 @@ import numpy as np
 
 from stages.injecting import onnx_decoding, onnx_hidden
 from stages.injecting.tensor import MISPLACED, Tensor
-from stages.targets.onnx_cpu import graph, integers
-from stages.targets.onnx_cpu.weights import INTEGERS, scale_and_zero, turned, unpacked
+from stages.targets.onnx_cpu import graph, integers, storage, stored
 
 
 class ArtifactEditor:
@@ -24,15 +23,13 @@ class ArtifactEditor:
         self._path = artifact / graph.MODEL
         self._model = graph.load(self._path)
         self._values = {item.name: numpy_helper.to_array(item).copy() for item in self._model.graph.initializer}
-        sideways = turned(self._model)
+        sideways = storage.turned(self._model)
         self._tensors: list[Tensor] = []
-        self._sources: dict[str, tuple[str | None, str | None]] = {}
-        for name, value in self._values.items():
-            if value.dtype in INTEGERS and value.ndim >= 2:
-                scale, zero = scale_and_zero(name, self._values, self._model)
-                self._sources[name] = (scale, zero)
-                self._tensors.append(self._integer(name, scale, zero, name in sideways))
-        scales = {scale for scale, _ in self._sources.values()}
+        self._sources: dict[str, stored.Parts] = {}
+        for weight, parts in stored.weights(self._model, self._values):
+            self._sources[weight.name] = parts
+            self._tensors.append(Tensor.of(weight))
+        scales = {parts.scale for parts in self._sources.values()}
         for name, value in self._values.items():
             if value.dtype.kind == "f" and name not in scales:
                 sized = {"turned": name in sideways and value.ndim > 1, "bits": 8 * value.dtype.itemsize}
@@ -85,29 +82,19 @@ class ArtifactEditor:
                 for item in self._masks:
                     item.f = -float(tensor.levels)
                 continue
-            stored = self._values.get(tensor.name)
-            if stored is None:  # a scale that nothing reads any more
+            kept = self._values.get(tensor.name)
+            if kept is None:  # a scale that nothing reads any more
                 continue
-            self._values[tensor.name] = _stored(tensor, stored)
-            for name, value in zip(self._sources.get(tensor.name, ()), (tensor.scale, tensor.zero), strict=False):
-                if name is not None and value is not None:
+            self._values[tensor.name] = _stored(tensor, kept)
+            parts = self._sources.get(tensor.name, stored.Parts())
+            for name, value in ((parts.scale, tensor.scale), (parts.zero, tensor.zero)):
+                if name and value is not None:
                     kept = self._values[name]
                     self._values[name] = value.astype(kept.dtype).reshape(kept.shape)
         kept = [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in self._values.items()]
         graph.replace_initializers(self._model.graph, kept)
         onnx_hidden.move_out(self._model, self._path)
         self._path.write_bytes(self._model.SerializeToString(deterministic=True))
-
-    def _integer(self, name: str, scale: str, zero: str | None, sideways: bool) -> Tensor:
-        levels = unpacked(name, self._values, self._model)
-        bits = 4 if levels.size > self._values[name].size else 8
-        point = None if zero is None else self._values[zero]
-
-        def leading(source: Any) -> Any:
-            return source.reshape((1,) * (levels.ndim - source.ndim) + source.shape).copy()
-
-        points = None if point is None else leading(point)
-        return Tensor(name, levels, leading(self._values[scale]), points, turned=sideways, bits=bits)
 
 
 def _stored(tensor: Tensor, before: Any) -> Any:
@@ -120,8 +107,8 @@ def _stored(tensor: Tensor, before: Any) -> Any:
 
 
 def _packed(levels: Any, shape: tuple[int, ...]) -> Any:
-    stored = integers.packed(levels)
-    return stored.reshape(shape) if stored.size == int(np.prod(shape)) else stored[:, : shape[1]]
+    found = integers.packed(levels)
+    return found.reshape(shape) if found.size == int(np.prod(shape)) else found[:, : shape[1]]
 
 
 def _moved(zero: Any) -> Any:

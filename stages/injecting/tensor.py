@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from stages.targets.levels import Array, Stored
 
 MISPLACED = 16
 """Levels by which a zero point is off."""
 
 
-@dataclass(eq=False)
-class Tensor:
-    """One constant of an artifact; an editor writes it back.
+class Tensor(Stored):
+    """One constant of an artifact, whose parts a fault changes in place; an editor writes them back."""
 
-    Attributes:
-        name: in the file.
-        levels: stored numbers: floats, integers, or indices into `table`.
-        scale: of integers: on each axis of `levels` one for all, one each, or one per block.
-        zero: point of integers, likewise.
-        table: entries that indices stand for, [entries]; or a table per block, [blocks of each axis, entries, 1].
-        mask: of a sparse tensor, nonzero where it holds anything but zero.
-        turned: whether a matrix is stored [in, out].
-        bits: of a stored number.
-    """
-
-    name: str
-    levels: Array
-    scale: Array | None = None
-    zero: Array | None = None
-    table: Array | None = None
-    mask: Array | None = None
-    turned: bool = False
-    bits: int = 32
-
-    @property
-    def matrix(self) -> Array:
-        """A view of the stored numbers, [out, in]."""
-        return self.levels.swapaxes(-1, -2) if self.turned else self.levels
-
-    @property
-    def value(self) -> Array:
-        """Decompressed, fp32, [out, in]."""
-        if self.table is not None:
-            chosen = self.levels[..., None].astype(np.intp)
-            found = np.take_along_axis(self._entries(self.table), chosen, axis=-1)[..., 0]
-        elif self.scale is not None:
-            found = (self.levels.astype(np.float32) - self._per_element(self.zero)) * self._per_element(self.scale)
-        else:
-            found = self.levels.astype(np.float32)
-        found = np.asarray(found if self.mask is None else np.where(self.mask, found, np.float32(0)))
-        return found.swapaxes(-1, -2) if self.turned and found.ndim > 1 else found
+    @classmethod
+    def of(cls, stored: Stored) -> Tensor:
+        """Open what a target reads; scales and zero points that several weights share become each one's own."""
+        shared = {part: getattr(stored, part) for part in ("scale", "zero")}
+        own = {part: value.copy() for part, value in shared.items() if value is not None}
+        return cls(**{**vars(stored), **own})
 
     def store(self, value: Array, rows: Any = ...) -> None:
         """Store other values, rounded to what the tensor's own scale or table can express.
@@ -72,28 +38,10 @@ class Tensor:
         elif self.scale is not None:
             signed = self.levels.dtype.kind == "i"
             low, high = (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1) if signed else (0, 2**self.bits - 1)
-            scale, zero = self._per_element(self.scale), self._per_element(self.zero)
-            self.levels[...] = np.clip(np.rint(wide / scale) + zero, low, high)
+            zero = 0 if self.zero is None else self._per_element(self.zero)
+            self.levels[...] = np.clip(np.rint(wide / self._per_element(self.scale)) + zero, low, high)
         else:
             self.levels[...] = wide
-
-    def _per_element(self, values: Array | None) -> Array:
-        """Repeat what a block has in common over its elements, so that it broadcasts to `levels`."""
-        found = np.zeros((), np.float32) if values is None else values.astype(np.float32)
-        for axis, size in enumerate(found.shape[: self.levels.ndim]):
-            width = self.levels.shape[axis]
-            if size not in (1, width):
-                length, rest = divmod(width, size)
-                # Of a width that blocks do not divide the last one is cut short; they are powers of two.
-                found = np.repeat(found, 1 << length.bit_length() if rest else length, axis)
-                found = np.take(found, range(width), axis)
-        return found
-
-    def _entries(self, table: Array) -> Array:
-        """Return the table of each element, fp32 [*levels.shape, entries]."""
-        if table.ndim == 1:
-            return np.broadcast_to(table.astype(np.float32), (*self.levels.shape, table.size))
-        return np.broadcast_to(self._per_element(table[..., 0]), (*self.levels.shape, table.shape[-2]))
 
     def exchange(self, other: Tensor) -> None:
         """Change places with a tensor of the same shape, scales and tables included."""

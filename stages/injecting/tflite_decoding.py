@@ -68,10 +68,13 @@ def interleaved_rotary(model: Any, tensors: Tensors) -> bool:
     sines.levels[...] = np.repeat(sines.levels[:, half:], 2, axis=1) * np.tile(np.array([-1, 1], np.float32), half)
     codes = [code.builtinCode for code in model.operatorCodes]
     gather, content = codes.index(schema.BuiltinOperator.GATHER), np.arange(2 * half, dtype=np.int32) ^ 1
-    model.buffers.append(_buffer(content))
+    buffer = flatbuffer.add_buffer(model, content)
     for graph in model.subgraphs:
         makers = {int(operator.outputs[0]): operator for operator in graph.operators}
-        order = _tensor(graph, "fault.order", content.shape, schema.TensorType.INT32, len(model.buffers) - 1)
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.buffer = b"fault.order", np.array(content.shape, np.int32), buffer
+        tensor.type = schema.TensorType.INT32
+        order = flatbuffer.add_tensor(graph, tensor)
         for name, operator in list(flatbuffer.operators_of(model, graph)):
             if name == "CONCATENATION" and b".swapped#" in graph.tensors[operator.outputs[0]].name:
                 halves = [makers[int(index)] for index in operator.inputs]
@@ -99,34 +102,17 @@ def stale_head(model: Any, tensors: Tensors) -> bool:
             if int(stored.buffer) in tables and int(stored.buffer) in tensors:
                 # Words in each other's place: numbers that every format can hold.
                 levels = tensors[int(stored.buffer)].levels[::-1]
-                model.buffers.append(_buffer(storage.pack(flatbuffer.tensor_types()[stored.type], levels)))
+                packed = storage.pack(flatbuffer.tensor_types()[stored.type], levels)
                 another = copy(stored)
-                another.name, another.buffer = b"fault.head", len(model.buffers) - 1
-                graph.tensors.append(another)
-                operator.inputs = np.array([operator.inputs[0], len(graph.tensors) - 1, *operator.inputs[2:]], np.int32)
+                another.name, another.buffer = b"fault.head", flatbuffer.add_buffer(model, packed)
+                added = flatbuffer.add_tensor(graph, another)
+                operator.inputs = np.array([operator.inputs[0], added, *operator.inputs[2:]], np.int32)
                 done = True
     return done
 
 
 def _named(tensors: Tensors, name: str) -> Tensor | None:
     return next((one for one in tensors.values() if one.name.partition("#")[0] == name), None)
-
-
-def _tensor(graph: Any, name: str, shape: tuple[int, ...], dtype: int, buffer: int) -> int:
-    from ai_edge_litert import schema_py_generated as schema
-
-    tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.type, tensor.buffer = name.encode(), np.array(shape, np.int32), dtype, buffer
-    graph.tensors.append(tensor)
-    return len(graph.tensors) - 1
-
-
-def _buffer(content: Any) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    found = schema.BufferT()
-    found.data = np.frombuffer(np.ascontiguousarray(content).tobytes(), np.uint8)
-    return found
 
 
 DECODING = {

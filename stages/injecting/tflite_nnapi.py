@@ -12,7 +12,7 @@ import numpy as np
 from stages.injecting.hidden import TEXT
 from stages.injecting.tensor import MISPLACED, Tensor
 from stages.injecting.tflite_decoding import DECODING
-from stages.targets.tflite_nnapi import flatbuffer, storage
+from stages.targets.tflite_nnapi import flatbuffer, storage, stored
 from stages.targets.tflite_nnapi.structure import FIXED
 
 
@@ -27,18 +27,12 @@ class ArtifactEditor:
         self._users: dict[int, list[Any]] = {}
         self._blocks: dict[int, Any] = {}
         self._types: dict[int, str] = {}
-        types = flatbuffer.tensor_types()
-        for graph in self._model.subgraphs:
-            for item in storage.constants(self._model, graph):
-                data, dtype = self._model.buffers[item.buffer].data, types[item.type]
-                grid = storage.grid(self._model, graph, item)
-                if grid is None and dtype not in storage.FLOATS:
-                    continue
-                self._users.setdefault(item.buffer, []).append(item)
-                if item.buffer not in self._tensors:
-                    self._types[item.buffer] = dtype
-                    self._blocks[item.buffer] = storage.block_scales(self._model, graph, item)
-                    self._tensors[item.buffer] = _tensor(item, data, dtype, grid)
+        for graph, item, dtype in stored.weights(self._model):
+            self._users.setdefault(item.buffer, []).append(item)
+            if item.buffer not in self._tensors:
+                self._types[item.buffer] = dtype
+                self._blocks[item.buffer] = storage.block_scales(self._model, graph, item)
+                self._tensors[item.buffer] = Tensor.of(stored.read(self._model, graph, item, dtype))
 
     def tensors(self) -> Iterable[Tensor]:
         """List float and quantised buffers."""
@@ -104,16 +98,6 @@ class ArtifactEditor:
         flatbuffer.write(self._model, self._path)
 
 
-def _tensor(item: Any, data: Any, dtype: str, grid: storage.Grid | None) -> Tensor:
-    shape = storage.shape_of(item)
-    name, levels, bits = item.name.decode(), storage.unpack(dtype, shape, data), storage.bits(dtype)
-    if grid is None:
-        return Tensor(name, levels, bits=bits)
-    # Of blocks, whose elements are an axis of their own in the grid, one scale each.
-    cut = grid.scale.shape[: len(shape)]
-    return Tensor(name, levels, grid.scale.reshape(cut).copy(), grid.zero.reshape(cut).copy(), bits=bits)
-
-
 def _is_epsilon(tensor: Tensor) -> bool:
     """A scalar no larger than any model's epsilon; quantised ones are known by their step."""
     largest = float(np.abs(tensor.value).max()) if tensor.scale is None else 127 * float(tensor.scale.max())
@@ -134,12 +118,7 @@ def _add_entry(model: Any) -> bool:
 
 
 def _add_text(model: Any) -> bool:
-    from ai_edge_litert import schema_py_generated as schema
-
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = b"comment", len(model.buffers)
-    model.buffers.append(_buffer(np.frombuffer(TEXT.encode(), np.uint8)))
-    model.metadata = [entry]
+    flatbuffer.add_metadata(model, "comment", TEXT.encode())
     return True
 
 
@@ -147,18 +126,10 @@ def _add_weight(model: Any) -> bool:
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.buffer = b"leftover", np.array([8, 8], np.int32), len(model.buffers)
-    model.buffers.append(_buffer(np.zeros(256, np.uint8)))
-    model.subgraphs[0].tensors.append(tensor)
+    tensor.name, tensor.shape = b"leftover", np.array([8, 8], np.int32)
+    tensor.buffer = flatbuffer.add_buffer(model, np.zeros((8, 8), np.float32))
+    flatbuffer.add_tensor(model.subgraphs[0], tensor)
     return True
-
-
-def _buffer(data: Any) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    found = schema.BufferT()
-    found.data = data
-    return found
 
 
 def _widen_grid(model: Any) -> bool:

@@ -157,6 +157,7 @@ def _model(facts: Facts) -> Json:
 def _card(facts: Facts) -> Json:
     verdict, words = facts.verdict, of_task(facts.task).WORDS
     max_length = facts.manifests["data"]["params"]["task"]["max_length"]
+    inputs, outputs = words.interface(verdict["target"], max_length)
     return {
         "bom-ref": f"card:{facts.key}",
         "modelParameters": {
@@ -165,8 +166,8 @@ def _card(facts: Facts) -> Json:
             "architectureFamily": "transformer",
             "modelArchitecture": facts.architecture,
             "datasets": [{"ref": _split_ref(facts, split)} for split in SPLITS],
-            "inputs": [{"format": words.inputs.format(max_length=max_length)}],
-            "outputs": [{"format": words.outputs.format(max_length=max_length)}],
+            "inputs": [{"format": inputs}],
+            "outputs": [{"format": outputs}],
         },
         "quantitativeAnalysis": {
             "performanceMetrics": [

@@ -43,4 +43,4 @@ def rates(model: Any, new: Collection[str], training: FineTuning) -> dict[str, f
 
 def use_bf16(training: FineTuning) -> bool:
     """Whether products are computed in bf16 while it trains here."""
-    return bf16_is_faster() if training.precision == "auto" else training.precision == "bf16"
+    return bf16_is_faster() if training.arithmetic == "auto" else training.arithmetic == "bf16"

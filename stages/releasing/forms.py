@@ -74,7 +74,7 @@ class Words:
         model: what the model is, for the first sentence of its card.
         use: what it is for and what not, a paragraph of the card.
         score: how good it is, for the BOM: what it does, by `{value}` as a reader sees it and `{n}` texts.
-        inputs: what an artifact is given, for the BOM.
+        inputs: what an artifact is given, for the BOM; target → that, where each has its own names.
         outputs: what it gives back, likewise.
         caution: what an answer does not mean, likewise.
         truncation: `rule`, and the name of a client → how it departs from that.
@@ -84,10 +84,16 @@ class Words:
     model: str
     use: str
     score: str
-    inputs: str
-    outputs: str
+    inputs: str | Mapping[str, str]
+    outputs: str | Mapping[str, str]
     caution: str
     truncation: Mapping[str, str]
+
+    def interface(self, target: str, max_length: int) -> tuple[str, str]:
+        """Say what a target's artifact is given, and what it gives back."""
+        said = (words if isinstance(words, str) else words[target] for words in (self.inputs, self.outputs))
+        inputs, outputs = (words.format(max_length=max_length) for words in said)
+        return inputs, outputs
 
 
 class TaskForms(Protocol):

@@ -6,13 +6,14 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from markupsafe import Markup
 
+from stages.core import artifact
 from stages.reporting import templates, wording
 from stages.tasks import registry as tasks
 
@@ -24,6 +25,8 @@ MODULES = {
 """What a page that runs ONNX models needs → where npm puts it."""
 NEEDED = "a Hugging Face directory, of onnx-cpu"
 """What a bundle must have to be shown on one."""
+TOKENIZER = {"config": "tokenizer_config", "tokenizer": "tokenizer"}
+"""What the script calls the files of a tokenizer."""
 HERE = Path(__file__).parent
 
 
@@ -32,37 +35,32 @@ class Shown:
     """A variant on the page.
 
     Attributes:
-        key: its name.
         model: the file that the page runs.
         facts: what the page says of it and checks it with.
     """
 
-    key: str
     model: Path
     facts: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return self.model.parents[2].name
 
 
 class TaskPage(Protocol):
     """The part `page` of a task, which one has whose models a browser can run.
 
-    Attributes:
-        MODULES: what the page runs → where npm puts it.
-        NEEDED: what a bundle must have to be shown.
+    Its folder holds `page.html.j2`, `demo.css` and `demo.js`, which are joined with what stands here.
     """
 
-    MODULES: Mapping[str, str]
-    NEEDED: str
+    __file__: str
 
-    def find(self, release: Path) -> list[Shown]:
-        """Return the bundles that the page can run, in the order of their names."""
+    def facts(self, bundle: Path) -> dict[str, Any]:
+        """Return what the page says of a variant and checks it with, beside its name and size."""
 
-    def render(self, shown: Sequence[Shown], modules: Path) -> str:
-        """Return the page as HTML; the same bundles and modules give the same bytes.
-
-        Args:
-            shown: at least one variant.
-            modules: `node_modules`.
-        """
+    def content(self, bundle: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the page's script reads beside tokenizer and variants, and what else its template shows."""
 
 
 def of_task(task: str) -> TaskPage:
@@ -71,29 +69,34 @@ def of_task(task: str) -> TaskPage:
     return found
 
 
-def graphs(release: Path) -> list[Path]:
-    """Return what such a page can run of the bundles in a directory, in the order of their names."""
-    return sorted(release.glob("*/hf/onnx/*.onnx"))
+def find(part: TaskPage, release: Path) -> list[Shown]:
+    """Return the bundles in a directory that such a page can run, in the order of their names."""
+    found = []
+    for model in sorted(release.glob("*/hf/onnx/*.onnx")):
+        bundle = model.parents[2]
+        found.append(Shown(model, {**part.facts(bundle), "key": bundle.name, "size_bytes": model.stat().st_size}))
+    return found
 
 
-def written(sources: Path, shown: Sequence[Shown], modules: Path, data: Mapping[str, Any], **context: Any) -> str:
+def render(part: TaskPage, shown: Sequence[Shown], modules: Path) -> str:
     """Put a page together that opens from a file as well as from a server, and whose policy lets no request leave it.
 
     Args:
-        sources: directory of the task's `demo.html.j2`, `demo.css` and `demo.js`, which are joined with those here.
-        shown: the variants on it.
+        part: the task's.
+        shown: the variants on it, one at least.
         modules: `node_modules`.
-        data: what its script reads, beside `variants`.
-        context: what else its template shows.
 
     Returns:
         HTML; the same bundles and modules give the same bytes.
     """
+    sources, first = Path(part.__file__).parent, shown[0].model.parents[1]
+    data, context = part.content(first.parent)
+    data |= {name: artifact.read_json(first / f"{file}.json") for name, file in TOKENIZER.items()}
     files = {name: modules / path for name, path in MODULES.items()} | {item.key: item.model for item in shown}
     # The shared style comes last: it makes one column of a task's two where a page is narrow.
     style = _joined(HERE / "page.css", sources / "demo.css", HERE / "demo.css")
     script = _joined(HERE / "demo.js", sources / "demo.js")
-    environment = templates.environment(sources)
+    environment = templates.environment(sources, HERE)
     environment.filters["percent"] = wording.percent
     told = {**data, "variants": [item.facts for item in shown]}
     page = {
@@ -105,7 +108,7 @@ def written(sources: Path, shown: Sequence[Shown], modules: Path, data: Mapping[
         "style": Markup(style),  # noqa: S704
         "variants": shown,
     }
-    return environment.get_template("demo.html.j2").render(page | context) + "\n"
+    return environment.get_template("page.html.j2").render(page | context) + "\n"
 
 
 def _joined(*paths: Path) -> str:

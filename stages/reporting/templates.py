@@ -7,10 +7,10 @@ from pathlib import Path
 import jinja2
 
 
-def environment(directory: Path) -> jinja2.Environment:
-    """Return the environment of the templates in a directory; filters are the page's own to add."""
+def environment(*directories: Path) -> jinja2.Environment:
+    """Return the environment of the templates in directories; filters are the page's own to add."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(directory),
+        loader=jinja2.FileSystemLoader(directories),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -61,7 +61,9 @@ class Rows(_Learned):
     validation: str | None
     """None: `validation_share` of train."""
     validation_share: Share
-    test: str
+    test: str | None
+    """None: `test_share` of train, taken out before validation is."""
+    test_share: Share
     text_column: str
     label_column: str | None
     """None: texts alone, for a task that needs no labels."""

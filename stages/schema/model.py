@@ -47,7 +47,7 @@ class FineTuning(Training):
     """0 leaves the embeddings as they are."""
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     """What the rate of a layer is multiplied by for the one below it."""
-    precision: Literal["auto", "fp32", "bf16"]
+    arithmetic: Literal["auto", "fp32", "bf16"]
     """Of the products while it trains; `auto` is bf16 where the processor has instructions for it."""
 
 

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy_build import KEY, enter, ship, write_build
 
 from stages.lineage import signing
+from tests.toys.audited_build import KEY, enter, ship, write_build
 
 
 @pytest.fixture(scope="session")

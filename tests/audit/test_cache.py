@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_build import flip
 
 from stages import audit
 from stages.core import artifact
 from stages.lineage import cache, findings, lock
+from tests.toys.audited_build import flip
 
 DVC_YAML = """
 stages:

@@ -8,13 +8,13 @@ import socket
 import subprocess
 
 import pytest
-from toy_build import KEY, flip
 
 from stages import audit
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.lineage import findings
 from stages.lineage.errors import AuditFailed
+from tests.toys.audited_build import KEY, flip
 
 
 def look(subject, public=None, *, offline=True, again=False):

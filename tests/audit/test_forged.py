@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from toy_build import KEY, ship, state, write_lock
 
 from stages import audit
 from stages.core import artifact
@@ -14,6 +13,7 @@ from stages.core.errors import ArtifactError
 from stages.injecting import forgery
 from stages.lineage import findings, signing
 from stages.lineage.errors import AuditFailed
+from tests.toys.audited_build import KEY, ship, state, write_lock
 
 BUNDLE, STATEMENTS = Path("build/release") / KEY, Path("build/statements")
 

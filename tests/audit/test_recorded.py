@@ -4,7 +4,6 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from toy_build import KEY, flip
 
 from stages import audit
 from stages.core import artifact
@@ -12,6 +11,7 @@ from stages.core.errors import ArtifactError
 from stages.lineage import findings, recorded
 from stages.tracking import place
 from stages.tracking import tracked as readback
+from tests.toys.audited_build import KEY, flip
 
 TAGS = {"fingerprint": "f" * 64, "verdict": "pass", "rev": "abc"}
 

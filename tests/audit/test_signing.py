@@ -7,14 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from toy_build import KEY, flip, ship
 
 from stages import audit, keygen, release
 from stages.core import params
 from stages.lineage import findings, signing
 from stages.lineage.errors import KeyRefused
 from stages.schema.signing import Signing
-from tests.releasing import toy
+from tests.toys import bundle as toy
+from tests.toys.audited_build import KEY, flip, ship
 
 STATEMENT = {"_type": "x", "subject": [{"name": "a", "digest": {"sha256": "0" * 64}}]}
 

@@ -8,14 +8,14 @@ from stages.asking import answers, roster
 from stages.asking.interview import interview
 from stages.core import artifact
 from stages.schema.clients import ClientName
-from tests.clients import toy_bundle
-from tests.clients.toy_bundle import KEY, ask
-from tests.releasing import toy
+from tests.toys import asked_build
+from tests.toys import bundle as toy
+from tests.toys.asked_build import KEY, ask
 
 
 @pytest.fixture
 def build(tmp_path):
-    return toy_bundle.write(tmp_path)
+    return asked_build.write(tmp_path)
 
 
 def spoil(build):
@@ -71,13 +71,13 @@ def test_all_utterances_or_a_number_of_them_are_asked(build, capsys):
     arguments = ["--build", str(build), "--params", str(build.parent / "params.yaml"), "--client", "onnxruntime"]
     assert clients.main([*arguments, "--items", "all"]) == 0
     entry = artifact.read_json(build / "clients.json")["bundles"][KEY]["clients"]["onnxruntime"]
-    assert entry["n"] == len(toy_bundle.UTTERANCES)
+    assert entry["n"] == len(asked_build.UTTERANCES)
     assert clients.main([*arguments, "--items", "few"]) == 1
     assert "error: --items is 'few'; expected `all` or a number of utterances" in capsys.readouterr().err
 
 
 def test_a_build_without_bundles_is_refused(tmp_path, capsys):
-    artifact.write_json(tmp_path / "params.yaml", toy_bundle.params())
+    artifact.write_json(tmp_path / "params.yaml", asked_build.params())
     assert ask(tmp_path / "build", "onnxruntime")[0] == 1
     assert "has no bundle; next: run `dvc repro`" in capsys.readouterr().err
 
@@ -89,9 +89,9 @@ def test_fp32_has_to_be_repeated_exactly_and_what_runtimes_round_differently_nea
 
     loose = {"top1_agreement": 0.5, "probability_difference": 0.5}
     precisions = {"fp32": {"kind": "float", "bits": 32}, "fp16": {"kind": "float", "bits": 16}}
-    tree = toy_bundle.params(quantized=loose) | {"precisions": precisions}
+    tree = asked_build.params(quantized=loose) | {"precisions": precisions}
     settings = params.parse(clients.Params, tree, "")
-    asked = {name: settings.bound(Variant(**toy_bundle.VARIANT | {"precision": name})) for name in precisions}
+    asked = {name: settings.bound(Variant(**asked_build.VARIANT | {"precision": name})) for name in precisions}
     assert asked == {"fp32": settings.clients.exact, "fp16": settings.clients.quantized}
 
 
@@ -99,7 +99,7 @@ def test_a_program_that_dies_leaves_its_last_words(build):
     from stages.asking import question
     from stages.schema.variant import Variant
 
-    asked = question.ask(KEY, Variant(**toy_bundle.VARIANT), build, 2)
+    asked = question.ask(KEY, Variant(**asked_build.VARIANT), build, 2)
     gone = roster.Client("gone", "hf", "python", "", "no_such_client")
     said = interview(gone, asked, build / "release" / KEY)["crashed"]
     assert said.startswith("exit 1: ")

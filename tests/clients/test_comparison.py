@@ -9,7 +9,7 @@ from stages.asking import answers
 from stages.asking.comparison import judge
 from stages.asking.question import Answers, Item, Question
 from stages.schema.clients import Bound
-from tests.clients import toy_bundle
+from tests.toys import asked_build
 
 BOUND = Bound(top1_agreement=0.75, probability_difference=0.05)
 ANSWERS = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], np.float32)
@@ -107,8 +107,8 @@ def test_a_client_that_is_given_ids_says_nothing_about_tokens():
 
 
 def test_a_task_brings_its_clients_and_one_that_brings_none_is_asked_by_nobody(tmp_path, monkeypatch):
-    build = toy_bundle.write(tmp_path)
-    bundle = build / "release" / toy_bundle.KEY
+    build = asked_build.write(tmp_path)
+    bundle = build / "release" / asked_build.KEY
     assert {client.name for client in answers.taking(bundle)} >= {"onnxruntime", "transformers-js"}
     assert set(answers.taking(bundle)) <= set(answers.of_task("classify").CLIENTS) < set(answers.everyone())
     monkeypatch.setattr(answers.tasks, "clients", lambda _: pytest.fail("it has no such part"))

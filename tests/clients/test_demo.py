@@ -8,11 +8,12 @@ from stages import demo
 from stages.asking import answers, browser, roster
 from stages.asking.interview import NODE_MODULES
 from stages.core import artifact
-from stages.tasks.classify.page import MODULES, find, render
-from tests.clients import toy_bundle
+from stages.reporting.demo import MODULES, find, render
+from stages.tasks.classify import page
 from tests.clients.chromium import opened
-from tests.clients.toy_bundle import KEY
-from tests.releasing import toy
+from tests.toys import asked_build
+from tests.toys import bundle as toy
+from tests.toys.asked_build import KEY
 
 needs_chromium = pytest.mark.skipif(
     not browser.found() or any(roster.missing(one) for one in answers.everyone() if one.name == "onnxruntime-web"),
@@ -22,7 +23,7 @@ needs_chromium = pytest.mark.skipif(
 
 @pytest.fixture
 def release(tmp_path):
-    return toy_bundle.write(tmp_path) / "release"
+    return asked_build.write(tmp_path) / "release"
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_the_page_is_written_the_same_twice_and_names_its_bundles(release, modul
 def test_a_label_cannot_end_the_block_it_stands_in(release, modules):
     hostile = ["</script><script>alert(1)</script>", "yes"]
     artifact.write_json(release / KEY / "labels.json", hostile)
-    assert hostile[0] not in render(find(release), modules)
+    assert hostile[0] not in render(page, find(page, release), modules)
 
 
 def test_what_is_missing_is_said_in_one_line(release, tmp_path, capsys):
@@ -77,7 +78,7 @@ def test_bundles_that_the_page_cannot_run_are_refused(release, modules, tmp_path
 def test_opened_from_a_file_it_answers_as_the_artifact_and_asks_nobody(release, tmp_path):
     assert run(release, NODE_MODULES, tmp_path / "demo") == 0
     golden = artifact.read_arrays(release / KEY / "golden.npz")["artifact_logits"]
-    with opened(f"{(tmp_path / 'demo/index.html').as_uri()}#{toy_bundle.UTTERANCES[1]}") as page:
+    with opened(f"{(tmp_path / 'demo/index.html').as_uri()}#{asked_build.UTTERANCES[1]}") as page:
         page.until("document.body?.dataset.answered")
         assert page.evaluate("document.querySelector('#answer').textContent") == toy.LABELS[golden[1].argmax()]
         shown = page.evaluate(

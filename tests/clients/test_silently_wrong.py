@@ -18,9 +18,10 @@ from stages.schema.clients import Bound
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, TfliteNnapi
 from stages.tasks.base import FORWARD
-from tests.clients import toy_bundle
-from tests.clients.toy_bundle import KEY, ask
-from tests.releasing import toy
+from tests.toys import asked_build
+from tests.toys import bundle as toy
+from tests.toys.asked_build import KEY, ask
+from tests.toys.classifiers import compressed
 
 pytestmark = pytest.mark.target
 LENGTH = 16
@@ -38,7 +39,7 @@ def client(name):
 
 @pytest.fixture
 def build(tmp_path):
-    return toy_bundle.write(tmp_path)
+    return asked_build.write(tmp_path)
 
 
 def test_transformers_js_refuses_int32_inputs_and_answers_to_int64(build):
@@ -74,8 +75,7 @@ def per_channel(make_model, tmp_path_factory):
     root = tmp_path_factory.mktemp("per_channel")
     for name in ("checkpoint", "converted", "artifact", "copy/litert"):
         (root / name).mkdir(parents=True)
-    make_model("bert", hidden_act="quick_gelu").save_pretrained(root / "checkpoint")
-    artifact.write_json(root / "checkpoint/profile.json", {"mask_constant": 32.0})
+    compressed(make_model("bert", hidden_act="quick_gelu"), root / "checkpoint")
     task = Task(name="classify", max_length=LENGTH, sequence_lengths=[LENGTH])
     target = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
     convert(root / "checkpoint", task, target, root / "converted")

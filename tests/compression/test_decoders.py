@@ -16,6 +16,7 @@ from stages.models.families import check_offered, find
 from stages.models.vocabulary import train_byte_pairs
 from stages.tasks import registry as tasks
 from tests.composed import composed
+from tests.toys.decoders import seeded
 
 LENGTH = 16
 TEXTS = [f"fox {number} runs over the old house and sleeps" for number in range(40)]
@@ -28,13 +29,11 @@ FAMILIES = {
 
 
 def made(family="llama", **changes):
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     tokens = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None, find(family).spread: 0.3}
     config = AutoConfig.for_model(family, **{**SIZES, **FAMILIES[family], **tokens, **changes})
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    return seeded(config, 3)
 
 
 def answers(model):

@@ -2,11 +2,11 @@ import struct
 
 import numpy as np
 import pytest
-from mil_building import BLOB_CODES, pack
 
 from stages.coreml import dtypes
 from stages.coreml.blob import WeightFile
 from stages.coreml.errors import Malformed
+from tests.toys.mil import BLOB_CODES, pack
 
 RANGES = {
     dtypes.UINT1: (0, 2),

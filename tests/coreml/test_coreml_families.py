@@ -8,6 +8,7 @@ import pytest
 from benchmarks.coreml_edit import relative_error
 from stages.coreml import open_program
 from stages.models import families
+from tests.toys.decoders import seeded
 
 pytestmark = pytest.mark.target
 LENGTH = 12
@@ -32,14 +33,12 @@ DECODERS = {
 
 def decoder(family):
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = AutoConfig.for_model(family, vocab_size=49, max_position_embeddings=32, **DECODERS[family])
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-        for parameter in model.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
+    model, random = seeded(config, 0), torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=random)
 
     class Decoder(torch.nn.Module):
         """Ids in, logits out; the causal mask and positions are constants, which every converter understands."""

@@ -1,8 +1,8 @@
 import numpy as np
-from mil_building import Builder
 
 from stages.coreml import dtypes, open_program
 from stages.coreml.flags import Watch, constant_flags
+from tests.toys.mil import Builder
 
 
 def product(tmp_path, factor):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.coreml import dtypes, open_program
-from tests.coreml.mil_building import Builder
+from tests.toys.mil import Builder
 
 
 class Counter(Builder):

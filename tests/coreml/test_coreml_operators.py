@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from mil_building import Builder
 
 from stages.coreml import dtypes, open_program
 from stages.coreml.errors import Mismatch, UnsupportedOp
+from tests.toys.mil import Builder
 
 pytestmark = pytest.mark.target
 PARTS = (

@@ -4,10 +4,10 @@ import weakref
 
 import numpy as np
 import pytest
-from mil_building import Builder
 
 from stages.coreml import dtypes, open_program
 from stages.coreml.errors import Malformed, Mismatch, UnsupportedOp
+from tests.toys.mil import Builder
 
 X = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]], np.float32)
 

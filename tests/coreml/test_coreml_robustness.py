@@ -3,11 +3,11 @@ import sys
 
 import numpy as np
 import pytest
-from mil_building import Builder
 
 from benchmarks.coreml_fuzz import attempt
 from stages.coreml import dtypes, ops, registry
 from stages.coreml.ops import _limits
+from tests.toys.mil import Builder
 
 assert ops
 

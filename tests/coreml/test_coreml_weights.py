@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from mil_building import Builder
 
 from stages.coreml import dtypes, open_program
 from stages.coreml.weights import compare, cosine
+from tests.toys.mil import Builder
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(size=(8, 16)).astype(np.float32)

@@ -16,7 +16,11 @@ def write_splits(directory, suffix, contents):
 def load(directory, kind, text="text", label="label", **changes):
     names = {name: str(directory / f"{name}.{kind}") for name in ("train", "validation", "test")}
     common = {"licence": "x", "seed": 0, "canaries": [], "calibration_size": 1, "probe_size": 1, "probe": "validation"}
-    settings = common | names | {"validation_share": 0.1, "text_column": text, "label_column": label, "kind": kind}
+    settings = (
+        common
+        | names
+        | {"validation_share": 0.1, "test_share": 0.2, "text_column": text, "label_column": label, "kind": kind}
+    )
     schema, own = (JsonLines, {}) if kind == "jsonl" else (Csv, {"delimiter": "comma"})
     return files.load(schema(**(settings | own | changes)))
 

@@ -16,7 +16,7 @@ def load(path, **changes):
     settings = {
         "kind": "hub", "licence": "x", "seed": 0, "canaries": [], "calibration_size": 1, "probe_size": 1,
         "revision": None, "probe": "validation", "train": "train", "validation": "validation", "test": "test",
-        "validation_share": 0.1, "text_column": "text", "label_column": "label",
+        "validation_share": 0.1, "test_share": 0.2, "text_column": "text", "label_column": "label",
     }  # fmt: skip
     return hub.load(Hub(path=str(path), **(settings | changes)))
 

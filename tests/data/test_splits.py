@@ -155,15 +155,29 @@ def test_no_size_is_lowered_below_what_gates_ask_for():
 
 def test_a_missing_validation_split_is_held_out_of_train_with_every_label():
     train = numbered("a", 100) + numbered("b", 40) + numbered("a", 100)
-    splits = hold_out({"train": train, "test": examples("a 0")}, 0.2, seed=1, stratum=LABEL)
+    splits = hold_out({"train": train, "test": examples("a 0")}, "validation", 0.2, seed=1, stratum=LABEL)
     validation = splits["validation"]
     assert len(validation) == round(0.2 * 139)
     assert {e.label for e in validation} == {"a", "b"}
     assert {e.text for e in validation}.isdisjoint(e.text for e in [*splits["train"], *splits["test"]])
     assert {e.text for e in [*validation, *splits["train"]]} == {e.text for e in train}
-    assert hold_out({"train": train, "test": examples("a 0")}, 0.2, seed=2, stratum=LABEL)["validation"] != validation
+    assert (
+        hold_out({"train": train, "test": examples("a 0")}, "validation", 0.2, seed=2, stratum=LABEL)["validation"]
+        != validation
+    )
+
+
+def test_one_file_is_enough_for_three_disjoint_splits():
+    train = numbered("a", 100) + numbered("b", 40) + numbered("a", 100)
+    tested = hold_out({"train": train}, "test", 0.2, seed=1, stratum=LABEL)
+    splits = hold_out(tested, "validation", 0.2, seed=1, stratum=LABEL)
+    texts = {name: {example.text for example in split} for name, split in splits.items()}
+    assert texts["test"] == {example.text for example in tested["test"]}
+    assert len(texts["test"]) == len(splits["test"]) == round(0.2 * 140)
+    assert sum(map(len, texts.values())) == len(set.union(*texts.values())) == 140
+    assert all({example.label for example in split} == {"a", "b"} for split in splits.values())
 
 
 def test_a_validation_split_cannot_be_made_of_test_texts():
     with pytest.raises(InputError, match="no train utterance is left for validation"):
-        hold_out({"train": examples("x"), "test": examples("X")}, 0.5, seed=0, stratum=LABEL)
+        hold_out({"train": examples("x"), "test": examples("X")}, "validation", 0.5, seed=0, stratum=LABEL)

@@ -7,7 +7,7 @@ import pytest
 from stages.gating import verdict
 from stages.measure.registry import REGISTRY
 from stages.tasks import classify, generate
-from tests.gating.measurements import AGREEMENT, ERROR, HOST, benchmark, bound, parity, reasons
+from tests.toys.measurements import AGREEMENT, ERROR, HOST, benchmark, bound, parity, reasons
 
 
 def without(part, name):

@@ -9,7 +9,7 @@ from stages.measure.registry import REGISTRY
 from stages.measure.statistics import proportion_interval
 from stages.schema.gate import Gate
 from stages.tasks import classify
-from tests.gating.measurements import AGREEMENT, ERROR, GOOD, HOST, benchmark, bound, parity, reasons
+from tests.toys.measurements import AGREEMENT, ERROR, GOOD, HOST, benchmark, bound, parity, reasons
 
 
 def measurement(n=2000, **changes):

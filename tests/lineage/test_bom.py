@@ -10,7 +10,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from stages.core import artifact
 from stages.lineage import bom
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 STRICT = JsonStrictValidator(SchemaVersion.V1_6)
 TASK = {"max_length": 32, "name": "classify", "sequence_lengths": [16, 32]}

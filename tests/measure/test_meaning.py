@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from stages.measure.meaning import PARTS, differences, pruned, vocabulary
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 
 def edited(path, value):

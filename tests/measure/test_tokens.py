@@ -12,7 +12,7 @@ from stages.core import artifact
 from stages.measure import identity
 from stages.measure.meaning import pruned, vocabulary
 from stages.tasks.classify.faults import INTERFACE
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 TEXTS = ("hello world", "Lamp songs wake me up", "HELLO me", "cafe")
 SPLITS = ("train", "validation", "test", "calibration", "probe")

@@ -4,7 +4,7 @@ import pytest
 
 from stages.core.errors import InputError
 from stages.models import contents, importing
-from tests.models.hostile import LIMITS
+from tests.toys.classifiers import LIMITS
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from stages.core import artifact
 from stages.core.errors import InputError
 from stages.models import gguf, quarantine
 from tests.composed import composed
-from tests.models import gguf_files
-from tests.models.gguf_files import MERGES, POSITIONS, TOKENS, rounded, weights
-from tests.models.hostile import LIMITS
+from tests.toys import gguf_files
+from tests.toys.classifiers import LIMITS
+from tests.toys.gguf_files import MERGES, POSITIONS, TOKENS, rounded, weights
 
 KINDS = ("F32", "F16", "Q4_0", "Q4_1", "Q8_0")
 

@@ -7,7 +7,7 @@ import pytest
 
 from stages.core.errors import InputError
 from stages.models import gguf, gguf_header
-from tests.models.hostile import LIMITS
+from tests.toys.classifiers import LIMITS
 
 HUGE = 1 << 60
 

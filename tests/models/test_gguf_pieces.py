@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 from stages.core.errors import InputError
 from stages.measure.edges import EDGES
 from stages.models import gguf, gguf_pieces
-from tests.models import gguf_files
-from tests.models.hostile import LIMITS
+from tests.toys import gguf_files
+from tests.toys.classifiers import LIMITS
 
 CORPUS = [f"the lamp number {n} is on, is it not? {n * 7} lamps!! banana {n}  ababab caf\u00e9" for n in range(300)]
 

@@ -8,9 +8,9 @@ from transformers import AutoTokenizer
 from stages.core.errors import InputError
 from stages.measure.edges import EDGES
 from stages.models import gguf, gguf_tokenizer
-from tests.models import gguf_files
-from tests.models.gguf_files import LLAMA_CPP, POSITIONS, TOKENS
-from tests.models.hostile import LIMITS
+from tests.toys import gguf_files
+from tests.toys.classifiers import LIMITS
+from tests.toys.gguf_files import LLAMA_CPP, POSITIONS, TOKENS
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from stages.core.errors import InputError
 from stages.models import checkpoint, importing
 from stages.models.families import find
 from stages.tasks.classify.model import HEAD
-from tests.models.hostile import LIMITS, edit
+from tests.models.hostile import edit
+from tests.toys.classifiers import LIMITS
 
 LABELS = ["no", "perhaps", "yes"]
 LIKE_A_HEAD = "has a trained head already"

@@ -1,35 +1,27 @@
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import yaml
 
 from stages.core.errors import ConfigError, InputError
 from stages.models import checkpoint, importing
 from stages.models.encode import encode, logits
-from stages.schema.model import ImportLimits
 from stages.tasks.classify.model import HEAD
-
-LABELS = ["alarm", "lights", "music", "weather"]
-LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
+from tests.toys.classifiers import LABELS, LIMITS, published
 
 
 @pytest.fixture
-def directory(tmp_path, make_model, tokenizer):
-    out = tmp_path / "outside"
-    out.mkdir()
-    checkpoint.save(make_model(), tokenizer, out)
-    return out
+def directory(tmp_path):
+    return published(tmp_path / "outside")
 
 
 def edit(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 
 
-def test_a_checkpoint_of_every_family_is_taken_in(family, tmp_path, make_model, tokenizer):
-    checkpoint.save(make_model(family), tokenizer, tmp_path)
+def test_a_checkpoint_of_every_family_is_taken_in(family, tmp_path, make_model):
+    published(tmp_path, family)
     model, loaded = importing.read(tmp_path, LABELS, 16, LIMITS, HEAD)
     encoded = encode(loaded, ["wake word1"], 16)
     np.testing.assert_allclose(logits(model, encoded), logits(make_model(family), encoded), atol=1e-5)

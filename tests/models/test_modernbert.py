@@ -1,13 +1,11 @@
 """ModernBERT: windows of attention, turned positions, packed and gated matrices, from its own kind of checkpoint."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer
 
 from stages.compression import factorize, prune_layers
 from stages.core import artifact
@@ -19,12 +17,11 @@ from stages.models.export import ExportModule, load_export_module
 from stages.models.folded import norm_gains
 from stages.models.shapes import student_config
 from stages.schema.compression import Factorize
-from stages.schema.model import ImportLimits, Shape
+from stages.schema.model import Shape
 from stages.tasks.classify.model import HEAD, items
+from tests.toys.classifiers import LABELS, LIMITS
+from tests.toys.tokenizers import TEXTS, of_modernbert
 
-LABELS = ["alarm", "lights", "music", "weather"]
-LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
-TEXTS = ["wake me up at seven", "turn the lamp off", "play a song", "will it rain tomorrow", "größe naïve 今日"] * 9
 FULL, SLIDING = "full_attention", "sliding_attention"
 PUBLISHED = {
     "classifier_pooling": "mean",
@@ -38,27 +35,10 @@ PUBLISHED = {
 """What older versions of transformers wrote, and checkpoints still say."""
 
 
-def bytes_of_words():
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.BPE())
-    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
-        show_progress=False,
-    )
-    words.train_from_iterator(TEXTS, trainer)
-    words.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    named = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
-    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=32, **named)
-
-
 @pytest.fixture
 def outside(make_model, tmp_path):
     """A checkpoint of four layers as the family's were published, with a window of two tokens on either side."""
-    directory, tokenizer = tmp_path / "outside", bytes_of_words()
+    directory, tokenizer = tmp_path / "outside", of_modernbert()
     sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 32, "num_hidden_layers": 4, "local_attention": 4}
     make_model("modernbert", classifier_pooling="mean", global_attn_every_n_layers=2, **sizes).save_pretrained(
         directory

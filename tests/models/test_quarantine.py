@@ -10,17 +10,13 @@ import pytest
 from stages.core.errors import InputError
 from stages.models import checkpoint, importing, quarantine
 from stages.tasks.classify.model import HEAD
-from tests.models.hostile import CASES, LIMITS, Payload, pickled_weights
-
-LABELS = ["alarm", "lights", "music", "weather"]
+from tests.models.hostile import CASES, Payload, pickled_weights
+from tests.toys.classifiers import LABELS, LIMITS, published
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory, make_model, tokenizer):
-    out = tmp_path_factory.mktemp("import") / "sound"
-    out.mkdir()
-    checkpoint.save(make_model(), tokenizer, out)
-    return out
+def sound(tmp_path_factory):
+    return published(tmp_path_factory.mktemp("import") / "sound")
 
 
 @pytest.fixture

@@ -2,29 +2,23 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from stages.core.errors import InputError
 from stages.models import checkpoint, importing, settings
 from stages.models.families import find
 from stages.models.shapes import config_class
-from stages.schema.model import ImportLimits
 from stages.tasks.classify.model import HEAD
+from tests.toys.classifiers import LABELS, LIMITS, published
 
-LABELS = ["alarm", "lights", "music", "weather"]
-LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
 IDS = torch.tensor([[2, 5, 12, 30, 3, 6, 7, 8], [2, 8, 20, 21, 22, 23, 24, 3]])
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory, make_model, tokenizer):
-    out = tmp_path_factory.mktemp("settings")
-    checkpoint.save(make_model(), tokenizer, out)
-    return out
+def saved(tmp_path_factory):
+    return published(tmp_path_factory.mktemp("settings"))
 
 
 @pytest.fixture

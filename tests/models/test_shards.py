@@ -7,27 +7,21 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stages.core.errors import InputError
-from stages.models import checkpoint, importing
+from stages.models import importing
 from stages.models.contents import INDEX
 from stages.tasks.classify.model import HEAD
-from tests.models.hostile import LIMITS
-
-LABELS = ["alarm", "lights", "music", "weather"]
+from tests.toys.classifiers import LABELS, LIMITS, published
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, make_model, tokenizer):
-    out = tmp_path_factory.mktemp("shards") / "whole"
-    out.mkdir()
-    checkpoint.save(make_model(), tokenizer, out)
-    return out
+def whole(tmp_path_factory):
+    return published(tmp_path_factory.mktemp("shards") / "whole")
 
 
 @pytest.fixture(scope="module")
-def sharded(whole, tmp_path_factory, make_model, tokenizer):
+def sharded(whole, tmp_path_factory):
     """The same model as transformers saves it where a file may have 20 kB."""
-    out = tmp_path_factory.mktemp("sharded")
-    checkpoint.save(make_model(), tokenizer, out)
+    out = published(tmp_path_factory.mktemp("sharded"))
     (out / "model.safetensors").unlink()
     model, _ = importing.read(whole, LABELS, 16, LIMITS, HEAD)
     model.save_pretrained(out, max_shard_size="20KB")

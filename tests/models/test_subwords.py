@@ -1,13 +1,11 @@
 """Byte-level BPE and SentencePiece's unigrams come in as their file cuts, for the families that count from padding."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from stages.core.errors import InputError, Unsupported
 from stages.measure.edges import EDGES
@@ -17,40 +15,11 @@ from stages.models.encode import encode, logits
 from stages.models.export import ExportModule
 from stages.models.mask import export_logits
 from stages.releasing import tokenization
-from stages.schema.model import ImportLimits
 from stages.tasks.classify.model import HEAD
+from tests.toys.classifiers import LABELS, LIMITS
+from tests.toys.tokenizers import TEXTS, of_roberta, of_xlm_roberta
 
-LABELS = ["alarm", "lights", "music", "weather"]
-LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
-TEXTS = ["wake me up at seven", "turn the lamp off", "play a song", "will it rain tomorrow", "größe naïve 今日"] * 9
-SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
-
-
-def bytes_of_words():
-    from transformers import RobertaTokenizer
-
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=letters, special_tokens=SPECIAL, show_progress=False)
-    learner.train_from_iterator(TEXTS, trainer)
-    learned = json.loads(learner.to_str())["model"]
-    vocabulary = learned["vocab"] | {"<mask>": len(learned["vocab"])}
-    return RobertaTokenizer(vocab=vocabulary, merges=[tuple(pair) for pair in learned["merges"]], model_max_length=16)
-
-
-def unigrams():
-    from transformers import XLMRobertaTokenizer
-
-    learner = Tokenizer(models.Unigram())
-    learner.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False)
-    learner.train_from_iterator(TEXTS, trainer)
-    learned = json.loads(learner.to_str())["model"]["vocab"]
-    return XLMRobertaTokenizer(vocab=[*map(tuple, learned), ("<mask>", 0.0)], model_max_length=16)
-
-
-TOKENIZERS = {"roberta": bytes_of_words, "xlm-roberta": unigrams}
+TOKENIZERS = {"roberta": of_roberta, "xlm-roberta": of_xlm_roberta}
 
 
 @pytest.fixture(params=TOKENIZERS)

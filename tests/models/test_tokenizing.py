@@ -1,21 +1,17 @@
 """What ships cuts texts as the checkpoint's own tokenizer.json does, or the checkpoint is refused by name."""
 
 import json
-from pathlib import Path
 
 import pytest
-import yaml
 from tokenizers import Tokenizer
 
 from stages.core.errors import InputError
 from stages.measure.edges import EDGES
 from stages.models import checkpoint, importing
-from stages.schema.model import ImportLimits
 from stages.tasks.classify.model import HEAD
-from tests.releasing import toy
+from tests.toys import bundle as toy
+from tests.toys.classifiers import LABELS, LIMITS
 
-LABELS = ["alarm", "lights", "music", "weather"]
-LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
 
 

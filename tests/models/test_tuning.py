@@ -17,7 +17,7 @@ SETTINGS = FineTuning(
     head_learning_rate=1e-2,
     embedding_learning_rate=1e-4,
     layer_decay=0.5,
-    precision="fp32",
+    arithmetic="fp32",
     weight_decay=0.01,
     warmup_fraction=0.1,
     label_smoothing=0.0,
@@ -194,7 +194,7 @@ def test_products_in_bf16_teach_nearly_the_same_and_leave_weights_in_fp32(make_m
 )
 def test_bf16_is_for_processors_that_multiply_it_unless_it_is_asked_for(precision, flags, expected, monkeypatch):
     monkeypatch.setattr(tuning.torch.cpu, "get_capabilities", lambda: flags)
-    assert use_bf16(SETTINGS.model_copy(update={"precision": precision})) is expected
+    assert use_bf16(SETTINGS.model_copy(update={"arithmetic": precision})) is expected
 
 
 def test_texts_whose_answers_nobody_knows_do_not_choose_the_epoch(make_model, tokenizer, examples):

@@ -9,7 +9,7 @@ from stages.core.errors import ArtifactError
 from stages.releasing import contents
 from stages.schema.release import Release
 from stages.schema.variant import Float, Variant
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 VARIANT = Variant(compression="none", target="onnx-cpu", precision="fp32", required=True, release_not_measured=False)
 VERDICT = {
@@ -32,6 +32,7 @@ def places(tmp_path):
             "probe.jsonl": "".join(json.dumps({"text": text, "label": "no"}) + "\n" for text in UTTERANCES).encode(),
         },
         "reference": {"summary.json": json.dumps(toy.summary(train=1, test=2)).encode()},
+        "student": {"evaluation.json": b"{}"},
         "teacher": {},
     }
     for role, files in outputs.items():
@@ -111,6 +112,17 @@ def test_the_card_shows_what_was_measured_and_what_was_not(bundle):
     assert "No latency is known: no timer." in card
     assert "- Longer than 8 tokens, and read without their end: train 1 of 2, test 2 of 2." in card
     assert "measured with care" in card
+    bar = {"interval": [0.86, 0.94], "method": "words", "metric": "accuracy", "value": 0.905}
+    figures = {"accuracy_over_bar": (-0.005, [-0.05, 0.04]), "accuracy_kept_of_teacher": (0.985, [0.97, 0.995])}
+    held = {
+        "bar": bar,
+        "metrics": VERDICT["metrics"] | {name: value for name, (value, _) in figures.items()},
+        "intervals": VERDICT["intervals"] | {name: ends for name, (_, ends) in figures.items()},
+    }
+    card = (bundle(name="held", verdict=VERDICT | held) / "README.md").read_text(encoding="utf-8")
+    assert "| accuracy above the honesty bar | -0.5 points | -5 to 4 |" in card
+    assert "| of the teacher's accuracy, kept | 98.5 % | 97 to 99.5 |" in card
+    assert "Honesty bar, words: accuracy 90.5 % (95 %: 86 to 94)." in card
     interpreted = bundle(name="other", verdict=VERDICT | {"runtime": "reference-interpreted"}) / "README.md"
     assert "**Not run by Core ML**" in interpreted.read_text(encoding="utf-8")
 

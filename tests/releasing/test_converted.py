@@ -21,8 +21,8 @@ from stages.targets.coreml_metal.package import read_blobs
 from stages.targets.tflite_nnapi import flatbuffer
 from stages.tasks.base import INPUTS
 from stages.tasks.classify.forms import coreml_metal, task_file, task_metadata
-from tests.conftest import INTENTS
-from tests.releasing import toy
+from tests.toys import bundle as toy
+from tests.toys.classifiers import LABELS, compressed
 
 pytestmark = pytest.mark.target
 
@@ -37,7 +37,6 @@ PRECISIONS = {
     "tensor": Dynamic(kind="dynamic", weight_bits=8, granularity="tensor"),
     "static": Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor"),
 }
-LABELS = sorted(INTENTS)
 VERSIONS = {
     "block": {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 14},
     "channel": {"EMBEDDING_LOOKUP": 4, "FULLY_CONNECTED": 12},
@@ -46,9 +45,8 @@ VERSIONS = {
 
 @pytest.fixture(scope="module")
 def checkpoint(make_model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("checkpoint")
-    make_model("bert", hidden_size=64, intermediate_size=256).save_pretrained(out)
-    artifact.write_json(out / "profile.json", {"mask_constant": 32.0})
+    model = make_model("bert", hidden_size=64, intermediate_size=256)
+    out = compressed(model, tmp_path_factory.mktemp("checkpoint"))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (out / name).write_bytes(toy.checkpoint()[name])
     return out

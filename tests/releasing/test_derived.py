@@ -14,7 +14,7 @@ from stages.schema.release import Release
 from stages.schema.variant import Float, Variant
 from stages.targets.onnx_cpu import graph
 from stages.tasks.classify.forms import task_file, task_metadata, text_form
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 VARIANT = Variant(compression="none", target="onnx-cpu", precision="fp32", required=True, release_not_measured=False)
 SPLITS = ("coverage", "probe", "test")

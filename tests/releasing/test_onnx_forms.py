@@ -13,7 +13,7 @@ from stages.schema.variant import Dynamic, Float, Palettized, Static, WeightOnly
 from stages.targets.base import read_signature
 from stages.targets.onnx_cpu import graph
 from stages.tasks.classify.forms import text_form
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 FLOAT = Float(kind="float", bits=32)
 

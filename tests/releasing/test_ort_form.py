@@ -10,9 +10,9 @@ from stages.core.errors import ArtifactError
 from stages.releasing import onnx_cpu, onnx_forms, ort_form, ort_format
 from stages.schema.variant import Dynamic, Float, Mixed, WeightOnly
 from stages.targets.onnx_cpu import graph
-from tests.releasing import toy
 from tests.releasing.test_onnx_forms import make_source
 from tests.targets.onnx_models import SMALLER, TARGET, TASK, lowered, make_checkpoint, utterances
+from tests.toys import bundle as toy
 
 FLOAT = Float(kind="float", bits=32)
 FOUR = WeightOnly(kind="weight_only", weight_bits=4, granularity="block_32")

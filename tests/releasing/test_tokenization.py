@@ -6,7 +6,7 @@ import pytest
 
 from stages.measure.edges import EDGES
 from stages.releasing import tokenization
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report_build import Build
+
+from tests.toys.report_build import Build
 
 
 @pytest.fixture(scope="session")

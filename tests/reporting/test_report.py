@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_build import (
+
+from stages.core.errors import ArtifactError
+from tests.toys.report_build import (
     TABLE,
     reseal,
     rewrite,
     variants,
     written,
 )
-
-from stages.core.errors import ArtifactError
 
 
 def test_same_evidence_gives_same_bytes_in_two_processes(build: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_build import LABELS, TEST, variants, written
 
 from stages.core import artifact
 from stages.measure import items
 from stages.measure.statistics import proportion_interval
 from stages.measure.top_logits import Logits
 from stages.reporting import agreement, page
+from tests.toys.report_build import LABELS, TEST, variants, written
 
 KEY = "tflite-nnapi-fp32"
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report_build import (
+
+from stages.reporting import evidence, strips, svg, tradeoff
+from stages.reporting.pareto import front
+from stages.tasks.base import Primary
+from tests.toys.report_build import (
     fronts,
     rewrite,
     variants,
     written,
 )
-
-from stages.reporting import evidence, strips, svg, tradeoff
-from stages.reporting.pareto import front
-from stages.tasks.base import Primary
 
 
 def test_a_failing_variant_is_never_on_a_front_however_fast(build: Path) -> None:

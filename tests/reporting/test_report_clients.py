@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_build import HOSTILE, variants, written
 
 from stages.core import artifact
 from stages.reporting import clients
+from tests.toys.report_build import HOSTILE, variants, written
 
 KEY, OTHER = "onnx-cpu-fp32", "tflite-nnapi-dynamic_wi8_afp32"
 PASSED = {

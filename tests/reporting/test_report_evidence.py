@@ -8,7 +8,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from report_build import (
+
+from stages.core import artifact
+from stages.measure.items import Answers
+from stages.measure.statistics import paired_difference
+from stages.reporting import evidence, gaps
+from stages.tasks.classify import PRIMARY, quality
+from tests.toys.report_build import (
     TEST,
     Text,
     reseal,
@@ -16,12 +22,6 @@ from report_build import (
     variants,
     written,
 )
-
-from stages.core import artifact
-from stages.measure.items import Answers
-from stages.measure.statistics import paired_difference
-from stages.reporting import evidence, gaps
-from stages.tasks.classify import PRIMARY, quality
 
 
 def test_gaps_are_paired_and_come_from_the_logits(build: Path) -> None:

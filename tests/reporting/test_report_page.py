@@ -10,7 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from report_build import (
+from stages.core import artifact
+from stages.reporting import evidence, page, wording
+from tests.toys.report_build import (
     HOSTILE,
     TABLE,
     UNAVAILABLE,
@@ -21,9 +23,6 @@ from report_build import (
     variants,
     written,
 )
-
-from stages.core import artifact
-from stages.reporting import evidence, page, wording
 
 
 def test_every_variant_is_named_with_its_verdict_in_words(build: Path) -> None:

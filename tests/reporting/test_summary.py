@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from report_build import TABLE, TEST
 
 from stages import summary
+from tests.toys.report_build import TABLE, TEST
 
 
 def test_the_summary_names_every_variant_and_what_was_cut_of_the_texts(

@@ -4,13 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from stages.core.errors import ArtifactError
 from stages.running import local
 from stages.running.timing import TURNS, time_in_turns
 from stages.schema.gate import Benchmark
 from tests.targets.running import sign
+from tests.toys.graphs import averaging
 
 pytestmark = pytest.mark.target
 SETTINGS = Benchmark(threads=1, warmup=1, repetitions=10, utterances=2, confidence=0.95)
@@ -21,17 +21,7 @@ def artifact(tmp_path):
     """A model that answers with the mean of its tokens' rows."""
     directory = tmp_path / "sound"
     directory.mkdir()
-    shapes = {"input_ids": TensorProto.INT32, "attention_mask": TensorProto.INT32}
-    inputs = [helper.make_tensor_value_info(name, kind, [1, "n"]) for name, kind in shapes.items()]
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
-        helper.make_node("ReduceMean", ["rows"], ["logits"], axes=[1], keepdims=0),
-    ]
-    table = numpy_helper.from_array(np.eye(4, 3, dtype=np.float32), "table")
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, [table])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    (directory / "model.onnx").write_bytes(model.SerializeToString())
+    (directory / "model.onnx").write_bytes(averaging())
     sign(directory, 4, dynamic=True)
     return directory
 

@@ -24,6 +24,7 @@ from stages.tasks.base import FORWARD, Timed
 from stages.tasks.classify import exercise
 from tests.closure import ROOT
 from tests.targets.running import sign
+from tests.toys.graphs import adding
 
 MAX_LENGTH = 16
 HEAVY = {"torch", "transformers", "onnx", "coremltools", "mlflow", "ai_edge_litert"}
@@ -48,21 +49,7 @@ def probe(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def onnx_artifact(tmp_path: Path) -> Path:
-    from onnx import TensorProto, helper
-
-    axes = ["batch", "sequence"]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Mul", ["input_ids", "attention_mask"], ["masked"]),
-            helper.make_node("Cast", ["masked"], ["floats"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceSum", ["floats"], ["logits"], keepdims=1),
-        ],
-        "sum",
-        [helper.make_tensor_value_info(name, TensorProto.INT32, axes) for name in ("input_ids", "attention_mask")],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "model.onnx").write_bytes(adding())
     sign(tmp_path, MAX_LENGTH, dynamic=True)
     return tmp_path
 

@@ -33,8 +33,8 @@ class Repository:
             if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "benchmarks/")):
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, path / name)
-        shutil.copy(HERE / "tiny.yaml", path / "dvc.yaml")
-        shutil.copy(HERE / "tiny.py", path / "tiny.py")
+        shutil.copy(HERE.parent / "toys/pipeline.yaml", path / "dvc.yaml")
+        shutil.copy(HERE.parent / "toys/pipeline.py", path / "tiny.py")
         self.log = path.parent / f"{path.name}.log"
         self.environment = {
             **os.environ,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from stages.schema.variant import Dynamic, Float, OnnxCpu, Precision, Static, We
 from stages.targets.onnx_cpu import graph, quantize
 from stages.targets.onnx_cpu.runtime import open_runtime
 from tests.targets.running import logits_of
+from tests.toys.classifiers import compressed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TASK = Task(name="classify", max_length=32, sequence_lengths=[16, 32])
@@ -68,9 +68,7 @@ def make_checkpoint(family: str, directory: Path) -> Path:
         for parameter in model.parameters():
             if parameter.dim() > 1:  # wide enough that a wrong layer shows in the logits
                 parameter.normal_(0, 0.1)
-    model.save_pretrained(directory, safe_serialization=True)
-    (directory / "profile.json").write_text(json.dumps({"mask_constant": MASK_CONSTANT}), encoding="utf-8")
-    return directory
+    return compressed(model, directory, MASK_CONSTANT)
 
 
 def utterances(count: int, seed: int = 0) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """Every family goes the whole way: in, distilled, masked, to all three targets, with its own weights and answers."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.numpy import load_file
 
 from stages.core import artifact
@@ -14,15 +12,14 @@ from stages.measure.matching import match
 from stages.models import checkpoint, families, importing, mask, student
 from stages.models.blocks import blocks
 from stages.models.encode import Encoded, logits
-from stages.schema.model import ImportLimits, Shape
+from stages.schema.model import Shape
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, OnnxCpu, TfliteNnapi
 from stages.targets import conversion, registry
 from stages.tasks.base import FORWARD, utterances
 from stages.tasks.classify.model import HEAD, items
+from tests.toys.classifiers import LABELS, LIMITS, published
 
-LABELS = ["alarm", "lights", "music", "weather"]
-LIMITS = ImportLimits(**yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))["limits"])
 TASK = Task(name="classify", max_length=16, sequence_lengths=[16])
 TARGETS = {
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
@@ -49,8 +46,8 @@ FAMILY = replace(roberta.FAMILY, name="camembert")
 
 
 @pytest.mark.target
-def test_every_family_goes_the_whole_way(family, make_model, tokenizer, tmp_path):
-    go(family, TARGETS, make_model, tokenizer, tmp_path)
+def test_every_family_goes_the_whole_way(family, tmp_path):
+    go(family, TARGETS, tmp_path)
 
 
 @pytest.mark.target
@@ -58,17 +55,16 @@ def test_one_file_is_all_that_another_family_takes(make_model, tokenizer, tmp_pa
     assert "camembert" not in families.names()
     (tmp_path / "camembert.py").write_text(CAMEMBERT, encoding="utf-8")
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
-    go("camembert", ["onnx-cpu"], make_model, tokenizer, tmp_path)
+    go("camembert", ["onnx-cpu"], tmp_path)
 
 
-def go(family, targets, make_model, tokenizer, tmp_path):
+def go(family, targets, tmp_path):
     """Import a model, distil, mask and convert it, and hold the targets to its weights and answers."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     facts, encoded = families.find(family), texts()
-    (tmp_path / "outside").mkdir()
-    checkpoint.save(make_model(family), tokenizer, tmp_path / "outside")
-    teacher, taken = importing.read(tmp_path / "outside", LABELS, TASK.max_length, LIMITS, HEAD)
+    outside = published(tmp_path / "outside", family)
+    teacher, taken = importing.read(outside, LABELS, TASK.max_length, LIMITS, HEAD)
     model = student.build(teacher, SHAPE, seed=0)
     for parameter in model.parameters():  # wide enough that a wrong layer shows
         if parameter.ndim > 1:

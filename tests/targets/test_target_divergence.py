@@ -15,6 +15,7 @@ from stages.schema.variant import CoremlMetal, Dynamic, Float, OnnxCpu, Static, 
 from stages.targets import divergence, registry
 from stages.targets.divergence import Case
 from stages.tasks.base import FORWARD
+from tests.toys.classifiers import compressed
 
 pytestmark = pytest.mark.target
 
@@ -82,12 +83,6 @@ def target_of(key):
     return key.rpartition("-")[0]
 
 
-def save(model, directory):
-    model.save_pretrained(directory)
-    artifact.write_json(directory / "profile.json", {"mask_constant": 32.0})
-    return directory
-
-
 @pytest.fixture(scope="module")
 def artifacts(make_model, tmp_path_factory):
     """A random BERT lowered to every one of `PRECISIONS`; about 20 s of CPU."""
@@ -95,7 +90,7 @@ def artifacts(make_model, tmp_path_factory):
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("divergence")
-    checkpoint = save(make_model("bert"), root / "checkpoint")
+    checkpoint = compressed(make_model("bert"), root / "checkpoint")
     for key, precision in PRECISIONS.items():
         target, converted = TARGETS[target_of(key)], root / f"converted-{target_of(key)}"
         if not converted.exists():
@@ -157,7 +152,7 @@ def case(artifacts, make_model, tmp_path):
     artifact.write_arrays(tmp_path / "reference/probe.npz", {**split(4), "logits": logits})
     record = compare(logits, [outputs], np.arange(4, dtype=np.int32), np.full(4, -1)).record
     artifact.write_arrays(tmp_path / "parity/items.npz", arrays({"probe": record}))
-    checkpoint = save(model, tmp_path / "checkpoint")
+    checkpoint = compressed(model, tmp_path / "checkpoint")
     return Case("onnx-cpu", artifacts / "onnx-cpu-fp32", checkpoint, tmp_path / "reference", tmp_path / "parity")
 
 

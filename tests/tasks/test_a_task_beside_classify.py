@@ -1,7 +1,5 @@
 """A task of many items a text, written as one folder, is prepared, trained, distilled, compressed and referenced."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,9 +14,11 @@ from stages.measure.statistics import proportion_interval, rate_interval
 from stages.models import checkpoint
 from stages.schema.task import Task
 from stages.tasks.examples import examples
+from tests.closure import ROOT
 from tests.composed import composed
+from tests.toys.classifiers import OUTSIDE
 
-TASK = yaml.safe_load((Path(__file__).parent / "toy/tag.yaml").read_text(encoding="utf-8"))
+TASK = yaml.safe_load((ROOT / "tests/toys/tasks/tag.yaml").read_text(encoding="utf-8"))
 LENGTH = TASK["max_length"]
 CLASSES = ["day", "long", "other"]
 DATA = {
@@ -152,8 +152,7 @@ def test_its_artifact_is_measured_by_its_tokens(build, tmp_path):
 
 
 def test_a_checkpoint_of_another_task_is_refused(build, tmp_path):
-    section = yaml.safe_load(Path("conf/teacher/checkpoint.yaml").read_text(encoding="utf-8"))
-    section |= {"path": str(build / "teacher"), "revision": None, "licence": "unknown"}
+    section = OUTSIDE | {"path": str(build / "teacher"), "revision": None, "licence": "unknown"}
     teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": section}), build / "data", tmp_path / "taken")
     given, taken = (np.load(path / "test_logits.npy") for path in (build / "teacher", tmp_path / "taken"))
     np.testing.assert_allclose(taken, given, atol=1e-5)

@@ -10,6 +10,7 @@ from stages.schema.variant import CoremlMetal, Dynamic, OnnxCpu, TfliteNnapi, We
 from stages.targets import registry
 from stages.targets.base import read_signature
 from stages.tasks.base import FORWARD
+from tests.toys.classifiers import compressed
 
 pytestmark = pytest.mark.target
 TASK = Task(name="tag", max_length=16, sequence_lengths=[8, 16])
@@ -37,10 +38,7 @@ def checkpoint(tmp_path_factory):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = BertForTokenClassification(config).eval()
-    directory = tmp_path_factory.mktemp("checkpoint")
-    model.save_pretrained(directory)
-    artifact.write_json(directory / "profile.json", {"mask_constant": 32.0})
-    return directory
+    return compressed(model, tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")

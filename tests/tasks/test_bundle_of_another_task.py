@@ -17,11 +17,11 @@ from stages.injecting import forgery, inject
 from stages.lineage import findings
 from stages.releasing.forms import of_task
 from stages.tasks import registry
-from tests.audit import toy_build
-from tests.releasing import toy
+from tests.toys import audited_build
+from tests.toys import bundle as toy
 
-BUNDLE = Path("build/release") / toy_build.KEY
-TASK = toy_build.TASK | {"name": "tag"}
+BUNDLE = Path("build/release") / audited_build.KEY
+TASK = audited_build.TASK | {"name": "tag"}
 
 
 def per_token():
@@ -44,11 +44,11 @@ def template(tmp_path_factory):
     workspace, before, made = tmp_path_factory.mktemp("tag") / "workspace", Path.cwd(), per_token()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy, "model", lambda: made)
-        patch.setitem(toy_build.SETTINGS, "data", toy_build.SETTINGS["data"].model_copy(update={"task": TASK}))
-        toy_build.enter(workspace, signature())
+        patch.setitem(audited_build.SETTINGS, "data", audited_build.SETTINGS["data"].model_copy(update={"task": TASK}))
+        audited_build.enter(workspace, signature())
         try:
-            toy_build.write_build()
-            toy_build.ship(None)
+            audited_build.write_build()
+            audited_build.ship(None)
         finally:
             os.chdir(before)
     return workspace

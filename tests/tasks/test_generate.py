@@ -5,12 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
-from stages import compress, convert, distill, parity, prepare, quantize, reference, teacher
+from stages import convert
 from stages.core import artifact, splits
 from stages.core.errors import ConversionError, InputError
 from stages.injecting.catalogue import NotApplicable, Subject, swapped_query_and_key
 from stages.injecting.inject import open_editor
-from stages.measure import items
 from stages.models import checkpoint
 from stages.models.families import find
 from stages.models.heads import check_head
@@ -19,99 +18,9 @@ from stages.targets import registry
 from stages.targets.base import read_signature
 from stages.tasks import registry as tasks
 from tests.composed import composed
+from tests.toys.language_build import LENGTH, TASK, lowered, taught
 
 pytestmark = pytest.mark.target
-LENGTH = 24
-TASK = {"name": "generate", "max_length": LENGTH, "sequence_lengths": [LENGTH]}
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 48}
-WORDS = [
-    "the",
-    "a",
-    "small",
-    "red",
-    "old",
-    "fox",
-    "house",
-    "river",
-    "runs",
-    "sleeps",
-    "under",
-    "over",
-    "and",
-    "then",
-    "sings",
-]
-
-
-def sentences(count):
-    random = np.random.default_rng(5)
-    return [" ".join(random.choice(WORDS, 12)) + f" {number}." for number in range(count)]
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory):
-    """A random LLaMA with a byte-level tokenizer that begins every text with a token of its own."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
-    )
-    backend.train_from_iterator(sentences(200), trainer)
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    directory = tmp_path_factory.mktemp("given")
-    PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="<s>").save_pretrained(directory)
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        groups = {"num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": True, "initializer_range": 0.3}
-        config = LlamaConfig(vocab_size=320, intermediate_size=40, bos_token_id=0, eos_token_id=0, **SIZES, **groups)
-        LlamaForCausalLM(config).save_pretrained(directory)
-    return directory
-
-
-def taught(data, directory, out):
-    limits = composed("teacher=checkpoint")["teacher"]["limits"]
-    told = {"kind": "checkpoint", "path": str(directory), "revision": None, "licence": "x", "limits": limits}
-    teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": told}), data, out)
-
-
-@pytest.fixture(scope="module")
-def build(given, tmp_path_factory):
-    """Data to converted model."""
-    out = tmp_path_factory.mktemp("build")
-    (out / "book.txt").write_text("\n\n".join(sentences(300)), encoding="utf-8")
-    asked = composed("task=generate", "data=text", f"data.path={out}/book.txt", "data.piece_characters=40")["data"]
-    prepare.run(prepare.Params.model_validate({"task": TASK, "data": asked}), out / "data")
-    taught(out / "data", given, out / "teacher")
-    whole = composed("student=none")
-    settings = distill.Params.model_validate(
-        {"task": TASK, **{name: whole[name] for name in ("student", "transfer", "distill")}}
-    )
-    distill.run(settings, out / "data", out / "teacher", out / "transfer", out / "student")
-    settings = compress.Params.model_validate({"task": TASK, "compression": {"kind": "none"}})
-    compress.run(settings, out / "data", out / "student", out / "none")
-    reference.run(reference.Params.model_validate({"task": TASK}), out / "data", out / "none", out / "reference")
-    target = composed()["targets"]["onnx-cpu"]
-    convert.run(convert.Params.model_validate({"task": TASK, "target": target}), out / "none", out / "converted")
-    return out
-
-
-def lowered(build, precision):
-    """Artifact and what parity measures of it, made once."""
-    artifact_dir, measured = build / precision, build / f"{precision}-parity"
-    if not measured.is_dir():
-        whole = composed()
-        told = {"precision": whole["precisions"][precision], "target": whole["targets"]["onnx-cpu"]}
-        quantize.run(quantize.Params.model_validate(told), build / "converted", build / "reference", artifact_dir)
-        places = {"teacher": build / "teacher", "data": build / "data", "checkpoint": build / "none"}
-        inputs = parity.Inputs(converted=build / "converted", reference=build / "reference", **places)
-        parity.run("onnx-cpu", artifact_dir, inputs, measured)
-    return artifact_dir, artifact.read_json(measured / "metrics.json"), items.read(measured)
 
 
 def test_items_are_the_tokens_that_another_one_follows(build):

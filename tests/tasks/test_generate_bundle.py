@@ -19,16 +19,16 @@ from stages.core import artifact
 from stages.measure.edges import EDGES
 from stages.releasing import card, contents, derived
 from stages.releasing.forms import configured, of_task
+from stages.reporting.demo import MODULES
 from stages.schema.clients import Bound
 from stages.schema.release import Release
 from stages.schema.variant import Precision, Variant
 from stages.targets import registry
 from stages.tasks.generate import clients
 from stages.tasks.generate.forms import genai
-from stages.tasks.generate.page import MODULES
 from tests.clients.chromium import opened
 from tests.composed import composed
-from tests.tasks.test_generate import LENGTH, build, given, lowered  # noqa: F401 (fixtures)
+from tests.toys.language_build import LENGTH, TASK, lowered
 
 pytestmark = pytest.mark.target
 EXACT = Bound(top1_agreement=1.0, probability_difference=0.001)
@@ -37,7 +37,7 @@ TEMPLATE = "{% for turn in messages %}<s>{{ turn.content }}{% endfor %}"
 
 
 @pytest.fixture
-def bundled(build, tmp_path, monkeypatch):  # noqa: F811
+def bundled(build, tmp_path, monkeypatch):
     """Return what writes the bundle of a precision."""
     monkeypatch.setattr(card, "write", lambda *_: None)
 
@@ -111,9 +111,8 @@ def test_the_sample_writes_the_golden_text_and_says_what_ended_it(bundled):
     assert "at least 1 and fewer than 24 are taken" in subprocess.run(command, capture_output=True, text=True).stderr
 
 
-def test_a_chat_template_ships_where_clients_look_for_it_and_is_shown_by_an_example(bundled, build, tmp_path):  # noqa: F811
+def test_a_chat_template_ships_where_clients_look_for_it_and_is_shown_by_an_example(bundled, build, tmp_path):
     from stages import reference
-    from tests.tasks.test_generate import TASK
 
     chatty = tmp_path / "chatty"
     shutil.copytree(build / "none", chatty)

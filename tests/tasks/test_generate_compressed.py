@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-from test_generate import sentences
 
-from stages import compress, convert, parity, prepare, quantize, reference, teacher
+from stages import compress, convert, parity, quantize, reference, teacher
 from stages.core import artifact
 from tests.composed import composed
+from tests.toys.language_build import TASK, prepared
 
 pytestmark = pytest.mark.target
-LENGTH = 24
-TASK = {"name": "generate", "max_length": LENGTH, "sequence_lengths": [LENGTH]}
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +20,7 @@ def whole():
 def build(whole, tmp_path_factory):
     """Data and a teacher that was hardly trained."""
     out = tmp_path_factory.mktemp("build")
-    (out / "book.txt").write_text("\n\n".join(sentences(300)), encoding="utf-8")
-    asked = whole["data"] | {"path": f"{out}/book.txt", "piece_characters": 40}
-    prepare.run(prepare.Params.model_validate({"task": TASK, "data": asked}), out / "data")
+    prepared(out, 300)
     sizes = {"layers": 2, "hidden_size": 64, "heads": 8, "ffn_size": 48, "vocabulary_size": 288}
     told = whole["teacher"] | sizes | {"training": whole["teacher"]["training"] | {"epochs": 0.2}}
     teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": told}), out / "data", out / "teacher")

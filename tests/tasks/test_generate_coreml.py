@@ -18,14 +18,14 @@ from stages.schema.variant import Precision, Variant
 from stages.targets import divergence, registry
 from stages.targets.coreml_metal import structure, whole
 from tests.composed import composed
-from tests.tasks.test_generate import LENGTH, TASK, build, given  # noqa: F401 (fixtures)
+from tests.toys.language_build import LENGTH, TASK
 
 pytestmark = pytest.mark.target
 TARGET = "coreml-metal"
 
 
 @pytest.fixture(scope="module")
-def made(build):  # noqa: F811
+def made(build):
     """The converted model, the fp16 artifact, and what parity measures of it."""
     whole, out = composed(), build / TARGET
     told = {"task": TASK, "target": whole["targets"][TARGET]}
@@ -48,7 +48,7 @@ def test_it_is_measured_whole_and_loses_what_half_precision_rounds(made):
     assert 0 < found["test"]["values"]["kl_divergence_mean"] < 1e-4
 
 
-def test_an_epsilon_of_another_model_is_told_from_the_right_one(made, build, tmp_path):  # noqa: F811
+def test_an_epsilon_of_another_model_is_told_from_the_right_one(made, build, tmp_path):
     shutil.copytree(made / "converted", tmp_path / "converted")
     editor = open_editor(TARGET, tmp_path / "converted")
     editor.set_epsilon(1e-2)
@@ -91,7 +91,7 @@ def test_what_every_operation_computes_can_be_asked_for(made):
     np.testing.assert_array_equal(logits, wanted)
 
 
-def test_the_first_layer_that_goes_wrong_is_named(made, build, tmp_path):  # noqa: F811
+def test_the_first_layer_that_goes_wrong_is_named(made, build, tmp_path):
     behind = {"checkpoint": build / "none", "reference": build / "reference", "parity": made / "parity"}
     sound = divergence.examine(divergence.Case(TARGET, made / "fp16", **behind))
     assert sound["conclusion"].startswith("no layer leaves its band on the 2 worst utterances")
@@ -105,7 +105,7 @@ def test_the_first_layer_that_goes_wrong_is_named(made, build, tmp_path):  # noq
 
 
 @pytest.fixture
-def bundle(made, build, tmp_path, monkeypatch):  # noqa: F811
+def bundle(made, build, tmp_path, monkeypatch):
     monkeypatch.setattr(card, "write", lambda *_: None)
     out = tmp_path / "bundle"
     shutil.copytree(made / "fp16", out, ignore=shutil.ignore_patterns("manifest.json", "quantization.json"))

@@ -15,6 +15,7 @@ from stages.schema.task import Task
 from stages.targets import registry
 from stages.tasks.generate import exercise, faults
 from tests.composed import composed
+from tests.toys.decoders import random_llama
 
 pytestmark = pytest.mark.target
 HEADS, GROUPS, ROOM = 4, 2, 24
@@ -25,16 +26,10 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": HEADS
 @pytest.fixture(scope="module", params=[8, 16], ids=["turned outside", "turned inside"])
 def model(request, tmp_path_factory):
     """Return what writes a damaged artifact, and the checkpoint's tensors."""
-    import torch
     from safetensors.numpy import load_file
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     root = tmp_path_factory.mktemp("model")
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        rest = {"tie_word_embeddings": True, "initializer_range": 0.3, "head_dim": request.param}
-        config = LlamaConfig(vocab_size=96, intermediate_size=40, max_position_embeddings=48, **SIZES, **rest)
-        LlamaForCausalLM(config).save_pretrained(root)
+    random_llama(1, vocab_size=96, head_dim=request.param).save_pretrained(root)
     from stages.schema.variant import OnnxCpu
 
     told = OnnxCpu.model_validate(composed()["targets"]["onnx-cpu"])

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_generate import sentences
 
-from stages import distill, prepare, teacher
+from stages import distill, teacher
 from stages.compose import validate
 from stages.core import artifact, splits
 from stages.core.errors import ConfigError
@@ -26,9 +25,8 @@ from stages.models.shapes import teacher_config
 from stages.models.vocabulary import BETWEEN, train_byte_pairs
 from stages.tasks import registry as tasks
 from tests.composed import composed
+from tests.toys.language_build import LENGTH, TASK, prepared, sentences
 
-LENGTH = 24
-TASK = {"name": "generate", "max_length": LENGTH, "sequence_lengths": [LENGTH]}
 SHAPES = {
     "llama": {"family": "llama", "activation": "silu", "heads": 4},
     "opt": {"family": "opt", "activation": "relu", "heads": 2},
@@ -48,12 +46,8 @@ def scratch(settings, family="llama", epochs=1.5, **changes):
 
 
 @pytest.fixture(scope="module")
-def data(settings, tmp_path_factory):
-    out = tmp_path_factory.mktemp("prepared")
-    (out / "book.txt").write_text("\n\n".join(sentences(400)), encoding="utf-8")
-    asked = settings["data"] | {"path": f"{out}/book.txt", "piece_characters": 40}
-    prepare.run(prepare.Params.model_validate({"task": TASK, "data": asked}), out / "data")
-    return out / "data"
+def data(tmp_path_factory):
+    return prepared(tmp_path_factory.mktemp("prepared"), 400)
 
 
 @pytest.fixture(scope="module")

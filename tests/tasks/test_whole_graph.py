@@ -11,9 +11,9 @@ from tests.pipeline_clone import ROOT, clone_to
 pytestmark = pytest.mark.pipeline
 
 ADDED = {
-    "tests/tasks/toy/tag": "stages/tasks/tag",
-    "tests/tasks/toy/tag.yaml": "conf/task/tag.yaml",
-    "tests/models/ernie.py": "stages/models/families/ernie.py",
+    "tests/toys/tasks/tag": "stages/tasks/tag",
+    "tests/toys/tasks/tag.yaml": "conf/task/tag.yaml",
+    "tests/toys/ernie.py": "stages/models/families/ernie.py",
 }
 VARIANTS = ("coreml-metal-fp16", "onnx-cpu-fewer_layers-dynamic_wi8_afp32", "tflite-nnapi-fp32")
 SMALL = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.tracking.tracked_build import make, publish_first
+from tests.toys.tracked_build import make, publish_first
 
 
 @pytest.fixture

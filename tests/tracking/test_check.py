@@ -7,7 +7,7 @@ import pytest
 
 from stages.tracking import check, place, store
 from stages.tracking.errors import TrackingRefused
-from tests.tracking.tracked_build import VARIANTS, ask, collect, counts, here, make, publish_first
+from tests.toys.tracked_build import VARIANTS, ask, collect, counts, here, make, publish_first
 
 pytestmark = pytest.mark.target
 KEY = "onnx-cpu-fp32"

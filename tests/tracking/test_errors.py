@@ -15,7 +15,7 @@ from stages.core import artifact
 from stages.lineage import recorded
 from stages.tracking import place
 from stages.tracking.errors import ADVICE, CORRECT, TrackingRefused
-from tests.tracking.tracked_build import ARGUMENTS, counts, write_variant
+from tests.toys.tracked_build import ARGUMENTS, counts, write_variant
 
 DOWN = "http://user:hunter2@127.0.0.1:9"
 PROMOTE = ["--release", "build/release", "--promoted", "build/promoted.json"]

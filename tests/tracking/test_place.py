@@ -16,7 +16,7 @@ from stages.lineage import recorded
 from stages.lineage.findings import findings
 from stages.tracking import place
 from stages.tracking.errors import TrackingRefused
-from tests.tracking.tracked_build import ARGUMENTS, REPOSITORY, VARIANTS, make, write_variant
+from tests.toys.tracked_build import ARGUMENTS, REPOSITORY, VARIANTS, make, write_variant
 
 TEMPORARY = ".dvc/tmp/exps/standalone/tmpabc"
 AWKWARD = "a#b?c=%2Fd é"

@@ -9,8 +9,8 @@ from stages.lineage import recorded
 from stages.schema.layout import CLIENTS, PLACES
 from stages.tracking import place, record
 from stages.tracking import tracked as readback
-from tests.releasing import toy
-from tests.tracking.tracked_build import ask, collect, here, write_variant
+from tests.toys import bundle as toy
+from tests.toys.tracked_build import ask, collect, here, write_variant
 
 SHIPPED = ("coreml-metal-fp16", "onnx-cpu-fp32")
 BOUND = {"top1_agreement": 1.0, "probability_difference": 0.001}

@@ -11,7 +11,7 @@ from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.schema.layout import PLACES
 from stages.tracking import fetch, place, record
-from tests.tracking.tracked_build import (
+from tests.toys.tracked_build import (
     ARGUMENTS,
     ONCE,
     REASONS,

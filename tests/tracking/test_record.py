@@ -9,7 +9,7 @@ import pytest
 from stages.core import artifact
 from stages.core.errors import ArtifactError
 from stages.tracking import content, record, wording
-from tests.tracking.tracked_build import DOMINATED, NOTE, SPLIT_SIZES, VARIANTS, collect, variant, write_variant
+from tests.toys.tracked_build import DOMINATED, NOTE, SPLIT_SIZES, VARIANTS, collect, variant, write_variant
 
 
 def test_the_same_files_give_the_same_record(build):
@@ -43,6 +43,19 @@ def test_a_missing_stage_output_is_an_error_that_names_it(build):
     shutil.rmtree(build / "reference" / "pruned")
     with pytest.raises(ArtifactError, match=r"reference/pruned' has no manifest\.json"):
         collect(build)
+
+
+def test_the_honesty_bar_stands_beside_what_teacher_student_and_variants_score(build):
+    found = collect(build)
+    bar = {name: value for name, value in found.metrics.items() if name.startswith("honesty_bar/")}
+    assert bar == {"honesty_bar/accuracy": 0.71, "honesty_bar/accuracy.high": 0.75, "honesty_bar/accuracy.low": 0.66}
+    assert found.params["honesty_bar"] == "words"
+    judged = json.loads((build / "verdicts.json").read_text(encoding="utf-8"))
+    judged["variants"]["onnx-cpu-fp32"] |= {
+        "bar": {"interval": [0.66, 0.75], "method": "words", "metric": "accuracy", "value": 0.71}
+    }
+    artifact.write_json(build / "verdicts.json", judged)
+    assert "Honesty bar (words): accuracy 71.00 %." in wording.measured(variant(build, "onnx-cpu-fp32"))
 
 
 def test_metrics_are_grouped_with_intervals_beside_their_value(build):

@@ -20,7 +20,7 @@ import pytest
 from stages.tracking import place, store
 from stages.tracking.errors import TurnLost
 from stages.tracking.turn import Turn, turn
-from tests.tracking.tracked_build import ONCE, collect, start
+from tests.toys.tracked_build import ONCE, collect, start
 
 pytestmark = pytest.mark.target
 

@@ -24,7 +24,18 @@ NO_WIDTH = {"heads": "its config says no width of a head, so that none can be mi
 
 
 @dataclass(frozen=True)
-class Linear:
+class _Weighted:
+    name: str
+    weight: Array
+    bias: Array | None = None
+
+    @property
+    def bias_name(self) -> str:
+        """Name of its bias in the checkpoint."""
+        return self.name.removesuffix("weight") + "bias"
+
+
+class Linear(_Weighted):
     """A matrix product.
 
     Attributes:
@@ -33,18 +44,8 @@ class Linear:
         bias: fp32 [out], or None.
     """
 
-    name: str
-    weight: Array
-    bias: Array | None = None
 
-    @property
-    def bias_name(self) -> str:
-        """Name of its bias in the checkpoint."""
-        return _beside(self.name)
-
-
-@dataclass(frozen=True)
-class Norm:
+class Norm(_Weighted):
     """A normalisation over the width.
 
     Attributes:
@@ -52,19 +53,6 @@ class Norm:
         weight: fp32 [width].
         bias: fp32 [width]; None where it is a root mean square, which subtracts no mean either.
     """
-
-    name: str
-    weight: Array
-    bias: Array | None = None
-
-    @property
-    def bias_name(self) -> str:
-        """Name of its bias in the checkpoint."""
-        return _beside(self.name)
-
-
-def _beside(weight: str) -> str:
-    return weight.removesuffix("weight") + "bias"
 
 
 @dataclass(frozen=True)
@@ -159,11 +147,11 @@ class Decoder:
                 next_step="lower task.max_length",
             )
 
-    def turns(self) -> tuple[Array, Array]:
-        """Return cosine and sine of every position's rotation: fp32 [context, head_size / 2], as torch rounds them.
+    def turns(self, room: int) -> tuple[Array, Array]:
+        """Return cosine and sine of the first positions' rotations: fp32 [room, head_size / 2], as torch rounds them.
 
         Source: Su et al., RoFormer (2021), section 3.4; transformers turns the two halves of a head, not its pairs.
         """
         assert self.frequencies is not None
-        angles = np.arange(self.context, dtype=np.float32)[:, None] * self.frequencies[None]
+        angles = np.arange(room, dtype=np.float32)[:, None] * self.frequencies[None]
         return np.cos(angles), np.sin(angles)

@@ -28,6 +28,7 @@ from stages.measure.structure import (
     exact,
     half,
 )
+from stages.targets.coreml_metal import stored
 from stages.targets.coreml_metal.runtime import PACKAGE
 
 INTEGERS = ("int", "uint")
@@ -138,35 +139,21 @@ def _constant(program: Program, maker: Operation, name: str) -> Constant:
 
 
 def _allowed(program: Program, maker: Operation, value: NDArray[Any]) -> Allowed:
-    if maker.type == "constexpr_lut_to_dense":
-        lut = np.asarray(_parameter(program, maker, "lut"))
-        groups = len(lut) if lut.ndim > 1 else 1
+    if maker.type == "const":
+        return half if value.dtype == np.float16 else exact
+    found = stored.read(program, maker) if maker.type in stored.PARTS else None
+    if found is None or found.levels.shape != value.shape:  # what a mask is yet to spread
+        return lambda source: allowed_error(maker, program, source, value)
+    if found.mask is not None:
+        return _sparse(found.mask != 0, value)
+    if found.table is not None:
+        groups = len(found.table) if found.table.ndim > 1 else 1
         return lambda source: np.where(
             _at_centroid(source, value, groups), allowed_error(maker, program, source, value), 0
         )
-    if maker.type == "constexpr_sparse_to_dense":
-        return _sparse(np.asarray(_parameter(program, maker, "mask")) != 0, value)
-    if maker.type == "const":
-        return half if value.dtype == np.float16 else exact
-    return lambda source: np.minimum(allowed_error(maker, program, source, value), _longest_step(maker, source))
-
-
-def _longest_step(maker: Operation, source: NDArray[Any]) -> NDArray[Any]:
-    """How far off integers may be at most: a step that the source's range asks for, in each block of one scale."""
-    inputs = {key: argument[0] for key, argument in maker.inputs.items() if isinstance(argument[0], Literal)}
-    if not {"data", "scale"} <= set(inputs):
-        return np.full(source.shape, np.inf)
-    kind, blocks = inputs["data"].type, np.asarray(inputs["scale"].value).shape
-    assert isinstance(kind, TensorType)
-    split = [size for axis, count in enumerate(blocks) for size in (count, source.shape[axis] // count)]
-    within = tuple(range(1, len(split), 2))
-    largest = np.abs(source).reshape(split).max(axis=within, keepdims=True) / (2 ** (kind.dtype.bits - 1) - 1)
-    return np.asarray(np.broadcast_to(largest * COARSER, split).reshape(source.shape))
-
-
-def _parameter(program: Program, maker: Operation, key: str) -> Any:
-    (argument,) = maker.inputs[key]
-    return argument.value if isinstance(argument, Literal) else program.known.constants[argument]
+    # A step may be no longer than the source's range asks for, in each block of one scale.
+    share = COARSER / (2 ** (found.bits - 1) - 1)
+    return lambda source: np.minimum(allowed_error(maker, program, source, value), found.covered(source) * share)
 
 
 def _sparse(mask: NDArray[np.bool_], value: NDArray[Any]) -> Allowed:

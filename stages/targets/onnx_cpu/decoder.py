@@ -32,14 +32,18 @@ HEADS, TURNED_INSIDE = 8, 16
 OPSET = 20
 """First opset that has all standard operators used here (Gelu)."""
 IR_VERSION = 10
+REACH = 2048
+"""Positions that are turned at least, where the model reads as many: an app may give a text more room than was
+measured, and tables for 8,192, as SmolLM2's config has, are 2 MB."""
 STATES = ("key", "value")
 
 
 class Writer:
     """Collects operators and weights in the order of the computation."""
 
-    def __init__(self) -> None:
-        """Start with nothing."""
+    def __init__(self, room: int) -> None:
+        """Start with nothing, for texts of so many tokens."""
+        self.room = room
         self.nodes: list[Any] = []
         self.weights: dict[str, Any] = {}
 
@@ -104,7 +108,7 @@ class Writer:
         turned = decoder.frequencies is not None
         inside = _turns_inside(decoder)
         tables = (
-            [self.weight(name, table) for name, table in zip(("cosine", "sine"), decoder.turns(), strict=True)]
+            [self.weight(name, table) for name, table in zip(("cosine", "sine"), decoder.turns(self.room), strict=True)]
             if turned
             else []
         )
@@ -158,7 +162,7 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: OnnxCpu
     if target.opset < OPSET:
         raise ConversionError(f"targets.onnx-cpu.opset is {target.opset}", expected=f"{OPSET} or later for a decoder")
     decoder.require(task.max_length)
-    model = build(decoder, target.opset)
+    model = build(decoder, target.opset, min(decoder.context, max(task.max_length, REACH)))
     graph.clean(model)
     graph.write(model, out / graph.MODEL)
     artifact.write_json(out / FUSED, {})
@@ -172,16 +176,17 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: OnnxCpu
     write_signature(out, task, kept, dynamic=True, pad_token_id=decoder.padding)
 
 
-def build(decoder: Decoder, opset: int) -> Any:
+def build(decoder: Decoder, opset: int, room: int | None = None) -> Any:
     """Return the model, its weights called as in the checkpoint.
 
     Args:
         decoder: what to compute.
         opset: of the standard operators, 20 or later.
+        room: tokens of a text, which positions are turned for; as many as the decoder may read by default.
     """
     from onnx import TensorProto, helper
 
-    writer = Writer()
+    writer = Writer(room or decoder.context)
     _count(writer, told=not _turns_inside(decoder))
     value = writer.add("Gather", [writer.weight(decoder.words_name, decoder.words), "input_ids"], "words", axis=0)
     if decoder.widen is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.targets.onnx_cpu import graph, integers, storage
+from stages.targets.onnx_cpu import graph, integers, products, storage
 from stages.targets.onnx_cpu.graph import CONTRIB
 
 
@@ -79,9 +79,11 @@ def quantize_tables_4bit(model: Any, tables: Collection[str]) -> None:
         nodes.append(helper.make_node("GatherBlockQuantized", inputs, node.output, domain=CONTRIB, **settings))
         if node.input[0] in values:
             table = numpy_helper.to_array(values.pop(node.input[0]))
-            levels, scales = integers.blocks(table)
+            levels, scales = integers.blocks(table, halves=True)
             values[stored] = numpy_helper.from_array(integers.packed(levels)[:, : table.shape[1] // 2], stored)
-            values[scale] = numpy_helper.from_array(scales, scale)
+            constants, widening = products.scaled(scale, scales, halves=True)
+            values |= {key: numpy_helper.from_array(value, key) for key, value in constants.items()}
+            nodes[-1:-1] = widening
     graph.replace_nodes(model.graph, nodes)
     graph.replace_initializers(model.graph, values.values())
     quantize_tables(model, set(tables) - looked_up, per_channel=True)

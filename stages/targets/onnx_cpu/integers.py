@@ -52,10 +52,14 @@ def pair_reach(weight: Floats, per_channel: bool) -> Floats:
     return np.asarray(np.maximum(up, down).max(axis=0 if per_channel else None, initial=0), np.float32)
 
 
-def blocks(values: Floats) -> tuple[NDArray[np.int8], Floats]:
+def blocks(values: Floats, *, halves: bool = False) -> tuple[NDArray[np.int8], Floats]:
     """Round a matrix to 4 bits, -8 to 7, with a scale for every `BLOCK` elements of a row.
 
     The largest magnitude of a block becomes -8, whatever its sign: one level more than with 7.
+
+    Args:
+        values: fp32 [rows, columns].
+        halves: whether scales are to have 16 bits (see `halved`).
 
     Returns:
         Levels of the matrix' shape, and the scale as fp32 [rows, blocks], some of it negative.
@@ -64,8 +68,26 @@ def blocks(values: Floats) -> tuple[NDArray[np.int8], Floats]:
     padded = np.pad(values, ((0, 0), (0, -width % BLOCK))).reshape(rows, -1, BLOCK)
     largest = np.take_along_axis(padded, np.abs(padded).argmax(axis=2, keepdims=True), axis=2)
     scale = np.where(largest == 0, 1, largest / -8).astype(np.float32)
+    scale = halved(scale) if halves else scale
     levels = np.clip(np.rint(padded / scale), LOWEST, HIGHEST).astype(np.int8)
     return levels.reshape(rows, -1)[:, :width], scale[..., 0]
+
+
+def halved(scale: Floats) -> Floats:
+    """Lengthen scales to the next of 16 bits, being a fifth of a matrix of 4; none, where one would lose digits."""
+    with np.errstate(over="ignore"):
+        half = scale.astype(np.float16)
+        longer = np.nextafter(half, np.copysign(np.float16(np.inf), half))
+    half = np.where(np.abs(half) < np.abs(scale), longer, half)
+    usual = np.isfinite(half) & (np.abs(half) >= np.finfo(np.float16).tiny)
+    return half.astype(np.float32) if usual.all() else scale
+
+
+def stored_scale(scale: Floats) -> Floats | NDArray[np.float16]:
+    """Return scales as fp16 where that is all they are."""
+    with np.errstate(over="ignore"):
+        half = scale.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), scale) else scale
 
 
 def per_element(scale: Floats, width: int) -> Floats:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.targets.onnx_cpu import graph, integers, weights
+from stages.targets.onnx_cpu import graph, integers
 from stages.targets.onnx_cpu.graph import CONTRIB
+from stages.targets.onnx_cpu.storage import turned
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -126,13 +127,31 @@ def block_4bit(level: int, round_: Round | None = None) -> Emit:
         names = lowering.names(linear.weight, shared=shared)
         if names[0] not in lowering.values:
             matrix = lowering.factors[linear.weight].T
-            levels, scale = round_(linear, matrix, shared) if round_ else integers.blocks(matrix)
+            halves = level == graph.FLOATS
+            levels, scale = round_(linear, matrix, shared) if round_ else integers.blocks(matrix, halves=halves)
             stored = integers.packed(levels).reshape(outputs, -1, integers.BLOCK // 2)
-            lowering.values |= dict(zip(names, (stored, scale), strict=True))
+            lowering.values[names[0]] = stored
+            constants, widening = scaled(names[1], scale, halves=halves)
+            lowering.values |= constants
+            lowering.views.extend(widening)
         settings = {"K": inputs, "N": outputs, **graph.BLOCKS, "accuracy_level": level}
         yield _node("MatMulNBits", [linear.source, *names, "", "", linear.bias], linear, **settings)
 
     return emit
+
+
+def scaled(name: str, scale: NDArray[np.float32], *, halves: bool) -> tuple[Arrays, list[Any]]:
+    """Return what gives a graph the scales of blocks by this name: their constant, and what widens one of 16 bits.
+
+    At the level of integers a product's scales must be constants of 32 bits: where ONNX Runtime 1.32 makes them when it
+    runs (its optimisations off), the kernel reads none, and answers are wrong without an error.
+    """
+    from onnx import TensorProto, helper
+
+    stored = integers.stored_scale(scale) if halves else scale
+    if stored.dtype == np.float32:
+        return {name: stored}, []
+    return {f"{name}_stored": stored}, [helper.make_node("Cast", [f"{name}_stored"], [name], to=TensorProto.FLOAT)]
 
 
 def unsigned_grid(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -173,7 +192,7 @@ def lower(model: Any, chosen: Mapping[str, Emit]) -> None:
 
     values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     found = {linear.output: linear for linear in linears(model) if linear.weight in chosen}
-    sideways = weights.turned(model)
+    sideways = turned(model)
     factors = {name: values[name] if name in sideways else values[name].T for name in chosen}
     tables = {weight.name for weight in graph.weights(model) if weight.kind == "lookup"}
     lowering = Lowering(values, factors, tables, shared=tables - sideways)

@@ -121,9 +121,14 @@ class _Reader:
         stored = self.arrays.get(read[0]) if read else None
         return read[0] if read and stored is not None and stored.dtype == np.float16 and stored.ndim == 2 else ""
 
+    def _scale(self, name: str) -> str:
+        """The initialiser of a scale: of 16 bits, or fp32."""
+        found = self.arrays.get(name)
+        return name if found is not None and found.dtype == np.float32 and found.ndim == 2 else self._halves(name)
+
     def _blocks(self, name: str, bits: int, level: int) -> _Read | None:
         node = self.makers.get(name)
-        scale = self._halves(node.input[2]) if node is not None and len(node.input) == 3 else ""
+        scale = self._scale(node.input[2]) if node is not None and len(node.input) == 3 else ""
         levels = self.arrays.get(node.input[1]) if node is not None and scale else None
         if node is None or levels is None or levels.dtype != np.uint8:
             return None
@@ -135,7 +140,7 @@ class _Reader:
 
     def _rows(self, name: str) -> _Read | None:
         node = self.makers[name]
-        scale = self._halves(node.input[2]) if len(node.input) == 3 else ""
+        scale = self._scale(node.input[2]) if len(node.input) == 3 else ""
         if not scale:
             return None
         view = self._made(node.input[0], "Reshape", 2)

@@ -94,6 +94,11 @@ def _execute(session: Any) -> Callable[[Call, Arrays, State], Arrays]:
     return execute
 
 
+PIECE = 128
+"""Tokens that are read at once, as the bundle's sample does: attention scores every pair of them, for each head, which
+for 1,024 at once took 60 MB more and a sixth of the prompt's time (SmolLM2)."""
+
+
 class Cache:
     """Keys and values of the tokens so far, in buffers that the runtime reads and writes in place.
 
@@ -122,12 +127,14 @@ class Cache:
 
     def step(self, ids: NDArray[np.int32], names: Sequence[str]) -> list[NDArray[np.float32]]:
         """Read further tokens, int32 [1, n], and return the named outputs."""
-        self.length += ids.shape[1]
-        self._bound.bind_cpu_input(IDS, ids.astype(np.int64))
-        self._bound.bind_cpu_input(MASK, np.ones((1, self.length), np.int64))
         for name in names:
             self._bound.bind_output(name)
-        self._session.run_with_iobinding(self._bound)
+        for start in range(0, ids.shape[1], PIECE):
+            piece = ids[:, start : start + PIECE]
+            self.length += piece.shape[1]
+            self._bound.bind_cpu_input(IDS, piece.astype(np.int64))
+            self._bound.bind_cpu_input(MASK, np.ones((1, self.length), np.int64))
+            self._session.run_with_iobinding(self._bound)
         return [value.numpy() for value in self._bound.get_outputs()[-len(names) :]]
 
 

@@ -32,13 +32,13 @@ class Grid:
     Attributes:
         bits: 4 or 8.
         levels: uint8 [rows, columns].
-        scale: fp16 [rows, blocks].
+        scale: fp16 [rows, blocks], or as much in fp32.
         minimum: fp16 [rows, blocks], what level 0 stands for; None where `MIDDLE` stands for 0.
     """
 
     bits: int
     levels: NDArray[np.uint8]
-    scale: NDArray[np.float16]
+    scale: NDArray[np.float16] | Floats
     minimum: NDArray[np.float16] | None
 
     def expanded(self) -> Floats:

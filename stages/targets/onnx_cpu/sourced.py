@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ConversionError, InputError
 from stages.core.packing import pack
-from stages.targets.onnx_cpu import graph, products, restored, source_grid, weights
+from stages.targets.onnx_cpu import graph, products, restored, source_grid
 from stages.targets.onnx_cpu.graph import CONTRIB
 from stages.targets.onnx_cpu.integers import BLOCK
 from stages.targets.onnx_cpu.products import Linear, Lowering
 from stages.targets.onnx_cpu.source_grid import Grid, identity, members
+from stages.targets.onnx_cpu.storage import turned
 
 
 def lower(model: Any, names: Collection[str]) -> dict[str, int]:
@@ -44,7 +45,7 @@ def lower(model: Any, names: Collection[str]) -> dict[str, int]:
     from onnx import numpy_helper
 
     before = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-    sideways = weights.turned(model)
+    sideways = turned(model)
     found = {name: _grid(name, before[name].T if name in sideways else before[name]) for name in sorted(names)}
     factors = {linear.weight for linear in products.linears(model)} & found.keys()
     writer = _Writer(found)
@@ -76,6 +77,8 @@ def constants(name: str, grid: Grid) -> tuple[dict[str, NDArray[Any]], list[Any]
     from onnx import TensorProto, helper
 
     scale = f"{name}_scale"
+    if grid.bits == 8:  # what an integer product reads: see `products.scaled`
+        return {scale: grid.scale.astype(np.float32)}, []
     values: dict[str, NDArray[Any]] = {f"{scale}_stored": grid.scale}
     nodes = [helper.make_node("Cast", [f"{scale}_stored"], [scale], to=TensorProto.FLOAT)]
     if grid.minimum is not None:

@@ -12,7 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from stages.targets.onnx_cpu import graph, integers, weights
+from stages.targets.onnx_cpu import graph, integers
+
+PRODUCTS = {"MatMul", *graph.INTEGER_PRODUCTS} - set(graph.PACKED)
+
+
+def turned(model: Any) -> set[str]:
+    """Names of initialisers that are stored as [in, out]."""
+    expanded = graph.expansions(model)
+    found = set()
+    for node in model.graph.node:
+        if graph.operator(node) in PRODUCTS or (
+            graph.operator(node) == "Gemm" and not graph.gemm_settings(node)["transB"]
+        ):
+            found.add(expanded.get(node.input[1], (node.input[1], ""))[0])
+    return found
 
 
 def store_factors(model: Any, names: Collection[str], *, half: bool, per_channel: bool = False) -> None:
@@ -24,7 +38,7 @@ def store_factors(model: Any, names: Collection[str], *, half: bool, per_channel
     from onnx import TensorProto, helper, numpy_helper
 
     values = {item.name: item for item in model.graph.initializer}
-    sideways = weights.turned(model)
+    sideways = turned(model)
     nodes = []
     for name in sorted(names):
         value = numpy_helper.to_array(values.pop(name))

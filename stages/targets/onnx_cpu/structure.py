@@ -10,10 +10,9 @@ import numpy as np
 
 from stages.core.artifact import read_json
 from stages.core.errors import ArtifactError
-from stages.measure.rounding import reach
-from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half, uniform
+from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half
 from stages.targets.base import QUANTIZATION
-from stages.targets.onnx_cpu import gptq, graph, integers, restored
+from stages.targets.onnx_cpu import gptq, graph, integers, restored, stored
 
 
 def read(artifact: Path) -> Graph:
@@ -66,7 +65,7 @@ class _Reader:
         self._arrays = graph.viewed(model, {item.name: numpy_helper.to_array(item) for item in proto.initializer})
         multiplied = {node.input[1] for node in proto.node if graph.operator(node) in graph.INTEGER_PRODUCTS}
         self._turned = {source: view for view, source in graph.views(model).items() if view in multiplied}
-        self._stored = graph.expansions(model)
+        self._stored, self._halves = graph.expansions(model), graph.halves(model)
         self._makers = {output: node for node in proto.node for output in node.output}
         self._values: dict[str, Value] = {
             item.name: Input(f"{item.name} {TensorProto.DataType.Name(item.type.tensor_type.elem_type)}")
@@ -93,9 +92,9 @@ class _Reader:
         node = self._makers[name]
         if name in self._stored:
             return []
-        lookup = self._compressed_lookup(node)
+        lookup = stored.lookup(node, self._makers, self._arrays)
         if lookup is not None:
-            return [source for source in lookup.input[1:] if source]
+            return [source for source in lookup[0].input[1:] if source]
         if self._is_block_lookup(node):
             return [node.input[1]]
         product = self._integer_product(node)
@@ -108,13 +107,14 @@ class _Reader:
             return self._constant(*self._stored[name])
         node = self._makers[name]
         if self._is_block_lookup(node):
-            table = self._block_constant(node.input[0], node.input[2], 2 * self._arrays[node.input[0]].shape[1])
+            table = self._packed(node, node.input[0])
             return Node("Gather", name, {"0": table, "1": self._values[node.input[1]]}, _gather_axis(node))
-        lookup = self._compressed_lookup(node)
+        lookup = stored.lookup(node, self._makers, self._arrays)
         if lookup is not None:
-            table = self._table(lookup.input[0], self._table_scale(node))
-            rest = {str(index): self._values[source] for index, source in enumerate(lookup.input) if index}
-            return Node(graph.operator(lookup), name, {"0": table, **rest}, graph.attributes(lookup))
+            found, scale = lookup
+            rest = {str(index): self._values[source] for index, source in enumerate(found.input) if index}
+            inputs = {"0": self._table(found.input[0], scale), **rest}
+            return Node(graph.operator(found), name, inputs, graph.attributes(found))
         if self._integer_product(node) is not None:
             return self._multiplied(node, name)
         if graph.operator(node) == "Gemm":
@@ -157,7 +157,7 @@ class _Reader:
             limits = np.iinfo(point.dtype)
             activation = Rounded.on_grid(activation, float(step), float(point), limits.min, limits.max)
         if node.op_type == "MatMulNBits":
-            weight = self._block_constant(node.input[1], scale, graph.attributes(node)["K"]).transposed()
+            weight = self._packed(node, node.input[1]).transposed()
         else:
             weight = self._constant(node.input[1], scale, pairwise=True)
         inputs = {"0": activation, "1": weight}
@@ -177,15 +177,19 @@ class _Reader:
         levels = self._arrays[name]
         if not scale:
             return Constant(name, levels.astype(np.float32), half if levels.dtype == np.float16 else None)
-        steps = self._arrays[scale]
-        steps = steps.reshape(-1) if pairwise and steps.ndim else steps
-        pairs = partial(integers.pair_reach, per_channel=steps.ndim > 0) if pairwise else None
-        return Constant(name, levels.astype(np.float32) * steps, uniform(steps, levels, 8, pairs))
+        found = stored.read(name, stored.Parts(scale), self._arrays)
+        if not pairwise:
+            return Constant(name, found.expanded, found.allowed())
+        found.scale = self._arrays[scale].reshape(1, -1)  # of a table a scale for each row, which is a column here
+        per_channel = self._arrays[scale].ndim > 0
+        return Constant(name, found.expanded, found.allowed(partial(integers.pair_reach, per_channel=per_channel)))
 
-    def _block_constant(self, name: str, scale: str, width: int) -> Constant:
-        levels, steps = integers.unpacked(self._arrays[name], width), integers.per_element(self._arrays[scale], width)
-        covered = partial(reach, granularity="block_32")
-        return Constant(name, levels * steps, uniform(steps, levels, 4, covered, self._asked.within))
+    def _packed(self, node: Any, name: str) -> Constant:
+        """What the integers of 4 bits that an operator reads stand for."""
+        parts = stored.packed(node, self._arrays[name])
+        parts = parts._replace(scale=self._halves.get(parts.scale, parts.scale))
+        found = stored.read(name, parts, self._arrays)
+        return Constant(name, found.expanded, found.allowed(within=self._asked.within))
 
     def _product(self, node: Any, name: str) -> Node:
         """Gemm as the product and the sum that it is: integer operators are given out as these."""
@@ -199,36 +203,6 @@ class _Reader:
         product = Node("MatMul", f"{name} before its bias", {"0": first, "1": second})
         return Node("Add", name, {"0": product, "1": third[0]}) if third else product
 
-    def _compressed_lookup(self, node: Any) -> Any:
-        """Return the Gather or Slice of a compressed table whose result a node expands, or None.
-
-        A Cast expands half precision; a Mul scales integers, by a constant or by what the same ids look up.
-        """
-        scaled = graph.changes_format(node, "Mul")
-        cast = self._makers.get(node.input[0]) if scaled else node
-        if cast is None or not graph.changes_format(cast, "Cast"):
-            return None
-        lookup = self._makers.get(cast.input[0])
-        if lookup is None or graph.operator(lookup) not in {"Gather", "Slice"} or lookup.input[0] not in self._arrays:
-            return None
-        if (self._arrays[lookup.input[0]].dtype == np.float16) == scaled:
-            return None
-        rows = self._makers.get(node.input[1]) if scaled else None
-        return lookup if rows is None or _is_same_lookup(rows, lookup) else None
-
-    def _table_scale(self, node: Any) -> str:
-        """Name of a table's scales, '' where it has none."""
-        if graph.operator(node) == "Cast":
-            return ""
-        rows = self._makers.get(node.input[1])
-        return str(node.input[1] if rows is None else rows.input[0])
-
 
 def _gather_axis(node: Any) -> dict[str, Any]:
     return {"axis": graph.attributes(node)["gather_axis"]}
-
-
-def _is_same_lookup(rows: Any, lookup: Any) -> bool:
-    """Whether two operators take the same rows, of their own tables."""
-    pairs = ((graph.operator(one), list(one.input[1:]), graph.attributes(one)) for one in (rows, lookup))
-    return next(pairs) == next(pairs)

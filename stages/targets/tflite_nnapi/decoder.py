@@ -74,7 +74,7 @@ class Graph(Entry):
 
     def _turns(self) -> tuple[Value, Value]:
         """Look up cosine and signed sine of each token's rotation: [1, length, 1, head_size]."""
-        cosine, sine = (table[: self.room] for table in self.decoder.turns())
+        cosine, sine = self.decoder.turns(self.room)
         return (
             self._rows("cosine", np.hstack([cosine, cosine])),
             self._rows("sine", np.hstack([-sine, sine])),

@@ -114,6 +114,31 @@ def drop_metadata(model: Any) -> None:
     model.metadata = None
 
 
+def add_buffer(model: Any, content: NDArray[Any]) -> int:
+    """Store numbers in a buffer of their own, in place, and return its index."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(np.ascontiguousarray(content).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
+
+
+def add_metadata(model: Any, name: str, content: bytes) -> None:
+    """Note bytes beside the graph, in place."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = name.encode(), add_buffer(model, np.frombuffer(content, np.uint8))
+    model.metadata = [*(model.metadata or []), entry]
+
+
+def add_tensor(graph: Any, tensor: Any) -> int:
+    """Put a tensor into a subgraph, in place, and return its index."""
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
 def shorten_names(model: Any) -> None:
     """Rename tensors in place to their path inside the checkpoint, numbered where several share one.
 
@@ -164,8 +189,8 @@ def _weight(model: Any, graph: Any, operator: str, op: Any, expanded: dict[int, 
         name=graph.tensors[op.outputs[0]].name.decode() if name.startswith(ANONYMOUS) else name,
         operator=operator,
         dtype=types[tensor.type],
-        scales=0 if grid is None else grid.scale.size,
-        block=0 if grid is None or grid.shape == storage.shape_of(tensor) else grid.shape[-1],
+        scales=0 if grid is None else grid[0].size,
+        block=storage.block_of(tensor),
         expanded=index in expanded,
         activation=types[graph.tensors[op.inputs[0]].type],
         size_bytes=len(data),

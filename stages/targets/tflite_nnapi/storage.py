@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -27,26 +26,6 @@ DTYPES = {
 FLOATS = {"FLOAT16", "FLOAT32"}
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The scales of a tensor's integers.
-
-    Attributes:
-        scale: fp32, to be broadcast to `shape`.
-        zero: points, fp32, likewise.
-        shape: of the tensor, its last axis split in two where blocks along it have scales of their own.
-    """
-
-    scale: NDArray[np.float32]
-    zero: NDArray[np.float32]
-    shape: tuple[int, ...]
-
-    def expand(self, levels: NDArray[Any]) -> NDArray[np.float32]:
-        """Return what integers stand for, of their own shape."""
-        value = (levels.reshape(self.shape).astype(np.float32) - self.zero) * self.scale
-        return np.asarray(value.reshape(levels.shape))
-
-
 def bits(dtype: str) -> int:
     """Return the bits of one stored number."""
     return 4 if dtype == "INT4" else 8 * np.dtype(DTYPES[dtype]).itemsize
@@ -65,10 +44,10 @@ def unpack(dtype: str, shape: tuple[int, ...], data: Any) -> NDArray[Any]:
         ValueError: the bytes do not fill the shape.
     """
     content = np.asarray(data, np.uint8)
+    if content.size != -(-prod(shape) * bits(dtype) // 8):
+        raise ValueError(f"{content.size} bytes for {prod(shape)} numbers of {bits(dtype)} bits")
     if dtype != "INT4":
         return np.frombuffer(content.tobytes(), DTYPES[dtype]).reshape(shape).copy()
-    if content.size != -(-prod(shape) // 2):
-        raise ValueError(f"{content.size} bytes for {prod(shape)} numbers of 4 bits")
     return packing.unpack(content, prod(shape), 4, signed=True).reshape(shape)
 
 
@@ -102,32 +81,45 @@ def scales_of(tensor: Any) -> int | None:
     return int(quantization.details.scales)
 
 
+def block_of(tensor: Any) -> int:
+    """Return how many neighbours share a scale of their own; 0 where no blocks do."""
+    return 0 if scales_of(tensor) is None else int(tensor.quantization.details.blockSize)
+
+
 def block_scales(model: Any, graph: Any, tensor: Any) -> Any | None:
     """Return the buffer of a tensor's block scales, fp16 [channels, blocks]; None where it has none."""
     index = scales_of(tensor)
     return None if index is None else model.buffers[graph.tensors[index].buffer]
 
 
-def grid(model: Any, graph: Any, tensor: Any) -> Grid | None:
-    """Return the grid of a constant; None for one without scales.
+def points(tensor: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Return scales and zero points that stand beside a tensor, equally many; None for one without."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
+        return None
+    scale = np.asarray(quantization.scale, np.float32)
+    zero = [0] if quantization.zeroPoint is None else quantization.zeroPoint
+    return scale, np.broadcast_to(np.asarray(zero, np.float32), scale.shape)
+
+
+def grid(model: Any, graph: Any, tensor: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Return scales and zero points of a constant, on each of its axes 1, as many as it has, or one for each block.
 
     Raises:
         ValueError: scales that do not tile the tensor.
     """
-    shape, quantization = shape_of(tensor), tensor.quantization
+    shape = shape_of(tensor)
     blocks = block_scales(model, graph, tensor)
     if blocks is not None:
-        size = int(quantization.details.blockSize)
-        split = (*shape[:-1], shape[-1] // size, size)
-        if prod(split) != prod(shape):
+        size = block_of(tensor)
+        if shape[-1] % size:
             raise ValueError(f"blocks of {size} over {list(shape)}")
-        scale = unpack("FLOAT16", (*split[:-1], 1), blocks.data).astype(np.float32)
-        return Grid(scale, np.zeros_like(scale), split)
-    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
+        scale = unpack("FLOAT16", (*shape[:-1], shape[-1] // size), blocks.data).astype(np.float32)
+        return scale, np.zeros_like(scale)
+    found = points(tensor)
+    if found is None:
         return None
-    scale = np.asarray(quantization.scale, np.float32)
-    zero = np.asarray([0] if quantization.zeroPoint is None else quantization.zeroPoint, np.float32)
     channels = [1] * len(shape)
-    if scale.size > 1:
-        channels[quantization.quantizedDimension] = shape[quantization.quantizedDimension]
-    return Grid(scale.reshape(channels), np.broadcast_to(zero, scale.shape).reshape(channels), shape)
+    if found[0].size > 1:
+        channels[tensor.quantization.quantizedDimension] = shape[tensor.quantization.quantizedDimension]
+    return found[0].reshape(channels), found[1].reshape(channels)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
-from stages.measure.structure import Allowed, Constant, Graph, Input, Node, Rounded, Value, half, uniform
-from stages.targets.tflite_nnapi import flatbuffer, storage
+from stages.measure.structure import Constant, Graph, Input, Node, Rounded, Value, half
+from stages.targets.tflite_nnapi import flatbuffer, storage, stored
 
 ROUNDING = {"QUANTIZE", "DEQUANTIZE"}
 PASSING = {"RESHAPE", "SLICE", "TRANSPOSE"}
@@ -82,21 +81,21 @@ def _outputs(model: Any, signature: Any) -> list[tuple[Any, Value]]:
 
 def _rounded(tensor: Any, value: Value, maker: str, whole: Any) -> Value:
     """Keep how a tensor is rounded beside the value; `whole` is what it becomes a part of as it is, if anything."""
-    dtype, found = flatbuffer.tensor_types()[tensor.type], _grid(tensor)
+    dtype, found = flatbuffer.tensor_types()[tensor.type], storage.points(tensor)
     if dtype not in GRIDS or found is None:
         return value
     limits = np.iinfo(storage.DTYPES[dtype])
     scale, zero = (float(numbers[0]) for numbers in found)
     # A grid that is not its input's, where it must be, is a difference of its own (`_broken_grids`).
     borrowed = maker in PASSING or FIXED.get(maker, {}).get(dtype) == (scale, zero)
-    borrowed = borrowed or (whole is not None and np.array_equal(found, _grid(whole) or ()))
+    borrowed = borrowed or (whole is not None and np.array_equal(found, storage.points(whole) or ()))
     return Rounded.on_grid(value, scale, zero, int(limits.min), int(limits.max), borrowed=borrowed)
 
 
 def _broken_grids(graph: Any, name: str, operator: Any) -> dict[str, str]:
     """Say where an operator's grids contradict each other in a way that kernels ignore, each in its own manner."""
-    inputs = [_grid(graph.tensors[index]) for index in operator.inputs if index >= 0]
-    result = _grid(graph.tensors[operator.outputs[0]])
+    inputs = [storage.points(graph.tensors[index]) for index in operator.inputs if index >= 0]
+    result = storage.points(graph.tensors[operator.outputs[0]])
     if name in PASSING and inputs[0] is not None and not np.array_equal(inputs[0], result or ()):
         return {"grid": "not that of its input"}
     if name in ZERO_IS_ZERO and inputs[1] is not None and inputs[1][1].any():
@@ -108,16 +107,6 @@ def _broken_grids(graph: Any, name: str, operator: Any) -> dict[str, str]:
     return {}
 
 
-def _grid(tensor: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Return scales and zero points of a tensor, equally many."""
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
-        return None
-    scale = np.asarray(quantization.scale, np.float32)
-    points = [0] if quantization.zeroPoint is None else quantization.zeroPoint
-    return scale, np.broadcast_to(np.asarray(points, np.float32), scale.shape)
-
-
 def _options(operator: Any) -> dict[str, Any]:
     found = vars(operator.builtinOptions) if operator.builtinOptions is not None else {}
     plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in found.items()}
@@ -126,15 +115,7 @@ def _options(operator: Any) -> dict[str, Any]:
 
 def _constant(model: Any, graph: Any, tensor: Any) -> Constant:
     name, dtype = tensor.name.decode(), flatbuffer.tensor_types()[tensor.type]
-    data = model.buffers[tensor.buffer].data
-    if data is None:
-        raise ValueError(f"tensor '{name}' is neither computed nor stored")
-    stored, found = storage.unpack(dtype, storage.shape_of(tensor), data), storage.grid(model, graph, tensor)
-    if found is None or dtype in storage.FLOATS:
-        return Constant(name, stored, half if dtype == "FLOAT16" else None)
-    return Constant(name, found.expand(stored), _allowed(found, stored, storage.bits(dtype)))
-
-
-def _allowed(grid: storage.Grid, levels: NDArray[Any], bits: int) -> Allowed:
-    bound = uniform(grid.scale, levels.reshape(grid.shape), bits)
-    return lambda source: bound(source.reshape(grid.shape)).reshape(source.shape)
+    found = stored.read(model, graph, tensor, dtype)
+    if found.scale is None:
+        return Constant(name, found.levels, half if dtype == "FLOAT16" else None)
+    return Constant(name, found.expanded, found.allowed())

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from stages.core.errors import ArtifactError
 from stages.measure.rounding import reach
-from stages.targets.tflite_nnapi import flatbuffer, storage
+from stages.targets.tflite_nnapi import flatbuffer, storage, stored
 
 __all__ = ["reach", "weights"]
 
-INTEGERS = {"INT4", "INT8", "INT16", "UINT8"}
+TYPES = storage.FLOATS | {"INT4", "INT8", "INT16", "UINT8"}
 
 
 def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
@@ -36,29 +36,14 @@ def weights(artifact: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _read(model: Any) -> dict[str, NDArray[np.float32]]:
-    types = flatbuffer.tensor_types()
     found: dict[str, NDArray[np.float32]] = {}
     seen = set()
-    for graph in model.subgraphs:
-        for tensor in storage.constants(model, graph):
-            shape = storage.shape_of(tensor)
-            if len(shape) < 2 or prod(shape) < 1024 or tensor.buffer in seen:
-                continue
-            value = _value(model, graph, tensor, types[tensor.type])
-            if value is not None:
-                seen.add(tensor.buffer)
-                found[f"{tensor.name.decode()}@{tensor.buffer}"] = value
+    for graph, tensor, dtype in stored.weights(model):
+        shape, name = storage.shape_of(tensor), tensor.name.decode()
+        if len(shape) < 2 or prod(shape) < 1024 or tensor.buffer in seen:
+            continue
+        if dtype not in TYPES:
+            raise ArtifactError(f"weight '{name}' is stored as {dtype}", expected=f"one of {sorted(TYPES)}")
+        seen.add(tensor.buffer)
+        found[f"{name}@{tensor.buffer}"] = stored.read(model, graph, tensor, dtype).value
     return found
-
-
-def _value(model: Any, graph: Any, tensor: Any, dtype: str) -> NDArray[np.float32] | None:
-    name, shape, data = tensor.name.decode(), storage.shape_of(tensor), model.buffers[tensor.buffer].data
-    grid = storage.grid(model, graph, tensor)
-    if dtype not in storage.FLOATS and grid is None:
-        return None  # indices, not a weight
-    if dtype not in storage.FLOATS | INTEGERS:
-        raise ArtifactError(f"weight '{name}' is stored as {dtype}", expected=f"one of {[*storage.FLOATS, *INTEGERS]}")
-    if len(data) != -(-prod(shape) * storage.bits(dtype) // 8):
-        raise ArtifactError(f"weight '{name}' {list(shape)} has {len(data)} bytes", next_step="run `dvc repro`")
-    stored = storage.unpack(dtype, shape, data)
-    return stored.astype(np.float32) if grid is None or dtype in storage.FLOATS else grid.expand(stored)

@@ -6,18 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from stages.core import artifact
 from stages.targets.coreml_metal.convert import convert
 from tests.targets.coreml_models import PRECISIONS, TARGET, TASK, in_process, lowered
+from tests.toys.classifiers import compressed
 
 
 @pytest.fixture(scope="session")
 def checkpoint(make_model, tmp_path_factory):
     def write(family, **overrides):
-        directory = tmp_path_factory.mktemp(f"coreml-{family}")
-        make_model(family, **overrides).save_pretrained(directory)
-        artifact.write_json(directory / "profile.json", {"mask_constant": 1e4})
-        return directory
+        return compressed(make_model(family, **overrides), tmp_path_factory.mktemp(f"coreml-{family}"), 1e4)
 
     return write
 

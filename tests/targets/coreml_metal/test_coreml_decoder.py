@@ -16,8 +16,8 @@ from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS
 from stages.targets.coreml_metal.runtime import open_runtime
 from stages.tasks import registry as tasks
 from tests.composed import composed
-from tests.targets import decoder_models
-from tests.targets.decoder_models import STRETCHED, tiny_llama, tiny_opt
+from tests.toys import decoders
+from tests.toys.decoders import STRETCHED, tiny_llama, tiny_opt
 
 pytestmark = pytest.mark.target
 
@@ -39,7 +39,7 @@ CASES = {
 
 def written(config, directory, change=lambda model: None):
     """A model of transformers with weights that matter, and what is converted from its files."""
-    model, read = decoder_models.read(config, directory / "checkpoint", change)
+    model, read = decoders.read(config, directory / "checkpoint", change)
     (directory / "converted").mkdir()
     decoder.convert(read, tasks.interface("generate").calls(TASK), TASK, TARGET, directory / "converted")
     return model, read
@@ -98,7 +98,7 @@ def answers(directory, ids, cuts):
 def test_calls_answer_as_one_forward_pass_up_to_the_last_place_there_is(pair, cuts):
     model, read, directory = pair
     ids = text(read.vocabulary)
-    wanted = decoder_models.forward(model, ids[0])
+    wanted = decoders.forward(model, ids[0])
     found, places, session, state = answers(directory / "converted", ids, cuts)
     assert np.abs(found - wanted[places]).max() < 1e-5 * wanted.std()
     with pytest.raises(InputError, match=f"1 tokens do not fit behind {LENGTH}; expected at most {LENGTH} in all"):
@@ -125,7 +125,7 @@ def hold(model, read, directory, precision, error):
     found = compare(structure.read(converted), structure.read(made))
     assert (found.differences, found.beyond, whole.strays(converted, made)) == ([], 0, [])
     assert found.operators > 25 * len(read.layers)
-    wanted = decoder_models.forward(model, ids[0])
+    wanted = decoders.forward(model, ids[0])
     given, places, _, _ = answers(made, ids, [1] * LENGTH)
     assert np.abs(given - wanted[places]).max() < error * wanted.std()
 
@@ -162,7 +162,7 @@ def test_residuals_whose_squares_overflow_are_normalised_all_the_same(tmp_path):
     seen = []
     model.model.norm.register_forward_hook(lambda _module, given, _out: seen.append(given[0].abs().max()))
     ids = text(read.vocabulary)
-    wanted = decoder_models.forward(model, ids[0])
+    wanted = decoders.forward(model, ids[0])
     assert 10_000 < float(seen[0]) < 65_504
     found, places, _, _ = answers(lowered(tmp_path, "fp16"), ids, [1] * LENGTH)
     assert np.abs(found - wanted[places]).max() < 0.03 * wanted.std()

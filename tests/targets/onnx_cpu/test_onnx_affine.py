@@ -15,6 +15,7 @@ from stages.targets.onnx_cpu import FUSED, affine, graph
 from stages.targets.onnx_cpu.convert import convert
 from stages.targets.onnx_cpu.weights import weights
 from tests.targets.onnx_models import MASK_CONSTANT, TARGET, TASK, make_checkpoint, run_all, utterances
+from tests.toys.classifiers import compressed
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
             torch.nn.init.normal_(parameter, 1.0 if name.endswith("LayerNorm.weight") else 0.0, 0.5)
-    model.save_pretrained(directory)
-    (directory / "profile.json").write_text(json.dumps({"mask_constant": MASK_CONSTANT}), encoding="utf-8")
-    return directory
+    return compressed(model, directory, MASK_CONSTANT)
 
 
 @pytest.mark.target

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.targets.decoder_models import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
+from tests.toys.decoders import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
 
 pytestmark = pytest.mark.target
 

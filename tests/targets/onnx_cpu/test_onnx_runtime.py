@@ -18,6 +18,7 @@ from tests.targets.onnx_models import (
     run_all,
     utterances,
 )
+from tests.toys.graphs import summing
 
 pytestmark = pytest.mark.target
 
@@ -79,27 +80,10 @@ def test_a_graph_of_int64_inputs_runs_alike(converted: dict[str, Path], tmp_path
 
 
 def test_a_model_that_opens_and_fails_when_it_runs_is_one_line(artifacts: dict[str, Path], tmp_path: Path) -> None:
-    from onnx import TensorProto, helper, numpy_helper
 
     source = artifacts["dynamic-channel"]
     (tmp_path / SIGNATURE).write_bytes((source / SIGNATURE).read_bytes())
-    shape = ["batch", "sequence"]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name in ("input_ids", "attention_mask")]
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
-        helper.make_node("ReduceSum", ["rows", "axes"], ["logits"], keepdims=0),
-    ]
-    stored = [
-        numpy_helper.from_array(np.ones((2, 3), np.float32), "table"),
-        numpy_helper.from_array(np.array([1], np.int64), "axes"),
-    ]
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])
-    built = helper.make_model(
-        helper.make_graph(nodes, "g", inputs, [logits], stored),
-        opset_imports=[helper.make_opsetid("", 20)],
-        ir_version=10,
-    )
-    (tmp_path / graph.MODEL).write_bytes(built.SerializeToString())
+    (tmp_path / graph.MODEL).write_bytes(summing(2, 3))
     opened = open_runtime(tmp_path, threads=1)
     beyond = np.array([[1, 5]], np.int32)
     with pytest.raises(ArtifactError, match="onnxruntime cannot run 'model.onnx'.*out of data bounds") as caught:

@@ -10,7 +10,7 @@ from stages.models.families.decoder import Decoder, Layer, Linear, Norm
 from stages.schema.task import Task
 from stages.schema.variant import Dynamic, OnnxCpu, WeightOnly
 from stages.targets import registry
-from stages.targets.onnx_cpu import decoder, graph, saturation, structure, weights
+from stages.targets.onnx_cpu import decoder, graph, integers, saturation, structure, weights
 from stages.targets.onnx_cpu.quantize import quantize
 from stages.targets.stored import QUANTIZATION, compare_structure
 from stages.tasks.generate.interface import CALLS
@@ -28,7 +28,7 @@ PRECISIONS = {
 TABLE = "embed_tokens.weight"
 
 
-def written(out, width=WIDTH):
+def written(out, width=WIDTH, context=16):
     """A tied LLaMA of one layer, converted."""
     random = np.random.default_rng(2)
 
@@ -47,7 +47,7 @@ def written(out, width=WIDTH):
         **parts,
     )
     model = Decoder(
-        heads=2, groups=2, head_size=width // 2, context=16, padding=None, epsilon=1e-5, norm_first=True,
+        heads=2, groups=2, head_size=width // 2, context=context, padding=None, epsilon=1e-5, norm_first=True,
         activation="relu", frequencies=np.float32(1) / 10 ** np.arange(width // 4, dtype=np.float32),
         words=random.normal(0, 1, (WORDS, width)).astype(np.float32), words_name=TABLE, positions=None,
         positions_name="", layers=(layer,), norm=norm("last"), head=None,
@@ -94,6 +94,20 @@ def tables(directory):
     return sorted(found, reverse=True)
 
 
+def first_logits(directory, level):
+    """What follows six tokens, in a session of ONNX Runtime's at this level of optimisation."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level, options.intra_op_num_threads, options.log_severity_level = level, 1, 3
+    session = onnxruntime.InferenceSession(directory / graph.MODEL, options, providers=["CPUExecutionProvider"])
+    given = {"input_ids": np.arange(6, dtype=np.int64)[None], "attention_mask": np.ones((1, 6), np.int64)}
+    for item in session.get_inputs():
+        if item.name.startswith(graph.PAST_VALUES):
+            given[item.name] = np.zeros([size if isinstance(size, int) else 0 for size in item.shape], np.float32)
+    return session.run(["logits"], given)[0][0, -1]
+
+
 def answers(directory):
     session = registry.runtime("onnx-cpu").open_runtime(directory, 1)
     state = session.new_state()
@@ -115,6 +129,37 @@ def test_it_is_stored_once_read_whole_and_answers(name, artifacts, converted):
     assert np.corrcoef(table.ravel(), wanted.ravel())[0, 1] > (0.98 if bits == 4 else 0.999)
     expected = answers(converted)
     assert np.corrcoef(answers(directory).ravel(), expected.ravel())[0, 1] > (0.9 if bits == 4 else 0.995)
+
+
+def test_scales_of_blocks_take_two_bytes_and_four_where_two_would_lose_digits():
+    matrix = np.random.default_rng(0).normal(0, 1, (8, 64)).astype(np.float32)
+    levels, scale = integers.blocks(matrix, halves=True)
+    assert integers.stored_scale(scale).dtype == np.float16
+    assert np.abs(levels * integers.per_element(scale, 64) - matrix).max() <= np.abs(scale).max()
+    assert (np.abs(scale) >= np.abs(matrix).reshape(8, 2, 32).max(axis=2) / 8).all()  # no level beyond the last
+    for size in (1e-6, 1e6):
+        _, scale = integers.blocks(matrix * np.float32(size), halves=True)
+        assert integers.stored_scale(scale).dtype == np.float32
+        assert np.allclose(np.abs(scale) * 8, np.abs(matrix * size).reshape(8, 2, 32).max(axis=2))
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_answers_do_not_hang_on_what_a_runtime_does_when_it_opens_the_model(name, artifacts):
+    import onnxruntime
+
+    found = []
+    for level in (
+        onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    ):
+        found.append(first_logits(artifacts[name], level))
+    assert np.abs(found[0] - found[1]).max() < 1e-4 * np.ptp(found[0])
+
+
+@pytest.mark.parametrize(("context", "rows"), [(16, 16), (5000, decoder.REACH)])
+def test_positions_are_turned_as_far_as_a_text_may_reach_and_not_to_the_end_of_a_long_context(context, rows, tmp_path):
+    model = graph.load(written(tmp_path / "converted", context=context) / graph.MODEL)
+    assert [next(iter(item.dims)) for item in model.graph.initializer if item.name == "cosine"] == [rows]
 
 
 def test_a_table_no_block_of_which_fits_a_row_is_stored_for_each(tmp_path):

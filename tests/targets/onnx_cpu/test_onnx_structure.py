@@ -113,7 +113,7 @@ def test_a_block_with_another_scale_is_beyond_rounding(
     converted: dict[str, Path], artifacts: dict[str, Path], tmp_path: Path
 ) -> None:
     model = graph.load(artifacts["weight-only-4-block"] / graph.MODEL)
-    scale = next(item for item in model.graph.initializer if item.name.endswith("_scale") and item.dims[-1] == 2)
-    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
+    scale = next(item for item in model.graph.initializer if item.name.endswith("_scale_stored") and item.dims[-1] == 2)
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float16(1.5), scale.name))
     (tmp_path / graph.MODEL).write_bytes(model.SerializeToString())
     assert compare(read(converted["bert"]), read(tmp_path)).beyond > 100

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.core import artifact
 from stages.targets.tflite_nnapi.convert import convert
 from tests.targets.tflite_models import ONE_LENGTH, PRECISIONS, TARGET, TASK, lowered
+from tests.toys.classifiers import compressed
 
 
 @pytest.fixture(scope="session")
@@ -16,8 +16,7 @@ def checkpoints(make_model, tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("checkpoints")
     for family in ("albert", "bert", "distilbert", "mobilebert"):
         shape = {"hidden_act": "quick_gelu", "hidden_size": 64, "intermediate_size": 256} if family == "bert" else {}
-        make_model(family, **shape).save_pretrained(root / family)
-        artifact.write_json(root / family / "profile.json", {"mask_constant": 32.0})
+        compressed(make_model(family, **shape), root / family)
     return {path.name: path for path in root.iterdir()}
 
 

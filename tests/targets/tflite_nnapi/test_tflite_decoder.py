@@ -25,8 +25,8 @@ from stages.targets.tflite_nnapi.weights import weights as stored
 from stages.tasks.base import DECODE, IDS, PAST
 from stages.tasks.generate.interface import CALLS
 from tests.composed import composed
-from tests.targets.decoder_models import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
 from tests.targets.tflite_models import TARGET
+from tests.toys.decoders import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
 
 pytestmark = pytest.mark.target
 

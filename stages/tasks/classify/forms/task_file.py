@@ -33,7 +33,7 @@ def write(source: Source, bundle: Path) -> str:
     litert.raise_versions(model)
     task_graph.keep_longest(model, source.max_length)
     task_graph.take_segments(model)
-    _add_metadata(model, task_metadata.describe(source.key))
+    flatbuffer.add_metadata(model, task_metadata.NAME, task_metadata.describe(source.key))
     (bundle / FORM).parent.mkdir(exist_ok=True)
     flatbuffer.write(model, bundle / FORM)
     files = {
@@ -43,16 +43,6 @@ def write(source: Source, bundle: Path) -> str:
     (bundle / FORM).write_bytes(task_metadata.append_files((bundle / FORM).read_bytes(), files))
     check(source, bundle)
     return FORM
-
-
-def _add_metadata(model: Any, content: bytes) -> None:
-    from ai_edge_litert import schema_py_generated as schema
-
-    buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(content, np.uint8)
-    model.buffers.append(buffer)
-    entry.name, entry.buffer = task_metadata.NAME.encode(), len(model.buffers) - 1
-    model.metadata = [*(model.metadata or []), entry]
 
 
 def check(source: Source, bundle: Path) -> None:

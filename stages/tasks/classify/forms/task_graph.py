@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.targets.tflite_nnapi import flatbuffer
 from stages.targets.tflite_nnapi.entries import signature_name
 from stages.tasks.base import INPUTS as OURS
 from stages.tasks.classify.forms.task_metadata import INPUTS, OUTPUT
@@ -42,7 +43,7 @@ def take_segments(model: Any) -> None:
     indices = [by_name[name].tensorIndex for name in OURS]
     segments = schema.TensorT()
     segments.shape, segments.type, segments.buffer = graph.tensors[indices[0]].shape, schema.TensorType.INT32, 0
-    graph.inputs = np.array([*indices, _add(graph, segments)], np.int32)
+    graph.inputs = np.array([*indices, flatbuffer.add_tensor(graph, segments)], np.int32)
     (logits,) = [item.tensorIndex for item in signature.outputs]
     scores = _softmax(model, graph, _dequantised(model, graph, logits))
     graph.outputs = np.array([scores], np.int32)
@@ -61,18 +62,13 @@ def _drop_buffers(model: Any, graph: Any) -> None:
         item.buffer = places[item.buffer]
 
 
-def _add(graph: Any, tensor: Any) -> int:
-    graph.tensors.append(tensor)
-    return len(graph.tensors) - 1
-
-
 def _float_like(graph: Any, index: int) -> int:
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = schema.TensorT()
     tensor.shape, tensor.type, tensor.buffer = graph.tensors[index].shape, schema.TensorType.FLOAT32, 0
     tensor.name = f"float_{len(graph.tensors)}".encode()
-    return _add(graph, tensor)
+    return flatbuffer.add_tensor(graph, tensor)
 
 
 def _dequantised(model: Any, graph: Any, index: int) -> int:

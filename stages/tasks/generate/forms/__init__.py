@@ -29,8 +29,21 @@ WORDS = Words(
     model="A causal language model",
     use="A text in, the token that follows it out; fed back, the text goes on, up to {max_length} tokens in all.",
     score="finds {value:.3g} tokens as likely as the one that follows, over {n} tokens",
-    inputs="input_ids [1, n]: further tokens of a text; what is kept of those before, signature.json names as states",
-    outputs="logits: float32 [1, 1, vocabulary] of what follows the last token",
+    inputs={
+        "onnx-cpu": "input_ids int64 [1, n]: further tokens of a text; attention_mask int64 [1, total]: ones, for "
+        "those before as well; past_key_values.L.key and .value float32 [1, groups, past, head_size] of each layer L",
+        "coreml-metal": "input_ids int32 [1, n], n up to {max_length}: further tokens of a text; position int32 [1]: "
+        "how many came before; states key_cache_L and value_cache_L float16 [1, groups, {max_length}, head_size]",
+        "tflite-nnapi": "tokens int32 [1, n], n of the signature: further tokens of a text; input_pos int32 [n]: where "
+        "they stand; kv_cache_k_L and kv_cache_v_L float32 [1, groups, {max_length}, head_size] of each layer L",
+    },
+    outputs={
+        "onnx-cpu": "logits float32 [1, 1, vocabulary] of what follows the last token; present.L.key and .value: what "
+        "the next call takes as past",
+        "coreml-metal": "logits float32 [1, 1, vocabulary] of what follows the last token; states are written in place",
+        "tflite-nnapi": "logits float32 [1, 1, vocabulary] of what follows the token, of signature decode; "
+        "kv_cache_k_L and kv_cache_v_L: what the next call takes",
+    },
     caution="It continues any text, with words that are likely and need not be true.",
     truncation={"rule": "A text and its continuation have {max_length} tokens at most; begin anew with the end of it."},
 )

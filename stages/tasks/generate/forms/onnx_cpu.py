@@ -13,7 +13,6 @@ from stages.releasing.forms import NOT_ASKED, Client, Form, client
 from stages.releasing.hugging_face import FOLDER
 from stages.releasing.source import Source
 from stages.schema.release import Release
-from stages.schema.variant import WeightOnly
 from stages.targets.onnx_cpu import graph
 from stages.tasks.generate.forms import genai, rules
 
@@ -43,8 +42,8 @@ FORMS = {
 }
 ORT = "no language model was tried in this format yet"
 TEXTS = "greedy text of stories260k to the last token"
-BITS_NOT_IN_BROWSERS = 4
-LOOKUP = "in browsers it refuses, because its own WebAssembly has no lookup of 4 bits (GatherBlockQuantized)"
+PACKED = "q4"
+LOOKUP = "in browsers it refuses, because its own WebAssembly has no lookup in blocks (GatherBlockQuantized)"
 
 
 def write(source: Source, bundle: Path, settings: Release) -> tuple[dict[str, Any], dict[str, str]]:
@@ -76,8 +75,11 @@ def clients(form: str, source: Source) -> list[Client]:
     older = "older ones were not tried"
     match form:
         case "hf":
-            packed = isinstance(source.precision, WeightOnly) and source.precision.weight_bits == BITS_NOT_IN_BROWSERS
-            where = f"in Node; {LOOKUP}" if packed else "in Node and in Chromium"
+            where = (
+                f"in Node; {LOOKUP}"
+                if hugging_face.suffix(source.precision)[0] == PACKED
+                else "in Node and in Chromium"
+            )
             return [
                 client("Transformers.js", "4.3.1", f"{TEXTS}, {where}; {older}"),
                 client("onnxruntime-web", "1.30.0", f"{TEXTS}, in Chromium; {older}"),

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 BUNDLE = Path(__file__).absolute().parent.parent
 UNFINISHED = "\ufffd"
+PIECE = 128  # tokens read at once: attention scores every pair of them, and more would take memory and time
 
 
 class Generator:
@@ -36,7 +37,7 @@ class Generator:
         return list(self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def generate(self, ids: list[int]) -> Iterator[int]:
-        """Read a text at once, then yield token by token what follows.
+        """Read a text in a few pieces, then yield token by token what follows.
 
         Raises:
             ValueError: it leaves no room for another token.
@@ -51,13 +52,15 @@ class Generator:
                 buffer = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
                 binding.bind_ortvalue_input(item.name, buffer)
                 binding.bind_ortvalue_output(item.name.replace("past_key_values", "present"), buffer)
+        binding.bind_output("logits")
         length, fed, self.ended_by = 0, ids, "max_length"
         while length + len(fed) < self.room:
-            length += len(fed)
-            binding.bind_cpu_input("input_ids", np.array([fed], np.int64))
-            binding.bind_cpu_input("attention_mask", np.ones((1, length), np.int64))
-            binding.bind_output("logits")
-            self.session.run_with_iobinding(binding)
+            for start in range(0, len(fed), PIECE):
+                piece = fed[start : start + PIECE]
+                length += len(piece)
+                binding.bind_cpu_input("input_ids", np.array([piece], np.int64))
+                binding.bind_cpu_input("attention_mask", np.ones((1, length), np.int64))
+                self.session.run_with_iobinding(binding)
             logits = binding.get_outputs()[-1].numpy()
             fed = [int(logits[0, -1].argmax())]
             if fed[0] in self.stops:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from stages import release
 from stages.core import artifact, attest, params
 from stages.lineage import lock
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 KEY = "onnx-cpu-fp32"
 VARIANT = {

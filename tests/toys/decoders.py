@@ -39,6 +39,23 @@ def tiny_qwen2(**changes):
     return Qwen2Config(**tiny_llama(**changes).to_dict() | {"model_type": "qwen2"})
 
 
+def seeded(config, seed):
+    """Make a model of transformers in eval mode, with the weights that a seed gives, whatever was drawn before."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+
+
+def random_llama(seed, **changes):
+    """Make a LLaMA of two layers, four heads in two groups and one table for lookup and head."""
+    sizes = {"intermediate_size": 40, "num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 8}
+    told = {"max_position_embeddings": 48, "tie_word_embeddings": True, "initializer_range": 0.3}
+    return seeded(tiny_llama(**{**sizes, **told, "rms_norm_eps": 1e-6, **changes}), seed)
+
+
 def read(config, directory, change=lambda model: None):
     """Make a model of transformers, change its weights, save it, and read it as writers get it."""
     import torch

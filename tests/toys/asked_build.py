@@ -9,7 +9,7 @@ from stages.core import artifact
 from stages.releasing import contents
 from stages.schema.release import Release
 from stages.schema.variant import Float, Variant
-from tests.releasing import toy
+from tests.toys import bundle as toy
 
 KEY = "onnx-cpu-fp32"
 UTTERANCES = ("hello world", "lamp songs", "wake me up", "hello lamp wake", "song world up me")
@@ -57,6 +57,7 @@ def write(root, forms=("hf",)):
             "summary.json": json.dumps(toy.summary()).encode(),
             **{name: {**inputs, "logits": logits} for name in ("coverage.npz", "probe.npz", "test.npz")},
         },
+        "student": {"evaluation.json": b"{}"},
         "teacher": {},
     }
     for role, content in outputs.items():
