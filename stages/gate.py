@@ -1,7 +1,7 @@
 """Judge every variant's measurements against its thresholds.
 
-Reads: parity and benchmark of every chosen variant, the summaries of their references, what teacher and student score,
-    the lock, the host's fingerprint, and the bundles of an earlier release where conf/gate names one.
+Reads: parity, benchmark and coverage of every chosen variant, the summaries of their references, what teacher and
+    student score, the lock, the host's fingerprint, and the bundles of an earlier release where conf/gate names one.
 Writes: `verdicts.json` (a contract outside tools read) and `metrics.json` for `dvc metrics`.
 Why: one place decides, it never fails the build, and nothing is released without its `pass`.
 """
@@ -18,8 +18,9 @@ from stages.core.params import Section
 from stages.gating import beside
 from stages.gating.review import review
 from stages.gating.verdict import flatten, judge, judge_reference, judge_score
+from stages.schema.covered import read_coverage
 from stages.schema.gate import Gate
-from stages.schema.layout import CHECKPOINTS, HOST, MEASURED, behind, place
+from stages.schema.layout import BESIDE, CHECKPOINTS, HOST, MEASURED, behind, place
 from stages.schema.measured import Benchmark, Parity, read_benchmark, read_parity
 from stages.schema.variant import Precision, Variant
 from stages.schema.verdict import Entry
@@ -40,7 +41,8 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
 
     Args:
         settings: thresholds and variants.
-        build: directory with `data/`, `reference/`, `parity/`, `benchmark/`, `host.json`, `teacher/` and `student/`.
+        build: directory with `data/`, `reference/`, `parity/`, `benchmark/`, `coverage/`, `host.json`, `teacher/` and
+            `student/`.
         constraints: the lock, which says what must have executed the artifacts.
         verdicts: where the verdicts go.
         merged: where the flat metrics go.
@@ -60,14 +62,15 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         summary = artifact.read_json(artifact.require(places["reference"]) / "summary.json")
         parity = read_parity(artifact.require(places["parity"]))
         benchmark = read_benchmark(artifact.require(places["benchmark"]))
-        measured = flatten(parity, benchmark, host, task)
+        places["coverage"] = artifact.require(place(build, "coverage", variant=key))
+        measured = flatten(parity, benchmark, host, task, read_coverage(places["coverage"]))
         if bar:
             beside.add(measured, task.PRIMARY, scores["teacher"], bar)
         measured.altered.extend(_foreign(places))
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
         verdict = judge(
             measured,
-            settings.gate.bounds(variant.precision),
+            settings.gate.bounds(variant.precision, variant.target),
             settings.gate.interval_below_n,
             [*judge_reference(settings.gate, variant.compression, summary, task.PRIMARY.metric), *unsound],
         )
@@ -88,7 +91,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             "runtime": measured.runtime,
             "runtime_versions": parity.get("runtime_versions", {}),
             "target": variant.target,
-            "thresholds": settings.gate.applied(variant.precision),
+            "thresholds": settings.gate.applied(variant.precision, variant.target),
             "timing": measured.timing,
             "verdict": verdict.verdict,
         }
@@ -114,7 +117,7 @@ def _foreign(places: Mapping[str, Path]) -> list[str]:
     actual = artifact.digest(places["artifact"])
     return [
         f"its {role} was measured on another artifact"
-        for role in MEASURED
+        for role in (*MEASURED, *BESIDE)
         if artifact.manifest(places[role])["parents"]["artifact"] != actual
     ]
 

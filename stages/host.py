@@ -25,6 +25,7 @@ LISTED = {
     "benchmark": "variants",
     "compressed": "compressions",
     "converted": "conversions",
+    "coverage": "variants",
     "parity": "variants",
     "reference": "references",
 }

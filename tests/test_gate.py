@@ -7,8 +7,10 @@ import pytest
 from stages import gate
 from stages.core import artifact, params
 from stages.core.errors import ArtifactError
+from stages.schema.gate import Threshold
 from stages.schema.verdict import Entry
 from tests.toys.measurements import HOST, benchmark, parity
+from tests.toys.operators import coverage_of
 
 LOCK = "onnxruntime==1.32.0\n"
 
@@ -41,6 +43,7 @@ def a_build(path, keys):
         parents = {"artifact": path / "artifact" / key}
         write(path / "parity" / key, {"metrics.json": parity()}, parents)
         write(path / "benchmark" / key, {"metrics.json": benchmark()}, parents)
+        write(path / "coverage" / key, {"metrics.json": coverage_of("onnx-cpu")}, parents)
 
 
 def settings_of(key):
@@ -51,6 +54,7 @@ def settings_of(key):
             "gate": {
                 "baseline": None,
                 "interval_below_n": 1000,
+                "targets": {},
                 "reference": [{"metric": "accuracy", "unit": "fraction", "at_least": 0.5, "min_n": 10}],
                 "every": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 10}],
                 "precisions": {"fp32": [{"metric": "max_abs_error", "unit": "logit", "at_most": 0.1, "min_n": 10}]},
@@ -137,6 +141,48 @@ def test_a_parity_that_does_not_say_what_ran_fails(tmp_path):
     found = {name: value for name, value in parity().items() if name != "runtime_versions"}
     write(tmp_path / "parity/kept", {"metrics.json": found}, {"artifact": tmp_path / "artifact/kept"})
     assert judged_build(tmp_path, "kept")["kept"]["reasons"][0] == "parity does not say what it ran on; run it again"
+
+
+BUDGET = {"metric": "ort_nnapi_partitions", "unit": "count", "min_n": 1}
+SHARE = {"metric": "ort_nnapi_macs", "unit": "fraction", "min_n": 1}
+
+
+def judged_with(path, *bounds):
+    settings = settings_of("kept")
+    asked = settings.gate.model_copy(update={"targets": {"onnx-cpu": [Threshold(**bound) for bound in bounds]}})
+    settings = settings.model_copy(update={"gate": asked})
+    gate.run(settings, path, path / "constraints.txt", path / "verdicts.json", path / "metrics.json")
+    return json.loads((path / "verdicts.json").read_text(encoding="utf-8"))["variants"]["kept"]
+
+
+def test_a_budget_of_a_target_is_judged_like_any_threshold_and_names_what_is_refused(tmp_path):
+    a_build(tmp_path, ("kept",))
+    assert judged_with(tmp_path, BUDGET | {"at_most": 2}, SHARE | {"at_least": 1})["verdict"] == "pass"
+    entry = judged_with(tmp_path, BUDGET | {"at_most": 1})
+    assert entry["verdict"] == "fail"
+    assert entry["reasons"] == [
+        "ort_nnapi_partitions value 2 > 1 count (com.microsoft::FastGelu: an operator of ONNX Runtime's own, "
+        "which fuses several for its CPU)"
+    ]
+    assert entry["metrics"]["ort_nnapi_partitions"] == 2
+    assert [bound["metric"] for bound in entry["thresholds"]["variant"]][-1] == "ort_nnapi_partitions"
+
+
+def test_coverage_that_could_not_be_told_fails_only_where_a_budget_asks_for_it(tmp_path):
+    a_build(tmp_path, ("kept",))
+    failed = {"status": "failed", "reason": "onnxruntime cannot run it", "target": "onnx-cpu"}
+    write(tmp_path / "coverage/kept", {"metrics.json": failed}, {"artifact": tmp_path / "artifact/kept"})
+    assert judged_with(tmp_path)["verdict"] == "pass"
+    entry = judged_with(tmp_path, BUDGET | {"at_most": 9})
+    assert entry["reasons"] == ["ort_nnapi_partitions was not measured (onnxruntime cannot run it)"]
+
+
+def test_coverage_of_other_bytes_fails(tmp_path):
+    a_build(tmp_path, ("kept",))
+    write(tmp_path / "other", {"model.json": "other"})
+    write(tmp_path / "coverage/kept", {"metrics.json": coverage_of("onnx-cpu")}, {"artifact": tmp_path / "other"})
+    (reason,) = judged_with(tmp_path)["reasons"]
+    assert reason.endswith("its coverage was measured on another artifact")
 
 
 def test_a_verdict_names_the_honesty_bar_and_says_when_it_is_the_better_choice(tmp_path):

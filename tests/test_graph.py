@@ -27,6 +27,7 @@ ROOMS = {
     "tasks": ("core", "data", "measure", "models", "schema"),
     "compression": ("core", "measure", "models", "schema", "tasks"),
     "targets": ("core", "coreml", "measure", "models", "schema", "tasks"),
+    "accelerators": ("core", "coreml", "measure", "schema", "targets", "tasks"),
     "running": ("core", "measure", "schema", "targets", "tasks"),
     "gating": ("core", "measure", "schema", "tasks"),
     "tracking": ("core", "gating", "measure", "schema", "targets", "tasks"),

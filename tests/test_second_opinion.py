@@ -25,6 +25,7 @@ PARAMS = {
     "gate": {
         "baseline": None,
         "interval_below_n": 1,
+        "targets": {},
         "reference": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 10}],
         "every": [{"metric": "non_finite_count", "unit": "count", "at_most": 0, "min_n": 10}],
         "precisions": {"fp32": [BOUND]},

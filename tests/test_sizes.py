@@ -20,6 +20,7 @@ def bound(metric, n, **sides):
 AGREEMENT = bound("top1_agreement", 500, at_least=0.998)
 GATE = {
     "interval_below_n": 1000,
+    "targets": {},
     "baseline": None,
     "reference": [bound("accuracy", 200, at_least=0.5)],
     "every": [bound("non_finite_count", 64, at_most=0)],

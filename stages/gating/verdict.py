@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.gating.soundness import Flat, N, absent, sift
-from stages.measure.registry import REGISTRY
+from stages.measure.registry import ACCELERATORS, REGISTRY, accelerated
+from stages.schema.covered import Coverage
 from stages.schema.gate import Gate, Threshold, needed_items
 from stages.schema.measured import Benchmark, Parity, Part, PartName, SplitName, Structure
 from stages.schema.verdict import Word
@@ -69,14 +70,17 @@ class Verdict:
     reasons: list[str] = field(default_factory=list)
 
 
-def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any], task: Facts) -> Measurement:
-    """Merge a variant's parity and benchmark into one flat set of metrics.
+def flatten(
+    parity: Parity, benchmark: Benchmark, host: Mapping[str, Any], task: Facts, covered: Coverage | None = None
+) -> Measurement:
+    """Merge what was measured of a variant into one flat set of metrics.
 
     Args:
         parity: `metrics.json` of parity.
         benchmark: `metrics.json` of benchmark.
         host: fingerprint of this host.
         task: says what must have been measured.
+        covered: `metrics.json` of coverage, None where nobody asks for it.
     """
     found = Flat({}, {}, {})
     for part in PARTS:
@@ -86,6 +90,8 @@ def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any], task:
         _add_splits(found, parity)
     timed = {name: value for name, value in benchmark.get("values", {}).items() if name != "n"}
     found.add({**benchmark, "values": timed})
+    if covered is not None:
+        found.add({name: covered[name] for name in ("counts", "values") if name in covered})
     untimed = _untimed(benchmark)
     sound, unsound = sift(found)
     unsound += absent(
@@ -108,7 +114,7 @@ def flatten(parity: Parity, benchmark: Benchmark, host: Mapping[str, Any], task:
         runtime=parity.get("runtime"),
         timing=untimed or "",
         timing_failed=untimed is not None and (benchmark.get("status") != NOT_MEASURED or untimed == UNSAID),
-        details=_details(parity),
+        details=_details(parity) | (_refused(covered) if covered is not None else {}),
         texts=sound.texts,
     )
 
@@ -175,6 +181,17 @@ def _details(parity: Parity) -> dict[str, str]:
         "weight_error_ratio_max": compared.get("rounded", ""),
         "weights_beyond_count": "; ".join(structure["beyond"][:2]),
     }
+    return {metric: detail for metric, detail in found.items() if detail}
+
+
+def _refused(covered: Coverage) -> dict[str, str]:
+    """Name what an accelerator refuses, behind both of its metrics; or why nothing is known of any."""
+    if covered["status"] == "failed":
+        return {metric: covered["reason"] for name in ACCELERATORS for metric in accelerated(name)}
+    found = {}
+    for name, taken in covered["accelerators"].items():
+        for metric, worst in zip(accelerated(name), (taken["refused"][:1], taken["refused"][:2]), strict=True):
+            found[metric] = "; ".join(f"{one['operator']}: {one['reason']}" for one in worst)
     return {metric: detail for metric, detail in found.items() if detail}
 
 

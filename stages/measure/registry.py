@@ -27,6 +27,7 @@ ARTIFACT = Sample("artifacts", "always")
 RUNS = Sample("timed runs", "timed")
 PROCESS = Sample("processes", "timed")
 CACHE = Sample("caches", "timed")
+WALKED = Sample("operators", "asked")
 
 
 SPEEDS: tuple[tuple[str, Unit, Better, str], ...] = (
@@ -37,6 +38,23 @@ SPEEDS: tuple[tuple[str, Unit, Better, str], ...] = (
     ("decode_full_tokens_per_s", "token/s", "higher", "tokens one by one, the last that the cache has room for"),
 )
 """Of language models: name, unit, direction, meaning."""
+
+ACCELERATORS = (
+    *(f"nnapi_{level}" for level in (27, 28, 29, 30, 31, "fl6", "fl7", "fl8")),
+    "litert_xnnpack",
+    "tflite_micro",
+    *(f"ort_{provider}" for provider in ("cpu", "xnnpack", "nnapi", "coreml", "qnn")),
+    "neural_engine",
+    "metal_gpu",
+    "coreml_cpu",
+)
+"""All that may execute parts of an artifact, of every target; `stages/accelerators` says what each takes."""
+
+
+def accelerated(accelerator: str) -> tuple[str, str]:
+    """Name the metrics of what an accelerator takes: the share of multiply-accumulates, and the number of parts."""
+    return f"{accelerator}_macs", f"{accelerator}_partitions"
+
 
 REGISTRY: dict[str, Metric] = {
     metric.name: metric
@@ -284,6 +302,15 @@ REGISTRY: dict[str, Metric] = {
             PROCESS,
             positive=True,
             group="benchmark",
+        ),
+        *(
+            metric
+            for name in ACCELERATORS
+            for share, parts in [accelerated(name)]
+            for metric in (
+                Metric(share, "fraction", "higher", 0, 1, f"multiply-accumulates that {name} takes", WALKED),
+                Metric(parts, "count", "lower", 0, inf, f"parts of the graph that {name} executes", WALKED),
+            )
         ),
         Metric("size_bytes", "byte", "lower", 0, inf, "artifact on disk", ARTIFACT, positive=True, group="benchmark"),
         Metric(

@@ -14,10 +14,11 @@ from stages.measure import truncation
 from stages.models.families import family_of
 from stages.reporting.agreement import Model, read_agreement
 from stages.reporting.clients import Asked, demo, read_clients
+from stages.reporting.coverage import Platform, read_platforms
 from stages.reporting.gaps import Gap, Spread, read_gaps, read_spread
 from stages.reporting.lineage import Lineage, read_lineage
 from stages.reporting.mixtures import Mixture, read_mixtures
-from stages.schema.layout import CHECKPOINTS, MEASURED, behind, place
+from stages.schema.layout import BESIDE, CHECKPOINTS, MEASURED, behind, place
 from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import TargetName, Variant
 from stages.targets.facts import Executor, executor
@@ -140,6 +141,7 @@ class Evidence:
         spreads: variant → how its errors are distributed.
         agreement: everything that answered the test split, against everything else.
         clients: what the clients that apps use answered, where they were asked.
+        coverage: what accelerators take, by platform.
         demo: where the page lies that lets a reader ask, None where there is none.
         lineage: what the manifests name.
         mixtures: what was measured to choose the precision of each weight, where there are two.
@@ -156,6 +158,7 @@ class Evidence:
     spreads: dict[str, Spread]
     agreement: list[Model]
     clients: list[Asked]
+    coverage: list[Platform]
     demo: str | None
     lineage: Lineage
     mixtures: list[Mixture]
@@ -174,7 +177,9 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         ArtifactError: something is missing or altered, or was judged from other measurements than lie here.
     """
     places = {key: behind(build, key, variant.compression, variant.target) for key, variant in variants.items()}
-    for directory in dict.fromkeys(found[role] for role in QUOTED for found in places.values()):
+    quoted = [found[role] for role in QUOTED for found in places.values()]
+    quoted += [place(build, role, variant=key) for role in BESIDE for key in variants]
+    for directory in dict.fromkeys(quoted):
         artifact.require(directory)
     lines = sorted(read_lines(variants, verdicts), key=lambda line: line.rank)
     for line in lines:
@@ -201,6 +206,7 @@ def load(variants: Mapping[str, Variant], build: Path, verdicts: Path) -> Eviden
         spreads={line.key: read_spread(places[line.key]["parity"]) for line in lines},
         agreement=read_agreement({line.key: variants[line.key] for line in lines}, build, case),
         clients=read_clients([line.key for line in lines], build),
+        coverage=read_platforms({line.key: line.target for line in lines}, build),
         demo=demo(variants, build),
         lineage=read_lineage(variants, build),
         mixtures=read_mixtures([line.key for line in lines], build),

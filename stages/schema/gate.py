@@ -12,6 +12,7 @@ from stages.core.params import Section
 from stages.measure.metric import Metric, Split
 from stages.measure.registry import REGISTRY
 from stages.measure.statistics import difference_interval, proportion_interval
+from stages.schema.variant import TargetName
 
 Count = Annotated[int, Field(ge=1)]
 Drop = Annotated[float, Field(ge=0, lt=1)]
@@ -74,15 +75,17 @@ class Gate(Section):
     every: Annotated[list[Threshold], Field(min_length=1)]
     """Of every artifact, whatever its precision."""
     precisions: dict[str, Annotated[list[Threshold], Field(min_length=1)]]
+    targets: dict[TargetName, Annotated[list[Threshold], Field(min_length=1)]]
+    """Of every artifact of a target: what an accelerator of its phones has to take, above all."""
     baseline: Baseline | None
 
-    def bounds(self, precision: str) -> list[Threshold]:
-        """Return all that an artifact of this precision has to meet."""
-        return [*self.every, *self.precisions[precision]]
+    def bounds(self, precision: str, target: TargetName | None = None) -> list[Threshold]:
+        """Return all that an artifact of this precision has to meet; without a target, what its answers have to."""
+        return [*self.every, *self.precisions[precision], *(self.targets.get(target, []) if target else [])]
 
-    def applied(self, precision: str) -> dict[str, Any]:
+    def applied(self, precision: str, target: TargetName | None = None) -> dict[str, Any]:
         """Return everything that a verdict on an artifact of this precision is judged by, as `verdicts.json` has it."""
-        asked = {"reference": self.reference, "variant": self.bounds(precision)}
+        asked = {"reference": self.reference, "variant": self.bounds(precision, target)}
         return {name: [bound.model_dump(mode="json") for bound in bounds] for name, bounds in asked.items()} | {
             # Not where its bundles lie, which is another place in another clone.
             "baseline": self.baseline.model_dump(mode="json", exclude={"bundles"}) if self.baseline else None,

@@ -19,6 +19,8 @@ PLACES: Mapping[str, str] = {
     "benchmark": "benchmark/{variant}",
 }
 """What may lie behind a variant, in the order in which it is made."""
+BESIDE: Mapping[str, str] = {"coverage": "coverage/{variant}"}
+"""What is told of a variant and makes none of its bytes or answers: no bundle holds it."""
 CHECKPOINTS = ("teacher", "student")
 """What was scored before anything was built from it."""
 MEASURED = ("parity", "benchmark")
@@ -37,7 +39,7 @@ def place(build: Path, role: str, **names: str) -> Path:
         role: which output.
         names: of its instance: `variant`, or `compression` and, of a converted model, `target`.
     """
-    return build / PLACES[role].format(**names)
+    return build / {**PLACES, **BESIDE}[role].format(**names)
 
 
 def behind(build: Path, variant: str, compression: str, target: str) -> dict[str, Path]:

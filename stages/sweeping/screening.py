@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.artifact import read_json
-from stages.schema.layout import behind
+from stages.schema.layout import place
 from stages.sweeping.pipeline import Pipeline
 from stages.sweeping.settings import Profile
 
@@ -79,7 +79,8 @@ class Screen:
 
     def _place(self, role: str, variant: str) -> str:
         chosen = self.tree["variants"][variant]
-        return behind(Path("build"), variant, chosen["compression"], chosen["target"])[role].as_posix()
+        names = {"variant": variant, "compression": chosen["compression"], "target": chosen["target"]}
+        return place(Path("build"), role, **names).as_posix()
 
     def _of(self, variant: str) -> dict[str, Profile]:
         target = self.tree["variants"][variant]["target"]

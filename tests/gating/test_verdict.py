@@ -131,7 +131,7 @@ def test_not_measured_is_never_a_pass_and_never_hides_a_fault():
 def test_a_broken_reference_fails_everything_built_from_it():
     floor = bound("accuracy", "fraction", at_least=0.5)
     bounds = {"reference": [floor], "every": [ERROR], "precisions": {"fp32": [AGREEMENT]}}
-    settings = Gate(interval_below_n=1000, baseline=None, **bounds)
+    settings = Gate(interval_below_n=1000, baseline=None, targets={}, **bounds)
     summary = {"accuracy": 0.1, "accuracy_interval": [0.08, 0.12], "n": 2000, "counts": {"test": 2000}}
     broken = verdict.judge_reference(settings, "none", summary, classify.PRIMARY.metric)
     assert broken == ["reference 'none': accuracy value 0.1 < 0.5 fraction"]

@@ -62,7 +62,7 @@ def test_user_text_is_escaped_wherever_it_appears(build: Path) -> None:
 
 def test_hostile_variant_keys_are_escaped_in_table_charts_and_lineage(build: Path) -> None:
     old, new = "tflite-nnapi-fp32", '"><b>&'
-    for stage in ("artifact", "parity", "benchmark"):
+    for stage in ("artifact", "coverage", "parity", "benchmark"):
         shutil.move(build / stage / old, build / stage / new)
     chosen = {new if key == old else key: value for key, value in variants().items()}
     rewrite(build / "verdicts.json", lambda value: value["variants"].update({new: value["variants"].pop(old)}))

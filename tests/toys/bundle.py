@@ -43,6 +43,7 @@ GATE = {
     "baseline": None,
     "every": [threshold("non_finite_count", "count", at_most=0.0)],
     "interval_below_n": 2,
+    "targets": {},
     "precisions": {"fp32": [threshold("accuracy", "fraction", at_least=0.75)]},
     "reference": [threshold("accuracy", "fraction", at_least=0.5)],
 }

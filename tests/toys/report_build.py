@@ -23,6 +23,7 @@ from stages.targets import parity
 from stages.targets.answers import measure
 from stages.targets.facts import executor
 from stages.tasks.classify import quality
+from tests.toys.operators import coverage_of
 
 LABELS, PROBE, TEST, LENGTH = 6, 40, 400, 8
 HOSTILE = "<script>alert('&')</script>"
@@ -64,6 +65,7 @@ BOUNDS = [
 GATE = Gate.model_validate(
     {
         "interval_below_n": 100,
+        "targets": {},
         "reference": [{"metric": "accuracy", "unit": "fraction", "at_least": 0.5, "min_n": 30}],
         "baseline": None,
         "every": BOUNDS[:1],
@@ -206,6 +208,8 @@ class Build:
         else:
             measured |= {"status": "not_measured", "reason": f"{UNAVAILABLE}, so nothing was timed"}
         self.write(f"benchmark/{key}", "benchmark", {"metrics.json": measured}, artifact=self.root / "artifact" / key)
+        covered = {"metrics.json": coverage_of(target)}
+        self.write(f"coverage/{key}", "coverage", covered, artifact=self.root / "artifact" / key)
 
     def _parity(self, key: str, noise: float) -> None:
         target, _, compression, *_ = TABLE[key]
