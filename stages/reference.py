@@ -135,7 +135,14 @@ def run(settings: Params, data: Path, compressed: Path, out: Path) -> None:
     spelled_padding = not family_of(model.config).padded_positions
     # Of a large vocabulary an item is dear, and parity looks every id up besides (`conversion.check_vocabulary`).
     most = None if found["test"].logits.classes is None else ROWS
-    coverage = encode_coverage(tokenizer, encoded.values(), length, spelled_padding=spelled_padding, most=most)
+    coverage = encode_coverage(
+        tokenizer,
+        encoded.values(),
+        length,
+        continues=tasks.model(task).CONTINUES,
+        spelled_padding=spelled_padding,
+        most=most,
+    )
     found["coverage"] = golden(model, coverage, items, None)
     texts = splits.read_split(data, "test").texts
     written = tasks.model(task).greedy(model, tokenizer, texts, length)

@@ -105,12 +105,13 @@ def test_a_student_of_every_family_is_smaller_and_of_that_family(family, data, r
     assert (out / "tokenizer.json").read_bytes() == (given / "tokenizer.json").read_bytes()
 
 
-@pytest.mark.parametrize("hidden_weight", [0.0, 0.5])
-def test_a_student_learns_what_its_teacher_knows(hidden_weight, data, trained_teacher, tmp_path):
+@pytest.mark.parametrize(("hidden_weight", "arithmetic"), [(0.0, "fp32"), (0.5, "fp32"), (0.0, "bf16")])
+def test_a_student_learns_what_its_teacher_knows(hidden_weight, arithmetic, data, trained_teacher, tmp_path):
     out = tmp_path / "student"
     training = {**TRAINING, "epochs": 12.0, "learning_rate": 1e-2}
     shape = {**SHAPE, "hidden_size": 24}
-    learn(parameters(shape, hidden_weight=hidden_weight, training=training), data, trained_teacher, out)
+    told = parameters(shape, hidden_weight=hidden_weight, arithmetic=arithmetic, training=training)
+    learn(told, data, trained_teacher, out)
     scores, before = (artifact.read_json(path / "evaluation.json") for path in (out, trained_teacher))
     assert scores["accuracy"] > 0.9 * before["accuracy"] > 0.7
     found, given = np.load(out / "test_logits.npy"), np.load(trained_teacher / "test_logits.npy")

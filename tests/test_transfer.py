@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from stages import distill, transfer, unlabelled
+from stages.compose import check_sources, validate
 from stages.core import artifact, splits
-from stages.core.errors import ArtifactError, InputError
+from stages.core.errors import ArtifactError, ConfigError, InputError
 from stages.models import answered, checkpoint
 from stages.models.encode import encode, logits
 from stages.schema.plan import derive
@@ -175,3 +176,27 @@ def test_the_graph_asks_where_a_student_learns_from_more_than_train():
         assert (plan["transfers"], plan["texts"]) == ({}, {})
         assert all(Path(path).is_file() for path in plan["transfer"].values())
     assert Path(derive(composed())["transfer"]["texts"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ("student=small", "transfer=none"),
+            "student.pieces is set and transfer.kind is none; expected texts that the t",
+        ),
+        (("student=small", "distill.hidden_weight=0.5"), "student.pieces is set and distill.hidden_weight is not 0"),
+        (("transfer.text=[logs.txt,logs.txt]",), "text names a file twice"),
+        (("transfer.text_share=1",), "text_share.*less than 1"),
+        (("transfer.near=[0]",), "near.*greater than 0"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_while_composing(given, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(composed(*given))
+
+
+def test_a_source_that_is_not_there_stops_the_build_before_dvc_does():
+    plan = composed("transfer.text=[nowhere/logs.txt]")["plan"]
+    with pytest.raises(InputError, match=r"transfer.text\[0\]: 'nowhere/logs.txt' does not exist"):
+        check_sources(plan)

@@ -57,10 +57,12 @@ class Run:
 
     def block(self, plan: Plan) -> list[Any]:
         """Run a block and return its outputs."""
-        values = self.values
+        values, native = self.values, self.mode == "native"
         for step, released in zip(plan.steps, plan.released, strict=True):
             try:
-                if step.function is None:
+                if step.plain is not None and not native:
+                    results = step.plain(**{key: values[name] for key, name in step.tensors})
+                elif step.function is None:
                     results = _CONTROL[step.operation.type](self, step)
                 else:
                     results = step.function(**self._arguments(step))
@@ -103,10 +105,14 @@ class Run:
                 value = value.astype(np.float32)
             if value.dtype != carrier:
                 raise Mismatch(f"'{named.name}' has type {value.dtype}", expected=f"'{kind}', as declared")
-        if value.shape != kind.shape and not kind.admits(value.shape):
-            raise Mismatch(f"'{named.name}' has shape {value.shape}", expected=f"'{kind}', as declared")
-        if value.size > MAX_ELEMENTS:
-            raise Mismatch(f"'{named.name}' has {value.size} elements", expected=f"at most {MAX_ELEMENTS}")
+        shape = value.shape
+        if not step.held or shape != step.held[number]:
+            if shape != kind.shape and not kind.admits(shape):
+                raise Mismatch(f"'{named.name}' has shape {shape}", expected=f"'{kind}', as declared")
+            if value.size > MAX_ELEMENTS:
+                raise Mismatch(f"'{named.name}' has {value.size} elements", expected=f"at most {MAX_ELEMENTS}")
+            if step.held:
+                step.held[number] = shape
         stored = to_half(value) if step.rounds[number] and self.mode != "exact" else value
         if self.observe is not None:
             replaced = self.observe(step.operation, named, value, stored)

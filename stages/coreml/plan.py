@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,14 +47,18 @@ class Step:
     function: Callable[..., Any] | None = None
     """None for control operations."""
     constants: Mapping[str, Any] = field(default_factory=dict)
-    tensors: tuple[tuple[str, Name], ...] = ()
+    tensors: tuple[tuple[str, str], ...] = ()
     """(parameter, name) of other operations' results that are taken as they are."""
-    converted: tuple[tuple[str, Any, Name], ...] = ()
+    converted: tuple[tuple[str, Any, str], ...] = ()
     """(parameter, kind, name) of other operations' results that stand for numbers, axes or lists."""
     lists: tuple[tuple[str, tuple[Name | Value, ...]], ...] = ()
     half: frozenset[str] = frozenset()
     """Parameters holding fp16 values, which `native` arithmetic narrows; empty where it accumulates."""
     blocks: tuple[Plan, ...] = ()
+    plain: Callable[..., Any] | None = None
+    """The function with its constants, where all else that it takes is tensors as they are."""
+    held: list[tuple[int, ...] | None] = field(default_factory=list)
+    """Per output: the shape that was last held to its declaration, which changes from call to call and seldom does."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +216,9 @@ def _step(operation: Operation, known: Known) -> Step:
     definition = _definition(operation)
     _check_parameters(definition, set(operation.inputs))
     constants: dict[str, Any] = {}
-    tensors: list[tuple[str, Name]] = []
-    converted: list[tuple[str, Any, Name]] = []
+    # By names of plain strings, which dictionaries find faster than `Name`.
+    tensors: list[tuple[str, str]] = []
+    converted: list[tuple[str, Any, str]] = []
     lists: list[tuple[str, tuple[Name | Value, ...]]] = []
     for key, arguments in operation.inputs.items():
         kind = definition.parameters[key].kind
@@ -224,9 +230,9 @@ def _step(operation: Operation, known: Known) -> Step:
         elif not isinstance(bound[0], Name):
             constants[key] = convert(kind, bound[0])
         elif kind == Tensor:
-            tensors.append((key, bound[0]))
+            tensors.append((key, str(bound[0])))
         else:
-            converted.append((key, kind, bound[0]))
+            converted.append((key, kind, str(bound[0])))
     types = dict(_argument_types(operation, known))
     _check_declared(operation, definition, types, constants)
     narrow = (
@@ -243,6 +249,8 @@ def _step(operation: Operation, known: Known) -> Step:
         tuple(converted),
         tuple(lists),
         narrow,
+        plain=None if converted or lists else partial(definition.function, **constants),
+        held=[None] * len(operation.outputs),
     )
 
 

@@ -86,7 +86,7 @@ class ArtifactEditor:
     def tamper(self, kind: str) -> bool:
         """Change what stands beside the numbers."""
         if kind in DECODING:
-            return DECODING[kind](self._model, self.tensors())
+            return DECODING[kind](self._model, self.tensors(), self._blobs)
         model = self._model
         main = model.mlProgram.functions["main"]
         match kind:

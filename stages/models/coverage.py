@@ -30,7 +30,7 @@ EDGES = (
     "Donaudampfschifffahrtsgesellschaftskapitän" * 12,
 )
 """Texts at the edge of what a tokenizer meets: none, one character, other scripts, joined emoji, special tokens as
-text, more than any maximum length."""
+text, more than 512 tokens."""
 
 
 def encode_coverage(
@@ -38,6 +38,7 @@ def encode_coverage(
     normal: Iterable[Encoded],
     max_length: int,
     *,
+    continues: bool = False,
     spelled_padding: bool = True,
     most: int | None = None,
 ) -> Encoded:
@@ -47,11 +48,13 @@ def encode_coverage(
         tokenizer: fast, with a padding token.
         normal: what normal text is: all utterances of the data set.
         max_length: width of the arrays.
+        continues: whether the model reads token by token, so that a text is one of every shorter length too.
         spelled_padding: whether the model reads a text that spells the padding token as it reads others.
         most: rows of ids, None for as many as it takes.
 
     Returns:
-        `EDGES`, in order; then one input per length from 1 to `max_length`; then every id that `normal` uses and the
+        `EDGES`, in order; then one input per length from 1 to `max_length` (per power of two, and of the whole length,
+        where the model continues texts); then every id that `normal` uses and the
         rows before do not, as many to an input as fit; where that is more than `most`, rows evenly spaced among them.
     """
     edges = encode(tokenizer, EDGES, max_length)
@@ -62,9 +65,10 @@ def encode_coverage(
     head, tail = special[:1], special[1:]
     used = np.unique(np.concatenate([np.unique(one.input_ids[one.attention_mask == 1]) for one in normal]))
     plain = [int(i) for i in used if i not in special]
-    lengths = [
-        _wrapped(islice(cycle(plain), max(n - len(special), 0)), head, tail)[:n] for n in range(1, max_length + 1)
-    ]
+    asked = (
+        {*(2**power for power in range(max_length.bit_length())), max_length} if continues else range(1, max_length + 1)
+    )
+    lengths = [_wrapped(islice(cycle(plain), max(n - len(special), 0)), head, tail)[:n] for n in sorted(asked)]
     seen = {i for row in lengths for i in row} | set(edges.input_ids[edges.attention_mask == 1].tolist())
     unread = [i for i in plain if i not in seen]
     room = max_length - len(special)

@@ -13,7 +13,7 @@ class Task(Section):
     """One of `stages/tasks`, and the lengths that are served."""
 
     name: str
-    max_length: Annotated[int, Field(ge=4, le=512)]
+    max_length: Annotated[int, Field(ge=4, le=2048)]
     """Longest token sequence, special tokens included; longer texts are truncated and counted."""
     sequence_lengths: Annotated[list[int], Field(min_length=1)]
     """Ascending signature lengths of static-shape artifacts; the last is `max_length`."""

@@ -30,6 +30,11 @@ def test_every_length_occurs_from_one_token_to_no_padding(tokenizer, texts):
     assert (np.diff(found.attention_mask, axis=1) <= 0).all()  # right-padded
 
 
+def test_what_reads_token_by_token_is_asked_for_the_whole_length_and_powers_of_two_below(tokenizer, texts):
+    found = encode_coverage(tokenizer, [encode(tokenizer, texts, 12)], 12, continues=True)
+    assert sorted(found.lengths[len(EDGES) : len(EDGES) + 5]) == [1, 2, 4, 8, 12]
+
+
 def test_every_id_of_normal_text_is_read(tokenizer, texts):
     found, normal = (
         encode_coverage(tokenizer, [encode(tokenizer, texts, LENGTH)], LENGTH),

@@ -219,6 +219,7 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
         with artifact.writing(path, stage="test", parents={}) as temporary:
             artifact.write_json(temporary / "labels.json", list(LABELS))
             artifact.write_json(temporary / "summary.json", toy.summary())
+            artifact.write_json(temporary / "evaluation.json", {})
             for split in ("coverage", "probe", "test"):
                 artifact.write_arrays(temporary / f"{split}.npz", toy.probe())
     for name in ("model.tflite", "signature.json"):
@@ -231,7 +232,9 @@ def test_a_litert_bundle_holds_its_forms_and_a_sample_that_answers_as_the_probe_
     verdict = {**names, "dominated": "", "intervals": {}, "metrics": {}, "notes": [], "reasons": []}
     verdict |= {"runtime": "litert-cpu-xnnpack", "thresholds": toy.thresholds(), "timing": "", "verdict": "pass"}
     settings = Release(forms=["litert"], golden="ids", required=True)
-    contents.add(out, "toy", variant, PRECISIONS["static"], verdict, {**places, "teacher": data}, settings)
+    contents.add(
+        out, "toy", variant, PRECISIONS["static"], verdict, {**places, "student": data, "teacher": data}, settings
+    )
     assert sorted(path.name for path in (out / "litert").iterdir()) == ["task.tflite"]
     assert derived.differences(out) == []
     task = (out / "litert/task.tflite").read_bytes()

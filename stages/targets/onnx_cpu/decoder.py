@@ -32,6 +32,9 @@ HEADS, TURNED_INSIDE = 8, 16
 OPSET = 20
 """First opset that has all standard operators used here (Gelu)."""
 IR_VERSION = 10
+REACH = 2048
+"""Positions that are turned at least, where the model reads as many: an app may give a text more room than was
+measured, and tables for 8,192, as SmolLM2's config has, are 2 MB."""
 STATES = ("key", "value")
 
 
@@ -159,7 +162,7 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: OnnxCpu
     if target.opset < OPSET:
         raise ConversionError(f"targets.onnx-cpu.opset is {target.opset}", expected=f"{OPSET} or later for a decoder")
     decoder.require(task.max_length)
-    model = build(decoder, target.opset, task.max_length)
+    model = build(decoder, target.opset, min(decoder.context, max(task.max_length, REACH)))
     graph.clean(model)
     graph.write(model, out / graph.MODEL)
     artifact.write_json(out / FUSED, {})

@@ -24,6 +24,10 @@ from stages.tasks.base import DECODE, IDS, Arrays, Call
 FASTER = 4
 """Reading N tokens in one call takes no longer than reading a token N / FASTER times; more on every model tried."""
 
+SHARED = ":memory"
+"""XNNPACK's name for a place in memory where it keeps weights as its kernels want them, once for all signatures: each
+has them to itself otherwise."""
+
 
 class Cache:
     """Keys and values of the tokens so far.
@@ -134,21 +138,50 @@ def calls(count: int, at: int, lengths: Sequence[int]) -> Iterator[tuple[int, in
     yield 1, 1
 
 
+def _compiled(path: Path, threads: int) -> Any:
+    from ai_edge_litert.compiled_model import CompiledModel
+    from ai_edge_litert.cpu_options import CpuOptions
+    from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+    from ai_edge_litert.options import Options
+
+    cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=SHARED)
+    with quiet(Path(os.devnull)):  # of accelerators that are not asked for
+        return CompiledModel.from_file(
+            str(path), options=Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
+        )
+
+
+def answers(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Run each signature of a file once, of inputs that are all 0, and yield what it gives, by name.
+
+    Raises:
+        ArtifactError: LiteRT refuses the file, or cannot run it.
+    """
+    try:
+        model = _compiled(path, 1)
+        for name, signed in model.get_signature_list().items():
+            given = {key: model.create_input_buffer_by_name(name, key) for key in signed["inputs"]}
+            with quiet(Path(os.devnull)):  # the first buffer looks for accelerators again
+                for buffer in given.values():
+                    told = buffer.get_tensor_details()
+                    buffer.write(np.zeros(told["shape"], told["dtype"]))
+            made = {key: model.create_output_buffer_by_name(name, key) for key in signed["outputs"]}
+            model.run_by_index(model.get_signature_index(name), list(given.values()), list(made.values()))
+            for key, buffer in made.items():
+                yield key, buffer.read(int(np.prod(buffer.get_tensor_details()["shape"])), np.float32)
+    except (RuntimeError, ValueError) as error:
+        raise ArtifactError(f"LiteRT cannot run the model: {first_line(error)}", next_step="run `dvc repro`") from error
+
+
 def open_decoder(path: Path, signature: Signature, threads: int) -> Opened:
     """Open a file for inference on `threads` cores.
 
     Raises:
         ArtifactError: LiteRT refuses it, or it has other signatures than the artifact's calls need.
     """
-    from ai_edge_litert.compiled_model import CompiledModel
-    from ai_edge_litert.cpu_options import CpuOptions
-    from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-    from ai_edge_litert.options import Options
-
-    options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=CpuOptions(num_threads=threads))
     try:
-        with quiet(Path(os.devnull)):  # of accelerators that are not asked for: the first buffer looks for them again
-            model = CompiledModel.from_file(str(path), options=options)
+        model = _compiled(path, threads)
+        with quiet(Path(os.devnull)):
             model.create_input_buffer_by_name(DECODE, TOKENS).write(np.zeros(1, np.int32))
     except (RuntimeError, ValueError) as error:
         first = first_line(error)

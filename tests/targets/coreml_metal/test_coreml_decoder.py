@@ -130,6 +130,17 @@ def hold(model, read, directory, precision, error):
     assert np.abs(given - wanted[places]).max() < error * wanted.std()
 
 
+def test_places_beyond_what_half_precision_can_count_to_reach_the_angles_as_they_are(first):
+    _, _, directory = first
+    operations = open_program(lowered(directory, "fp16") / PACKAGE).function.block.operations
+    types = {item.name: item.type.dtype.name for one in operations for item in one.outputs}
+    made = {item.name: one for one in operations for item in one.outputs}
+    path = ["angles_wide"]
+    while path[-1] != "places":
+        path.append(str(made[path[-1]].inputs["x"][0]))
+    assert [types[name] for name in path] == ["fp32", "fp32", "fp32", "int32"]
+
+
 def test_every_matrix_is_stored_once_under_its_own_name_and_a_tied_table_too(pair):
     model, read, directory = pair
     tensors = {name.removeprefix("model.").removeprefix("decoder."): value for name, value in model.named_parameters()}

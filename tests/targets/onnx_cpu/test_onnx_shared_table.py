@@ -28,7 +28,7 @@ PRECISIONS = {
 TABLE = "embed_tokens.weight"
 
 
-def written(out, width=WIDTH):
+def written(out, width=WIDTH, context=16):
     """A tied LLaMA of one layer, converted."""
     random = np.random.default_rng(2)
 
@@ -47,7 +47,7 @@ def written(out, width=WIDTH):
         **parts,
     )
     model = Decoder(
-        heads=2, groups=2, head_size=width // 2, context=16, padding=None, epsilon=1e-5, norm_first=True,
+        heads=2, groups=2, head_size=width // 2, context=context, padding=None, epsilon=1e-5, norm_first=True,
         activation="relu", frequencies=np.float32(1) / 10 ** np.arange(width // 4, dtype=np.float32),
         words=random.normal(0, 1, (WORDS, width)).astype(np.float32), words_name=TABLE, positions=None,
         positions_name="", layers=(layer,), norm=norm("last"), head=None,
@@ -156,9 +156,10 @@ def test_answers_do_not_hang_on_what_a_runtime_does_when_it_opens_the_model(name
     assert np.abs(found[0] - found[1]).max() < 1e-4 * np.ptp(found[0])
 
 
-def test_positions_are_turned_for_the_texts_that_are_served_and_no_more(converted):
-    model = graph.load(converted / graph.MODEL)
-    assert [next(iter(item.dims)) for item in model.graph.initializer if item.name == "cosine"] == [TASK.max_length]
+@pytest.mark.parametrize(("context", "rows"), [(16, 16), (5000, decoder.REACH)])
+def test_positions_are_turned_as_far_as_a_text_may_reach_and_not_to_the_end_of_a_long_context(context, rows, tmp_path):
+    model = graph.load(written(tmp_path / "converted", context=context) / graph.MODEL)
+    assert [next(iter(item.dims)) for item in model.graph.initializer if item.name == "cosine"] == [rows]
 
 
 def test_a_table_no_block_of_which_fits_a_row_is_stored_for_each(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
-from stages.core.errors import ArtifactError, InputError
+from stages.core.errors import ArtifactError, ConversionError, InputError
 from stages.injecting.tflite_decoding import DECODING
 from stages.injecting.tflite_nnapi import ArtifactEditor
 from stages.measure.matching import match
@@ -246,6 +246,23 @@ def test_precisions_store_what_they_say_and_answer_nearly_as_before(config, prec
     assert kl_divergence(before, after).mean() < PRECISIONS[precision]
 
 
+def test_weights_get_four_bits_as_far_as_answers_to_calibration_texts_bear_it(tmp_path):
+    _, model = read(tiny_llama(num_hidden_layers=1), tmp_path / "checkpoint")
+    decoder.convert(model, CALLS, TASK, tmp_path)
+    told = composed()["precisions"]["mixed_wi4_wi8"] | {"kl_budget": 0.05, "utterances": 2}
+    ids = np.stack([text(model, 12), text(model, 12)[::-1]]).astype(np.int32)
+    answers = np.zeros((2, model.vocabulary), np.float32)
+    calibration = {"input_ids": ids, "attention_mask": np.ones_like(ids), "logits": answers}
+    (tmp_path / "out").mkdir()
+    found = quantize.quantize(
+        tmp_path, TypeAdapter(Precision).validate_python(told), calibration, TARGET, tmp_path / "out"
+    )["mixture"]
+    assert found["all_high"]["kl_divergence_mean"] < found["chosen"]["kl_divergence_mean"] <= 0.05
+    assert found["chosen"]["size_bytes"] < found["all_high"]["size_bytes"]
+    narrow = {one.name for one in weights_of(tmp_path / "out") if one.dtype == "INT4"}
+    assert {name.partition("#")[0] for name in narrow} == set(found["low"])
+
+
 def weights_of(directory):
     return flatbuffer.weights(flatbuffer.read(directory / flatbuffer.MODEL))
 
@@ -253,6 +270,20 @@ def weights_of(directory):
 def kl_divergence(before, after):
     first, second = (one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in (before, after))
     return (np.exp(first) * (first - second)).sum(axis=1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "weight_only_wi8"])
+def test_a_signature_that_gives_no_numbers_is_refused(precision, tmp_path):
+    _, model = read(CASES[0], tmp_path / "checkpoint")
+    decoder.convert(model, CALLS, TASK, tmp_path)
+    editor = ArtifactEditor(tmp_path)
+    tensor = next(one for one in editor.tensors() if one.name.startswith("layers.1.self_attn.k_proj"))
+    tensor.levels[...] = np.inf
+    editor.save()
+    told = TypeAdapter(Precision).validate_python(composed()["precisions"][precision])
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConversionError, match="the artifact gives non-finite"):
+        quantize.quantize(tmp_path, told, {}, TARGET, tmp_path / "out")
 
 
 @pytest.mark.parametrize("at", [0, 5, 37])
