@@ -1,15 +1,18 @@
 """Tests of `accelerators/{covering,partitions,graph}.py` and of the stage: shares, parts, reasons, broken artifacts."""
 
 import pytest
+import yaml
+from closure import ROOT
 
 from stages import coverage
 from stages.accelerators.covering import cover, of_target, told
 from stages.accelerators.graph import Graph
 from stages.accelerators.partitions import partitions
-from stages.core import artifact
+from stages.core import artifact, params
 from stages.core.errors import ArtifactError
 from stages.measure.registry import ACCELERATORS, REGISTRY, accelerated
 from stages.schema.covered import read_coverage
+from stages.schema.gate import Threshold
 from tests.toys.operators import GRAPHS, coverage_of, op, tensor, weight
 
 
@@ -105,3 +108,10 @@ def test_what_cannot_be_read_is_failed_with_its_reason_and_stops_nothing(tmp_pat
     found = read_coverage(tmp_path / "out")
     assert found["status"] == "failed"
     assert "next: " in found["reason"]
+
+
+def test_every_bound_of_the_accelerated_gate_is_on_an_accelerator_of_its_target():
+    gate = yaml.safe_load((ROOT / "conf/gate/accelerated.yaml").read_text(encoding="utf-8"))
+    for target, bounds in gate["targets"].items():
+        known = {metric for one in of_target(target).ACCELERATORS for metric in accelerated(one.name)}
+        assert {params.parse(Threshold, bound, "gate").metric for bound in bounds} <= known
