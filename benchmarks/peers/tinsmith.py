@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from benchmarks.peers.recipes import Plan, Recipe, Step
 from stages.core import params
 from stages.schema.naming import options, variant_name
-from stages.schema.variant import Float, Precision
+from stages.schema.variant import Float, Precision, SourceBlocks
 from stages.targets.onnx_cpu import supports
 from stages.targets.onnx_cpu.graph import MODEL
 
@@ -84,7 +84,8 @@ def plan(work: Path) -> Plan:
 def _supported() -> list[str]:
     files = {name: CONF / "precision" / f"{name}.yaml" for name in options(CONF, "precision")}
     found = _precisions({name: yaml.safe_load(file.read_text(encoding="utf-8")) for name, file in files.items()})
-    return [name for name, precision in found.items() if supports(precision)]
+    # What keeps a GGUF file's own levels has none to keep here.
+    return [name for name, one in found.items() if supports(one) and not isinstance(one, SourceBlocks)]
 
 
 def _precisions(tree: dict[str, Any]) -> dict[str, Precision]:
