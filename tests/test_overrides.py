@@ -182,7 +182,7 @@ def test_what_sets_nothing_is_no_override(override):
     [
         (
             "teacher.path=x",
-            "teacher.path' is a key of teacher=checkpoint or teacher=clinc150 or teacher=clinc150-minilm or teacher=finetune, "
+            "is a key of teacher=checkpoint or teacher=clinc150 or teacher=clinc150-minilm or teacher=finetune, "
             "which is not chosen",
         ),
         ("data.train=x", "or `data=csv data.train=…`"),
