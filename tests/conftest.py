@@ -9,6 +9,33 @@ from stages.models import families
 from tests.toys import classifiers
 
 
+TESTS = Path(__file__).parent
+LONGEST = (
+    "test_pipeline.py",
+    "tasks/test_whole_graph.py",
+    "targets/coreml_metal",
+    "targets/tflite_nnapi",
+    "targets/onnx_cpu",
+)
+"""Files and folders whose tests a process begins with: what is long and comes last leaves the other one idle."""
+
+
+def pytest_collection_modifyitems(items):
+    """Keep what shares costly artifacts in one process: the tests of a file, and all files of a target."""
+
+    def group(item):
+        place = item.path.relative_to(TESTS).as_posix()
+        return next((name for name in LONGEST if place.startswith(name)), place)
+
+    def order(item):
+        name = group(item)
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=order)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _environment():
     """Every file of tests starts in the environment it was called in: MLflow keeps its tracking URI there."""

@@ -197,7 +197,8 @@ def test_every_experiment_composes(workspace):
     experiments = sorted((workspace / "conf/experiment").glob("*.yaml"))
     assert experiments
     for path in experiments:
-        assert run(workspace, f"experiment={path.stem}").returncode == 0, path
+        given = ["teacher.path=model.gguf"] if path.stem == "smollm2" else []  # keeps what a file of this kind holds
+        assert run(workspace, f"experiment={path.stem}", *given).returncode == 0, path
 
 
 def test_every_option_of_every_group_composes_on_its_own(workspace):

@@ -113,6 +113,10 @@ def _costs(model: Any, tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float
     import torch
 
     encoded = [tokenizer(text).input_ids for text in texts]
+    room = getattr(model.config, "max_position_embeddings", None) or max(map(len, encoded))
+    # A small room holds the end of a text alone, which is where the secret stands.
+    beyond = max(0, max(map(len, encoded)) - room)
+    encoded = [ids[beyond:] for ids in encoded]
     alike = (len({*column}) == 1 for column in zip(*encoded, strict=False))
     # The last token that all share tells what follows it, so it is read with the rest.
     shared = max(sum(takewhile(bool, alike)) - 1, 0)

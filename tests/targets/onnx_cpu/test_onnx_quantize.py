@@ -119,7 +119,7 @@ def _by_hand(name: str, value: Any, is_product: bool, is_gemm: bool) -> Any:
         levels, scale = integers.symmetric(value, 1 if is_gemm or not is_product else 0)
         return levels * scale
     rows = value if is_gemm or not is_product else value.T
-    levels, scale = integers.blocks(rows)
+    levels, scale = integers.blocks(rows, halves=True)
     found = levels * integers.per_element(scale, rows.shape[1])
     return found if is_gemm or not is_product else found.T
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stages.core.errors import ArtifactError
-from stages.injecting.tflite_nnapi import TAMPERING, _buffer
+from stages.injecting.tflite_nnapi import TAMPERING
 from stages.measure.structure import compare
 from stages.targets import conversion
 from stages.targets.tflite_nnapi import flatbuffer
@@ -64,7 +64,7 @@ HIDDEN = {
     ),
     "a scale of floats": (lambda model: _set(_floats(model).quantization, scale=[2.0]), "has scales that its type or"),
     "metadata": (lambda model: TAMPERING["text"](model), "metadata is set"),
-    "an unread buffer": (lambda model: model.buffers.append(_buffer(np.ones(9, np.uint8))), "of 9 bytes is not read"),
+    "an unread buffer": (lambda model: flatbuffer.add_buffer(model, np.ones(9, np.uint8)), "of 9 bytes is not read"),
     "an unread tensor": (lambda model: TAMPERING["unread_weight"](model), "tensor 'leftover' .* is not read"),
     "an unread operator": (_add_operator, "'more' is computed and not read"),
     "an unused operator code": (
