@@ -8,7 +8,6 @@ import pytest
 from stages.models import families
 from tests.toys import classifiers
 
-
 TESTS = Path(__file__).parent
 LONGEST = (
     "test_pipeline.py",
