@@ -103,7 +103,6 @@ def test_a_second_build_does_nothing(built):
     ("override", "reruns"),
     [
         ("gate.interval_below_n=999", THRESHOLDS),
-        ("benchmark.warmup=11", {f"benchmark@{key}" for key in VARIANTS} | DOWNSTREAM),
         (
             "variants.onnx-cpu-dynamic_wi8_afp32.precision=static_wi8_ai8",
             {f"{stage}@onnx-cpu-dynamic_wi8_afp32" for stage in ("quantize", "coverage", "parity", "benchmark")}
