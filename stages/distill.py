@@ -174,22 +174,20 @@ def run(settings: Params, data: Path, teacher: Path, transfer: Path, out: Path) 
     parents = {"data": data, "teacher": teacher}
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
     labels, task = splits.read_labels(data), settings.task
-    validation, test = (
-        examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length)
-        for name in ("validation", "test")
-    )
     answers: NDArray[np.floating[Any]] | None = None
     if isinstance(settings.transfer, Transfer):
         parents["transfer"] = artifact.require(transfer)
-        train, answers = answered.load(transfer, test.items, held_out(tokenizer, data, task.max_length))
+        train, answers = answered.load(
+            transfer, tasks.model(task.name).items, held_out(tokenizer, data, task.max_length)
+        )
     else:
         train = to_learn(task.name, tokenizer, splits.read_split(data, "train"), labels, task.max_length)
     if settings.student.pieces is not None:
         tokenizer, train = cut_vocabulary(model, tokenizer, train, settings.student.pieces)
-        validation, test = (
-            examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length)
-            for name in ("validation", "test")
-        )
+    validation, test = (
+        examples(task.name, tokenizer, splits.read_split(data, name), labels, task.max_length)
+        for name in ("validation", "test")
+    )
     student, history = distil(model, tokenizer, settings.student, settings.distill, train, validation, answers)
     if hasattr(model, "generation_config"):  # what ends a text is no matter of size
         student.generation_config = model.generation_config

@@ -17,7 +17,7 @@ from stages.core import artifact, cli
 from stages.core.params import Section
 from stages.gating import beside
 from stages.gating.review import review
-from stages.gating.verdict import flatten, judge, judge_reference, judge_score
+from stages.gating.verdict import Measurement, Verdict, flatten, judge, judge_reference, judge_score
 from stages.schema.covered import read_coverage
 from stages.schema.gate import Gate
 from stages.schema.layout import BESIDE, CHECKPOINTS, HOST, MEASURED, behind, place
@@ -74,27 +74,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
             settings.gate.interval_below_n,
             [*judge_reference(settings.gate, variant.compression, summary, task.PRIMARY.metric), *unsound],
         )
-        out[key] = {
-            "calibration": {
-                key: value for key, value in parity.get("calibration", {}).items() if key not in ("counts", "values")
-            },
-            "compression": variant.compression,
-            "counts": measured.counts,
-            "dominated": "",
-            "host": benchmark.get("host", {}),
-            "intervals": measured.intervals,
-            "measured": {role: artifact.digest(places[role]) for role in MEASURED},
-            "metrics": measured.values,
-            "notes": [],
-            "precision": variant.precision,
-            "reasons": verdict.reasons,
-            "runtime": measured.runtime,
-            "runtime_versions": parity.get("runtime_versions", {}),
-            "target": variant.target,
-            "thresholds": settings.gate.applied(variant.precision, variant.target),
-            "timing": measured.timing,
-            "verdict": verdict.verdict,
-        }
+        out[key] = _entry(settings.gate, variant, places, parity, benchmark, measured, verdict)
         if bar:
             out[key]["bar"] = bar
     reviewed = review(out, settings.variants, settings.precisions, settings.gate.baseline, build)
@@ -102,6 +82,38 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         entry["notes"] = [*beside.beaten(entry, task.PRIMARY), *entry["notes"]]
     artifact.write_json(verdicts, {"variants": reviewed})
     artifact.write_json(merged, _flat(scores, reviewed, shown))
+
+
+def _entry(
+    gate: Gate,
+    variant: Variant,
+    places: Mapping[str, Path],
+    parity: Parity,
+    benchmark: Benchmark,
+    measured: Measurement,
+    verdict: Verdict,
+) -> Entry:
+    """Put together what is said of a variant."""
+    calibration = parity.get("calibration", {})
+    return {
+        "calibration": {key: value for key, value in calibration.items() if key not in ("counts", "values")},
+        "compression": variant.compression,
+        "counts": measured.counts,
+        "dominated": "",
+        "host": benchmark.get("host", {}),
+        "intervals": measured.intervals,
+        "measured": {role: artifact.digest(places[role]) for role in MEASURED},
+        "metrics": measured.values,
+        "notes": [],
+        "precision": variant.precision,
+        "reasons": verdict.reasons,
+        "runtime": measured.runtime,
+        "runtime_versions": parity.get("runtime_versions", {}),
+        "target": variant.target,
+        "thresholds": gate.applied(variant.precision, variant.target),
+        "timing": measured.timing,
+        "verdict": verdict.verdict,
+    }
 
 
 def _versions(parity: Parity, benchmark: Benchmark) -> dict[str, Mapping[str, str]]:

@@ -17,19 +17,9 @@ from stages.measure.items import arrays
 from stages.measure.metrics import compare
 from tests.toys import bundle as toy
 
-VARIANT = {
-    "compression": "none",
-    "target": "onnx-cpu",
-    "precision": "fp32",
-    "required": True,
-    "release_not_measured": False,
-}
-
-
-TASK = {"name": "classify", "max_length": toy.LENGTH, "sequence_lengths": [toy.LENGTH]}
 # What the bundle's BOM reads of the chain.
 PARAMS = {
-    "data": {"data": {"kind": "clinc150", "licence": "CC-BY-3.0"}, "task": TASK},
+    "data": {"data": {"kind": "clinc150", "licence": "CC-BY-3.0"}, "task": toy.TASK},
     "teacher": {"teacher": {"kind": "train", "licence": "Apache-2.0"}},
 }
 SPLITS = ("train", "validation", "calibration", "probe", "test")
@@ -123,7 +113,7 @@ def release_with(build, verdicts, **changes):
     judge(build, verdicts)
     state(build)
     write_lock(build)
-    ship(build, {key: VARIANT | changes.get(key, {}) for key in verdicts})
+    ship(build, {key: toy.VARIANT | changes.get(key, {}) for key in verdicts})
 
 
 def ship(build, variants):
@@ -211,7 +201,7 @@ def test_an_output_edited_together_with_its_manifest_does_not_ship(build, monkey
 def test_two_releases_are_byte_identical(build):
     release_with(build, {"a": entry("pass")})
     first = artifact.digest(build / "release")
-    ship(build, {"a": VARIANT})
+    ship(build, {"a": toy.VARIANT})
     assert artifact.digest(build / "release") == first
 
 
@@ -233,7 +223,7 @@ def test_a_bundle_that_only_an_interpreter_ran_says_so_in_its_manifest(build):
 
 def refused(build, match):
     with pytest.raises(ArtifactError, match=match):
-        ship(build, dict.fromkeys(("a", "b"), VARIANT))
+        ship(build, dict.fromkeys(("a", "b"), toy.VARIANT))
     assert not (build / "release").exists()
 
 
@@ -291,7 +281,7 @@ def test_nothing_ships_without_every_statement_behind_it(finished, place):
 
 def test_verdicts_that_lie_elsewhere_ship_nothing(finished, tmp_path):
     shutil.copy(finished / "verdicts.json", tmp_path / "verdicts.json")
-    chosen = {"variants": {"a": VARIANT}, "signing": {"public_key": None}, **toy.SETTINGS}
+    chosen = {"variants": {"a": toy.VARIANT}, "signing": {"public_key": None}, **toy.SETTINGS}
     settings = params.parse(release.Params, chosen, "")
     with pytest.raises(ArtifactError, match="says no entry"):
         release.run(settings, finished, tmp_path / "verdicts.json", finished / "dvc.lock", finished / "release")
@@ -299,7 +289,7 @@ def test_verdicts_that_lie_elsewhere_ship_nothing(finished, tmp_path):
 
 def test_a_variant_without_a_verdict_is_one_line(finished):
     with pytest.raises(ArtifactError, match="has no verdict on variant 'c'"):
-        ship(finished, {"c": VARIANT})
+        ship(finished, {"c": toy.VARIANT})
 
 
 def test_a_benchmark_of_another_artifact_ships_nothing(build):

@@ -12,6 +12,7 @@ from stages.core import artifact, splits
 from stages.models import checkpoint, interruption
 from tests.test_teacher import TASK
 from tests.toys.classifiers import OUTSIDE
+from tests.toys.interruptions import interrupted, steps_begun
 
 OPTION = yaml.safe_load(Path("conf/teacher/finetune.yaml").read_text(encoding="utf-8"))
 FASTER = {
@@ -70,23 +71,11 @@ def test_an_interrupted_stage_goes_on_to_the_same_bytes(encoder, data, tmp_path,
     monkeypatch.setattr(interruption, "SECONDS", 0.0)
     settings, whole, out = parameters(encoder, epochs=2.0), tmp_path / "whole/teacher", tmp_path / "build/teacher"
     teacher.run(settings, data, whole)
-
-    def breaks(_, __, state, *___, **____):
-        if state.global_step == 8:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as once, pytest.raises(KeyboardInterrupt):
-        once.setattr(interruption.Interruptible, "on_step_begin", breaks, raising=False)
+    with interrupted(monkeypatch, 8):
         teacher.run(settings, data, out)
     assert not out.exists()
     assert (tmp_path / "build/.teacher.interrupted/checkpoint-8").is_dir()
-    steps = []
-    monkeypatch.setattr(
-        interruption.Interruptible,
-        "on_step_begin",
-        lambda *given, **_: steps.append(given[2].global_step),
-        raising=False,
-    )
+    steps = steps_begun(monkeypatch)
     teacher.run(settings, data, out)
     assert steps == [8, 9, 10, 11]
     assert artifact.manifest(out) == artifact.manifest(whole)

@@ -80,7 +80,7 @@ def doubted(operator: Operator) -> str:
 
 
 def _called(level: int) -> str:
-    return f"FL{level - 1000000}" if level > FL6 - 1 else str(level)
+    return f"FL{level - 1000000}" if level >= FL6 else str(level)
 
 
 def _later(types: Types, dtype: str, level: int) -> str:

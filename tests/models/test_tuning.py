@@ -9,6 +9,7 @@ from stages.models import interruption, training, tuning
 from stages.models.finetune import rates, use_bf16
 from stages.models.tuning import Best, Tuning, adamw, freezing
 from stages.schema.model import FineTuning
+from tests.toys.interruptions import interrupted, steps_begun
 
 SETTINGS = FineTuning(
     epochs=3.0,
@@ -119,10 +120,6 @@ def test_without_a_choice_the_last_epoch_stays(make_model, tokenizer, examples, 
     assert all(torch.equal(tensor, weights(kept)[name]) for name, tensor in weights(last).items())
 
 
-class Interrupted(Exception):
-    """Stands for a machine that goes off."""
-
-
 @pytest.mark.parametrize("stop", [4, 12, 14])  # of 6 steps an epoch: within one, at the end of one, after a best one
 def test_an_interrupted_training_goes_on_to_the_same_bytes(
     stop, make_model, tokenizer, examples, tmp_path, monkeypatch
@@ -131,24 +128,12 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
     how = {"rates": rates(make_model(), NEW, SETTINGS), "bf16": True, "keep_best": True}
     whole, resumed = make_model(), make_model()
     history = fit(whole, tokenizer, examples, **how)
-
-    def breaks(_, __, state, *___, **____):
-        if state.global_step == stop:
-            raise Interrupted
-
-    with monkeypatch.context() as once, pytest.raises(Interrupted):
-        once.setattr(interruption.Interruptible, "on_step_begin", breaks, raising=False)
+    with interrupted(monkeypatch, stop):
         fit(make_model(), tokenizer, examples, **how, resume=tmp_path)
     half = tmp_path / f"checkpoint-{stop + 1}"  # was being written when the machine went off
     half.mkdir()
     (half / "trainer_state.json").write_text("{", encoding="utf-8")
-    steps = []
-    monkeypatch.setattr(
-        interruption.Interruptible,
-        "on_step_begin",
-        lambda *given, **_: steps.append(given[2].global_step),
-        raising=False,
-    )
+    steps = steps_begun(monkeypatch)
     assert fit(resumed, tokenizer, examples, **how, resume=tmp_path) == history
     assert steps == list(range(stop, 18))
     assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())

@@ -11,6 +11,7 @@
 | `asked_build`, `audited_build`, `report_build`, `tracked_build` | finished builds: clients, audit, page, MLflow |
 | `measurements` | what parity and benchmark say of one sound artifact |
 | `gguf_files`, `mil` | GGUF files and Core ML programs, written number by number |
+| `interruptions` | a training that stops before a step, and the steps of one that goes on |
 | `pipeline.py`, `pipeline.yaml` | a pipeline whose stages take milliseconds |
 | `ernie.py`, `tasks/tag` | a family and a task that are no part of the project, to be put beside those of `stages/` |
 

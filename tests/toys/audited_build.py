@@ -16,16 +16,8 @@ from stages.lineage import lock
 from tests.toys import bundle as toy
 
 KEY = "onnx-cpu-fp32"
-VARIANT = {
-    "compression": "none",
-    "target": "onnx-cpu",
-    "precision": "fp32",
-    "required": True,
-    "release_not_measured": False,
-}
 SPLITS = ("train", "validation", "calibration", "probe", "test")
 SCORES = {"accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "n": 2, "parameters": 9}
-TASK = {"name": "classify", "max_length": toy.LENGTH, "sequence_lengths": [toy.LENGTH]}
 
 
 class Loose(params.Section):
@@ -35,7 +27,7 @@ class Loose(params.Section):
 
 
 SETTINGS = {
-    "data": Loose(data={"kind": "jsonl", "licence": "CC-BY-3.0"}, task=TASK),
+    "data": Loose(data={"kind": "jsonl", "licence": "CC-BY-3.0"}, task=toy.TASK),
     "teacher": Loose(teacher={"kind": "train", "licence": "Apache-2.0"}),
 }
 
@@ -163,7 +155,7 @@ def write_lock():
 
 def ship(public):
     """Release, as `dvc repro` does: with a statement, and recorded."""
-    chosen = {"variants": {KEY: VARIANT}, "signing": {"public_key": public}, **toy.SETTINGS}
+    chosen = {"variants": {KEY: toy.VARIANT}, "signing": {"public_key": public}, **toy.SETTINGS}
     settings = params.parse(release.Params, chosen, "")
     release.run(settings, Path("build"), Path("build/verdicts.json"), Path("dvc.lock"), Path("build/release"))
     state(Path("build/release"), ["python", "-m", "stages.release"])

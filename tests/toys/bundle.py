@@ -28,6 +28,14 @@ WORDS = (
 )
 LABELS = ("no", "yes")
 LENGTH = 8
+TASK = {"name": "classify", "max_length": LENGTH, "sequence_lengths": [LENGTH]}
+VARIANT = {
+    "compression": "none",
+    "target": "onnx-cpu",
+    "precision": "fp32",
+    "required": True,
+    "release_not_measured": False,
+}
 SETTINGS = {
     "precisions": {"fp32": {"kind": "float", "bits": 32}},
     "release": {"forms": ["hf"], "golden": "ids", "required": True},

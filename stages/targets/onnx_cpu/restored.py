@@ -182,11 +182,11 @@ class _Reader:
         if main.op == "Gemm":
             sums, turned = self._made(times[0], "MatMul", 2), self._made(times[1], "Transpose", 1)
             least = self._offset(turned[0], main.weight.scale) if turned else ""
-            sound = bool(sums) and sums[0] == main.source and self._is(sums[1], members(width)) if sums else False
+            sound = sums is not None and sums[0] == main.source and self._is(sums[1], members(width))
         else:
             rows = self._made(times[0], "Gather", 2, axis=0)
             least = self._offset(rows[0], main.weight.scale) if rows else ""
-            sound = bool(rows) and rows[1] == main.source and self._is(times[1], members(width).T) if rows else False
+            sound = rows is not None and rows[1] == main.source and self._is(times[1], members(width).T)
         return main._replace(weight=main.weight._replace(least=least)) if sound and least else None
 
     def read_blocks(self, name: str) -> _Read | None:
