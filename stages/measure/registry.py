@@ -315,6 +315,28 @@ REGISTRY: dict[str, Metric] = {
             Metric(name, unit, better, 0, high, meaning, WALKED, group="coverage")
             for name, unit, better, high, meaning in _covered()
         ),
+        Metric(
+            "activation_bytes",
+            "byte",
+            "lower",
+            0,
+            inf,
+            "activations alive at once where no operator works in place, of the call that has most",
+            WALKED,
+            positive=True,
+            group="coverage",
+        ),
+        Metric(
+            "ios_version_min",
+            "version",
+            "lower",
+            0,
+            inf,
+            "oldest iOS that opens the artifact",
+            WALKED,
+            positive=True,
+            group="coverage",
+        ),
         Metric("size_bytes", "byte", "lower", 0, inf, "artifact on disk", ARTIFACT, positive=True, group="benchmark"),
         Metric(
             "parameters",
