@@ -62,6 +62,8 @@ def _covered() -> Iterator[tuple[str, Unit, Better, float, str]]:
         share, parts = accelerated(one)
         yield share, "fraction", "higher", 1, f"multiply-accumulates that {one} takes"
         yield parts, "count", "lower", inf, f"parts of the graph that {one} executes"
+    yield "activation_bytes", "byte", "lower", inf, "activations alive at once, where no operator works in place"
+    yield "ios_version_min", "version", "lower", inf, "oldest iOS that opens the artifact"
 
 
 REGISTRY: dict[str, Metric] = {
@@ -314,28 +316,6 @@ REGISTRY: dict[str, Metric] = {
         *(
             Metric(name, unit, better, 0, high, meaning, WALKED, group="coverage")
             for name, unit, better, high, meaning in _covered()
-        ),
-        Metric(
-            "activation_bytes",
-            "byte",
-            "lower",
-            0,
-            inf,
-            "activations alive at once where no operator works in place, of the call that has most",
-            WALKED,
-            positive=True,
-            group="coverage",
-        ),
-        Metric(
-            "ios_version_min",
-            "version",
-            "lower",
-            0,
-            inf,
-            "oldest iOS that opens the artifact",
-            WALKED,
-            positive=True,
-            group="coverage",
         ),
         Metric("size_bytes", "byte", "lower", 0, inf, "artifact on disk", ARTIFACT, positive=True, group="benchmark"),
         Metric(

@@ -9,10 +9,10 @@ from stages.accelerators.covering import of_target, told
 from stages.accelerators.graph import Graph
 from stages.asking.answers import everyone
 from stages.core import params
+from stages.core.closure import ROOT
 from stages.core.errors import ConfigError
 from stages.gating.devices import fits, unfit, unserved
 from stages.schema.device import Device
-from tests.closure import ROOT
 from tests.toys.operators import op, tensor, weight
 
 FILES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "conf/device").glob("*.yaml")}
