@@ -30,7 +30,6 @@ from tests.toys.language_build import LENGTH, TASK, prepared, sentences
 SHAPES = {
     "llama": {"family": "llama", "activation": "silu", "heads": 4},
     "opt": {"family": "opt", "activation": "relu", "heads": 2},
-    "qwen2": {"family": "qwen2", "activation": "silu", "heads": 4},
     "qwen3": {"family": "qwen3", "activation": "silu", "heads": 4},
 }
 
