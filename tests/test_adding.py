@@ -6,8 +6,9 @@ from functools import cache
 
 import pytest
 import yaml
-from closure import ROOT, modules
 from test_graph import HIGHER, ROOMS
+
+from stages.core.closure import ROOT, modules
 
 ROW = re.compile(r"^\| an? ([\w ]+) \| (.*?) \| (.*?) ?\|$", re.MULTILINE)
 PATH = re.compile(r"`((?:stages|conf)/[^`]+)`")

@@ -2,13 +2,13 @@
 
 import pytest
 import yaml
-from closure import ROOT
 
 from stages import coverage
 from stages.accelerators.covering import cover, of_target, told
 from stages.accelerators.graph import Graph
 from stages.accelerators.partitions import partitions
 from stages.core import artifact, params
+from stages.core.closure import ROOT
 from stages.core.errors import ArtifactError
 from stages.measure.registry import ACCELERATORS, REGISTRY, accelerated
 from stages.schema.covered import read_coverage
