@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from stages.accelerators.graph import Accelerator, Graph, Operator, Refusal, Tensor, one_by_one
+from stages.accelerators.graph import Accelerator, Operator, Refusal, Tensor, one_by_one
 from stages.accelerators.nnapi import CURES
-from stages.accelerators.partitions import partitions
 
 _UNARY = """
 ABS COS ELU EXP FLOOR GELU LOGISTIC LOG NEG RSQRT SIGN SIN SQRT SQUARE TANH
@@ -60,18 +59,6 @@ CURED = CURES | {
     "CAST": "an arithmetic mask of 32-bit integers, without truth values",
 }
 SOURCE = "LiteRT gpu_compatibility.cc 007226f, model_builder.cc 34ec5ba, read 2026-12-01"
-
-
-def _delegate(graph: Graph) -> list[Refusal | None]:
-    said: list[Refusal | None] = [_refused(one) for one in graph.operators]
-    runs = partitions(graph, [refusal is None for refusal in said])
-    largest = max(runs, key=len, default=[])
-    first = min(map(min, runs), default=0)
-    inner = [one.kind for index, one in enumerate(graph.operators) if said[index] and index > first]
-    for index in (index for run in runs if run is not largest for index in run):
-        between = f", and {max(set(inner), key=inner.count)} divides the graph" if inner else ""
-        said[index] = Refusal(f"of several parts the delegate takes the largest alone{between}")
-    return said
 
 
 def _refused(one: Operator) -> Refusal | None:
@@ -170,7 +157,14 @@ def _fits(long: Sequence[int], short: Sequence[int]) -> bool:
 
 
 GPUS = (
-    Accelerator("tflite_gpu", "TFLite, GPU delegate", "advisory", SOURCE, _delegate),
+    Accelerator(
+        "tflite_gpu",
+        "TFLite, GPU delegate",
+        "advisory",
+        f"{SOURCE}; of several parts the largest alone",
+        one_by_one(_refused),
+        one_part=True,
+    ),
     Accelerator(
         "litert_gpu",
         "LiteRT CompiledModel, GPU",
