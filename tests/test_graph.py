@@ -100,6 +100,7 @@ def test_every_command_is_a_stage_module_and_every_stage_module_is_a_command(sta
     modules = {stage_of(cmd) for cmd, _, _ in stages.values()}
     people = {
         "audit",
+        "ahead",
         "ask",
         "convert_pickle",
         "current",
