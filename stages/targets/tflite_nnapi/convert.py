@@ -14,7 +14,7 @@ from stages.models.families.decoder import Decoder
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
 from stages.targets.base import example, one_by_one, only, write_signature
-from stages.targets.tflite_nnapi import decoder, flatbuffer, sharing
+from stages.targets.tflite_nnapi import decoder, flatbuffer, ranks, sharing
 from stages.targets.tflite_nnapi.entries import signature_name
 from stages.tasks import registry as tasks
 from stages.tasks.base import SEQUENCE, Call
@@ -57,6 +57,7 @@ def _trace(module: Any, checkpoint: Path, call: Call, task: Task, out: Path) -> 
     flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
     sharing.unfold(model)
+    ranks.fold(model)
     flatbuffer.write(model, out / flatbuffer.MODEL)
     write_signature(out, task, [call], dynamic=False, pad_token_id=load_config(checkpoint).pad_token_id or 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import yaml
 
@@ -12,11 +13,16 @@ from stages.gating.verdict import Flat, judge_threshold
 from stages.measure.structure import compare
 from stages.models import gelu
 from stages.schema.gate import Threshold
+from stages.schema.task import Task
 from stages.targets.base import read_signature
-from stages.targets.tflite_nnapi import convert, flatbuffer, structure
+from stages.targets.tflite_nnapi import convert, decoder, flatbuffer, structure
+from stages.targets.tflite_nnapi.runtime import open_runtime
+from stages.tasks.base import DECODE, IDS
+from stages.tasks.generate.interface import CALLS
 from tests.closure import ROOT
 from tests.targets.tflite_models import ONE_LENGTH, TARGET, lowered
 from tests.toys.classifiers import compressed
+from tests.toys.decoders import read, tiny_llama, tiny_opt
 
 pytestmark = pytest.mark.target
 BOUNDS = yaml.safe_load((ROOT / "conf/gate/accelerated.yaml").read_text(encoding="utf-8"))["targets"]["tflite-nnapi"]
@@ -70,3 +76,22 @@ def test_a_gelu_that_was_fused_back_all_the_same_is_an_error(rewritten, monkeypa
     (call,) = read_signature(rewritten).calls
     with pytest.raises(ConversionError, match="contains GELU; expected what was written out"):
         convert._check(path, call, ONE_LENGTH.sequence_lengths, {"GELU"})
+
+
+@pytest.mark.parametrize("config", [tiny_llama(num_key_value_heads=2, head_dim=8), tiny_opt()], ids=["llama", "opt"])
+def test_a_cache_updated_by_arithmetic_is_the_same_cache_and_one_part(config, tmp_path):
+    _, model = read(config, tmp_path / "checkpoint")
+    task, found = Task(name="generate", max_length=20, sequence_lengths=[6, 20]), {}
+    ids = np.random.default_rng(3).integers(3, model.vocabulary, 20).astype(np.int32)
+    for way in ("in_place", "arithmetic"):
+        (tmp_path / way).mkdir()
+        decoder.convert(model, CALLS, task, tmp_path / way, arithmetic=way == "arithmetic")
+        session = open_runtime(tmp_path / way, 1)
+        state = session.new_state()
+        parts = np.split(ids, [7, 8, 9, 15])  # several at once, one by one, and behind what padding left
+        found[way] = [session.run(DECODE, {IDS: part[None]}, state)["logits"] for part in parts]
+    for first, second in zip(*found.values(), strict=True):
+        assert (first == second).all()
+    assert "nnapi_fl8_partitions" in missed(tmp_path / "in_place")[-1]
+    assert missed(tmp_path / "arithmetic") == []
+    assert cover("tflite-nnapi", tmp_path / "arithmetic")["accelerators"]["nnapi_fl6"]["operators"] == 1
