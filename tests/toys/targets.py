@@ -2,8 +2,8 @@
 
 import yaml
 
+from stages.core.closure import ROOT
 from stages.schema.variant import TfliteNnapi
-from tests.closure import ROOT
 
 
 def tflite(**changes: object) -> TfliteNnapi:

@@ -8,6 +8,7 @@ import yaml
 
 from stages.accelerators.covering import cover
 from stages.core import params
+from stages.core.closure import ROOT
 from stages.core.errors import ConversionError
 from stages.gating.verdict import Flat, judge_threshold
 from stages.measure.structure import compare
@@ -19,7 +20,6 @@ from stages.targets.tflite_nnapi import convert, decoder, flatbuffer, structure
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from stages.tasks.base import DECODE, IDS
 from stages.tasks.generate.interface import CALLS
-from tests.closure import ROOT
 from tests.targets.tflite_models import ONE_LENGTH, TARGET, lowered
 from tests.toys.classifiers import compressed
 from tests.toys.decoders import read, tiny_llama, tiny_opt
