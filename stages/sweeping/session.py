@@ -89,7 +89,8 @@ class Session(Callback):  # type: ignore[misc]
 
 
 def _settings(config: DictConfig) -> Sweep:
-    return read(OmegaConf.to_container(config.sweep, resolve=True))
+    plain = OmegaConf.to_container
+    return read(plain(config.sweep, resolve=True), plain(config.devices, resolve=True))
 
 
 def check_goals(goals: Sequence[str], task: str) -> None:

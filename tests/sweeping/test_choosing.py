@@ -1,6 +1,7 @@
 """What a device gets and why; what conf/sweep may say; which variants a crossing gives."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,21 @@ def test_nothing_is_recommended_that_failed_was_screened_out_or_never_measured()
         "screened out": ["screened"],
         "size_bytes was not measured": ["sizeless"],
     }
+
+
+def test_a_chosen_device_gets_the_variant_that_the_gate_found_to_fit_it_and_the_reason_of_the_others():
+    device = yaml.safe_load((ROOT / "conf/device/raspberry-pi.yaml").read_text(encoding="utf-8"))
+    found = settings.read(DEFAULT, {"raspberry-pi": device})
+    labels = ["raspberry-pi, tflite-nnapi", "raspberry-pi, onnx-cpu"]
+    assert list(found.profiles) == [*DEFAULT["profiles"], *labels]
+    points = [
+        replace(point("fits", size_bytes=9.0, accuracy=0.9), devices={"raspberry-pi": []}),
+        replace(point("smaller", "fail", size_bytes=1.0, accuracy=0.9), devices={"raspberry-pi": ["too many parts"]}),
+        point("another sweep's", size_bytes=1.0, accuracy=0.9),
+    ]
+    chosen = recommend(labels[1], found.profiles[labels[1]], points, PRIMARY)
+    assert chosen.point.label == "fits"
+    assert chosen.refused == {"too many parts": ["smaller"], "was not judged for it": ["another sweep's"]}
 
 
 def test_the_defaults_are_valid_and_name_every_platform():
