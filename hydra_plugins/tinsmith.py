@@ -92,7 +92,8 @@ def _advised(compose: Callable[..., DictConfig], wanted: list[str], *, several: 
         build = [entry for entry in wanted if not asked.key_of(entry).lstrip("+~").startswith(OF_SWEEPS)]
         try:
             parsed = asked.parsed(build if several else wanted, several=several)
-            tree: Any = OmegaConf.to_container(compose(overrides=[] if several else advice.sound(parsed, CONF)))
+            single = [one for one in parsed if not one.is_sweep_override()]
+            tree: Any = OmegaConf.to_container(compose(overrides=advice.sound(single, CONF)))
             advice.check(parsed, CONF, tree)
         except ConfigError as error:
             raise ConfigCompositionException(str(error)) from None  # DVC prints a cause as well

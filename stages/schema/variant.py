@@ -123,7 +123,8 @@ class Mixed(Section):
     kl_budget: Annotated[float, Field(gt=0)]
     """Nat: largest mean KL divergence of the artifact's answers from the converted model's, on calibration texts."""
     utterances: Annotated[int, Field(ge=1)]
-    """Calibration utterances, evenly spaced over the split, that it is measured on."""
+    """Calibration utterances, evenly spaced over the split, that it is measured on: fewer where these
+    hold answers enough (`stages/targets/mixing.py`)."""
 
 
 Precision = Annotated[

@@ -21,6 +21,9 @@ from stages.targets.base import SIGNATURE, Session, read_signature
 from stages.tasks import registry as tasks
 from stages.tasks.base import MASK, Arrays
 
+ANSWERS = 512
+"""As many are measured on, or as many more as complete a text: a language model's has one for each token, and every
+mixture that is tried is asked for all of them."""
 Lower = Callable[[frozenset[str], Path], int]
 """Weights at the low precision, the others being at the high one, and a directory → bytes of the artifact there."""
 Open = Callable[[Path, int], Session]
@@ -46,7 +49,7 @@ def choose(
 
     Args:
         groups: names of the weights.
-        precision: the two precisions, the budget, and how many utterances to measure on.
+        precision: the two precisions, the budget, and on how many utterances to measure, see `sample`.
         calibration: `input_ids` and `attention_mask`, int32 [n, max_length], right-padded.
         converted: output of `convert`, whose answers are what to diverge from.
         lower: writes an artifact.
@@ -61,8 +64,8 @@ def choose(
         InputError: there is no utterance to measure on.
         ConversionError: the high precision alone is beyond the budget.
     """
-    rows = _sample(calibration, precision.utterances)
     exercise = tasks.exercise(read_signature(converted).task)
+    rows = sample(calibration, exercise.case, precision.utterances)
     answered = exercise.answer(open_runtime(converted, 1), rows)
     reference = [keep(logits, np.full(len(logits), UNKNOWN)) for logits in answered]
 
@@ -130,8 +133,19 @@ def _search(
     return low, found
 
 
-def _sample(calibration: Arrays, count: int) -> dict[str, NDArray[Any]]:
+def sample(calibration: Arrays, case: Callable[[Arrays], NDArray[np.int32]], count: int) -> dict[str, NDArray[Any]]:
+    """Return texts of a split, evenly spread: as many as are asked for, or as hold `ANSWERS` if these are fewer.
+
+    Args:
+        calibration: arrays whose rows are texts.
+        case: the text of each answer to a split.
+        count: texts asked for.
+
+    Raises:
+        InputError: there is no text.
+    """
     total = len(calibration[MASK])
     if not total:
         raise InputError("the calibration split is empty", expected="at least one utterance")
-    return {name: values[spread(total, count)] for name, values in calibration.items()}
+    enough = -(-ANSWERS * total // max(len(case(calibration)), 1))  # texts, of the mean number of answers
+    return {name: values[spread(total, min(count, enough))] for name, values in calibration.items()}

@@ -9,6 +9,7 @@ from stages.core.errors import ConversionError, InputError
 from stages.schema.variant import Dynamic, Mixed
 from stages.targets import mixing
 from stages.targets.base import read_signature
+from stages.tasks import registry as tasks
 from tests.targets.running import sign
 
 SIZES = {"wide": 4096, "narrow": 64, "useless": 0}
@@ -94,6 +95,12 @@ def test_a_wide_budget_lowers_all_that_saves_bytes(tmp_path):
 def test_a_budget_below_the_high_precision_itself_is_refused(tmp_path):
     with pytest.raises(ConversionError, match="the high precision alone diverges by .* expected a kl_budget above"):
         choose(tmp_path, 1e-9)
+
+
+def test_texts_of_many_answers_are_asked_until_these_are_enough():
+    mask = np.ones((20, 129), np.int32)  # each token but the first answers the one before
+    for task, texts in {"generate": 4, "classify": 16}.items():
+        assert len(mixing.sample({"attention_mask": mask}, tasks.exercise(task).case, 16)["attention_mask"]) == texts
 
 
 def test_nothing_to_measure_on_is_refused(tmp_path):
