@@ -118,6 +118,32 @@ def test_todays_litert_answers_to_the_copy_as_to_the_artifact(per_channel):
     assert versions(root / "artifact/model.tflite") < versions(root / "copy/litert/model.tflite") == (12, 4)
 
 
+def test_tflite_micro_answers_in_float_and_names_the_operator_that_it_refuses_as_coverage_foretells(per_channel):
+    from ai_edge_litert import schema_py_generated as schema
+
+    from stages.accelerators.covering import cover
+    from stages.targets.tflite_nnapi import flatbuffer
+
+    micro = client("tflite-micro")
+    root, asked = per_channel
+    given = interview(micro, asked, root / "converted")
+    entry = judge(asked, asked.artifact, given, BOUND, False)
+    covered = cover("tflite-nnapi", root / "converted")
+    assert covered["accelerators"]["tflite_micro"]["refused"] == []
+    assert (entry["verdict"], entry["arena_bytes"] > covered["values"]["activation_bytes"]) == ("pass", True)
+
+    hybrid, gelu = root / "artifact", root / "gelu"
+    shutil.copytree(root / "converted", gelu)
+    model = flatbuffer.read(gelu / flatbuffer.MODEL)
+    (code,) = (one for one in model.operatorCodes if one.builtinCode == schema.BuiltinOperator.LOGISTIC)
+    code.builtinCode, code.deprecatedBuiltinCode = schema.BuiltinOperator.GELU, 127
+    flatbuffer.write(model, gelu / flatbuffer.MODEL)
+    for directory, kind in ((hybrid, "FULLY_CONNECTED"), (gelu, "GELU")):
+        refused = cover("tflite-nnapi", directory)["accelerators"]["tflite_micro"]["refused"]
+        assert {one["operator"] for one in refused} == {kind}
+        assert kind in interview(micro, asked, directory)["refused"]
+
+
 def versions(path):
     from ai_edge_litert import schema_py_generated as schema
 
