@@ -26,8 +26,8 @@ DATA = {
     "train_size": 240, "validation_size": 60, "test_size": 60, "calibration_size": 20, "probe_size": 20,
 }  # fmt: skip
 SHAPE = {"layers": 2, "hidden_size": 32, "heads": 4, "ffn_size": 48, "activation": "quick_gelu"}
-TRAINING = {"epochs": 6.0, "min_steps": 1, "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01, "warmup_fraction": 0.1}
-TRAINING |= {"label_smoothing": 0.05, "token_masking": 0.0, "dropout": 0.0, "seed": 0}
+TRAINING = {"epochs": 6.0, "min_steps": 1, "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}
+TRAINING |= {"warmup_fraction": 0.1, "label_smoothing": 0.05, "token_masking": 0.0, "dropout": 0.0, "seed": 0}
 
 
 @pytest.fixture(scope="module")
