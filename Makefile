@@ -78,7 +78,7 @@ repro: $(INSTALLED)  ## build, check, measure, gate, track and release every var
 
 # Without npm the tests of the clients skip, and say why.
 test: $(INSTALLED) $(if $(shell command -v npm),$(CLIENTS))  ## all three tiers of tests
-	pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## ruff and mypy
 	ruff check && ruff format --check && mypy

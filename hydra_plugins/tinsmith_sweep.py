@@ -59,7 +59,8 @@ class TinsmithSweeper(Sweeper):
         from stages.sweeping import search
         from stages.sweeping.settings import read
 
-        settings = read(OmegaConf.to_container(self.config.sweep, resolve=True))
+        plain = OmegaConf.to_container
+        settings = read(plain(self.config.sweep, resolve=True), plain(self.config.devices, resolve=True))
         overrides = OverridesParser.create().parse_overrides(arguments)
         started = 0
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from stages.core import artifact, cli
 from stages.core.params import Section
-from stages.gating import beside
+from stages.gating import beside, devices
 from stages.gating.review import review
 from stages.gating.verdict import Measurement, Verdict, flatten, judge, judge_reference, judge_score
 from stages.schema.covered import read_coverage
+from stages.schema.device import Device
 from stages.schema.gate import Gate
 from stages.schema.layout import BESIDE, CHECKPOINTS, HOST, MEASURED, behind, place
 from stages.schema.measured import Benchmark, Parity, read_benchmark, read_parity
@@ -29,8 +30,9 @@ from stages.tasks.facts import facts, of_data
 
 
 class Params(Section):
-    """The thresholds and the chosen variants."""
+    """The thresholds, the chosen variants and the devices that they are for."""
 
+    devices: dict[str, Device]
     gate: Gate
     precisions: dict[str, Precision]
     variants: dict[str, Variant]
@@ -63,23 +65,28 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         parity = read_parity(artifact.require(places["parity"]))
         benchmark = read_benchmark(artifact.require(places["benchmark"]))
         places["coverage"] = artifact.require(place(build, "coverage", variant=key))
-        measured = flatten(parity, benchmark, host, task, read_coverage(places["coverage"]))
+        covered = read_coverage(places["coverage"])
+        measured = flatten(parity, benchmark, host, task, covered)
         if bar:
             beside.add(measured, task.PRIMARY, scores["teacher"], bar)
         measured.altered.extend(_foreign(places))
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
+        fits = devices.fits(settings.devices, variant.target, covered, measured.values)
+        floor = judge_reference(settings.gate, variant.compression, summary, task.PRIMARY.metric)
         verdict = judge(
             measured,
             settings.gate.bounds(variant.precision, variant.target),
             settings.gate.interval_below_n,
-            [*judge_reference(settings.gate, variant.compression, summary, task.PRIMARY.metric), *unsound],
+            [*floor, *unsound, *devices.unfit(fits)],
         )
         out[key] = _entry(settings.gate, variant, places, parity, benchmark, measured, verdict)
+        out[key]["devices"] = fits
         if bar:
             out[key]["bar"] = bar
     reviewed = review(out, settings.variants, settings.precisions, settings.gate.baseline, build)
     for entry in reviewed.values():
-        entry["notes"] = [*beside.beaten(entry, task.PRIMARY), *entry["notes"]]
+        unserved = devices.unserved(settings.devices, entry["target"])
+        entry["notes"] = [*beside.beaten(entry, task.PRIMARY), *unserved, *entry["notes"]]
     artifact.write_json(verdicts, {"variants": reviewed})
     artifact.write_json(merged, _flat(scores, reviewed, shown))
 
@@ -99,6 +106,7 @@ def _entry(
         "calibration": {key: value for key, value in calibration.items() if key not in ("counts", "values")},
         "compression": variant.compression,
         "counts": measured.counts,
+        "devices": {},
         "dominated": "",
         "host": benchmark.get("host", {}),
         "intervals": measured.intervals,

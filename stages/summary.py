@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.core import cli
@@ -54,6 +54,16 @@ def _bar(entry: Entry) -> str:
     return f"honesty bar: {bar['metric'].replace('_', ' ')} {value}, {bar['method']}"
 
 
+def _devices(entries: Mapping[str, Entry]) -> list[str]:
+    """Say what every chosen device can have, and why not the rest."""
+    found: dict[str, list[str]] = {}
+    for key, entry in sorted(entries.items()):
+        for name, fit in entry.get("devices", {}).items():
+            said = f"not {key} ({'; '.join(fit['reasons'])})" if fit["reasons"] else f"{key} by {fit['accelerator']}"
+            found.setdefault(name, []).append(said)
+    return [f"{name}: {', '.join(said)}" for name, said in sorted(found.items())]
+
+
 def run(build: Path, code: int) -> None:
     """Print the table; a build that stopped says that it may be an older one's."""
     from rich import box
@@ -83,6 +93,8 @@ def run(build: Path, code: int) -> None:
         beside = beaten(entries[key], primary)
         for said in [*entries[key]["reasons"], *beside, *([f"dominated, {dominated}"] if dominated else [])]:
             console.print(f"{key}: {said}", highlight=False, soft_wrap=True, markup=False)
+    for said in _devices(entries):
+        console.print(said, highlight=False, soft_wrap=True, markup=False)
     references = (place(build, "reference", compression=entry["compression"]) for entry in entries.values())
     cut = {truncation.sentence(reference) for reference in references}
     for said in sorted(cut - {""}):

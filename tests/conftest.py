@@ -19,20 +19,28 @@ LONGEST = (
 """Files and folders whose tests a process begins with: what is long and comes last leaves the other one idle."""
 
 
+def group(place):
+    """What shares costly artifacts, and so a process: the tests of a file, and all files of a target."""
+    return next((name for name in LONGEST if place.startswith(f"tests/{name}")), place)
+
+
 def pytest_collection_modifyitems(items):
-    """Keep what shares costly artifacts in one process: the tests of a file, and all files of a target."""
-
-    def group(item):
-        place = item.path.relative_to(TESTS).as_posix()
-        return next((name for name in LONGEST if place.startswith(name)), place)
-
     def order(item):
-        name = group(item)
+        name = group(item.nodeid)
         return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
     items.sort(key=order)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Give whole groups to processes. xdist's own marks for that are without effect beside pytest 9.2 (xdist 3.8.0)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group(nodeid.partition("::")[0])
+
+    return Groups(config, log)
 
 
 @pytest.fixture(autouse=True, scope="module")

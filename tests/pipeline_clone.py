@@ -57,8 +57,10 @@ class Clone:
         self.path = path
         environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        environment["PYTHONPATH"] = str(ROOT / "tests" / "targets")
-        self.environment = environment | SECRETS
+        environment["PYTHONPATH"] = os.pathsep.join(str(ROOT / "tests" / name) for name in ("targets", "loaded"))
+        self.loaded = path.with_name(f"{path.name}-loaded")
+        self.loaded.mkdir(parents=True)
+        self.environment = environment | SECRETS | {"LOADED": str(self.loaded)}
 
     def run(self, *command):
         return subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True)

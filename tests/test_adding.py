@@ -6,8 +6,9 @@ from functools import cache
 
 import pytest
 import yaml
-from closure import ROOT, modules
 from test_graph import HIGHER, ROOMS
+
+from stages.core.closure import ROOT, modules
 
 ROW = re.compile(r"^\| an? ([\w ]+) \| (.*?) \| (.*?) ?\|$", re.MULTILINE)
 PATH = re.compile(r"`((?:stages|conf)/[^`]+)`")
@@ -41,7 +42,8 @@ def instances():
     """All that there is of each kind: what it is called in conf/, and the name that a file of `stages/` has for it."""
     found = [("family", path.stem, path.stem) for path in (ROOT / "stages/models/families").glob("[a-z]*.py")]
     found = [one for one in found if one[1] not in ("base", "decoder")]
-    found += [("device", path.stem, path.stem) for path in (ROOT / "stages/running").glob("local.py")]
+    found += [("runner", path.stem, path.stem) for path in (ROOT / "stages/running").glob("local.py")]
+    found += [("device", path.stem, path.stem) for path in (ROOT / "conf/device").glob("*.yaml")]
     for kind, group in (("task", "task"), ("target", "target"), ("precision", "precision")):
         found += [(kind, path.stem, path.stem.replace("-", "_")) for path in (ROOT / f"conf/{group}").glob("*.yaml")]
     found += [("compression", path.stem, read(path)["kind"]) for path in (ROOT / "conf/compression").glob("*.yaml")]
@@ -98,7 +100,7 @@ def within(path, roots):
 
 
 def test_the_table_has_a_row_for_each_kind():
-    assert set(table()) == {"task", "family", "target", "precision", "compression", "data set", "device"}
+    assert set(table()) == {"task", "family", "target", "precision", "compression", "data set", "device", "runner"}
     assert {kind for kind, _, _ in instances()} == set(table())
     assert len(instances()) > 50
 

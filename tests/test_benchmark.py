@@ -7,6 +7,7 @@ import pytest
 
 from stages import benchmark
 from stages.core import artifact
+from stages.core.closure import ROOT
 from stages.core.errors import ArtifactError
 from stages.gating.soundness import Flat, sift
 from stages.measure.registry import REGISTRY
@@ -17,7 +18,6 @@ from stages.targets import executing
 from stages.targets.base import SIGNATURE, Signature
 from stages.tasks.base import PAST, Call, Tensor, encoder
 from stages.tasks.facts import facts
-from tests.closure import ROOT
 from tests.targets.running import sign
 from tests.toys.graphs import averaging
 

@@ -51,6 +51,7 @@ def settings_of(key):
     return params.parse(
         gate.Params,
         {
+            "devices": {},
             "gate": {
                 "baseline": None,
                 "interval_below_n": 1000,

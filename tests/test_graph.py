@@ -1,7 +1,9 @@
 """dvc.yaml, the modules and conf/ agree: nothing is left out, and an edit reruns what it touches."""
 
 import contextlib
+import hashlib
 import importlib
+import json
 import re
 import tomllib
 from collections import Counter
@@ -10,11 +12,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from closure import ROOT, closure, modules, names
 from composed import composed
+
+from stages import sources
+from stages.core.closure import ROOT, closure, modules, names
+from stages.schema.plan import STAND_INS
 
 TARGETS = {path.parent.name for path in (ROOT / "stages/targets").glob("*/__init__.py")}
 
+ALWAYS = ("host", "promote", "track")
 BUILDS = [("transfer.text=[logs.txt]",), ("task=generate",), ("experiment=stories260k", "teacher.path=given")]
 
 ROOMS = {
@@ -82,6 +88,10 @@ def stage_of(cmd):
     return re.match(r"python -m stages\.(\w+) ", cmd).group(1)
 
 
+def closed(root, chosen=()):
+    return {path.as_posix() for path in closure(Path(root), chosen)}
+
+
 def params():
     return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
@@ -116,57 +126,72 @@ def test_plain_dvc_repro_reaches_every_stage_what_is_published_last():
         plan = [stage.addressing for stage in plan_repro(graph, repo.stage.collect("dvc.yaml"))]
         always = {stage.addressing for stage in graph if stage.always_changed}
     assert len(plan) == len(graph)
-    assert always == {f"clone/dvc.yaml:{name}" for name in ("host", "promote", "track")}
+    assert always == {f"clone/dvc.yaml:{name}" for name in ALWAYS}
     assert [name for name in plan if name in ("explain", "release", "done") or name in always] == [
         "clone/dvc.yaml:host", "explain", "clone/dvc.yaml:track", "release", "clone/dvc.yaml:promote", "done",
     ]  # fmt: skip
 
 
-def test_deps_cover_the_import_closure_of_every_stage(build):
+def test_every_stage_depends_on_the_list_of_its_own_code_and_on_no_other(build):
     stages, tree = build
-    task = tree["task"]["module"]
+    lists = {f"build/sources/{place}.json": (module, chosen) for place, module, chosen in sources.units()}
     assert len(stages) > 30
-    lacking = {}
     for name, (cmd, deps, _) in stages.items():
-        module = stage_of(cmd)
+        assert {dep for dep in deps if dep.startswith("stages/")} <= set(STAND_INS)
+        if name.partition(":")[2] in ALWAYS or name == "sources":
+            continue
         _, _, key = name.partition("@")
         item = (tree["conversions"] | tree["variants"] | tree["compressions"]).get(key, {})
-        if module in ("promote", "track"):
-            continue  # they run on every repro
-        chosen = {item["module"]} if "module" in item else {*TARGETS, item.get("kind")}
-        needed = closure(f"stages/{module}.py", chosen=chosen - {None} | {task})
-        missing = {path for path in needed if not any(path == dep or path.startswith(f"{dep}/") for dep in deps)}
-        if missing:
-            lacking[name] = sorted(missing)
-    assert not lacking, lacking
+        own = {item["module"]} if "module" in item else {item["kind"]} if stage_of(cmd) == "compress" else TARGETS
+        (listed,) = set(deps) & set(lists)
+        assert lists[listed] == (Path(f"stages/{stage_of(cmd)}.py"), {tree["task"]["module"], *own}), name
+
+
+def test_a_list_has_what_is_imported_by_name_and_what_is_no_module(tmp_path):
+    sources.run(tmp_path / "sources")
+    listed = {
+        path.relative_to(tmp_path / "sources").with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8"))
+        for path in (tmp_path / "sources").glob("*/*.json")
+    }
+    page = listed["classify/report"]
+    assert {"stages/reporting/page.html.j2", "stages/__init__.py"} <= set(page)
+    assert "stages/tasks/classify/forms/samples/classify.mjs" in listed["classify/release"]
+    assert "stages/tasks/classify/forms/samples/classify.mjs" not in page
+    assert page["stages/report.py"] == hashlib.sha256((ROOT / "stages/report.py").read_bytes()).hexdigest()
+    assert "stages/targets/onnx_cpu/convert.py" in listed["generate/convert-onnx_cpu"]
+    assert "stages/targets/onnx_cpu/convert.py" not in listed["generate/parity-onnx_cpu"]
 
 
 def test_what_is_found_by_name_is_in_the_closure():
     packages = {f"stages/targets/{target}/__init__.py" for target in TARGETS}
-    checked = closure("stages/compose.py", chosen=TARGETS)
+    checked = closed("stages/compose.py", TARGETS)
     assert {path for path in checked if path.startswith("stages/targets/") and path.count("/") == 3} == packages
     assert "stages/models/families/bert.py" in checked
-    converting = closure("stages/convert.py", chosen={"onnx_cpu"})
+    converting = closed("stages/convert.py", {"onnx_cpu"})
     assert {"stages/targets/onnx_cpu/__init__.py", "stages/targets/onnx_cpu/fuse.py"} <= converting
     assert not {path for path in converting if path.startswith("stages/targets/tflite_nnapi")}
-    assert "stages/tasks/classify/data.py" in closure("stages/prepare.py", chosen={"classify"})
-    assert "stages/tasks/classify/data.py" not in closure("stages/prepare.py")
-    assert "stages/compression/qat.py" in closure("stages/compress.py", chosen={"qat"})
-    assert "stages/compression/qat.py" not in closure("stages/compress.py", chosen={"none"})
+    assert "stages/tasks/classify/data.py" in closed("stages/prepare.py", {"classify"})
+    assert "stages/tasks/classify/data.py" not in closed("stages/prepare.py")
+    assert "stages/compression/qat.py" in closed("stages/compress.py", {"qat"})
+    assert "stages/compression/qat.py" not in closed("stages/compress.py", {"none"})
 
 
 def test_nothing_here_is_imported_by_a_name_that_the_closure_cannot_follow():
     """Such a name may be what others have installed: runtimes, and a file of coremltools."""
-    files = sorted((ROOT / "stages").rglob("*.py"))
-    hidden = {path.relative_to(ROOT / "stages") for path in files if "*" in {name[0] for name in names(path)}}
-    assert {path.as_posix() for path in hidden} == {"coreml/proto.py", "targets/executing.py", "running/worker.py"}
+    files = [path.relative_to(ROOT) for path in (ROOT / "stages").rglob("*.py")]
+    hidden = {file for file in files if any(name.startswith("*") for name in names(file))}
+    assert {file.relative_to("stages").as_posix() for file in hidden} == {
+        "coreml/proto.py",
+        "targets/executing.py",
+        "running/worker.py",
+    }
 
 
 def test_no_stage_imports_another_stage():
     stages = {path.as_posix() for path in Path(ROOT / "stages").glob("*.py")}
     for path in stages:
         own = Path(path).relative_to(ROOT).as_posix()
-        others = {other for other in closure(own) if re.fullmatch(r"stages/\w+\.py", other)} - {own}
+        others = {other for other in closed(own) if re.fullmatch(r"stages/\w+\.py", other)} - {own}
         assert not others - {"stages/__init__.py"}, f"{own} imports {others}"
 
 

@@ -3,6 +3,7 @@
 One toy build is shared by the tests of this file, which run in order; each leaves the build as it found it.
 """
 
+import itertools
 import json
 import re
 import shutil
@@ -90,6 +91,21 @@ def test_the_verdicts_keep_their_contract_with_outside_tools(built):
         assert ("latency_p50_ms" in entry["metrics"]) == (entry["target"] != "coreml-metal" or sys.platform == "darwin")
     label = "reference-interpreted" if sys.platform != "darwin" else "coreml-all"
     assert entries["coreml-metal-fp16"]["runtime"] == label
+
+
+def test_no_stage_imports_what_the_list_of_its_code_leaves_out(built):
+    """The lists are read from the source; this is what ran. A worker is part of the stage that started it."""
+    processes = {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in built.loaded.iterdir()}
+    seen = set()
+    for process in processes.values():
+        command = processes.get(process["parent"], process)["command"]
+        stage, options = command[2].removeprefix("stages."), dict(itertools.pairwise(command))
+        parts = [stage, options.get("--target", "").replace("-", "_"), options.get("--name")]  # no variant compresses
+        unit = "-".join(filter(None, parts))
+        if stage not in ("host", "promote", "sources", "track"):
+            assert set(process["files"]) <= set(built.json(f"sources/classify/{unit}.json")), unit
+            seen.add(unit)
+    assert {"teacher", "compress-none", "convert-onnx_cpu", "parity-tflite_nnapi", "benchmark-onnx_cpu"} <= seen
 
 
 def test_a_second_build_does_nothing(built):

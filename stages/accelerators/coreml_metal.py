@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from stages.targets.coreml_metal.runtime import PACKAGE
 from stages.tasks.base import DECODE, IDS
 
 ACCELERATORS: tuple[Accelerator, ...] = neural_engine.PROCESSORS
+SINCE = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
+"""Set of operations that a program is written in → the iOS that brought it (coremltools 9, `_OPSET` beside its
+specification versions)."""
 
 
 def graphs(artifact: Path) -> list[Graph]:
@@ -49,7 +52,13 @@ def graphs(artifact: Path) -> list[Graph]:
     shapes |= {name: value.shape for name, value in given.items()}
     program.run(given, state=program.make_state() if program.states else None, observe=keep)
     name = DECODE if program.states else f"length_{length}"
-    return [Graph(name, tuple(_operators(program, shapes)))]
+    return [Graph(name, tuple(_operators(program, shapes)), program.function.opset)]
+
+
+def needs(graphs: Sequence[Graph]) -> dict[str, float]:
+    """Return the oldest iOS that opens it. Core ML plans its memory by itself, for the processors that it chooses."""
+    known = [SINCE[graph.opset] for graph in graphs if graph.opset in SINCE]
+    return {"ios_version_min": float(max(known))} if known else {}
 
 
 def _operators(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> list[Operator]:

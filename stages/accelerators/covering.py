@@ -31,6 +31,9 @@ class Accelerated(Protocol):
             ArtifactError: it is missing or damaged.
         """
 
+    def needs(self, graphs: Sequence[Graph]) -> dict[str, float]:
+        """Return what they ask of any device, as far as the format tells: metric → number."""
+
 
 def of_target(target: str) -> Accelerated:
     """Find a target's module."""
@@ -50,12 +53,13 @@ def cover(target: str, artifact: Path) -> Coverage:
 
 
 def told(target: str, graphs: Sequence[Graph]) -> Coverage:
-    """Say of every accelerator of a target what it takes of graphs."""
-    found = {one.name: _taken(one, graphs) for one in of_target(target).ACCELERATORS}
-    values, counts = dict[str, float](), dict[str, int]()
+    """Say of every accelerator of a target what it takes of graphs, and what these need of any device."""
+    known = of_target(target)
+    found = {one.name: _taken(one, graphs) for one in known.ACCELERATORS}
+    values = dict(known.needs(graphs))
     for name, taken in found.items():
-        for metric, value in zip(accelerated(name), (taken["sure_macs"], taken["partitions"]), strict=True):
-            values[metric], counts[metric] = value, sum(len(graph.operators) for graph in graphs)
+        values |= dict(zip(accelerated(name), (taken["sure_macs"], taken["partitions"]), strict=True))
+    counts = dict.fromkeys(values, sum(len(graph.operators) for graph in graphs))
     return {
         "accelerators": found,
         "counts": counts,
@@ -80,6 +84,7 @@ def _taken(accelerator: Accelerator, graphs: Sequence[Graph]) -> Taken:
         "refused": _grouped(graphs, said),
         "source": accelerator.source,
         "sure_macs": min(map(_share_of_macs, graphs, sure)),
+        "sure_operators": min(sum(one) / len(one) for one in sure),
         "title": accelerator.title,
     }
 

@@ -83,10 +83,17 @@ class Operator:
 
 @dataclass(frozen=True)
 class Graph:
-    """What one call computes: its operators in an order in which they can be executed."""
+    """What one call computes: its operators in an order in which they can be executed.
+
+    Attributes:
+        name: of the call.
+        operators: in order.
+        opset: what the set of operations is called that it is written in, where the format names one.
+    """
 
     name: str
     operators: tuple[Operator, ...]
+    opset: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from stages.accelerators import onnx_providers
 from stages.accelerators.graph import Accelerator, Graph, Operator, Tensor
+from stages.accelerators.memory import activation_bytes
 from stages.core.errors import ArtifactError, first_line
 from stages.targets.base import read_signature
 from stages.targets.onnx_cpu.graph import MODEL, load, operator
@@ -46,6 +47,11 @@ def graphs(artifact: Path) -> list[Graph]:
         calls[f"length_{longest}"] = {BATCH: 1, SEQUENCE: longest}
     profiles = _profiles(artifact / MODEL, list(calls.values()))
     return [Graph(name, _operators(model, *found)) for name, found in zip(calls, profiles, strict=True)]
+
+
+def needs(graphs: Sequence[Graph]) -> dict[str, float]:
+    """Return the memory of activations; not of a language model, of which no prompt of full length was run."""
+    return activation_bytes(graphs) if len(graphs) == 1 else {}
 
 
 def _profiles(path: Path, calls: list[Sizes]) -> list[tuple[dict[str, Any], dict[str, Tensor]]]:

@@ -6,13 +6,14 @@ phones that have it keep it, new ones are reached through LiteRT's CompiledModel
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from stages.accelerators import litert_xnnpack, nnapi, tflite_micro
 from stages.accelerators.graph import Accelerator, Graph, Operator, Tensor
+from stages.accelerators.memory import activation_bytes
 from stages.core.errors import ArtifactError
 from stages.targets.tflite_nnapi import flatbuffer, storage
 
@@ -35,6 +36,11 @@ def graphs(artifact: Path) -> list[Graph]:
         raise ArtifactError(f"cannot follow the graph of '{artifact}': {error!r}", next_step="run `dvc repro`") from (
             error
         )
+
+
+def needs(graphs: Sequence[Graph]) -> dict[str, float]:
+    """Return the memory of activations, of the longest signature."""
+    return activation_bytes(graphs)
 
 
 def _operators(model: Any, graph: Any) -> Iterable[Operator]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte", "token/s"]
+Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "byte", "token/s", "version"]
 Better = Literal["higher", "lower"]
 Split = Literal["probe", "test", "coverage", "calibration"]
 Group = Literal["quality", "benchmark", "coverage", "parity"]
@@ -101,6 +101,6 @@ class Metric:
         if not self.low <= value <= self.high or (self.positive and value == self.low):
             above = ", the lower end excluded" if self.positive else ""
             return f"{self.name} is {value:g}; its range is {self.low:g} to {self.high:g}{above}"
-        if self.unit in ("count", "byte") and value != int(value):
+        if self.unit in ("count", "byte", "version") and value != int(value):
             return f"{self.name} is {value:g}; it is counted in whole numbers"
         return ""

@@ -62,6 +62,8 @@ def _covered() -> Iterator[tuple[str, Unit, Better, float, str]]:
         share, parts = accelerated(one)
         yield share, "fraction", "higher", 1, f"multiply-accumulates that {one} takes"
         yield parts, "count", "lower", inf, f"parts of the graph that {one} executes"
+    yield "activation_bytes", "byte", "lower", inf, "activations alive at once, where no operator works in place"
+    yield "ios_version_min", "version", "lower", inf, "oldest iOS that opens the artifact"
 
 
 REGISTRY: dict[str, Metric] = {

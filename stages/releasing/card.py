@@ -48,6 +48,7 @@ def write(source: Source, verdict: Entry, places: Mapping[str, Path], forms: Map
         ["## Intended use", _said(source, of_task(source.task).WORDS.use)],
         _measured(source, verdict),
         _asked(verdict),
+        *([_devices(verdict)] if verdict.get("devices") else []),
         [
             *_limits(source, verdict, places["reference"]),
             *_told(artifact.read_json(places["student"] / "evaluation.json")),
@@ -96,6 +97,15 @@ def measures(primary: Primary) -> dict[str, tuple[str, str, float]]:
         primary.over_bar: (f"{primary.said} above the honesty bar", lost, factor),
         **MEASURES,
     }
+
+
+def _devices(verdict: Entry) -> list[str]:
+    """Say what it was judged for, none of which ran it."""
+    lines = ["## Devices", "Judged from rules and sizes; none of these ran it.", ""]
+    for fit in verdict.get("devices", {}).values():
+        ran = f"run by {fit['accelerator']}, {100 * fit['macs']:.3g} % of multiply-accumulates"
+        lines.append(f"- {fit['title']}: {'no: ' + '; '.join(fit['reasons']) if fit['reasons'] else ran}")
+    return lines
 
 
 def _measured(source: Source, verdict: Entry) -> list[str]:

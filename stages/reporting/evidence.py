@@ -21,6 +21,7 @@ from stages.reporting.mixtures import Mixture, read_mixtures
 from stages.schema.layout import BESIDE, CHECKPOINTS, MEASURED, behind, place
 from stages.schema.measured import read_benchmark, read_parity
 from stages.schema.variant import TargetName, Variant
+from stages.schema.verdict import Fit
 from stages.targets.facts import Executor, executor
 from stages.tasks import registry as tasks
 from stages.tasks.base import Primary
@@ -58,6 +59,7 @@ class Line:
         notes: where the measured numbers are not the device's.
         required: whether the release is refused without its pass.
         versions: distribution → version of what executed it, as it said itself.
+        devices: chosen device that its platform is for → what the gate says of it there.
     """
 
     key: str
@@ -74,6 +76,7 @@ class Line:
     notes: list[str]
     required: bool
     versions: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, Fit] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -242,6 +245,7 @@ def read_lines(variants: Mapping[str, Variant], verdicts: Path) -> list[Line]:
                 notes=entry["notes"],
                 required=variant.required,
                 versions=entry["runtime_versions"],
+                devices=entry.get("devices", {}),
             )
         )
     return lines

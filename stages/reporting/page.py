@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from stages.core.artifact import write_json
 from stages.measure.registry import REGISTRY
-from stages.reporting import agreement, graph, strips, templates, wording
+from stages.reporting import agreement, devices, graph, strips, templates, wording
 from stages.reporting.agreement import Share
 from stages.reporting.evidence import Evidence, Line
 from stages.reporting.gaps import Gap
@@ -97,6 +97,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "opinions": [name for name in agreement.KERNELS if any(name in model.opinions for model in evidence.agreement)],
         "graph": graph.graph(evidence.lineage, {line.key: line for line in lines}, _names(evidence)),
         "untimed": _untimed(lines),
+        "devices": devices.shown(lines, evidence.coverage, evidence.clients),
         "notes": _notes(lines),
         "runtimes": _runtimes(lines),
         "style": Markup(style),  # noqa: S704 (ours, and the policy's hash covers exactly these bytes)

@@ -13,6 +13,7 @@ from stages.measure.metric import Split
 from stages.schema.clients import Clients
 from stages.schema.compression import Compression
 from stages.schema.data import Data
+from stages.schema.device import Device
 from stages.schema.gate import Benchmark, Gate, shortages
 from stages.schema.model import Distill, Student, Teacher
 from stages.schema.release import Release
@@ -37,6 +38,7 @@ class Config(Section):
     targets: dict[str, Target]
     precisions: dict[str, Precision]
     variants: dict[str, Variant]
+    devices: dict[str, Device]
     gate: Gate
     benchmark: Benchmark
     clients: Clients
@@ -59,6 +61,9 @@ def check(config: Config) -> None:
     for key in (*config.compressions, *config.precisions, *config.variants):
         if not KEY.fullmatch(key):
             raise ConfigError(f"'{key}' cannot name a stage in DVC", expected="letters, digits, '_' and '-' only")
+    for key in config.devices:
+        if not KEY.fullmatch(key):
+            raise ConfigError(f"'{key}' cannot name a device", expected="letters, digits, '_' and '-' only")
     seen: dict[tuple[str, str, str], str] = {}
     for key, variant in config.variants.items():
         _check_variant(config, key, variant)

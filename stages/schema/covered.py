@@ -55,6 +55,8 @@ class Taken(TypedDict):
     source: str
     sure_macs: float
     """Share of multiply-accumulates without the doubtful ones."""
+    sure_operators: float
+    """Share of operators without the doubtful ones."""
     title: str
 
 

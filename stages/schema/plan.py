@@ -16,22 +16,16 @@ from stages.core.errors import ConfigError
 from stages.core.names import module_name
 from stages.schema.data import Samples
 from stages.schema.transfer import Transfer
-from stages.schema.variant import EXECUTED_BY
 
 Tree = Mapping[str, Any]
 
 SPLITS = ("train", "validation", "test")
 SAMPLES = "samples"
 """Kind of data that a stage of the graph makes."""
-STAND_INS = ("sources", "rows", "splits")
-"""Modules that read data of any kind."""
-NO_TRANSFER = {
-    "asked": "stages/models/near.py",
-    "asked_statement": "stages/models/augment.py",
-    "texts": "stages/data/labels.py",
-    "texts_statements": "stages/data/rows.py",
-}
-"""Code that stands in for what a student learns from: modules that no stage depends on which depends on these."""
+STAND_INS = tuple(f"stages/{room}/__init__.py" for room in ("core", "data", "measure", "models"))
+"""Files that never change, for what stages depend on where there is none of it: DVC wants paths, all different."""
+NO_TRANSFER = dict(zip(("asked", "asked_statement", "texts", "texts_statements"), STAND_INS, strict=True))
+"""What a student learns from beside the train split, where that is nothing."""
 NAMED = {"compression": "compressions", "target": "targets", "precision": "precisions"}
 """What a variant names, and the key that has all of it."""
 
@@ -125,12 +119,7 @@ def derive(tree: Tree) -> dict[str, Any]:
         conversion = f"{compression}-{target}"
         compressions |= _steps(known, chain(known, compression))
         conversions[conversion] = {"compression": compression, "target": target, "module": module_name(target)}
-        variants[key] = {
-            **conversions[conversion],
-            "conversion": conversion,
-            "executor": _executor(target),
-            "precision": variant["precision"],
-        }
+        variants[key] = {**conversions[conversion], "conversion": conversion, "precision": variant["precision"]}
     return {
         "baseline": _baseline(tree.get("gate") or {}),
         "compressions": compressions,
@@ -174,21 +163,13 @@ def _steps(known: Tree, steps: list[str]) -> dict[str, Any]:
 
 
 def _baseline(gate: Tree) -> str:
-    """Name the bundles that no variant may fall behind; DVC wants a path where there are none, so code stands in."""
-    return str((gate.get("baseline") or {}).get("bundles", "stages/gating/__init__.py"))
-
-
-def _executor(target: str) -> str:
-    """Code, beside the target's runtime module, whose change must rerun that target's parity."""
-    return EXECUTED_BY.get(target, f"stages/targets/{module_name(target)}/__init__.py")
+    """Name the bundles that no variant may fall behind."""
+    return str((gate.get("baseline") or {}).get("bundles", STAND_INS[0]))
 
 
 def _sources(data: Tree) -> dict[str, str]:
-    """Name three files or directories that the data depend on: a path that is no pinned one, or a file for each split.
-
-    DVC wants three different paths: where there are fewer, code that reads data stands in.
-    """
-    standing_in = {split: f"stages/data/{name}.py" for split, name in zip(SPLITS, STAND_INS, strict=True)}
+    """Name three paths that the data depend on: one that is no pinned one, or a file for each split."""
+    standing_in = dict(zip(SPLITS, STAND_INS, strict=False))
     if data.get("kind") == SAMPLES:
         given = {SPLITS[0]: Samples.PLACE}
     elif "path" in data:
@@ -205,10 +186,7 @@ def _samples(tree: Tree) -> dict[str, Any]:
 
 
 def _transfer(tree: Tree) -> dict[str, Any]:
-    """Who is asked for a student that learns from more than the train split, and the sources of unlabelled texts.
-
-    Code stands in for what stages depend on where there is none of it.
-    """
+    """Who is asked for a student that learns from more than the train split, and the sources of unlabelled texts."""
     transfer = tree.get("transfer") or {}
     asked = transfer.get("kind") == "texts" and (tree.get("student") or {}).get("kind") == "shape"
     sources = {str(number): {"source": path} for number, path in enumerate(transfer.get("text") or ())} if asked else {}
@@ -222,4 +200,4 @@ def _transfer(tree: Tree) -> dict[str, Any]:
 
 def _teacher_source(teacher: Tree) -> str:
     local = teacher["kind"] in ("checkpoint", "finetune") and teacher.get("revision") is None
-    return str(teacher["path"]) if local else "stages/models/__init__.py"
+    return str(teacher["path"]) if local else STAND_INS[0]

@@ -9,8 +9,6 @@ from pydantic import Field
 from stages.core.params import Section
 
 TargetName = Literal["tflite-nnapi", "coreml-metal", "onnx-cpu"]
-EXECUTED_BY: dict[str, str] = {"coreml-metal": "stages/coreml"}
-"""Target → code outside its package that executes its artifacts."""
 
 
 class OnnxCpu(Section):

@@ -23,6 +23,25 @@ class Bar(TypedDict):
     value: float
 
 
+class Fit(TypedDict):
+    """What is said of a variant on one device."""
+
+    accelerator: str
+    """What runs it there; empty where nothing takes enough of it."""
+    beside: list[str]
+    """Why accelerators that the device would rather use take too little of it."""
+    clients: list[str]
+    """Clients of apps that run it there."""
+    macs: float
+    """Share of multiply-accumulates that `accelerator` takes without a doubt."""
+    partitions: int
+    """Parts that it executes."""
+    reasons: list[str]
+    """Why the device cannot have it; empty where it fits."""
+    title: str
+    """What the device is."""
+
+
 class Entry(TypedDict):
     """One variant's verdict, as the gate writes it."""
 
@@ -57,6 +76,8 @@ class Entry(TypedDict):
     verdict: Word
     bar: NotRequired[Bar]
     """The honesty bar, which no transformer should be chosen below; releases before it was there lack it."""
+    devices: NotRequired[dict[str, Fit]]
+    """Chosen devices that its target serves; releases before there were any lack it."""
     divergence: NotRequired[Mapping[str, Any]]
     """Where it first departs from its checkpoint; added where `explained.json` is read beside the verdicts."""
     foreign_cores: NotRequired[float | None]

@@ -69,7 +69,8 @@ def resolve(config: DictConfig) -> tuple[Sweep, dict[str, Any], str]:
     """Part a composed configuration into the sweep's settings and the build's parameters, as values and as YAML."""
     build = config.copy()
     with open_dict(build):
-        settings = read(OmegaConf.to_container(build.pop("sweep"), resolve=True))
+        plain = OmegaConf.to_container
+        settings = read(plain(build.pop("sweep"), resolve=True), plain(build.devices, resolve=True))
         leave_out(build)  # type: ignore[arg-type]
     OmegaConf.resolve(build)
     tree: Any = OmegaConf.to_container(build)

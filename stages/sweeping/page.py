@@ -38,7 +38,8 @@ def _context(settings: Sweep, found: Findings) -> dict[str, Any]:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     points = [point for platform in found.platforms for point in platform.points]
     passing = sum(point.verdict == "pass" for point in points)
-    columns = list(dict.fromkeys([*settings.goals, "top1_agreement"]))
+    asked_for = [budget.metric for profile in settings.profiles.values() for budget in profile.budgets]
+    columns = list(dict.fromkeys([*settings.goals, "top1_agreement", *asked_for]))
     return {
         "band": _band(found),
         "columns": columns,

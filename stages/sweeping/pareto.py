@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stages.reporting.pareto import Vector, costs, dominates, eligible
 
@@ -25,6 +25,7 @@ class Point:
         values: metric → number, what was measured.
         intervals: metric → interval.
         foreign_cores: other work on the host during its benchmark, None where that is not known.
+        devices: chosen device that its platform is for → why it cannot have it, nothing where it can.
     """
 
     job: str
@@ -39,6 +40,7 @@ class Point:
     values: dict[str, float]
     intervals: dict[str, list[float]]
     foreign_cores: float | None = None
+    devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def goals_of(points: Sequence[Point], goals: Sequence[str]) -> list[str]:

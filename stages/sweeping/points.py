@@ -54,4 +54,5 @@ def _point(record: Mapping[str, Any], key: str, entry: Entry, overrides: dict[st
         values=dict(entry["metrics"]),
         intervals=dict(entry.get("intervals", {})),
         foreign_cores=entry.get("foreign_cores"),
+        devices={name: fit["reasons"] for name, fit in entry.get("devices", {}).items()},
     )

@@ -79,9 +79,14 @@ def refusal(point: Point, profile: Profile, quality: str) -> str:
     """Return why a device cannot get a variant, or an empty string."""
     if point.verdict is None:
         return "screened out"
+    if profile.device:  # before the verdict, which fails for this where no other device can have it
+        if profile.device not in point.devices:
+            return "was not judged for it"
+        if reasons := point.devices[profile.device]:
+            return reasons[0]
     if point.verdict != "pass":
         return f"verdict {point.verdict.replace('_', ' ')}"
-    for budget in profile.budgets:
+    for budget in [] if profile.device else profile.budgets:  # of a device the gate has judged them
         if budget.metric not in point.values:
             return f"{budget.metric} was not measured"
         if budget.broken_by(point.values):

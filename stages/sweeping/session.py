@@ -13,6 +13,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from stages import tasks
 from stages.core import params
 from stages.core.artifact import write_json
 from stages.core.errors import ConfigError, TinsmithError
@@ -41,6 +42,7 @@ class Session(Callback):  # type: ignore[misc]
 
         try:
             settings = _settings(config)
+            check_goals(settings.goals, str(config.task.name))
             _check_overrides(config.hydra.overrides.task)
             _name_what_is_left_out(config.hydra.overrides.task)
             directory = Path(config.hydra.sweep.dir).resolve()
@@ -87,7 +89,30 @@ class Session(Callback):  # type: ignore[misc]
 
 
 def _settings(config: DictConfig) -> Sweep:
-    return read(OmegaConf.to_container(config.sweep, resolve=True))
+    plain = OmegaConf.to_container
+    return read(plain(config.sweep, resolve=True), plain(config.devices, resolve=True))
+
+
+def check_goals(goals: Sequence[str], task: str) -> None:
+    """Refuse to search for what says how good models of another task are: no variant has it.
+
+    Args:
+        goals: axes of the front.
+        task: what is swept.
+
+    Raises:
+        ConfigError: names the goal and what this task is judged by.
+    """
+    own = facts(task).PRIMARY.metric
+    foreign = {facts(name).PRIMARY.metric: name for name in tasks.names()}
+    for goal in goals:
+        if goal != own and goal in foreign:
+            option = task if (ROOT / "conf/sweep" / f"{task}.yaml").is_file() else "default"
+            raise ConfigError(
+                f"sweep.goals has '{goal}', which task {foreign[goal]} has and {task} has not",
+                expected=f"{own}, how good its models are",
+                next_step=f"sweep={option}, or sweep.goals=[…]",
+            )
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:

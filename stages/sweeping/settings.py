@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator
 
 from stages.core.params import Section, parse
 from stages.measure.registry import REGISTRY
+from stages.schema.device import Budget, Device, is_metric
 from stages.schema.variant import TargetName
 
 # Becomes a directory and part of a git ref.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Budget(Section):
-    """A bound that a device puts on one registered metric, in the metric's own unit."""
-
-    metric: str
-    unit: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @model_validator(mode="after")
-    def _agrees_with_metric(self) -> Budget:
-        if self.metric not in REGISTRY:
-            raise ValueError(f"'{self.metric}' is no metric; one of: {', '.join(sorted(REGISTRY))}")
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"the budget on '{self.metric}' needs either at_least or at_most")
-        metric = REGISTRY[self.metric]
-        # Enough items is the gate's business: only what passed it is ever recommended.
-        metric.check_threshold(self.unit, at_least=self.at_least, at_most=self.at_most, min_n=metric.min_n)
-        return self
-
-    def broken_by(self, values: Mapping[str, float]) -> str:
-        """Return how measured values break the budget, or an empty string; what was not measured breaks nothing."""
-        value = values.get(self.metric)
-        if value is None:
-            return ""
-        if self.at_least is not None and not value >= self.at_least:
-            return f"{self.metric} {value:.4g} < {self.at_least:g} {self.unit}"
-        if self.at_most is not None and not value <= self.at_most:
-            return f"{self.metric} {value:.4g} > {self.at_most:g} {self.unit}"
-        return ""
 
 
 class Profile(Section):
@@ -59,9 +29,23 @@ class Profile(Section):
     @field_validator("prefer")
     @classmethod
     def _is_a_metric(cls, name: str) -> str:
-        if name not in REGISTRY:
-            raise ValueError(f"'{name}' is no metric; one of: {', '.join(sorted(REGISTRY))}")
-        return name
+        return is_metric(name)
+
+    @property
+    def device(self) -> str:
+        """Name of the device of conf/device that it is, empty where conf/sweep says all of it."""
+        return ""
+
+
+class OfDevice(Profile):
+    """A chosen device of conf/device, for one of its targets: the gate has judged every variant for it."""
+
+    name: str
+
+    @property
+    def device(self) -> str:
+        """Its name in conf/device."""
+        return self.name
 
 
 class Search(Section):
@@ -80,7 +64,7 @@ class Sweep(Section):
 
     name: Name
     goals: Annotated[list[str], Field(min_length=1)]
-    profiles: dict[Name, Profile]
+    profiles: dict[Name, SerializeAsAny[Profile]]
     screen: bool
     """Whether a job stops as soon as no profile can use any of its variants."""
     retry_failed: bool
@@ -99,10 +83,33 @@ class Sweep(Section):
         return names
 
 
-def read(tree: Any) -> Sweep:
-    """Validate conf/sweep, as plain values.
+def read(tree: Any, devices: Any = None) -> Sweep:
+    """Validate conf/sweep, as plain values, and add the chosen devices to those that it has itself.
+
+    Args:
+        tree: conf/sweep.
+        devices: the chosen ones of conf/device: name → settings.
 
     Raises:
         ConfigError: names the first key that is wrong.
     """
-    return parse(Sweep, tree, "sweep")
+    found = parse(Sweep, tree, "sweep")
+    chosen = {name: parse(Device, settings, f"devices.{name}") for name, settings in (devices or {}).items()}
+    return found.model_copy(update={"profiles": {**found.profiles, **dict(_profiles(chosen))}})
+
+
+def _profiles(devices: Mapping[str, Device]) -> Iterator[tuple[str, OfDevice]]:
+    """Yield one profile per device and target that it serves."""
+    for name, device in devices.items():
+        for target in device.targets:
+            label = name if len(device.targets) == 1 else f"{name}, {target}"
+            yield (
+                label,
+                OfDevice(
+                    target=target,
+                    budgets=device.budgets,
+                    prefer=device.prefer,
+                    tolerance=device.tolerance,
+                    name=name,
+                ),
+            )

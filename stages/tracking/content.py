@@ -89,6 +89,10 @@ def tags_of(variant: Variant) -> dict[str, str]:
             "reasons": "; ".join(verdict["reasons"]),
             "dominated": verdict["dominated"],
             "notes": "; ".join(verdict["notes"]),
+            "devices": "; ".join(
+                f"{name}: {'no' if fit['reasons'] else fit['accelerator']}"
+                for name, fit in verdict.get("devices", {}).items()
+            ),
             "no_latency": "" if "latency_p50_ms" in verdict["metrics"] else verdict["timing"],
             "host": variant.host,
             "tools": variant.tools,

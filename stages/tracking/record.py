@@ -196,6 +196,7 @@ def _metrics(entry: Entry) -> dict[str, float]:
         if name in entry["intervals"]:
             low, high = entry["intervals"][name]
             grouped |= {f"{group}/{name}.high": float(high), f"{group}/{name}.low": float(low)}
+    grouped |= {f"devices/{name}.fits": float(not fit["reasons"]) for name, fit in entry.get("devices", {}).items()}
     return dict(sorted(grouped.items()))
 
 

@@ -76,6 +76,17 @@ def measured(variant: Variant) -> str:
     return " ".join(lines)
 
 
+def devices(variant: Variant) -> str:
+    """Write a row for each chosen device that its target serves; empty where none was chosen."""
+    rows = [
+        f"| {name}: {fit['title']} | {'no' if fit['reasons'] else 'yes'} | {fit['accelerator'] or 'nothing'} "
+        f"| {'; '.join([*fit['reasons'], *fit['beside']]).replace('|', '/')} |\n"
+        for name, fit in variant.verdict.get("devices", {}).items()
+    ]
+    head = "\n\n| device | fits | run by | why not, or not by another |\n|---|---|---|---|\n"
+    return head + _fitting(rows, LINES_LIMIT, "| … | | | {} more in verdicts.json |\n").rstrip() if rows else ""
+
+
 def run_link(text: str, experiment: str, run: str) -> str:
     """Link to a run's page on the same server."""
     return f"[{text}](#/experiments/{experiment}/runs/{run})"
@@ -103,7 +114,7 @@ def describe(variant: Variant, build: Build, source: str, previous: str) -> str:
     """
     rows = "\n".join(f"| {role} | `{digest}` |" for role, digest in variant.chain.items())
     return (
-        f"{headline(variant)}\n\n{measured(variant)} {previous}\n\n"
+        f"{headline(variant)}\n\n{measured(variant)} {previous}{devices(variant)}\n\n"
         f"| stage output | sha256 of its `manifest.json` |\n|---|---|\n{rows}\n\n"
         "Each manifest holds the sha256 of its files and of its parents' manifests, so the digest of `artifact` stands "
         f"for all that is behind it. To check every byte: {_checkout(build)}, then `dvc checkout` (or `dvc repro`), "

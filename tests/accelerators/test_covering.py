@@ -1,14 +1,16 @@
 """Tests of `accelerators/{covering,partitions,graph}.py` and of the stage: shares, parts, reasons, broken artifacts."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
-from closure import ROOT
 
 from stages import coverage
 from stages.accelerators.covering import cover, of_target, told
 from stages.accelerators.graph import Graph
 from stages.accelerators.partitions import partitions
 from stages.core import artifact, params
+from stages.core.closure import ROOT
 from stages.core.errors import ArtifactError
 from stages.measure.registry import ACCELERATORS, REGISTRY, accelerated
 from stages.schema.covered import read_coverage
@@ -75,6 +77,27 @@ def test_a_doubt_counts_as_taken_and_not_as_sure():
     assert (refused["doubt"], refused["modules"], refused["macs"]) == (True, ["head"], 1)
 
 
+def test_activations_are_counted_where_most_are_alive_at_once_and_not_where_a_size_is_unknown():
+    wide = tensor("wide", shape=(1, 100))
+    graph = Graph(
+        "g",
+        (
+            op("A", tensor("x"), weight(), out="wide", shape=(1, 100)),  # x 32 bytes, wide 400
+            op("B", wide, out="narrow", dtype="INT8"),  # wide 400, narrow 8, x is dead
+            op("C", tensor("narrow", "INT8"), out="y"),
+        ),
+    )
+    assert told("tflite-nnapi", [chain("A"), graph])["values"]["activation_bytes"] == 432
+    unknown = Graph("u", (op("A", tensor("x", shape=None)),))
+    assert "activation_bytes" not in told("tflite-nnapi", [graph, unknown])["values"]
+
+
+@pytest.mark.parametrize(("opset", "ios"), [("CoreML6", 16), ("CoreML7", 17), ("CoreML8", 18), ("Elsewhere", None)])
+def test_a_core_ml_program_says_which_ios_opens_it(opset, ios):
+    found = told("coreml-metal", [replace(GRAPHS["coreml-metal"], opset=opset)])
+    assert found["values"].get("ios_version_min") == ios
+
+
 def test_the_middle_of_a_feed_forward_layer_splits_the_graph_and_says_why():
     taken = coverage_of("tflite-nnapi")["accelerators"]["nnapi_fl8"]
     assert (taken["partitions"], taken["macs"]) == (2, 1)
@@ -87,7 +110,8 @@ def test_the_middle_of_a_feed_forward_layer_splits_the_graph_and_says_why():
 def test_every_number_has_a_metric_and_every_metric_an_accelerator(target):
     found = coverage_of(target)
     names = [name for one in of_target(target).ACCELERATORS for name in accelerated(one.name)]
-    assert list(found["values"]) == list(found["counts"]) == names
+    needs = [name for name in found["values"] if name in ("activation_bytes", "ios_version_min")]
+    assert list(found["values"]) == list(found["counts"]) == [*needs, *names]
     assert not [reason for name, value in found["values"].items() if (reason := REGISTRY[name].impossible(value))]
 
 

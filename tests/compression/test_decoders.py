@@ -24,6 +24,7 @@ SIZES = {"vocab_size": 280, "hidden_size": 48, "num_hidden_layers": 3, "max_posi
 FAMILIES = {
     "llama": {"num_attention_heads": 12, "num_key_value_heads": 4, "head_dim": 8, "intermediate_size": 40},
     "qwen2": {"num_attention_heads": 6, "num_key_value_heads": 3, "intermediate_size": 40},
+    "qwen3": {"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 16, "intermediate_size": 40},
     "opt": {"num_attention_heads": 4, "ffn_dim": 40, "word_embed_proj_dim": 48},
 }
 
@@ -82,7 +83,7 @@ def validated(tree):
 def test_blocks_know_what_goes_with_a_head_and_a_unit(family):
     model = made(family)
     parts, before = blocks(model), profile.parameters(model)
-    assert [block.shared for block in parts] == [{"llama": 3, "qwen2": 2, "opt": 1}[family]] * 3
+    assert [block.shared for block in parts] == [{"llama": 3, "qwen2": 2, "qwen3": 2, "opt": 1}[family]] * 3
     units = sum(ffn.unit_parameters for block in parts for ffn in block.ffns)
     keep_ffn_units(model, [[list(range(39))] for _ in parts])
     assert profile.parameters(model) == before - units

@@ -3,9 +3,8 @@
 import ast
 import re
 
-from closure import ROOT
-
 from stages.core import errors
+from stages.core.closure import ROOT
 
 
 def drawn():

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from stages.core.closure import ROOT
 from stages.gating.soundness import Flat, absent, sift
 from stages.measure.registry import REGISTRY
 from stages.releasing.card import MEASURES
 from stages.reporting.page import COSTS
 from stages.tasks import classify
 from stages.tasks.base import Primary
-from tests.closure import ROOT
 
 SHOWN = ("releasing/card.py", "lineage/bom.py", "summary.py", "tracking", "reporting", "sweeping")
 NAMED = re.compile(

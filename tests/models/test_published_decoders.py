@@ -52,6 +52,9 @@ PUBLISHED = {
     "Qwen 2.5": {name: value for name, value in LLAMA.items() if name not in ("attention_bias", "pretraining_tp")}
     | {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "max_window_layers": 24, "sliding_window": 32768}
     | {"use_sliding_window": False, "use_mrope": False, "rope_theta": 1000000.0, "tie_word_embeddings": True},
+    "Qwen 3": {name: value for name, value in LLAMA.items() if name != "pretraining_tp"}
+    | {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "max_window_layers": 28, "sliding_window": None}
+    | {"use_sliding_window": False, "head_dim": 16, "hidden_size": 48, "rms_norm_eps": 1e-06, "rope_theta": 1000000},
     "OPT": {
         **SIZES,
         "_name_or_path": "opt",
@@ -125,6 +128,7 @@ def test_kinds_of_stretched_positions_are_told_apart():
         ("TinyLlama", {"eos_token_id": [2, "3"]}, "eos_token_id.*a token id, or a list of those that end a text"),
         ("SmolLM2", {"rope_interleaved": True}, "rope_interleaved: true; expected false"),
         ("Qwen 2.5", {"use_sliding_window": True}, "use_sliding_window: true; expected false"),
+        ("Qwen 3", {"use_sliding_window": True, "sliding_window": 8}, "use_sliding_window: true; expected false"),
         ("Qwen 2.5", {"layer_types": ["full_attention", "sliding_attention"]}, "full_attention in every layer"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 from stages import host
 from stages.core import artifact
+from stages.core.closure import ROOT
 from stages.core.errors import ArtifactError, InputError
 from stages.measure import items
 from stages.running import local, worker
@@ -22,7 +23,6 @@ from stages.schema.asked import Asked
 from stages.targets import registry
 from stages.tasks.base import FORWARD, Timed
 from stages.tasks.classify import exercise
-from tests.closure import ROOT
 from tests.targets.running import sign
 from tests.toys.graphs import adding
 

@@ -7,8 +7,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from stages import compose
+from stages.core.closure import ROOT
 from stages.schema.editing import schemas
-from tests.closure import ROOT
 
 FILES = [path for path in sorted((ROOT / "conf").glob("*/**/*.yaml")) if path.parent.name != "sweep"]
 SCHEMAS = schemas(ROOT / "conf")

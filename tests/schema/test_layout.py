@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from closure import ROOT
 
 from stages.core import artifact
+from stages.core.closure import ROOT
 from stages.schema import layout
 
 

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
+from stages.core.closure import ROOT
 from stages.measure.registry import REGISTRY, WALKED, WRITTEN
 from stages.measure.statistics import proportion_interval
 from stages.schema.gate import Gate, Threshold, needed_items, needed_texts, shortages
-from tests.closure import ROOT
 
 GATE = Gate.model_validate(yaml.safe_load((ROOT / "conf/gate/default.yaml").read_text(encoding="utf-8")))
 

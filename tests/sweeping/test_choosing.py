@@ -1,6 +1,7 @@
 """What a device gets and why; what conf/sweep may say; which variants a crossing gives."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from stages.sweeping import settings
 from stages.sweeping.cross import cross
 from stages.sweeping.pareto import Point
 from stages.sweeping.recommend import recommend
+from stages.sweeping.session import check_goals
 from stages.tasks.base import Primary
 from stages.tasks.classify import PRIMARY
+from tests.composed import composed
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = yaml.safe_load((ROOT / "conf/sweep/default.yaml").read_text(encoding="utf-8"))
@@ -83,9 +86,35 @@ def test_nothing_is_recommended_that_failed_was_screened_out_or_never_measured()
     }
 
 
+def test_a_chosen_device_gets_the_variant_that_the_gate_found_to_fit_it_and_the_reason_of_the_others():
+    device = yaml.safe_load((ROOT / "conf/device/raspberry-pi.yaml").read_text(encoding="utf-8"))
+    found = settings.read(DEFAULT, {"raspberry-pi": device})
+    labels = ["raspberry-pi, tflite-nnapi", "raspberry-pi, onnx-cpu"]
+    assert list(found.profiles) == [*DEFAULT["profiles"], *labels]
+    points = [
+        replace(point("fits", size_bytes=9.0, accuracy=0.9), devices={"raspberry-pi": []}),
+        replace(point("smaller", "fail", size_bytes=1.0, accuracy=0.9), devices={"raspberry-pi": ["too many parts"]}),
+        point("another sweep's", size_bytes=1.0, accuracy=0.9),
+    ]
+    chosen = recommend(labels[1], found.profiles[labels[1]], points, PRIMARY)
+    assert chosen.point.label == "fits"
+    assert chosen.refused == {"too many parts": ["smaller"], "was not judged for it": ["another sweep's"]}
+
+
 def test_the_defaults_are_valid_and_name_every_platform():
     found = settings.read(DEFAULT)
     assert {entry.target for entry in found.profiles.values()} == {"tflite-nnapi", "coreml-metal", "onnx-cpu"}
+
+
+def test_a_language_model_is_swept_by_its_perplexity_and_not_by_what_it_has_not():
+    found = settings.read(composed("task=generate", "+sweep=generate")["sweep"])
+    check_goals(found.goals, "generate")
+    assert "perplexity" in found.goals
+    assert found.profiles["server"].target == "onnx-cpu"
+    with pytest.raises(ConfigError, match="'accuracy', which task classify has and generate has not.*sweep=generate"):
+        check_goals(DEFAULT["goals"], "generate")
+    with pytest.raises(ConfigError, match="'perplexity', which task generate has.*sweep=default"):
+        check_goals(found.goals, "classify")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.closure import ROOT
 from stages.schema.task import Task
 from stages.targets.base import write_signature
 from stages.tasks.base import FORWARD, INPUTS
 from stages.tasks.classify.interface import CALLS
-from tests.closure import ROOT
 
 
 def sign(directory: Path, longest: int, *, dynamic: bool = False, pad: int = 0) -> None:

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from stages.core.closure import ROOT
 from stages.core.errors import InputError
 from stages.targets import executing, registry
-from tests.closure import ROOT
 
 LOCK = executing.pins(ROOT / "constraints.txt")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from stages import tasks
-from tests.closure import ROOT
+from stages.core.closure import ROOT
 from tests.toys import language_build
 
 TOY = ROOT / "tests/toys/tasks"

@@ -7,6 +7,7 @@ import yaml
 
 from stages import compress, convert, distill, parity, prepare, quantize, reference, tasks, teacher, transfer
 from stages.core import artifact, splits
+from stages.core.closure import ROOT
 from stages.core.errors import InputError
 from stages.core.splits import UNKNOWN
 from stages.measure import items
@@ -14,7 +15,6 @@ from stages.measure.statistics import proportion_interval, rate_interval
 from stages.models import checkpoint
 from stages.schema.task import Task
 from stages.tasks.examples import examples
-from tests.closure import ROOT
 from tests.composed import composed
 from tests.toys.classifiers import OUTSIDE
 

@@ -21,7 +21,7 @@ from tests.toys import audited_build
 from tests.toys import bundle as toy
 
 BUNDLE = Path("build/release") / audited_build.KEY
-TASK = audited_build.TASK | {"name": "tag"}
+TASK = toy.TASK | {"name": "tag"}
 
 
 def per_token():

@@ -30,7 +30,7 @@ from tests.toys.language_build import LENGTH, TASK, prepared, sentences
 SHAPES = {
     "llama": {"family": "llama", "activation": "silu", "heads": 4},
     "opt": {"family": "opt", "activation": "relu", "heads": 2},
-    "qwen2": {"family": "qwen2", "activation": "silu", "heads": 4},
+    "qwen3": {"family": "qwen3", "activation": "silu", "heads": 4},
 }
 
 
@@ -225,7 +225,7 @@ def test_what_is_said_beside_the_task_counts():
     [
         (
             ["teacher=embedded"],
-            "teacher.family is 'bert'; expected one of: llama, opt, qwen2; next: choose a teacher of this task",
+            "teacher.family is 'bert'; expected one of: llama, opt, qwen2, qwen3; next: choose a teacher of this task",
         ),
         (["teacher.activation=gelu"], "teacher.activation is 'gelu'; expected silu in 'llama'"),
         (

@@ -6,9 +6,9 @@ import numpy as np
 import yaml
 
 from stages.core import artifact
+from stages.core.closure import ROOT
 from stages.models import families
 from stages.schema.model import ImportLimits
-from tests.closure import ROOT
 
 NARROWER = {
     "albert": {"embedding_size": 16},

@@ -39,6 +39,12 @@ def tiny_qwen2(**changes):
     return Qwen2Config(**tiny_llama(**changes).to_dict() | {"model_type": "qwen2"})
 
 
+def tiny_qwen3(**changes):
+    from transformers import Qwen3Config
+
+    return Qwen3Config(**tiny_llama(**changes).to_dict() | {"model_type": "qwen3"})
+
+
 def seeded(config, seed):
     """Make a model of transformers in eval mode, with the weights that a seed gives, whatever was drawn before."""
     import torch

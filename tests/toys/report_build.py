@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from stages import gate, report
 from stages.core import artifact
-from stages.core.params import Section
+from stages.core.params import Section, parse
 from stages.measure import items
 from stages.measure.statistics import proportion_interval
 from stages.measure.top_logits import Logits
+from stages.schema.device import Device
 from stages.schema.gate import Gate
 from stages.schema.variant import Float, Variant
 from stages.targets import parity
@@ -25,6 +27,7 @@ from stages.targets.facts import executor
 from stages.tasks.classify import quality
 from tests.toys.operators import coverage_of
 
+ROOT = Path(__file__).resolve().parents[2]
 LABELS, PROBE, TEST, LENGTH = 6, 40, 400, 8
 HOSTILE = "<script>alert('&')</script>"
 UNAVAILABLE = "Core ML needs macOS; this host is Linux"
@@ -98,6 +101,22 @@ class Compressed(Section):
     compression: dict[str, str]
 
 
+def devices(*names: str) -> dict[str, Device]:
+    """Devices of conf."""
+    return {
+        name: parse(Device, yaml.safe_load((ROOT / f"conf/device/{name}.yaml").read_text(encoding="utf-8")), name)
+        for name in names
+    }
+
+
+def judge(root: Path, *, chosen: dict[str, Variant] | None = None, devices: dict[str, Device] | None = None) -> None:
+    """Let the real gate judge a build."""
+    settings = gate.Params(devices=devices or {}, gate=GATE, precisions=PRECISIONS, variants=chosen or variants())
+    lock = root / "constraints.txt"
+    lock.write_text("".join(f"{name}=={version}\n" for name, version in VERSIONS.values()), encoding="utf-8")
+    gate.run(settings, root, lock, root / "verdicts.json", root / "metrics.json")
+
+
 class Build:
     """A small but structurally complete `build/`, written as the stages write it and judged by the real gate."""
 
@@ -130,10 +149,7 @@ class Build:
                     (out / name).write_bytes(content)
 
     def judge(self, chosen: dict[str, Variant] | None = None) -> None:
-        settings = gate.Params(gate=GATE, precisions=PRECISIONS, variants=chosen or variants())
-        lock = self.root / "constraints.txt"
-        lock.write_text("".join(f"{name}=={version}\n" for name, version in VERSIONS.values()), encoding="utf-8")
-        gate.run(settings, self.root, lock, self.root / "verdicts.json", self.root / "metrics.json")
+        judge(self.root, chosen=chosen)
 
     def _checkpoints(self) -> None:
         baseline = {"accuracy": 0.71, "accuracy_interval": [0.66, 0.75], "method": "TF-IDF", "n": TEST}

@@ -143,6 +143,22 @@ def test_dominated_and_notes_stand_under_the_verdict(build):
     assert not {"dominated", "notes"} & set(content.tags_of(variant(build, "onnx-cpu-fp32")))
 
 
+def test_every_chosen_device_is_a_row_a_number_and_a_word(build):
+    fits = {
+        "phone": {"accelerator": "gpu", "beside": ["npu takes 2 parts"], "reasons": [], "title": "A phone"},
+        "watch": {"accelerator": "", "beside": [], "reasons": ["size_bytes 9 > 1 byte"], "title": "A watch"},
+    }
+    found = variant(build, "onnx-cpu-fp32")
+    assert "| device |" not in wording.describe(found, collect(build), "models:/m-1", "")
+    found.verdict["devices"] = fits
+    text = wording.describe(found, collect(build), "models:/m-1", "")
+    assert "| phone: A phone | yes | gpu | npu takes 2 parts |" in text
+    assert "| watch: A watch | no | nothing | size_bytes 9 > 1 byte |" in text
+    assert content.tags_of(found)["devices"] == "phone: gpu; watch: no"
+    metrics = record._metrics(found.verdict)
+    assert (metrics["devices/phone.fits"], metrics["devices/watch.fits"]) == (1, 0)
+
+
 def test_an_interpreted_artifact_is_loud_about_it(build):
     found = variant(build, "coreml-metal-fp16")
     assert wording.run_name(found) == "coreml-metal-fp16 (pass, interpreted)"

@@ -46,12 +46,12 @@ class Linear(_Weighted):
 
 
 class Norm(_Weighted):
-    """A normalisation over the width.
+    """A normalisation over the last axis.
 
     Attributes:
         name: of its weight in the checkpoint.
-        weight: fp32 [width].
-        bias: fp32 [width]; None where it is a root mean square, which subtracts no mean either.
+        weight: fp32 [width], or [head_size] of a head's.
+        bias: like `weight`; None where it is a root mean square, which subtracts no mean either.
     """
 
 
@@ -69,6 +69,8 @@ class Layer:
         gate: width → units, whose activation multiplies `up`'s result; None where the activation is of `up` itself.
         up: width → units.
         down: units → width.
+        query_norm: of each query by itself, before it is turned; None where there is none.
+        key_norm: the same of keys.
     """
 
     attention_norm: Norm
@@ -80,6 +82,8 @@ class Layer:
     gate: Linear | None
     up: Linear
     down: Linear
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ def decoder(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
     def norm(name: str) -> parts.Norm:
         return parts.Norm(f"{name.removeprefix('model.')}.weight", tensors[f"{name}.weight"])
 
+    def norm_or_none(name: str) -> parts.Norm | None:  # Qwen3 has them
+        return norm(name) if f"{name}.weight" in tensors else None
+
     def layer(stem: str) -> parts.Layer:
         attention, ffn = f"{stem}.self_attn", f"{stem}.mlp"
         return parts.Layer(
@@ -60,6 +63,8 @@ def decoder(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
             gate=linear(f"{ffn}.gate_proj"),
             up=linear(f"{ffn}.up_proj"),
             down=linear(f"{ffn}.down_proj"),
+            query_norm=norm_or_none(f"{attention}.q_norm"),
+            key_norm=norm_or_none(f"{attention}.k_norm"),
         )
 
     size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]

@@ -12,15 +12,19 @@ WHOLE = Rule(
     "full_attention in every layer",
     "a window that slides is not known here yet",
 )
+WINDOW = {
+    "use_sliding_window": one_of(False),
+    **dict.fromkeys(("sliding_window", "max_window_layers"), ANY),  # of a window that is not used
+    "layer_types": or_null(WHOLE),
+}
+"""Of a window over the last tokens, which there must not be: Qwen3 has these settings too."""
 
 FAMILY = Family(
     "qwen2",
     groups=llama.FAMILY.groups,
     rules={
         **{name: rule for name, rule in llama.FAMILY.rules.items() if name not in ABSENT},
-        "use_sliding_window": one_of(False),
-        **dict.fromkeys(("sliding_window", "max_window_layers"), ANY),  # of a window that is not used
-        "layer_types": or_null(WHOLE),
+        **WINDOW,
     },
     legacy=llama.FAMILY.legacy,
     copies=lambda _config: {},

@@ -164,6 +164,8 @@ class _Writer:
         query = self._product(value, layer.query, f"{stem}_query")
         key = self._product(value, layer.key, f"{stem}_key")
         vectors = self._product(value, layer.value, f"{stem}_value")
+        query = self._normalised_heads(query, layer.query_norm, f"{stem}_query_normal")
+        key = self._normalised_heads(key, layer.key_norm, f"{stem}_key_normal")
         if self._turns is not None:
             query, key = self._turned(query, key, f"{stem}_turned")
         keys = self._kept(key, f"{STATES[0]}_{number}")
@@ -177,6 +179,14 @@ class _Writer:
         found = mb.reshape(x=found, shape=[1, groups, -1, self._repeats * size])
         found = mb.reshape(x=mb.transpose(x=found, perm=[0, 2, 1, 3]), shape=[1, -1, decoder.heads * size])
         return self._product(found, layer.output, f"{stem}_output")
+
+    def _normalised_heads(self, value: Any, norm: Norm | None, name: str) -> Any:
+        """Normalise each head by itself, where the model does."""
+        if norm is None:
+            return value
+        width = value.shape[-1]
+        heads = self._mb.reshape(x=value, shape=[1, -1, width // self._decoder.head_size, self._decoder.head_size])
+        return self._mb.reshape(x=self._normalised(heads, norm, name), shape=[1, -1, width])
 
     def _kept(self, value: Any, name: str) -> Any:
         """Write what this call adds into a state, and return all of it."""

@@ -105,6 +105,8 @@ class Writer:
             self.product(value, linear, f"{stem}.{part}")
             for part, linear in (("query", layer.query), ("key", layer.key), ("value", layer.value))
         )
+        query = self._normalised_heads(query, layer.query_norm, decoder, f"{stem}.query")
+        key = self._normalised_heads(key, layer.key_norm, decoder, f"{stem}.key")
         turned = decoder.frequencies is not None
         inside = _turns_inside(decoder)
         tables = (
@@ -130,6 +132,20 @@ class Writer:
             scale=decoder.head_size**-0.5,
         )
         return self.product(found, layer.output, f"{stem}.output")
+
+    def _normalised_heads(self, value: str, norm: Norm | None, decoder: Decoder, out: str) -> str:
+        """Normalise each head by itself, where the model does."""
+        if norm is None:
+            return value
+        size = decoder.head_size
+        apart, joined = (
+            self.weight(name, np.asarray(shape))
+            for name, shape in (("apart", [0, 0, -1, size]), ("joined", [0, 0, -1]))
+        )
+        heads = self.add("Reshape", [value, apart], f"{out}.heads")
+        return self.add(
+            "Reshape", [self.normalised(heads, norm, decoder.epsilon, f"{out}.normal"), joined], f"{out}.joined"
+        )
 
     def _turned(self, value: str, heads: int, tables: list[str], out: str) -> str:
         # The first position alone: the operator counts on from there.

@@ -115,10 +115,12 @@ class Graph(Entry):
             return scaled
         return self.summed(scaled, self.constant(norm.bias_name, norm.bias), f"{name}.moved")
 
-    def headed(self, value: Value, heads: int, name: str, *, turned: bool) -> Value:
-        """Give every head an axis, and turn it by its token's place: [1, heads, length, head_size]."""
+    def headed(self, value: Value, heads: int, name: str, *, norm: Norm | None = None, turned: bool) -> Value:
+        """Give every head an axis, normalise it and turn it by its token's place: [1, heads, length, head_size]."""
         size = self.decoder.head_size
         found = self.shaped(value, f"{name}.heads", [1, self.length, heads, size])
+        if norm is not None:
+            found = self.normalised(found, norm, f"{name}.norm")
         if turned and self.turns is not None:
             cosine, sine = self.turns
             low, high = (self._half(found, half, f"{name}.half{half}") for half in (0, 1))
@@ -143,11 +145,10 @@ class Graph(Entry):
     def kept(self, value: Value, layer: Layer, number: int) -> tuple[Value, Value]:
         """Put keys and values of the tokens behind those of the tokens before, and return both with all."""
         found = []
-        for cache, linear, name, part in zip(
-            self.caches[number], (layer.key, layer.value), (KEYS, VALUES), ("key", "value"), strict=True
-        ):
-            stem = f"layers.{number}.{part}"
-            new = self.headed(self.product(value, linear, stem), self.decoder.groups, stem, turned=part == "key")
+        parts = (("key", KEYS, layer.key, layer.key_norm), ("value", VALUES, layer.value, None))
+        for cache, (part, name, linear, norm) in zip(self.caches[number], parts, strict=True):
+            stem, product = f"layers.{number}.{part}", self.product(value, linear, f"layers.{number}.{part}")
+            new = self.headed(product, self.decoder.groups, stem, norm=norm, turned=part == "key")
             inputs, options = [cache, new, self.start], ("DynamicUpdateSliceOptions", dict[str, Any]())
             written = self.add("DYNAMIC_UPDATE_SLICE", inputs, f"{stem}.kept", cache.shape, options=options)
             self.kept_values[name.format(number)] = written
@@ -158,9 +159,8 @@ class Graph(Entry):
         """Attend to what came before and to this call's tokens, each to those up to itself."""
         decoder, stem = self.decoder, f"layers.{number}"
         keys, values = self.kept(value, layer, number)
-        query = self.headed(
-            self.product(value, layer.query, f"{stem}.query"), decoder.heads, f"{stem}.query", turned=True
-        )
+        query = self.product(value, layer.query, f"{stem}.query")
+        query = self.headed(query, decoder.heads, f"{stem}.query", norm=layer.query_norm, turned=True)
         scale = self.constant("scale", np.array([decoder.head_size**-0.5], np.float32))
         shared = decoder.heads // decoder.groups
         rows = [1, decoder.groups, shared * self.length, decoder.head_size]

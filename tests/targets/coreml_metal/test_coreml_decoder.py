@@ -17,7 +17,7 @@ from stages.targets.coreml_metal.runtime import open_runtime
 from stages.tasks import registry as tasks
 from tests.composed import composed
 from tests.toys import decoders
-from tests.toys.decoders import STRETCHED, tiny_llama, tiny_opt
+from tests.toys.decoders import STRETCHED, tiny_llama, tiny_opt, tiny_qwen3
 
 pytestmark = pytest.mark.target
 
@@ -25,13 +25,11 @@ LENGTH = 24
 TASK = SimpleNamespace(name="generate", max_length=LENGTH, sequence_lengths=[LENGTH])
 TARGET = CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18")
 FEW = {"num_hidden_layers": 2}
-ODD = {"hidden_size": 33, "num_attention_heads": 3, "mlp_bias": True, **FEW}
+ODD = {"hidden_size": 33, "num_attention_heads": 3, "attention_bias": True, **FEW}
 OTHER = {"activation_function": "gelu", "enable_bias": False, "tie_word_embeddings": False, **FEW}
 CASES = {
     "llama": tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True, **FEW),
-    "llama of odd sizes": tiny_llama(
-        num_key_value_heads=1, head_dim=6, attention_bias=True, rope_parameters=STRETCHED, **ODD
-    ),
+    "qwen3 of odd sizes": tiny_qwen3(num_key_value_heads=1, head_dim=6, rope_parameters=STRETCHED, **ODD),
     "opt": tiny_opt(**FEW),
     "opt of all settings": tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16, **OTHER),
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.toys.decoders import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
+from tests.toys.decoders import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2, tiny_qwen3
 
 pytestmark = pytest.mark.target
 
@@ -16,6 +16,8 @@ CASES = [
     tiny_llama(num_key_value_heads=4, head_dim=64, rope_parameters={"rope_type": "default", "rope_theta": 1e5}),
     tiny_llama(num_key_value_heads=2, rope_parameters=STRETCHED, head_dim=16),
     tiny_qwen2(num_key_value_heads=2, tie_word_embeddings=True),
+    tiny_qwen3(num_key_value_heads=2, head_dim=16, tie_word_embeddings=True),
+    tiny_qwen3(num_key_value_heads=1, head_dim=24, attention_bias=True),
     tiny_opt(),
     tiny_opt(do_layer_norm_before=False, word_embed_proj_dim=16),
     tiny_opt(activation_function="gelu", enable_bias=False, tie_word_embeddings=False),
@@ -81,4 +83,5 @@ def test_weights_are_called_as_in_the_checkpoint(pair):
     model, _, graph = pair
     known = {name.removeprefix("model.").removeprefix("decoder.") for name in model.state_dict()}
     constants = {"zero", "one", "two", "end", "epsilon", "last_axis", "second_axis", "cosine", "sine"}
+    constants |= {"apart", "joined"}  # shapes of heads that are normalised
     assert {item.name for item in graph.graph.initializer} - constants <= known

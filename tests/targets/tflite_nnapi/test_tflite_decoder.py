@@ -26,7 +26,7 @@ from stages.tasks.base import DECODE, IDS, PAST
 from stages.tasks.generate.interface import CALLS
 from tests.composed import composed
 from tests.targets.tflite_models import TARGET
-from tests.toys.decoders import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2
+from tests.toys.decoders import STRETCHED, forward, read, tiny_llama, tiny_opt, tiny_qwen2, tiny_qwen3
 
 pytestmark = pytest.mark.target
 
@@ -34,7 +34,7 @@ ROOM = 40
 TASK = Task(name="generate", max_length=ROOM, sequence_lengths=[6, ROOM])
 CASES = [
     tiny_llama(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True),
-    tiny_llama(num_key_value_heads=1, head_dim=10, attention_bias=True, mlp_bias=True),
+    tiny_qwen3(num_key_value_heads=1, head_dim=10, attention_bias=True),
     tiny_llama(num_key_value_heads=4, head_dim=6, rope_parameters={"rope_type": "default", "rope_theta": 1e5}),
     tiny_qwen2(num_key_value_heads=2, tie_word_embeddings=True, rope_parameters=STRETCHED),
     tiny_opt(),
