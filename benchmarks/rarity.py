@@ -21,6 +21,7 @@ from stages.measure.statistics import paired_difference, proportion_interval
 
 GROUPS = {"0": (0, 1), "1-2": (1, 3), "3-49": (3, 50), "50 or more": (50, sys.maxsize)}
 """Name → least, and the first that is too many."""
+TASK = "classify"
 
 
 def rarest(train: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -35,13 +36,13 @@ def rarest(train: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]) -> ND
     return np.array([min((known.get(piece, 0) for piece in ids), default=0) for ids in texts], np.int64)
 
 
-def right(checkpoint: Path, split: splits.Split, max_length: int) -> NDArray[np.bool_]:
+def right(checkpoint: Path, split: splits.Split, classes: Sequence[str], max_length: int) -> NDArray[np.bool_]:
     """Say of which texts a classifier knows the label: bool [texts]."""
     from stages.models.checkpoint import load_model, load_tokenizer
-    from stages.models.encode import encode, logits
+    from stages.tasks.examples import examples
 
-    encoded = encode(load_tokenizer(checkpoint), split.texts, max_length)
-    found: NDArray[np.bool_] = logits(load_model(checkpoint), encoded).argmax(axis=-1) == np.asarray(split.labels)
+    read = examples(TASK, load_tokenizer(checkpoint), split, classes, max_length)
+    found: NDArray[np.bool_] = read.best(load_model(checkpoint)) == read.labels
     return found
 
 
@@ -81,10 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     artifact.require(arguments.data)
     length = artifact.manifest(arguments.data)["params"]["task"]["max_length"]
     split, train = (splits.read_split(arguments.data, name) for name in (arguments.split, "train"))
-    tokenizer = load_tokenizer(arguments.teacher)
+    classes, tokenizer = splits.read_labels(arguments.data), load_tokenizer(arguments.teacher)
     cut = [tokenizer(one.texts, add_special_tokens=False)["input_ids"] for one in (train, split)]
-    teacher = right(arguments.teacher, split, length)
-    students = {str(path): right(path, split, length) for path in arguments.students}
+    teacher = right(arguments.teacher, split, classes, length)
+    students = {str(path): right(path, split, classes, length) for path in arguments.students}
     print(f"teacher: {100 * teacher.mean():.2f} % of {arguments.split}; points lost by the count of the rarest piece")
     print("\n".join(table(teacher, students, rarest(*cut))))
     return 0
