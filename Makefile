@@ -8,12 +8,14 @@ export OMP_NUM_THREADS ?= 1
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# Not compiled: that takes longer than all else of an installation, and Python compiles what it imports.
+PIP := -m pip install --disable-pip-version-check --quiet --no-compile
 INSTALLED := .venv/installed
 TENSORFLOW := .venv-tensorflow/installed
 RAY := .venv-ray/installed
 PEERS := .venv-olive/installed .venv-optimum/installed
 NODE := .venv-clients/node/installed
-CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed .venv-clients/genai/installed $(NODE)
+CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed .venv-clients/micro/installed .venv-clients/genai/installed $(NODE)
 
 # What would be emptied through a link is somebody else's.
 own = @for place in $(1); do if [ -L $$place ]; then \
@@ -26,36 +28,36 @@ help:  ## list the targets
 $(INSTALLED): constraints.txt
 	$(call own,.venv)
 	python3 -m venv --clear .venv
-	python -m pip install --disable-pip-version-check --quiet --requirement constraints.txt
+	python $(PIP) --requirement constraints.txt
 	touch $@
 
 # Beside TensorFlow coremltools takes up to a minute to import, so it lives in an environment of its own.
 $(TENSORFLOW): constraints-tensorflow.txt
 	$(call own,.venv-tensorflow)
 	python3 -m venv --clear .venv-tensorflow
-	.venv-tensorflow/bin/python -m pip install --disable-pip-version-check --quiet --requirement constraints-tensorflow.txt
+	.venv-tensorflow/bin/python $(PIP) --requirement constraints-tensorflow.txt
 	touch $@
 
 # Laid over .venv: Ray's launcher wants an older cloudpickle than joblib, and nothing else differs.
 $(RAY): constraints-ray.txt $(INSTALLED)
 	$(call own,.venv-ray)
 	python3 -m venv --clear .venv-ray
-	.venv-ray/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement constraints-ray.txt
+	.venv-ray/bin/python $(PIP) --no-deps --requirement constraints-ray.txt
 	for site in .venv/lib/python3*/site-packages; do echo "$(CURDIR)/$$site" > .venv-ray/$${site#.venv/}/over.pth; done
 	touch $@
 
 # The clients that apps use, each with the versions it wants.
-.venv-clients/mediapipe/installed .venv-clients/tflite/installed: .venv-clients/%/installed: constraints-clients-%.txt
+.venv-clients/mediapipe/installed .venv-clients/tflite/installed .venv-clients/micro/installed: .venv-clients/%/installed: constraints-clients-%.txt
 	$(call own,.venv-clients $(@D))
 	python3 -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	$(@D)/bin/python $(PIP) --requirement $<
 	touch $@
 
 # Laid over .venv, whose torch and ONNX Runtime they share: Optimum wants transformers 4.
 .venv-clients/optimum/installed .venv-clients/genai/installed: .venv-clients/%/installed: constraints-clients-%.txt $(INSTALLED)
 	$(call own,.venv-clients $(@D))
 	python3 -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement $<
+	$(@D)/bin/python $(PIP) --no-deps --requirement $<
 	for site in .venv/lib/python3*/site-packages; do echo "$(CURDIR)/$$site" > $(@D)/$${site#.venv/}/over.pth; done
 	touch $@
 
@@ -70,7 +72,7 @@ $(NODE): stages/asking/javascript/package.json stages/asking/javascript/package-
 $(PEERS): .venv-%/installed: constraints-%.txt
 	$(call own,.venv-$*)
 	python3 -m venv --clear .venv-$*
-	.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	.venv-$*/bin/python $(PIP) --requirement $<
 	touch $@
 
 repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
@@ -93,7 +95,7 @@ bench-peers: $(INSTALLED) $(PEERS)  ## Olive's and Optimum's artifacts of the sa
 .venv-llama/installed: constraints-llama.txt
 	$(call own,.venv-llama)
 	python3 -m venv --clear .venv-llama
-	.venv-llama/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	.venv-llama/bin/python $(PIP) --requirement $<
 	touch $@
 
 bench-generate: $(INSTALLED) .venv-clients/genai/installed $(if $(GGUF),.venv-llama/installed)  ## language models beside torch, onnxruntime-genai and, with GGUF=FILE, llama.cpp

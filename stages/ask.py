@@ -116,7 +116,8 @@ def _line(entry: Mapping[str, Any], task: TaskClients) -> str:
     same, edges = round(entry["top1_agreement"] * entry["n"]), ""
     if entry["edges"]:
         edges = f", {len(entry['edges']['different'])} of {entry['edges']['n']} edge texts otherwise"
-    return f"{entry['verdict']}, {same} of {entry['n']} alike, {task.said(entry)}{edges}"
+    arena = f", {entry['arena_bytes'] / 1000:,.0f} kB of arena" if "arena_bytes" in entry else ""
+    return f"{entry['verdict']}, {same} of {entry['n']} alike, {task.said(entry)}{edges}{arena}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

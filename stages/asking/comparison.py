@@ -45,6 +45,7 @@ def judge(
     edges = answer["items"][len(asked.utterances) :] if reads_text else []
     found = {
         **measured,
+        **answer.get("told", {}),
         "edges": _edges(asked, expected, edges, measured) if reads_text else None,
         "latency_p50_ms": float(np.median([item["ms"] for item in given])),
         "load_time_ms": answer["load_ms"],

@@ -18,6 +18,7 @@ ClientName = Literal[
     "onnxruntime-genai",
     "onnxruntime-web",
     "optimum",
+    "tflite-micro",
     "transformers-js",
     "transformers-js-web",
 ]

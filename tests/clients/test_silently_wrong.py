@@ -16,12 +16,13 @@ from stages.core import artifact
 from stages.measure.metrics import softmax
 from stages.schema.clients import Bound
 from stages.schema.task import Task
-from stages.schema.variant import Dynamic, TfliteNnapi
+from stages.schema.variant import Dynamic
 from stages.tasks.base import FORWARD
 from tests.toys import asked_build
 from tests.toys import bundle as toy
 from tests.toys.asked_build import KEY, ask
 from tests.toys.classifiers import compressed
+from tests.toys.targets import tflite
 
 pytestmark = pytest.mark.target
 LENGTH = 16
@@ -77,7 +78,7 @@ def per_channel(make_model, tmp_path_factory):
         (root / name).mkdir(parents=True)
     compressed(make_model("bert", hidden_act="quick_gelu"), root / "checkpoint")
     task = Task(name="classify", max_length=LENGTH, sequence_lengths=[LENGTH])
-    target = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
+    target = tflite()
     convert(root / "checkpoint", task, target, root / "converted")
     precision = Dynamic(kind="dynamic", weight_bits=8, granularity="channel")
     quantize(root / "converted", precision, {}, target, root / "artifact")
@@ -115,6 +116,32 @@ def test_todays_litert_answers_to_the_copy_as_to_the_artifact(per_channel):
     given = harness.converse(lambda _: ask_ids, {"items": [{"ids": item.ids} for item in asked.utterances]})
     assert judge(asked, asked.artifact, given, BOUND, False)["verdict"] == "pass"
     assert versions(root / "artifact/model.tflite") < versions(root / "copy/litert/model.tflite") == (12, 4)
+
+
+def test_tflite_micro_answers_in_float_and_names_the_operator_that_it_refuses_as_coverage_foretells(per_channel):
+    from ai_edge_litert import schema_py_generated as schema
+
+    from stages.accelerators.covering import cover
+    from stages.targets.tflite_nnapi import flatbuffer
+
+    micro = client("tflite-micro")
+    root, asked = per_channel
+    given = interview(micro, asked, root / "converted")
+    entry = judge(asked, asked.artifact, given, BOUND, False)
+    covered = cover("tflite-nnapi", root / "converted")
+    assert covered["accelerators"]["tflite_micro"]["refused"] == []
+    assert (entry["verdict"], entry["arena_bytes"] > covered["values"]["activation_bytes"]) == ("pass", True)
+
+    hybrid, gelu = root / "artifact", root / "gelu"
+    shutil.copytree(root / "converted", gelu)
+    model = flatbuffer.read(gelu / flatbuffer.MODEL)
+    (code,) = (one for one in model.operatorCodes if one.builtinCode == schema.BuiltinOperator.LOGISTIC)
+    code.builtinCode, code.deprecatedBuiltinCode = schema.BuiltinOperator.GELU, 127
+    flatbuffer.write(model, gelu / flatbuffer.MODEL)
+    for directory, kind in ((hybrid, "FULLY_CONNECTED"), (gelu, "GELU")):
+        refused = cover("tflite-nnapi", directory)["accelerators"]["tflite_micro"]["refused"]
+        assert {one["operator"] for one in refused} == {kind}
+        assert kind in interview(micro, asked, directory)["refused"]
 
 
 def versions(path):

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,23 @@ Question = Mapping[str, Any]
 Answer = dict[str, Any]
 """`ids`, the token ids the client made of the text (None where it shows none), and what its task asks for."""
 Ask = Callable[[Mapping[str, Any]], Answer]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Answers items, and tells of the opened file what only this client knows.
+
+    Attributes:
+        ask: answers one item.
+        told: `arena_bytes`, memory that its planner took for everything but the file.
+    """
+
+    ask: Ask
+    told: Mapping[str, Any]
+
+    def __call__(self, item: Mapping[str, Any]) -> Answer:
+        """Answer one item."""
+        return self.ask(item)
 
 
 def main(open_client: Callable[[Question], Ask], *distributions: str) -> None:
@@ -43,7 +61,8 @@ def converse(open_client: Callable[[Question], Ask], question: Question) -> dict
     except Exception as error:  # whatever a client raises is its refusal
         return {"refused": " ".join(str(error).split()) or type(error).__name__}
     loaded = time.perf_counter()
-    return {"items": [_answer(ask, item) for item in question["items"]], "load_ms": 1e3 * (loaded - began)}
+    told = {"told": dict(ask.told)} if isinstance(ask, Telling) else {}
+    return {"items": [_answer(ask, item) for item in question["items"]], "load_ms": 1e3 * (loaded - began), **told}
 
 
 def labelled(probabilities: Iterable[float], ids: list[int] | None) -> Answer:

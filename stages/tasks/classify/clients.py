@@ -31,6 +31,7 @@ CLIENTS = (
     Client("litert", "litert", "python", "", "litert_client"),
     Client("tflite-runtime-2.14", "litert", "python", "tflite", "tflite_client", reads_text=False),
     Client("litert-js", "litert", "browser", "node", "litert.mjs", reads_text=False),
+    Client("tflite-micro", "litert", "python", "micro", "micro_client", reads_text=False),
     Client("mediapipe", "task", "python", "mediapipe", "mediapipe_client"),
     Client("mediapipe-web", "task", "browser", "node", "mediapipe.mjs"),
     Client("mediapipe-android", "task", "absent", absent=_PHONE),
