@@ -30,6 +30,7 @@ TOY = (
     "teacher.heads=2",
     "teacher.ffn_size=128",
     "teacher.training.epochs=3",
+    "teacher.training.min_steps=1",
     "student=none",
     # A toy knows next to nothing: its agreement is judged, its quality is not.
     "gate=parity",

@@ -23,7 +23,7 @@ TASK = {"name": "classify", "max_length": 12, "sequence_lengths": [6, 12]}
 def params(tmp_path):
     pruned = composed()["compressions"]["pruned"]
     pruned["importance_utterances"] = 16
-    pruned["recovery"]["training"]["epochs"] = 1.0
+    pruned["recovery"]["training"] |= {"epochs": 1.0, "min_steps": 1}
     path = tmp_path / "params.yaml"
     path.write_text(
         yaml.safe_dump({"task": TASK, "compressions": {"none": {"kind": "none"}, "half": pruned}}), encoding="utf-8"

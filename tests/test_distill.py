@@ -18,6 +18,7 @@ from tests.toys.classifiers import OUTSIDE, published
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
 TRAINING = {
     "epochs": 6.0,
+    "min_steps": 1,
     "batch_size": 16,
     "learning_rate": 5e-3,
     "weight_decay": 0.01,

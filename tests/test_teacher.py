@@ -26,6 +26,7 @@ TRAINED = {
     "licence": "Apache-2.0",
     "training": {
         "epochs": 20.0,
+        "min_steps": 1,
         "batch_size": 16,
         "learning_rate": 5e-3,
         "weight_decay": 0.01,

@@ -17,6 +17,7 @@ from tests.toys.interruptions import interrupted, steps_begun
 OPTION = yaml.safe_load(Path("conf/teacher/finetune.yaml").read_text(encoding="utf-8"))
 FASTER = {
     "epochs": 16.0,
+    "min_steps": 1,
     "batch_size": 16,
     "learning_rate": 1e-2,
     "head_learning_rate": 1e-2,

@@ -243,7 +243,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.collate, self.sampler = collate, _Batches(collate.lengths, training)
         self.precision = torch.autocast("cpu", torch.bfloat16, enabled=tuning.bf16)
         self.losses: list[torch.Tensor] = []
-        steps = max(1, round(training.epochs * len(self.sampler)))
+        steps = max(training.min_steps, round(training.epochs * len(self.sampler)))
         optimizer = adamw(objective, training, tuning.rates)
         warmup = ceil(training.warmup_fraction * steps)
         super().__init__(

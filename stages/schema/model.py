@@ -26,6 +26,8 @@ class Training(Section):
     """One AdamW run with linear warm-up and cosine decay."""
 
     epochs: Positive
+    min_steps: Count
+    """The least that it takes, however few texts there are: epochs go on until then."""
     batch_size: Count
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)]

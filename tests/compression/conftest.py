@@ -25,7 +25,7 @@ def settings():
     def read(name, training=None, **changes):
         tree = composed()["compressions"][name]
         if tree.get("recovery"):
-            tree["recovery"]["training"] |= {"epochs": 1.0, "batch_size": 32, **(training or {})}
+            tree["recovery"]["training"] |= {"epochs": 1.0, "min_steps": 1, "batch_size": 32, **(training or {})}
         return TypeAdapter(Compression).validate_python(tree | changes)
 
     return read

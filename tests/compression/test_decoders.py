@@ -62,7 +62,7 @@ def compressed(tokenizer, examples):
 
     def build(name, family="llama", tie=True, **changes):
         tree = composed("task=generate")["compressions"][name] | changes
-        tree["recovery"]["training"] |= {"epochs": 1.0, "batch_size": 8}
+        tree["recovery"]["training"] |= {"epochs": 1.0, "min_steps": 1, "batch_size": 8}
         section = validated(tree)
         model = made(family, tie_word_embeddings=tie)
         check_offered(find(family), section.needs, name)

@@ -18,7 +18,7 @@ from tests.composed import composed
 
 def settings(**changes):
     quick = composed()["compressions"]["pruned"] | {"importance_utterances": 32}
-    quick["recovery"]["training"] |= {"epochs": 1.0, "batch_size": 32}
+    quick["recovery"]["training"] |= {"epochs": 1.0, "min_steps": 1, "batch_size": 32}
     return PruneStructured.model_validate(quick | changes)
 
 

@@ -10,6 +10,7 @@ from stages.schema.model import Shape, TrainTeacher
 
 TRAINING = {
     "epochs": 1.0,
+    "min_steps": 1,
     "batch_size": 8,
     "learning_rate": 1e-3,
     "weight_decay": 0.0,

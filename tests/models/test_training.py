@@ -19,6 +19,7 @@ from stages.schema.model import Training
 
 SETTINGS = Training(
     epochs=2.0,
+    min_steps=1,
     batch_size=16,
     learning_rate=3e-3,
     weight_decay=0.01,
@@ -57,6 +58,12 @@ def test_training_learns_and_the_history_has_one_row_per_epoch(make_model, token
 def test_half_an_epoch_is_half_the_steps(make_model, tokenizer, examples):
     history = fit(make_model(), tokenizer, *examples, changed(epochs=1.5))
     assert [(row.step, row.epoch) for row in history] == [(6, 1.0), (9, 1.5)]
+
+
+def test_few_texts_are_read_again_until_the_least_steps_are_taken(make_model, tokenizer, examples):
+    history = fit(make_model(), tokenizer, *examples, changed(epochs=0.5, min_steps=14))
+    assert [row.step for row in history] == [6, 12, 14]
+    assert history[-1].learning_rate == 0 < history[1].learning_rate
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero(make_model, tokenizer, examples):

@@ -13,6 +13,7 @@ from tests.toys.interruptions import interrupted, steps_begun
 
 SETTINGS = FineTuning(
     epochs=3.0,
+    min_steps=1,
     batch_size=16,
     learning_rate=1e-3,
     head_learning_rate=1e-2,

@@ -153,7 +153,7 @@ def test_a_crossing_gives_every_supported_variant_under_the_names_of_the_plain_b
     found = cross(tree)
     # All default variants without a compression bear the names that conf/variant gives them, so the cache is shared.
     assert {key for key, variant in tree["variants"].items() if variant["compression"] == "none"} <= set(found)
-    assert found["onnx-cpu-pruned-fp32"]["compression"] == "pruned"
+    assert found["onnx-cpu-pruned_ffn-fp32"]["compression"] == "pruned_ffn"
     assert "onnx-cpu-pal4" not in found
     only = cross(tree | {"precisions": {"pal4": tree["precisions"]["pal4"]}})
     assert {variant["target"] for variant in only.values()} == {"coreml-metal"}

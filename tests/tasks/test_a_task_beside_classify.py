@@ -26,8 +26,8 @@ DATA = {
     "train_size": 240, "validation_size": 60, "test_size": 60, "calibration_size": 20, "probe_size": 20,
 }  # fmt: skip
 SHAPE = {"layers": 2, "hidden_size": 32, "heads": 4, "ffn_size": 48, "activation": "quick_gelu"}
-TRAINING = {"epochs": 6.0, "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01, "warmup_fraction": 0.1}
-TRAINING |= {"label_smoothing": 0.05, "token_masking": 0.0, "dropout": 0.0, "seed": 0}
+TRAINING = {"epochs": 6.0, "min_steps": 1, "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}
+TRAINING |= {"warmup_fraction": 0.1, "label_smoothing": 0.05, "token_masking": 0.0, "dropout": 0.0, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_teacher_and_student_learn_it(build, test_split):
 def test_it_is_compressed_and_referenced(name, build, tmp_path):
     section = composed()["compressions"][name]
     if section.get("recovery"):
-        section["recovery"]["training"] |= {"epochs": 1.0, "batch_size": 32}
+        section["recovery"]["training"] |= {"epochs": 1.0, "min_steps": 1, "batch_size": 32}
     settings = compress.Params.model_validate({"task": TASK, "compression": section})
     compress.run(settings, build / "data", build / "teacher", tmp_path / "compressed")
     removed = artifact.read_json(tmp_path / "compressed/profile.json")["removed"]
