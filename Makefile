@@ -78,9 +78,9 @@ $(PEERS): .venv-%/installed: constraints-%.txt
 repro: $(INSTALLED)  ## build, check, measure, gate, track and release every variant
 	@dvc repro; code=$$?; python -m stages.summary --build build --code $$code; exit $$code
 
-# Without npm the tests of the clients skip, and say why.
+# Without npm the tests of the clients skip, and say why. Three processes for two cores: builds, servers and locks wait.
 test: $(INSTALLED) $(if $(shell command -v npm),$(CLIENTS))  ## all three tiers of tests
-	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## ruff and mypy
 	ruff check && ruff format --check && mypy

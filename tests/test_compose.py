@@ -35,6 +35,18 @@ def run(workspace, *arguments):
     return done
 
 
+@pytest.fixture
+def here(tmp_path, capsys):
+    """Compose the conf/ of this repository in this process: most of a command's second is Hydra's import."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = compose.main([*arguments, "--params", str(tmp_path / "params.yaml")])
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
+
+
 def check(workspace):
     return run(workspace, "--check", "build/checked.json")
 
@@ -125,22 +137,21 @@ def test_a_gate_loosened_by_hand_in_params_stops_the_build(workspace):
         ("data.probe_size=15", "form_relative_error is measured on 15 probe texts in other forms"),
     ],
 )
-def test_a_wrong_configuration_is_one_line_and_leaves_params_alone(workspace, override, message):
-    run(workspace)
-    before = (workspace / "params.yaml").read_bytes()
-    done = run(workspace, override)
+def test_a_wrong_configuration_is_one_line_and_leaves_params_alone(here, tmp_path, override, message):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    done = here(override)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert (workspace / "params.yaml").read_bytes() == before
-    assert [path.name for path in workspace.glob(".*tmp*")] == []
+    assert (tmp_path / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
-def test_what_fewer_texts_can_show_composes_on_fewer_texts(workspace):
-    done = run(workspace, "data.test_size=600", "variant=[onnx-cpu-dynamic_wi8_afp32]")
+def test_what_fewer_texts_can_show_composes_on_fewer_texts(here):
+    done = here("data.test_size=600", "variant=[onnx-cpu-dynamic_wi8_afp32]")
     assert (done.returncode, done.stderr) == (0, "")
     optional = ("variant=[onnx-cpu-fp32]", "variants.onnx-cpu-fp32.required=false")
-    assert run(workspace, "data.test_size=600", *optional).returncode == 0  # its verdict says what it lacks
+    assert here("data.test_size=600", *optional).returncode == 0  # its verdict says what it lacks
 
 
 def composed(workspace, *overrides):
@@ -193,24 +204,24 @@ def test_params_have_what_variants_name_and_nothing_else(workspace):
     assert (ROOT / "params.yaml").stat().st_size <= 15_000
 
 
-def test_every_experiment_composes(workspace):
-    experiments = sorted((workspace / "conf/experiment").glob("*.yaml"))
+def test_every_experiment_composes(here):
+    experiments = sorted((ROOT / "conf/experiment").glob("*.yaml"))
     assert experiments
     for path in experiments:
         given = ["teacher.path=model.gguf"] if path.stem == "smollm2" else []  # keeps what a file of this kind holds
-        assert run(workspace, f"experiment={path.stem}", *given).returncode == 0, path
+        assert here(f"experiment={path.stem}", *given).returncode == 0, path
 
 
-def test_every_option_of_every_group_composes_on_its_own(workspace):
+def test_every_option_of_every_group_composes_on_its_own(here):
     tried = 0
     for group in ("data", "teacher", "student", "transfer", "distill", "gate"):
-        for path in sorted((workspace / "conf" / group).glob("*.yaml")):
+        for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
             # What is called as a task is that task's.
-            own = (workspace / "conf/task" / path.name).is_file()
+            own = (ROOT / "conf/task" / path.name).is_file()
             fitting = [f"task={path.stem}", "variant=[onnx-cpu-fp32]"] if own else []
             if path.stem == "samples":  # what a language model from outside writes
                 fitting = ["task=generate", "teacher=checkpoint"]
-            done = run(workspace, f"{group}={path.stem}", *fitting)
+            done = here(f"{group}={path.stem}", *fitting)
             assert done.returncode == 0, (path, done.stderr)
             tried += 1
     assert tried >= 10
@@ -273,8 +284,8 @@ def test_a_digest_covers_names_and_bytes_of_conf(tmp_path):
         compose.check_fresh({"conf_digest": first}, tmp_path)
 
 
-def test_a_gate_of_another_task_is_refused_before_anything_is_built(workspace):
-    done = run(workspace, "task=generate", "gate=default", "variant=[onnx-cpu-fp32]")
+def test_a_gate_of_another_task_is_refused_before_anything_is_built(here):
+    done = here("task=generate", "gate=default", "variant=[onnx-cpu-fp32]")
     assert done.returncode == 1
     assert "conf/gate asks for 'accuracy', which the task 'generate' does not measure" in done.stderr
     assert "next: choose the task's own gate, as in gate=generate" in done.stderr

@@ -13,9 +13,9 @@ from stages.core.errors import ArtifactError
 from stages.measure.items import arrays
 from stages.measure.metrics import compare
 from stages.schema.task import Task
-from stages.schema.variant import TfliteNnapi
 from stages.tasks.classify import exercise
 from tests.toys.classifiers import compressed
+from tests.toys.targets import tflite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHON = REPOSITORY / ".venv-tensorflow/bin/python"
@@ -82,7 +82,7 @@ def build(make_model, tmp_path_factory):
         convert(
             root / "checkpoint",
             task,
-            TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32),
+            tflite(),
             out,
         )
     random = np.random.default_rng(0)

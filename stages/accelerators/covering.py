@@ -73,8 +73,15 @@ def told(target: str, graphs: Sequence[Graph]) -> Coverage:
 def _taken(accelerator: Accelerator, graphs: Sequence[Graph]) -> Taken:
     said = [accelerator.judge(graph) for graph in graphs]
     runs = [partitions(graph, [_is_taken(refusal) for refusal in one]) for graph, one in zip(graphs, said, strict=True)]
-    sure = [[refusal is None for refusal in one] for one in said]
-    taken = [[_is_taken(refusal) for refusal in one] for one in said]
+    if accelerator.one_part:
+        runs = [[max(one, key=len)] if one else [] for one in runs]
+    executed = [{index for run in one for index in run} for one in runs]
+    taken = [
+        [index in one for index in range(len(graph.operators))] for one, graph in zip(executed, graphs, strict=True)
+    ]
+    sure = [
+        [yes and refusal is None for yes, refusal in zip(*pair, strict=True)] for pair in zip(taken, said, strict=True)
+    ]
     return {
         "basis": accelerator.basis,
         # Of the call that fares worst: nobody makes all of them at once.

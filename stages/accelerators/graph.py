@@ -127,6 +127,7 @@ class Accelerator:
         basis: where its rules come from.
         source: what was read, and when.
         judge: says of every operator whether it is taken.
+        one_part: whether of several parts it executes the largest alone.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Accelerator:
     basis: Basis
     source: str
     judge: Judge
+    one_part: bool = False
 
 
 def one_by_one(rule: Callable[[Operator], Refusal | None]) -> Judge:

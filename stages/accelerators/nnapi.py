@@ -10,7 +10,21 @@ from __future__ import annotations
 from functools import partial
 
 from stages.accelerators.graph import Accelerator, Operator, Refusal, one_by_one
-from stages.accelerators.nnapi_rules import BOOL, F32, FL6, FL7, FL8, INT16, INT64, QUANT8, RULES, Types, allowed, at
+from stages.accelerators.nnapi_rules import (
+    BOOL,
+    F32,
+    FL6,
+    FL7,
+    FL8,
+    INT16,
+    INT32,
+    INT64,
+    QUANT8,
+    RULES,
+    Types,
+    allowed,
+    at,
+)
 
 SOURCE = "LiteRT nnapi_delegate.cc, 5c8a6d4, read 2026-12-01"
 VERSIONS = {
@@ -29,14 +43,16 @@ NO_OPERAND |= {"BFLOAT16": "bfloat16", "UINT4": "uint4"}
 """Types that the delegate's `AddTensor` has no operand for."""
 PACKED = ("INT4", "INT2", "UINT4")
 
+CACHE = "new keys and values put among those kept by products and a sum: `target.cache_update: arithmetic`"
+TANH_GELU = "its tanh form is written out, to the same numbers, by `target.tanh_gelu: factored`"
 CURES = {
-    "GELU": "write it as x·sigmoid(1.702x): `hidden_act: quick_gelu`, or `gelu_new` with its tanh factored",
+    "GELU": "compression `gelu_as_tanh`, or `gelu_as_sigmoid` (x·sigmoid(1.702x)) with fewer operators",
     "SELECT_V2": "an arithmetic mask: (mask − 1)·constant, added to the scores",
     "GATHER_ND": "an arithmetic mask: (mask − 1)·constant, added to the scores",
     "BROADCAST_TO": "fold grouped queries into rows in place of repeating keys and values",
     "CUMSUM": "bake positions in as a constant, or have the host give them",
-    "STABLEHLO_SCATTER": "concatenate new keys and values behind the cache, which the host keeps",
-    "DYNAMIC_UPDATE_SLICE": "concatenate new keys and values behind the cache, which the host keeps",
+    "STABLEHLO_SCATTER": CACHE,
+    "DYNAMIC_UPDATE_SLICE": CACHE,
     "BATCH_MATMUL": "none below feature level 6: attention stays on the CPU there",
     "EMBEDDING_LOOKUP": "a float table: `target.static_embedding_bits: 32`, or a precision that leaves tables alone",
     "RSQRT": "normalisation in float: `target.static_normalisation_bits: 32`",
@@ -94,6 +110,10 @@ def _cure(operator: Operator, level: int) -> str:
     weight = at(operator, 1)
     if operator.kind == "FULLY_CONNECTED" and weight is not None and weight.dtype != F32:
         return "static int8 with one scale per matrix: precision `static_wi8_ai8` with `granularity: tensor`"
+    if operator.kind == "GELU" and operator.options.get("approximate"):
+        return TANH_GELU
+    if operator.kind == "CONCATENATION" and operator.first.dtype == INT32:  # of the place that is written
+        return CACHE
     if operator.kind == "CAST" and BOOL in (operator.first.dtype, operator.outputs[0].dtype):
         return CURES["SELECT_V2"]
     if any(tensor.rank > 4 for tensor in operator.tensors):

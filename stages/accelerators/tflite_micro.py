@@ -10,7 +10,7 @@ refused, and that weights with a scale per channel are multiplied by the first o
 from __future__ import annotations
 
 from stages.accelerators.graph import Accelerator, Operator, Refusal, one_by_one
-from stages.accelerators.nnapi import CURES
+from stages.accelerators.nnapi import CURES, TANH_GELU
 
 _KNOWN = """
 ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE AVERAGE_POOL_2D BATCH_TO_SPACE_ND BROADCAST_ARGS BROADCAST_TO
@@ -30,7 +30,8 @@ TENSOR = "static int8 with one scale per matrix: a static precision with `granul
 
 def _refused(one: Operator) -> Refusal | None:
     if one.kind not in KNOWN:
-        return Refusal("the interpreter registers no such operator", CURES.get(one.kind, ""))
+        cure = TANH_GELU if one.options.get("approximate") else CURES.get(one.kind, "")
+        return Refusal("the interpreter registers no such operator", cure)
     if one.kind == "FULLY_CONNECTED" and len(one.given) > 1:
         weight = one.given[1]
         if one.first.dtype == "FLOAT32" and weight.dtype != "FLOAT32":

@@ -11,13 +11,19 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from stages.accelerators import litert_xnnpack, nnapi, tflite_micro
+from stages.accelerators import litert_gpu, litert_npu, litert_xnnpack, nnapi, tflite_micro
 from stages.accelerators.graph import Accelerator, Graph, Operator, Tensor
 from stages.accelerators.memory import activation_bytes
 from stages.core.errors import ArtifactError
 from stages.targets.tflite_nnapi import flatbuffer, storage
 
-ACCELERATORS: tuple[Accelerator, ...] = (*nnapi.LEVELS, litert_xnnpack.XNNPACK, tflite_micro.MICRO)
+ACCELERATORS: tuple[Accelerator, ...] = (
+    *nnapi.LEVELS,
+    litert_xnnpack.XNNPACK,
+    *litert_gpu.GPUS,
+    litert_npu.QUALCOMM,
+    tflite_micro.MICRO,
+)
 
 
 def graphs(artifact: Path) -> list[Graph]:

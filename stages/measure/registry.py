@@ -43,6 +43,9 @@ SPEEDS: tuple[tuple[str, Unit, Better, str], ...] = (
 ACCELERATORS = (
     *(f"nnapi_{level}" for level in (27, 28, 29, 30, 31, "fl6", "fl7", "fl8")),
     "litert_xnnpack",
+    "tflite_gpu",
+    "litert_gpu",
+    "litert_qnn",
     "tflite_micro",
     *(f"ort_{provider}" for provider in ("cpu", "xnnpack", "nnapi", "coreml", "qnn")),
     "neural_engine",

@@ -28,6 +28,7 @@ SHAPE = {
     "num_hidden_layers",
     "num_key_value_heads",
     "pruned_heads",
+    "replaced_activations",
     "shared_layers",
     "true_hidden_size",
     "word_embed_proj_dim",

@@ -17,7 +17,14 @@ from stages.core.errors import InputError, Unsupported, first_line
 from stages.core.process import hidden
 from stages.models.blocks import pruned_heads, remove_heads
 from stages.models.heads import class_of
-from stages.models.reshape import low_rank, lower_rank, share_layers, shared_layers
+from stages.models.reshape import (
+    low_rank,
+    lower_rank,
+    replace_activations,
+    replaced_activations,
+    share_layers,
+    shared_layers,
+)
 from stages.models.tensors import match
 
 # Every model would import it, for weights of 8 bits, and it warns each time about CUDA kernels that a CPU cannot load.
@@ -45,7 +52,7 @@ def load_model(directory: Path) -> Any:
         raise InputError(f"'{directory}' has no {WEIGHTS}", expected="a Hugging Face directory")
     try:
         config = load_config(directory)
-        stock = not (pruned_heads(config) or low_rank(config) or shared_layers(config))
+        stock = not (pruned_heads(config) or low_rank(config) or shared_layers(config) or replaced_activations(config))
         model = _load_stock(directory, config) if stock else _load_reshaped(directory, config)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Unsupported) as error:
         raise InputError(f"cannot load checkpoint '{directory}': {first_line(error)}") from error
@@ -134,11 +141,15 @@ def _load_reshaped(directory: Path, config: Any) -> Any:
 def reshaped(config: Any) -> Any:
     """Build the model that a configuration describes, its structure included, with random weights in fp32."""
     heads, ranks, groups = pruned_heads(config), low_rank(config), shared_layers(config)
+    activations = replaced_activations(config)
     config.pruned_heads, config.low_rank = {}, {}
-    vars(config).pop("shared_layers", None)
+    for name in ("shared_layers", "replaced_activations"):
+        vars(config).pop(name, None)
     model = class_of(config)._from_config(config, attn_implementation="eager", dtype="float32")
     if groups:
         share_layers(model, groups)
     remove_heads(model, heads)
     lower_rank(model, ranks)
+    if activations:
+        replace_activations(model, activations)
     return model

@@ -1,7 +1,7 @@
-"""Structure that a stock config cannot describe: layers that share their weights, matrices of low rank.
+"""Structure that a stock config cannot describe: shared layers, matrices of low rank, single activations.
 
-Both are recorded in config.json (`shared_layers`, `low_rank`), and `checkpoint.load_model` builds them again: the
-checkpoint is a Hugging Face directory, but not one that transformers alone can load.
+All are recorded in config.json (`shared_layers`, `low_rank`, `replaced_activations`), and `checkpoint.load_model`
+builds them again: the checkpoint is a Hugging Face directory, but not one that transformers alone can load.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from transformers.activations import ACT2FN
 
 from stages.core.errors import InputError, Unsupported
 from stages.models.blocks import pruned_heads
 from stages.models.families import family_of, find, names
+from stages.models.families.base import ACTIVATION
 
 
 class LowRankLinear(torch.nn.Module):
@@ -78,6 +80,39 @@ def shared_layers(config: Any) -> list[int]:
             expected=f"groups of {layers} layers, from 0 up without a gap: [0, 0, 1, 1]",
         )
     return groups
+
+
+def replaced_activations(config: Any) -> dict[str, str]:
+    """Read which modules have another activation than the model's class and settings give them: path → its name.
+
+    Raises:
+        InputError: config.json holds something else under `replaced_activations`.
+    """
+    recorded = getattr(config, "replaced_activations", None) or {}
+    if not isinstance(recorded, Mapping) or not all(ACTIVATION.fits(name) for name in recorded.values()):
+        raise InputError(f"config.json has replaced_activations {recorded!r}", expected="{module: activation}")
+    return {str(path): str(name) for path, name in recorded.items()}
+
+
+def replace_activations(model: Any, names: Mapping[str, str]) -> None:
+    """Put other activations in the place of a model's, and record them in the config.
+
+    Args:
+        model: classifier, changed in place.
+        names: path of an activation → the name of another, as transformers calls it.
+
+    Raises:
+        InputError: there is no such module, or it has weights, as no activation has.
+    """
+    for path, name in names.items():
+        try:
+            module = model.get_submodule(path)
+        except AttributeError as error:
+            raise InputError(f"replaced_activations names '{path}'", expected="a module of the checkpoint") from error
+        if path == "" or next(module.parameters(), None) is not None:
+            raise InputError(f"'{path}' is a {type(module).__name__}", expected="an activation, which has no weights")
+        model.set_submodule(path, ACT2FN[name])
+    model.config.replaced_activations = {**replaced_activations(model.config), **names}
 
 
 def share_layers(model: Any, groups: Sequence[int]) -> None:

@@ -17,7 +17,10 @@ def _raw_logits(value: Any) -> bool:
 
 
 # What Tinsmith itself records of a checkpoint it reshaped, and transformers up to version 4 of pruned heads.
-STRUCTURE: dict[str, Rule] = {"low_rank": or_null(MAPPING), "pruned_heads": or_null(MAPPING), "shared_layers": ANY}
+STRUCTURE: dict[str, Rule] = {
+    **dict.fromkeys(("low_rank", "pruned_heads", "replaced_activations"), or_null(MAPPING)),
+    "shared_layers": ANY,
+}
 
 # Settings that some version of transformers acts on, at the values that ask for nothing.
 SILENT: dict[str, Rule] = {

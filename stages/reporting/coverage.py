@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stages.measure.registry import ACCELERATORS
 from stages.schema.covered import Coverage, Refused, Taken, read_coverage
 from stages.schema.layout import place
 
@@ -80,7 +81,8 @@ def read_platforms(variants: Mapping[str, str], build: Path) -> list[Platform]:
 
 def _platform(target: str, found: Mapping[str, Coverage]) -> Platform:
     told = {key: one for key, one in found.items() if one["status"] == "measured"}
-    accelerators = {name: taken for one in told.values() for name, taken in one["accelerators"].items()}
+    said = {name: taken for one in told.values() for name, taken in one["accelerators"].items()}
+    accelerators = {name: said[name] for name in sorted(said, key=_order)}
     return Platform(
         name=target,
         accelerators=accelerators,
@@ -88,6 +90,11 @@ def _platform(target: str, found: Mapping[str, Coverage]) -> Platform:
         failed={key: one["reason"] for key, one in found.items() if one["status"] == "failed"},
         refusals=_refusals(told),
     )
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Return the place of an accelerator; those that the registry does not know come last."""
+    return ACCELERATORS.index(name) if name in ACCELERATORS else len(ACCELERATORS), name
 
 
 def _refusals(told: Mapping[str, Coverage]) -> list[Refusal]:

@@ -24,7 +24,7 @@ from stages.tasks.base import Primary
 
 SOURCES = Path(__file__).parent
 VERDICTS = ("pass", "fail", "not_measured")
-FILTERS = ("bracket", "change", "figure", "magnitude", "measure", "percent", "scaled", "scientific", "unit")
+FILTERS = ("bracket", "change", "code", "figure", "magnitude", "measure", "percent", "scaled", "scientific", "unit")
 """Of `wording`, what the page's template uses."""
 HEAT = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Shares of different answers at which a cell of the agreement table gets one shade darker."""

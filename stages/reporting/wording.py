@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup, escape
+
 from stages.measure.registry import REGISTRY
 
 MINUS = "\N{MINUS SIGN}"
@@ -76,3 +78,9 @@ def scaled(count: float) -> str:
         if count >= size:
             return f"{magnitude(count / size)} {unit}"
     return f"{count:g}"
+
+
+def code(text: str) -> Markup:
+    """Write what stands between backticks as code."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))

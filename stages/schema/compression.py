@@ -198,6 +198,15 @@ class Qat(Step):
         return self
 
 
+class ApproximateGelu(Step):
+    """Compute GELUs by a formula that accelerators have operators for, and recover if asked to."""
+
+    kind: Literal["approximate_gelu"]
+    by: Literal["quick_gelu", "gelu_pytorch_tanh"]
+    """As transformers calls them: x·σ(1.702x), or the tanh form, twenty times as close."""
+    recovery: Recovery | None
+
+
 class PruneLayers(Step):
     """Remove whole encoder layers, then recover."""
 
@@ -219,6 +228,7 @@ Compression = Annotated[
     | Factorize
     | PruneVocabulary
     | ShareWeights
-    | Qat,
+    | Qat
+    | ApproximateGelu,
     Field(discriminator="kind"),
 ]

@@ -29,6 +29,13 @@ class TfliteNnapi(Section):
     """Of normalisations, and of the sums that they normalise, at static precisions: 8 stands for the activations' own
     bits. What a pretrained checkpoint carries from layer to layer has outliers that one scale for all of it loses, and
     NNAPI takes an RSQRT of integers from feature level 7 only (docs/precisions.md)."""
+    tanh_gelu: Literal["factored", "operator"]
+    """How a GELU of the tanh form is written: as x·σ(x·(a + b·x²)), the same numbers by operators that NNAPI and
+    tflite-micro have, or as the operator GELU, which they lack. What an error function says only a compression can
+    (`approximate_gelu`)."""
+    cache_update: Literal["in_place", "arithmetic"]
+    """How a decoder's new keys and values come among those kept: by an operator that writes in place, which NNAPI
+    lacks, or by products with 0 and 1 and a sum, the same numbers by operators that it has."""
 
 
 class CoremlMetal(Section):

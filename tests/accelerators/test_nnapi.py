@@ -138,10 +138,12 @@ def test_a_level_takes_all_that_the_one_before_took():
     ("one", "cure"),
     [
         (op("GELU", FLOATS), "1.702"),
+        (op("GELU", FLOATS, options={"approximate": True}), "tanh_gelu: factored"),
         (op("CAST", INTEGERS, dtype="BOOL"), "arithmetic mask"),
         (op("FULLY_CONNECTED", FLOATS, weight(dtype="INT4")), "granularity: tensor"),
         (op("EMBEDDING_LOOKUP", INTEGERS, weight(dtype="INT8")), "static_embedding_bits"),
-        (op("DYNAMIC_UPDATE_SLICE", FLOATS, FLOATS, INT32), "concatenate"),
+        (op("DYNAMIC_UPDATE_SLICE", FLOATS, FLOATS, INT32), "cache_update: arithmetic"),
+        (op("CONCATENATION", INTEGERS, INTEGERS, dtype="INT32"), "cache_update: arithmetic"),
         (op("MUL", tensor("x", shape=(1,) * 5), FLOATS), "at most four axes"),
     ],
 )

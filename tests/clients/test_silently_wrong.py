@@ -16,12 +16,13 @@ from stages.core import artifact
 from stages.measure.metrics import softmax
 from stages.schema.clients import Bound
 from stages.schema.task import Task
-from stages.schema.variant import Dynamic, TfliteNnapi
+from stages.schema.variant import Dynamic
 from stages.tasks.base import FORWARD
 from tests.toys import asked_build
 from tests.toys import bundle as toy
 from tests.toys.asked_build import KEY, ask
 from tests.toys.classifiers import compressed
+from tests.toys.targets import tflite
 
 pytestmark = pytest.mark.target
 LENGTH = 16
@@ -77,7 +78,7 @@ def per_channel(make_model, tmp_path_factory):
         (root / name).mkdir(parents=True)
     compressed(make_model("bert", hidden_act="quick_gelu"), root / "checkpoint")
     task = Task(name="classify", max_length=LENGTH, sequence_lengths=[LENGTH])
-    target = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
+    target = tflite()
     convert(root / "checkpoint", task, target, root / "converted")
     precision = Dynamic(kind="dynamic", weight_bits=8, granularity="channel")
     quantize(root / "converted", precision, {}, target, root / "artifact")

@@ -13,6 +13,7 @@ from stages.models.checkpoint import load_model, load_tokenizer, save
 
 CHANGES = {
     "fewer_layers": {},
+    "gelu_as_sigmoid": {},
     "low_rank": {"embedding_rank": 8, "linear_rank": 8},
     "none": {},
     "palette4": {},

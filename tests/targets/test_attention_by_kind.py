@@ -12,14 +12,15 @@ from stages.measure.structure import Rounded
 from stages.models import checkpoint, families
 from stages.models.encode import Encoded, logits
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, OnnxCpu, Static, TfliteNnapi
+from stages.schema.variant import CoremlMetal, OnnxCpu, Static
 from stages.targets import registry
 from stages.targets.tflite_nnapi import flatbuffer, structure
+from tests.toys.targets import tflite
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 TARGETS = {
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
-    "tflite-nnapi": TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32),
+    "tflite-nnapi": tflite(),
     "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
 }
 CONSTANT = 64.0

@@ -11,11 +11,12 @@ from stages.core import artifact
 from stages.measure.items import arrays
 from stages.measure.metrics import compare
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Dynamic, Float, OnnxCpu, Static, TfliteNnapi
+from stages.schema.variant import CoremlMetal, Dynamic, Float, OnnxCpu, Static
 from stages.targets import divergence, registry
 from stages.targets.divergence import Case
 from stages.tasks.base import FORWARD
 from tests.toys.classifiers import compressed
+from tests.toys.targets import tflite
 
 pytestmark = pytest.mark.target
 
@@ -23,7 +24,7 @@ TASK = Task(name="classify", max_length=16, sequence_lengths=[16])
 TARGETS = {
     "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
-    "tflite-nnapi": TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32),
+    "tflite-nnapi": tflite(),
 }
 PRECISIONS = {
     "coreml-metal-fp16": Float(kind="float", bits=16),

@@ -4,11 +4,11 @@ import pytest
 
 from stages.core.errors import Unsupported
 from stages.schema.task import Task
-from stages.schema.variant import TfliteNnapi
 from stages.targets.tflite_nnapi.convert import ACTIVATIONS_LEFT_OUT, convert
+from tests.toys.targets import tflite
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[16])
-TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
+TARGET = tflite()
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS_LEFT_OUT)

@@ -13,12 +13,13 @@ from stages.schema.variant import Dynamic, Float, Mixed, Precision, Static, Tfli
 from stages.targets.tflite_nnapi import quantize
 from stages.targets.tflite_nnapi.runtime import open_runtime
 from tests.targets.running import logits_of
+from tests.toys.targets import tflite
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 ONE_LENGTH = Task(name="classify", max_length=16, sequence_lengths=[16])
-TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=32)
-SMALL_TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=8, static_normalisation_bits=32)
-WHOLE_TARGET = TfliteNnapi(name="tflite-nnapi", static_embedding_bits=32, static_normalisation_bits=8)
+TARGET = tflite()
+SMALL_TARGET = tflite(static_embedding_bits=8)
+WHOLE_TARGET = tflite(static_normalisation_bits=8)
 WIDE_STATIC = Static(kind="static", weight_bits=8, activation_bits=16, granularity="tensor")
 STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="tensor")
 FLOAT = Float(kind="float", bits=32)

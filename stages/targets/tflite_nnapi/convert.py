@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from stages.models.families.decoder import Decoder
 from stages.schema.task import Task
 from stages.schema.variant import TfliteNnapi
 from stages.targets.base import example, one_by_one, only, write_signature
-from stages.targets.tflite_nnapi import decoder, flatbuffer, sharing
+from stages.targets.tflite_nnapi import decoder, flatbuffer, ranks, sharing
 from stages.targets.tflite_nnapi.entries import signature_name
 from stages.tasks import registry as tasks
 from stages.tasks.base import SEQUENCE, Call
@@ -26,7 +26,7 @@ ACTIVATIONS_LEFT_OUT = ("mish", "sqrtsoftplus")
 """Both hold a softplus, which becomes SELECT. The others that import takes were lowered, and answer as in torch."""
 
 
-def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> None:  # noqa: ARG001 (quantize's knobs)
+def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> None:
     """Write `model.tflite` (fp32) and `signature.json` into an existing directory.
 
     Every signature `length_N` takes and gives what the task's call says, for one text of N tokens; all share one copy
@@ -40,9 +40,13 @@ def convert(checkpoint: Path, task: Task, target: TfliteNnapi, out: Path) -> Non
     interface = tasks.interface(task.name)
     model = interface.load(checkpoint, task)
     if isinstance(model, Decoder):
-        decoder.convert(model, interface.calls(task), task, out)
+        decoder.convert(model, interface.calls(task), task, out, arithmetic=target.cache_update == "arithmetic")
     else:
+        from stages.models.gelu import factor
+
+        without = {"GELU"} if target.tanh_gelu == "factored" and factor(model) else set[str]()
         _trace(model, checkpoint, one_by_one(only(interface.calls(task))), task, out)
+        _check(out / flatbuffer.MODEL, only(interface.calls(task)), task.sequence_lengths, without)
 
 
 def _trace(module: Any, checkpoint: Path, call: Call, task: Task, out: Path) -> None:
@@ -53,8 +57,8 @@ def _trace(module: Any, checkpoint: Path, call: Call, task: Task, out: Path) -> 
     flatbuffer.drop_metadata(model)
     flatbuffer.shorten_names(model)
     sharing.unfold(model)
+    ranks.fold(model)
     flatbuffer.write(model, out / flatbuffer.MODEL)
-    _check(out / flatbuffer.MODEL, call, task.sequence_lengths)
     write_signature(out, task, [call], dynamic=False, pad_token_id=load_config(checkpoint).pad_token_id or 0)
 
 
@@ -100,7 +104,7 @@ def _lower(module: Any, call: Call, lengths: Sequence[int], path: Path) -> None:
         ) from (error)
 
 
-def _check(path: Path, call: Call, lengths: Sequence[int]) -> None:
+def _check(path: Path, call: Call, lengths: Sequence[int], without: Collection[str]) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     names = {role: sorted(names) for role, names in zip(("inputs", "outputs"), call.names, strict=True)}
@@ -108,6 +112,8 @@ def _check(path: Path, call: Call, lengths: Sequence[int]) -> None:
     found = Interpreter(model_path=str(path), num_threads=1).get_signature_list()
     if {name: {role: sorted(names) for role, names in roles.items()} for name, roles in found.items()} != expected:
         raise ConversionError(f"the converted file has signatures {found}", expected=f"{expected}")
-    alien = sorted(MASK_OPERATORS & set(flatbuffer.operators(path)))
-    if alien:
+    given = set(flatbuffer.operators(path))
+    if alien := sorted(MASK_OPERATORS & given):
         raise ConversionError(f"the graph contains {', '.join(alien)}", expected="a mask of SUB, MUL and ADD alone")
+    if fused := sorted(set(without) & given):
+        raise ConversionError(f"the graph contains {', '.join(fused)}", expected="what was written out in its place")

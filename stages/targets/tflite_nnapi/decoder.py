@@ -2,7 +2,8 @@
 
 Shapes are static, so there is a signature for one token (`decode`) and one for each of `task.sequence_lengths`
 (`prefill_N`), all of one copy of the weights. Keys and values of all tokens that there is room for go in and come out:
-the new ones stand where `input_pos` says, and what stands behind them is not looked at.
+the new ones stand where `input_pos` says, and what stands behind them is not looked at. They get there by an operator
+that writes in place, or by products with 0 and 1 and a sum, which give the same numbers and accelerators have.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ RELU = 1
 class Graph(Entry):
     """One signature: what it computes of `length` tokens."""
 
-    def __init__(self, file: File, name: str, decoder: Decoder, length: int, room: int) -> None:
+    def __init__(
+        self, file: File, name: str, decoder: Decoder, length: int, room: int, *, arithmetic: bool = False
+    ) -> None:
         """Take the inputs, and say once what all layers read.
 
         Args:
@@ -40,6 +43,7 @@ class Graph(Entry):
             decoder: what to compute.
             length: tokens of a call.
             room: tokens of a text.
+            arithmetic: whether keys and values are put in their place by products and a sum.
         """
         super().__init__(file, name)
         self.decoder, self.length, self.room = decoder, length, room
@@ -51,18 +55,47 @@ class Graph(Entry):
             for number in range(len(decoder.layers))
         ]
         self.kept_values: dict[str, Value] = {}
-        self.start = self._start()
+        self.first = self._first()
+        self.landing = self._landing() if arithmetic else None
+        self.start = None if arithmetic else self._start()
         self.mask = self._mask()
         self.turns = self._turns() if decoder.frequencies is not None else None
 
+    def _first(self) -> Value:
+        """Return the first token's place: int32 [1]."""
+        if self.length == 1:
+            return self.places
+        bounds = self.integers("none", 0), self.integers("one", 1)
+        return self.add("SLICE", [self.places, *bounds], "first", [1], "INT32", ("SliceOptions", {}))
+
     def _start(self) -> Value:
         """Say where the first token's keys and values go."""
-        first, zero = self.places, self.integers("none", 0)
+        zero = self.integers("none", 0)
+        return self.joined([self.integers("before", 0, 0), self.first, zero], "start", "INT32")
+
+    def _landing(self) -> tuple[Value, Value]:
+        """Say by 1 and 0 which slot each token's keys and values go to, and which slots stay as they are.
+
+        Returns:
+            [1, groups or 1, room, length] and [1, 1, room, 1].
+        """
+        place = self.add("CAST", [self.first], "first.place", [1], options=("CastOptions", {"inDataType": 2}))
+        place = self.shaped(place, "first.slot", [1, 1, 1, 1])
         if self.length > 1:
-            first = self.add(
-                "SLICE", [first, zero, self.integers("one", 1)], "first", [1], "INT32", ("SliceOptions", {})
-            )
-        return self.joined([self.integers("before", 0, 0), first, zero], "start", "INT32")
+            following = np.arange(self.length, dtype=np.float32).reshape(1, 1, 1, -1)
+            place = self.summed(place, self.constant("following", following), "each.slot")
+        rows = self.constant("rows", np.arange(self.room, dtype=np.float32).reshape(1, 1, -1, 1))
+        apart = self.reduced(rows, place, "apart")
+        apart = self.add("ABS", [apart], "apart.far", apart.shape, options=("AbsOptions", {}))
+        whole = self.constant("whole", np.ones((1, 1, 1, 1), np.float32))
+        lands = taken = self.reduced(whole, apart, "lands", RELU)
+        if self.length > 1:
+            axis, options = self.integers("last_axis", 3), ("ReducerOptions", {"keepDims": True})
+            taken = self.add("SUM", [lands, axis], "taken", [1, 1, self.room, 1], options=options)
+            groups = self.constant("groups", np.ones((1, self.decoder.groups, 1, 1), np.float32))
+            # NNAPI multiplies matrices in pairs and spreads none over several.
+            lands = self.scaled(lands, "lands.groups", groups)
+        return lands, self.reduced(whole, taken, "stays")
 
     def _mask(self) -> Value:
         """Return what is added to scores: 0 up to each token's own place; [1, 1, length, room]."""
@@ -149,11 +182,20 @@ class Graph(Entry):
         for cache, (part, name, linear, norm) in zip(self.caches[number], parts, strict=True):
             stem, product = f"layers.{number}.{part}", self.product(value, linear, f"layers.{number}.{part}")
             new = self.headed(product, self.decoder.groups, stem, norm=norm, turned=part == "key")
-            inputs, options = [cache, new, self.start], ("DynamicUpdateSliceOptions", dict[str, Any]())
-            written = self.add("DYNAMIC_UPDATE_SLICE", inputs, f"{stem}.kept", cache.shape, options=options)
+            written = self._written(cache, new, f"{stem}.kept")
             self.kept_values[name.format(number)] = written
             found.append(written)
         return found[0], found[1]
+
+    def _written(self, cache: Value, new: Value, name: str) -> Value:
+        """Put what is new [1, groups, length, head_size] where it belongs among what is kept."""
+        if self.landing is None:
+            inputs, options = [cache, new, self.start], ("DynamicUpdateSliceOptions", dict[str, Any]())
+            return self.add("DYNAMIC_UPDATE_SLICE", inputs, name, cache.shape, options=options)
+        lands, stays = self.landing
+        put = f"{name}.put"
+        placed = self.scaled(new, put, lands) if self.length == 1 else self.multiplied(lands, new, put, turned=False)
+        return self.summed(self.scaled(cache, f"{name}.left", stays), placed, name)
 
     def attended(self, value: Value, layer: Layer, number: int) -> Value:
         """Attend to what came before and to this call's tokens, each to those up to itself."""
@@ -251,15 +293,22 @@ class Graph(Entry):
             self.returned(name, value)
 
 
-def convert(decoder: Decoder, calls: Sequence[Call], task: Task, out: Path) -> None:
+def convert(decoder: Decoder, calls: Sequence[Call], task: Task, out: Path, *, arithmetic: bool = False) -> None:
     """Write `model.tflite` (fp32) and `signature.json` into an existing directory.
+
+    Args:
+        decoder: what to compute.
+        calls: of the task.
+        task: its lengths.
+        out: the directory.
+        arithmetic: whether keys and values are put in their place by products and a sum.
 
     Raises:
         InputError: the model reads fewer tokens than the task asks for.
     """
     room = task.sequence_lengths[-1]
     decoder.require(room)
-    flatbuffer.write(build(decoder, task.sequence_lengths), out / flatbuffer.MODEL)
+    flatbuffer.write(build(decoder, task.sequence_lengths, arithmetic=arithmetic), out / flatbuffer.MODEL)
     axes: list[str | int] = [1, decoder.groups, PAST, decoder.head_size]
     states = [
         Tensor(name=name.format(number), dtype="float32", axes=axes)
@@ -270,15 +319,16 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, out: Path) -> N
     write_signature(out, task, kept, dynamic=True, pad_token_id=decoder.padding)
 
 
-def build(decoder: Decoder, lengths: Sequence[int]) -> Any:
+def build(decoder: Decoder, lengths: Sequence[int], *, arithmetic: bool = False) -> Any:
     """Return the model, its weights called as in the checkpoint.
 
     Args:
         decoder: what to compute.
         lengths: of the signatures that read a text; the last one is how many tokens there is room for.
+        arithmetic: whether keys and values are put in their place by products and a sum.
     """
     file = File()
-    Graph(file, DECODE, decoder, 1, lengths[-1]).decode()
+    Graph(file, DECODE, decoder, 1, lengths[-1], arithmetic=arithmetic).decode()
     for length in lengths:
-        Graph(file, prefill_name(length), decoder, length, lengths[-1]).read()
+        Graph(file, prefill_name(length), decoder, length, lengths[-1], arithmetic=arithmetic).read()
     return file.model()
