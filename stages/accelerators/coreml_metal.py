@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.accelerators import neural_engine
+from stages.accelerators import compute_plan, neural_engine
 from stages.accelerators.graph import Accelerator, Graph, Operator, Tensor
 from stages.core.errors import ArtifactError
 from stages.coreml import open_program
@@ -52,7 +52,9 @@ def graphs(artifact: Path) -> list[Graph]:
     shapes |= {name: value.shape for name, value in given.items()}
     program.run(given, state=program.make_state() if program.states else None, observe=keep)
     name = DECODE if program.states else f"length_{length}"
-    return [Graph(name, tuple(_operators(program, shapes)), program.function.opset)]
+    plan = compute_plan.planned(artifact / PACKAGE)
+    told_by = compute_plan.SOURCE if plan else ""
+    return [Graph(name, tuple(_operators(program, shapes, plan)), program.function.opset, told_by)]
 
 
 def needs(graphs: Sequence[Graph]) -> dict[str, float]:
@@ -61,7 +63,9 @@ def needs(graphs: Sequence[Graph]) -> dict[str, float]:
     return {"ios_version_min": float(max(known))} if known else {}
 
 
-def _operators(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> list[Operator]:
+def _operators(
+    program: Program, shapes: Mapping[str, tuple[int, ...]], plan: Mapping[str, frozenset[str]]
+) -> list[Operator]:
     known = program.known
     types = {item.name: item.type for item in program.function.inputs} | dict(known.types)
     ranged = any(item.ranges is not None for item in program.inputs)
@@ -88,7 +92,10 @@ def _operators(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> list[
                 outputs=outputs,
                 macs=_macs(operation.type, arguments, outputs[0], _flag(program, operation, "transpose_x")),
                 module=_module(given),
-                options={"ranged": ranged and any(one.name in open_sizes for one in (*given, *outputs) if one)},
+                options={
+                    "planned": plan.get(outputs[0].name),
+                    "ranged": ranged and any(one.name in open_sizes for one in (*given, *outputs) if one),
+                },
             )
         )
     return found

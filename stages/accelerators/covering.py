@@ -82,14 +82,15 @@ def _taken(accelerator: Accelerator, graphs: Sequence[Graph]) -> Taken:
     sure = [
         [yes and refusal is None for yes, refusal in zip(*pair, strict=True)] for pair in zip(taken, said, strict=True)
     ]
+    planned = next((graph.planned for graph in graphs if graph.planned), "")
     return {
-        "basis": accelerator.basis,
+        "basis": "measured" if planned else accelerator.basis,
         # Of the call that fares worst: nobody makes all of them at once.
         "macs": min(map(_share_of_macs, graphs, taken)),
         "operators": min(sum(one) / len(one) for one in taken),
         "partitions": max(map(len, runs)),
         "refused": _grouped(graphs, said),
-        "source": accelerator.source,
+        "source": planned or accelerator.source,
         "sure_macs": min(map(_share_of_macs, graphs, sure)),
         "sure_operators": min(sum(one) / len(one) for one in sure),
         "title": accelerator.title,

@@ -89,11 +89,14 @@ class Graph:
         name: of the call.
         operators: in order.
         opset: what the set of operations is called that it is written in, where the format names one.
+        planned: who was asked which accelerators take what, or empty where rules have to say it; each operator's
+            option `planned` is the answer, None where there was none.
     """
 
     name: str
     operators: tuple[Operator, ...]
     opset: str = ""
+    planned: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,18 @@ class Accelerator:
     source: str
     judge: Judge
     one_part: bool = False
+
+
+def planned_or(name: str, rule: Callable[[Operator], Refusal | None]) -> Judge:
+    """Make a judge that believes a plan, and a rule where there is none for an operator."""
+
+    def judge(one: Operator) -> Refusal | None:
+        planned = one.options.get("planned")
+        if planned is None:
+            return rule(one)
+        return None if name in planned else Refusal("the plan has other processors for it")
+
+    return one_by_one(judge)
 
 
 def one_by_one(rule: Callable[[Operator], Refusal | None]) -> Judge:

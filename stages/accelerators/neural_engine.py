@@ -9,12 +9,14 @@ What is written, read 2026-12-01:
 * ane-guide.readthedocs.io, chapter 4 (third party, 2026): no path for scatter, products over an axis, recurrent cells;
   axes of fewer than 16,384 elements.
 
-On a Mac `coremltools.models.compute_plan.MLComputePlan` says what Core ML plans, and is to be believed instead.
+On a Mac Core ML is asked instead (compute_plan.py).
 """
 
 from __future__ import annotations
 
-from stages.accelerators.graph import Accelerator, Operator, Refusal, one_by_one
+from collections.abc import Callable
+
+from stages.accelerators.graph import Accelerator, Operator, Refusal, planned_or
 
 SOURCE = "Apple's and others' pages, read 2026-12-01 (neural_engine.py names them); no device confirmed it"
 WIDEST = 16384
@@ -62,14 +64,12 @@ def _gpu(one: Operator) -> Refusal | None:
     return Refusal("it computes with integers or truth values, of shapes and positions") if _integers(one) else None
 
 
+def _processor(name: str, title: str, source: str, rule: Callable[[Operator], Refusal | None]) -> Accelerator:
+    return Accelerator(name, title, "advisory", source, planned_or(name, rule))
+
+
 PROCESSORS = (
-    Accelerator("neural_engine", "Core ML, Neural Engine", "advisory", SOURCE, one_by_one(_neural_engine)),
-    Accelerator("metal_gpu", "Core ML, GPU (Metal)", "advisory", SOURCE, one_by_one(_gpu)),
-    Accelerator(
-        "coreml_cpu",
-        "Core ML, CPU",
-        "advisory",
-        "Core ML executes every operation on the CPU",
-        one_by_one(lambda _: None),
-    ),
+    _processor("neural_engine", "Core ML, Neural Engine", SOURCE, _neural_engine),
+    _processor("metal_gpu", "Core ML, GPU (Metal)", SOURCE, _gpu),
+    _processor("coreml_cpu", "Core ML, CPU", "Core ML executes every operation on the CPU", lambda _: None),
 )
