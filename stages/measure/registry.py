@@ -317,7 +317,7 @@ REGISTRY: dict[str, Metric] = {
             group="benchmark",
         ),
         *(
-            Metric(name, unit, better, 0, high, meaning, WALKED, group="coverage")
+            Metric(name, unit, better, 0, high, meaning, WALKED, positive=unit == "byte", group="coverage")
             for name, unit, better, high, meaning in _covered()
         ),
         Metric("size_bytes", "byte", "lower", 0, inf, "artifact on disk", ARTIFACT, positive=True, group="benchmark"),

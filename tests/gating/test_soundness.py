@@ -51,7 +51,7 @@ def test_every_metric_that_a_card_a_plot_or_a_table_shows_must_have_been_measure
     shown |= {f"{prefix}_p50_ms" for prefix in classify.LATENCIES.values()}
     missed = absent({"n": 1800}, classify, read=True, executed=True, timed=True)
     assert len(shown) > 10
-    for name in shown:
+    for name in shown - {"activation_bytes"}:  # shown of devices, where the format tells it
         assert f"{name} was not measured" in missed
 
 

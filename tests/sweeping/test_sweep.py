@@ -294,7 +294,7 @@ def test_concurrent_sweeps_of_which_some_are_killed_share_one_cache_and_damage_n
     for victim in processes[:2]:
         kill_all(victim)
     for process in processes[2:]:
-        assert process.wait(timeout=120) == 0, process.stderr.read()[-3000:]
+        assert process.wait(timeout=300) == 0, process.stderr.read()[-3000:]
     assert {record["state"] for record in repository.records().values()} == {"done"}
     assert len(repository.records()) == 4
     assert not repository.damaged()
@@ -311,7 +311,7 @@ def test_hosts_without_a_common_cache_exchange_results_through_a_remote(tmp_path
     assert {step["how"] for record in other.records().values() for step in record["steps"]} == {"recalled"}
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came to that"
