@@ -187,7 +187,7 @@ def test_an_applied_experiment_leaves_nothing_that_runs_again_and_no_trace_of_wh
         assert built.repro() == (ALWAYS, set())
         chosen = {"onnx-cpu-fp32"} if "apply" in command else set(VARIANTS)
         assert built.bundles() == set(built.verdicts()) == chosen
-        assert {path.name for path in (built.path / "build/artifact").iterdir()} == chosen
+        assert {path.name for path in (built.path / "build/artifact").iterdir() if path.is_dir()} == chosen
         page = (built.path / "build/report/index.html").read_text(encoding="utf-8")
         assert {key for key in VARIANTS if key in page} == chosen
 
