@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from stages.compression import Outcome
+from stages.measure.metrics import kl_divergence
 from stages.measure.statistics import mean_interval, rate_interval
 from stages.models import gelu
 from stages.models.recovery import Utterances, before, recover
@@ -38,7 +38,7 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Utterances], params: 
     paths = gelu.approximate(model, params.by)
     now, labels = validation.answers(model), validation.labels
     same = was.argmax(axis=1) == now.argmax(axis=1)
-    divergence = _divergence(was, now)
+    divergence = kl_divergence(reference=was, outputs=now)
     notes: dict[str, Any] = {
         "activations": paths,
         "agreement": float(same.mean()),
@@ -53,9 +53,3 @@ def apply(model: Any, tokenizer: Any, splits: Mapping[str, Utterances], params: 
         return Outcome(model, notes)
     more, history = recover(model, tokenizer, splits, params.recovery, known)
     return Outcome(model, {**notes, **more}, history)
-
-
-def _divergence(was: Any, now: Any) -> Any:
-    """Kullback-Leibler divergence of what is answered now from what was: [items], nat."""
-    before, after = (torch.from_numpy(logits).double().log_softmax(dim=1) for logits in (was, now))
-    return torch.nn.functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=1).numpy()

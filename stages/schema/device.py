@@ -51,17 +51,6 @@ class Budget(Section):
         return ""
 
 
-def is_metric(name: str) -> str:
-    """Return the name of a registered metric.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if name not in REGISTRY:
-        raise ValueError(f"'{name}' is no metric; one of: {', '.join(sorted(REGISTRY))}")
-    return name
-
-
 class Asked(Section):
     """An accelerator of a device, and what it has to take of an artifact to be worth handing it out."""
 
@@ -90,7 +79,23 @@ class Serves(Section):
     """Clients of apps that run it there: the report shows what they answered (`make clients`)."""
 
 
-class Device(Section):
+class Preference(Section):
+    """Which of several variants a sweep recommends."""
+
+    prefer: str
+    """Of variants as good as the best, the metric that decides."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)]
+    """How far from the best of those within budget still counts as as good, in the task's own metric."""
+
+    @field_validator("prefer")
+    @classmethod
+    def _is_a_metric(cls, name: str) -> str:
+        if name not in REGISTRY:
+            raise ValueError(f"'{name}' is no metric; one of: {', '.join(sorted(REGISTRY))}")
+        return name
+
+
+class Device(Preference):
     """A kind of device that variants are judged for."""
 
     title: Annotated[str, Field(min_length=1)]
@@ -98,15 +103,6 @@ class Device(Section):
     targets: Annotated[dict[TargetName, Serves], Field(min_length=1)]
     budgets: list[Budget]
     """Of every artifact on it. What this host alone measures, time and memory of a process, is no device's."""
-    prefer: str
-    """Of variants as good as the best, the metric that decides in a sweep."""
-    tolerance: Annotated[float, Field(ge=0, lt=1)]
-    """How far from the best still counts as as good, in the task's own metric."""
-
-    @field_validator("prefer")
-    @classmethod
-    def _is_a_metric(cls, name: str) -> str:
-        return is_metric(name)
 
     @field_validator("budgets")
     @classmethod

@@ -9,27 +9,18 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from stages.core.params import Section, parse
 from stages.measure.registry import REGISTRY
-from stages.schema.device import Budget, Device, is_metric
+from stages.schema.device import Budget, Device, Preference
 from stages.schema.variant import TargetName
 
 # Becomes a directory and part of a git ref.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
-class Profile(Section):
+class Profile(Preference):
     """A device to recommend a variant for."""
 
     target: TargetName
     budgets: list[Budget]
-    prefer: str
-    """Among variants as good as the best, the metric that decides."""
-    tolerance: Annotated[float, Field(ge=0, lt=1)]
-    """How far from the best of those within budget still counts as as good, in the task's own metric."""
-
-    @field_validator("prefer")
-    @classmethod
-    def _is_a_metric(cls, name: str) -> str:
-        return is_metric(name)
 
     @property
     def device(self) -> str:

@@ -90,7 +90,7 @@ def _signatures(data: bytes) -> Iterator[tuple[int, bytes, list[str]]]:
 
 
 def _reason(said: str) -> str:
-    """Return what the interpreter complained of: its last lines, without what it says of its memory."""
+    """Return what the interpreter complained of: its first lines, without what it says of its memory."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and "[RecordingMicroAllocator]" not in line]
     return " ".join(lines[:3])
 
