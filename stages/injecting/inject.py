@@ -241,6 +241,7 @@ def _judged_once(case: Case, directory: Path, inputs: Inputs, ask: Ask | str) ->
     timing: Benchmark = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
     timing["values"] = extent.measure(directory, inputs.checkpoint)
     found = flatten(measured, timing, {}, task)
+    beside.add_student(found, task.PRIMARY, artifact.read_json(place(case.build, "student") / "evaluation.json"))
     if {task.PRIMARY.kept, task.PRIMARY.over_bar} & {threshold.metric for threshold in case.thresholds}:
         beside.add(found, task.PRIMARY, *beside.read(case.build, task.PRIMARY))
     return judge(found, case.thresholds, case.gate.interval_below_n, [])
