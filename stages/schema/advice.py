@@ -17,13 +17,14 @@ from stages.schema.overrides import DERIVED
 MANY = 4
 
 
-def check(overrides: Sequence[Any], conf: Path, composed: Mapping[str, Any]) -> None:
+def check(overrides: Sequence[Any], conf: Path, composed: Mapping[str, Any] | None) -> None:
     """Refuse the first override that fits nothing.
 
     Args:
         overrides: as Hydra parsed them.
         conf: directory of the configuration.
-        composed: conf/ with those groups chosen that are sound.
+        composed: conf/ with those groups chosen that are sound. None asks what needs none: Hydra itself refuses keys
+            that conf/ lacks, and composing takes longer than all else.
 
     Raises:
         ConfigError: names what was probably meant.
@@ -38,7 +39,7 @@ def check(overrides: Sequence[Any], conf: Path, composed: Mapping[str, Any]) -> 
             raise ConfigError(
                 f"'{name}' follows from what is chosen", expected=f"e.g. `{name.partition('.')[0]}=OPTION`"
             )
-        elif not (override.is_add() or override.is_force_add()):
+        elif composed is not None and not (override.is_add() or override.is_force_add()):
             inside = [f"{name}.{key}" for key in value] if isinstance(value, dict) and _has(composed, name) else [name]
             for key in inside:
                 if not _has(composed, key):
