@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.errors import ConfigError
+from stages.core.params import parse_yaml
 from stages.schema import naming
 from stages.schema.naming import options
 from stages.schema.overrides import DERIVED
@@ -140,7 +139,7 @@ def _is_several(conf: Path, group: str) -> bool:
 def _own(conf: Path, group: str, option: str) -> Mapping[str, Any]:
     """Keys that an option's file has itself, or inherits from the options it names first."""
     text = (conf / group / f"{option}.yaml").read_text(encoding="utf-8")
-    tree = yaml.safe_load(text) or {}
+    tree = parse_yaml(text) or {}
     if text.partition("\n")[0] != f"# @package {group}" or not isinstance(tree, dict):
         return {}  # an experiment, or one of several that are chosen together
     bases = [_own(conf, group, base) for base in tree.pop("defaults", []) if base in options(conf, group)]
