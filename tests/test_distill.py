@@ -141,15 +141,26 @@ def test_two_processes_distil_the_same_bytes(data, trained_teacher, tmp_path):
     tree = {"task": TASK, "student": SHAPE, "transfer": told}
     tree["distill"] = {**DISTILL, "arithmetic": "bf16", "training": {**TRAINING, "dropout": 0.1, "epochs": 2.0}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    found = []
-    for name, threads in (("first", "1"), ("second", "2")):
-        asked = ["--transfer", str(tmp_path / f"asked-{name}"), "--out", str(tmp_path / name)]
-        for stage, paths in (("transfer", ["--texts", "no", "--out", asked[1]]), ("distill", asked)):
-            command = [sys.executable, "-m", f"stages.{stage}", "--params", str(tmp_path / "params.yaml")]
-            paths = ["--data", str(data), "--teacher", str(trained_teacher), *paths]
-            subprocess.run([*command, *paths], check=True, env={**os.environ, "OMP_NUM_THREADS": threads})
-        found.append(artifact.manifest(tmp_path / name)["files"])
-    assert found[0] == found[1]
+    arguments = [str(path) for path in (tmp_path / "params.yaml", data, trained_teacher, tmp_path)]
+    other = [sys.executable, "-c", OTHER_PROCESS, *arguments, "second"]
+    subprocess.run(
+        other,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "7"},
+    )
+    both(*arguments, "first")
+    first, second = (artifact.manifest(tmp_path / name)["files"] for name in ("first", "second"))
+    assert first == second
+
+
+OTHER_PROCESS = "import sys; from tests.test_distill import both; both(*sys.argv[1:])"
+
+
+def both(params, data, given, place, name):
+    """The two stages as `dvc repro` starts them."""
+    told = ["--params", params, "--data", data, "--teacher", given]
+    assert transfer.main([*told, "--texts", "no", "--out", f"{place}/asked-{name}"]) == 0
+    assert distill.main([*told, "--transfer", f"{place}/asked-{name}", "--out", f"{place}/{name}"]) == 0
 
 
 def test_an_altered_teacher_is_refused(data, random_teacher, tmp_path):
