@@ -54,7 +54,7 @@ def conv(
         # A linear layer over channels that come first: one product, where windows would copy x twice.
         y = np.matmul(weight.reshape(weight.shape[:2]), x.reshape(*x.shape[:2], -1))
         y = y.reshape(x.shape[0], -1, *x.shape[2:])
-        return y if bias is None else np.add(y, bias.reshape(-1, *(1,) * rank), out=y)
+        return y if bias is None else y + bias.reshape(-1, *(1,) * rank)
     reach = [(size - 1) * gap + 1 for size, gap in zip(weight.shape[2:], spread, strict=True)]
     widths = _padding(pad_type, pad, x.shape[2:], reach, steps)
     allocate((*x.shape[:2], *(size + sum(pair) for size, pair in zip(x.shape[2:], widths, strict=True))))
