@@ -15,7 +15,7 @@ TENSORFLOW := .venv-tensorflow/installed
 RAY := .venv-ray/installed
 PEERS := .venv-olive/installed .venv-optimum/installed
 NODE := .venv-clients/node/installed
-CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed .venv-clients/micro/installed .venv-clients/genai/installed $(NODE)
+CLIENTS := .venv-clients/mediapipe/installed .venv-clients/optimum/installed .venv-clients/tflite/installed .venv-clients/micro/installed .venv-clients/genai/installed .venv-clients/litertlm/installed $(NODE)
 
 # What would be emptied through a link is somebody else's.
 own = @for place in $(1); do if [ -L $$place ]; then \
@@ -47,7 +47,7 @@ $(RAY): constraints-ray.txt $(INSTALLED)
 	touch $@
 
 # The clients that apps use, each with the versions it wants.
-.venv-clients/mediapipe/installed .venv-clients/tflite/installed .venv-clients/micro/installed: .venv-clients/%/installed: constraints-clients-%.txt
+.venv-clients/mediapipe/installed .venv-clients/tflite/installed .venv-clients/micro/installed .venv-clients/litertlm/installed: .venv-clients/%/installed: constraints-clients-%.txt
 	$(call own,.venv-clients $(@D))
 	python3 -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP) --requirement $<

@@ -10,13 +10,14 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = ROOT / ".venv-clients"
 PROGRAMS = Path(__file__).parent
 
-Form = Literal["genai", "hf", "litert", "mlpackage", "onnx", "task", "text"]
+Form = Literal["genai", "hf", "litert", "litertlm", "mlpackage", "onnx", "task", "text"]
 Kind = Literal["python", "node", "browser", "absent"]
 
 FORMS: dict[Form, tuple[str, ...]] = {
     "genai": ("hf/genai_config.json",),
     "hf": ("hf/onnx/*.onnx",),
     "litert": ("litert/model.tflite", "model.tflite"),
+    "litertlm": ("litert/model.litertlm",),
     "mlpackage": ("model.mlpackage",),
     "onnx": ("model.onnx",),
     "task": ("litert/task.tflite",),

@@ -17,7 +17,7 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from transformers.tokenization_python import PythonBackend
 
 from stages.core.errors import InputError
-from stages.models.families import find, names
+from stages.models.families import find, names, with_head
 from stages.models.families.base import ANY, NAME, Family, Rule
 from stages.models.heads import check_family, check_head, check_headless, class_name
 from stages.models.labelling import LABELLING, check_labelling
@@ -41,7 +41,7 @@ def adopt(path: Path, head: str, labels: list[str] | None = None) -> None:
         InputError: names the setting that the model would not honour, what is wrong with it, and what to do.
     """
     config = json.loads(path.read_text(encoding="utf-8"))
-    family = _family(path, config)
+    family = _family(path, config, head)
     check_family(path, family, head)
     if labels is None:
         check_head(path, config, family, head)
@@ -95,10 +95,13 @@ def check_tokenizer_class(directory: Path) -> None:
             )
 
 
-def _family(path: Path, config: dict[str, Any]) -> Family:
-    if not config.get("model_type"):
-        raise InputError(f"'{path}' names no family (model_type)", expected=f"one of: {', '.join(names())}")
-    return find(config["model_type"])
+def _family(path: Path, config: dict[str, Any], head: str) -> Family:
+    named, known = config.get("model_type"), f"one of: {', '.join(with_head(head))}"
+    if not named:
+        raise InputError(f"'{path}' names no family (model_type)", expected=known)
+    if named not in names():
+        raise InputError(f"the checkpoint is of family '{named}'", expected=known)
+    return find(named)
 
 
 def _check(path: Path, key: str, value: Any, rule: Rule | None) -> None:

@@ -11,6 +11,7 @@ from stages.core.params import Section
 ClientName = Literal[
     "litert",
     "litert-js",
+    "litert-lm",
     "mediapipe",
     "mediapipe-web",
     "onnxruntime",

@@ -137,3 +137,10 @@ def test_what_would_be_computed_otherwise_is_refused(base, changes, said, tmp_pa
     path.write_text(json.dumps(PUBLISHED[base] | changes), encoding="utf-8")
     with pytest.raises(InputError, match=said):
         adopt(path, HEAD)
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "mistral", "gpt2"])
+def test_a_causal_family_that_is_not_known_is_refused_beside_the_names_of_those_that_are(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA | {"model_type": name}), encoding="utf-8")
+    with pytest.raises(InputError, match=f"of family '{name}'; expected one of: llama, opt, qwen2, qwen3$"):
+        adopt(tmp_path / "config.json", HEAD)

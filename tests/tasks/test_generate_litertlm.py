@@ -84,6 +84,31 @@ def test_a_text_that_begins_with_nothing_is_not_given_a_first_token():
     assert "several" in litertlm.why_not(GENERATION | {"begins_with": [1, 3]})
 
 
+LETTERS = ["\u2581was", "\u2581a", "b"]
+FUSED = [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "Fuse"}]
+STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+
+
+@pytest.mark.parametrize("decoder", [{"type": "Sequence", "decoders": [*FUSED, STRIP]}, METASPACE])
+def test_what_follows_a_text_keeps_the_space_between_the_two(decoder):
+    assert spelled(decoder) == "was ab"
+    assert spelled(json.loads(litertlm.continuing(json.dumps({"decoder": decoder}).encode()))["decoder"]) == " was ab"
+
+
+@pytest.mark.parametrize("decoder", [None, {"type": "ByteLevel"}, {"type": "Sequence", "decoders": FUSED}])
+def test_a_tokenizer_that_takes_no_space_off_stays_as_it_is_to_the_byte(decoder):
+    content = json.dumps({"decoder": decoder}, indent=3).encode()
+    assert litertlm.continuing(content) == content
+
+
+def spelled(decoder):
+    from tokenizers import Tokenizer, models
+
+    made = json.loads(Tokenizer(models.BPE()).to_str()) | {"decoder": decoder}
+    return Tokenizer.from_str(json.dumps(made)).decoder.decode(LETTERS)
+
+
 @pytest.mark.parametrize("changed", ["model.tflite", "tokenizer/tokenizer.json", "limits.json", litertlm.FORM])
 def test_any_part_that_differs_is_named(bundle, changed):
     assert list(litertlm.differences(bundle)) == []

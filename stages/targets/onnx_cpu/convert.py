@@ -32,11 +32,11 @@ def convert(checkpoint: Path, task: Task, target: OnnxCpu, out: Path) -> None:
         ConversionError: torch cannot express the checkpoint at this opset, or gave other inputs or outputs.
     """
     interface = tasks.interface(task.name)
-    model = interface.load(checkpoint, task)
-    if isinstance(model, Decoder):
-        decoder.convert(model, interface.calls(task), task, target, out)
+    loaded = [interface.load(checkpoint, task)]
+    if isinstance(loaded[0], Decoder):
+        decoder.convert(loaded.pop(), interface.calls(task), task, target, out)  # which lets go of it when it can
     else:
-        _trace(model, checkpoint, only(interface.calls(task)), task, target, out)
+        _trace(loaded.pop(), checkpoint, only(interface.calls(task)), task, target, out)
 
 
 def _trace(module: Any, checkpoint: Path, call: Call, task: Task, target: OnnxCpu, out: Path) -> None:

@@ -180,8 +180,6 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: OnnxCpu
     decoder.require(task.max_length)
     model = build(decoder, target.opset, min(decoder.context, max(task.max_length, REACH)))
     graph.clean(model)
-    graph.write(model, out / graph.MODEL)
-    artifact.write_json(out / FUSED, {})
     axes: list[str | int] = [1, decoder.groups, PAST, decoder.head_size]
     states = [
         Tensor(name=f"{graph.PAST_VALUES}.{number}.{part}", dtype="float32", axes=axes)
@@ -190,6 +188,12 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: OnnxCpu
     ]
     kept = [call.model_copy(update={"states": states}) for call in calls]
     write_signature(out, task, kept, dynamic=True, pad_token_id=decoder.padding)
+    artifact.write_json(out / FUSED, {})
+    # Each holds all weights, and so do the buffer that a message is written into and what the checker reads of it.
+    del decoder
+    content = model.SerializeToString(deterministic=True)
+    del model
+    graph.write_bytes(content, out / graph.MODEL)
 
 
 def build(decoder: Decoder, opset: int, room: int | None = None) -> Any:
@@ -247,9 +251,12 @@ def build(decoder: Decoder, opset: int, room: int | None = None) -> Any:
     ]
     outputs = [value_info("logits", TensorProto.FLOAT, [1, 1, decoder.vocabulary])]
     outputs += [value_info(f"present.{name}", TensorProto.FLOAT, [1, groups, "present", size]) for name in caches]
-    chart = helper.make_graph(writer.nodes, "decoder", inputs, outputs, list(writer.weights.values()))
+    chart = helper.make_graph(writer.nodes, "decoder", inputs, outputs)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(CONTRIB, 1)]
-    return helper.make_model(chart, opset_imports=opsets, ir_version=IR_VERSION)
+    model = helper.make_model(chart, opset_imports=opsets, ir_version=IR_VERSION)
+    for name in list(writer.weights):  # one by one: a message copies what it is given, a graph of all weights at once
+        model.graph.initializer.append(writer.weights.pop(name))
+    return model
 
 
 def _turns_inside(decoder: Decoder) -> bool:

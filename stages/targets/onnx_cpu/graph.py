@@ -116,9 +116,13 @@ def write(model: Any, path: Path) -> None:
     Raises:
         ArtifactError: `onnx.checker` refuses the graph, which would fail on another host than this one.
     """
+    write_bytes(model.SerializeToString(deterministic=True), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Check and write a model's serialised bytes, as `write` does: who lets go of it first holds it once less."""
     import onnx
 
-    content = model.SerializeToString(deterministic=True)
     try:
         onnx.checker.check_model(content, full_check=False)
     except onnx.checker.ValidationError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from stages.tasks.generate.exercise import fed
 CLIENTS = (
     Client("onnxruntime", "onnx", "python", "", "generate_sample_client"),
     Client("onnxruntime-genai", "genai", "python", "genai", "genai_client"),
+    Client("litert-lm", "litertlm", "python", "litertlm", "litertlm_client"),
     Client("transformers-js", "hf", "node", "node", "generate_transformers.mjs"),
     Client("transformers-js-web", "hf", "browser", "node", "generate_transformers.mjs"),
     Client("onnxruntime-web", "hf", "browser", "node", "generate_onnxruntime.mjs", reads_text=False),
@@ -34,24 +36,44 @@ class Written(NamedTuple):
         leads: by how much the probability of each leads over the next one's; empty where nobody asked.
         text: the whole, '' where it is not known.
         stops: ids that end one.
+        spell: letters that ids add to the text, for clients that show no ids; None where nobody is compared with it.
     """
 
     ids: list[int]
     leads: list[float]
     text: str
     stops: Sequence[int] = ()
+    spell: Callable[[Sequence[int]], str] | None = None
+
+
+OTHER = -1
+"""Stands for what letters hold beyond the tokens that were looked for; no vocabulary has it."""
 
 
 def asked(places: Mapping[str, Path], bundle: Path, wanted: int | None) -> list[tuple[Item, Written]]:  # noqa: ARG001
     """Return the bundle's own beginnings: whatever a client makes of them, somebody can repeat."""
     limits = artifact.read_json(bundle / "limits.json")
     room, stops = limits["max_length"], limits["generation"]["stop_ids"]
+    spelling = _spelling(bundle)
     found = []
     for prompt in artifact.read_json(bundle / "golden.json")["prompts"]:
         told = {name: prompt[name] for name in ("add_special_tokens", "messages")}
         item = Item(prompt["text"], prompt["ids"], asked={**told, "room": room, "stop_ids": stops, "writes": True})
-        found.append((item, Written(_without(prompt["continuation"], stops), [], prompt["full_text"], stops)))
+        ids, spell = _without(prompt["continuation"], stops), partial(spelling, prompt["ids"])
+        found.append((item, Written(ids, [], prompt["full_text"], stops, spell)))
     return found
+
+
+def _spelling(bundle: Path) -> Callable[[Sequence[int], Sequence[int]], str]:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(bundle / "tokenizer/tokenizer.json"))
+
+    def spelled(prompt: Sequence[int], ids: Sequence[int]) -> str:
+        whole: str = tokenizer.decode([*prompt, *ids])
+        return whole[len(tokenizer.decode([*prompt])) :]
+
+    return spelled
 
 
 def own(session: Session, inputs: Arrays, item: Item) -> Written:
@@ -81,10 +103,10 @@ def compare(
         how far at least a probability must have been off where one first parts from it: half of the lead that the
         artifact's token had; `misspelt`, texts whose tokens are the reference's and whose letters are not.
     """
-    pairs = list(zip(given, reference, strict=True))
-    texts = [_without(item["following"], wanted.stops) for item, wanted in pairs]
-    spelled = [item["text"] in (None, wanted.text) for item, wanted in pairs]
-    known = [text == wanted.ids for text, wanted in zip(texts, reference, strict=True)]
+    pairs = list(zip(given, own, reference, strict=True))
+    texts = [_following(item, answer.ids, wanted) for item, answer, wanted in pairs]
+    spelled = [item["text"] in (None, wanted.text) for item, _, wanted in pairs]
+    known = [_following(item, wanted.ids, wanted) == wanted.ids for item, _, wanted in pairs]
     return {
         "max_probability_difference": max(_parted(text, answer) for text, answer in zip(texts, own, strict=True)),
         "misspelt": sum(same and not right for same, right in zip(known, spelled, strict=True)),
@@ -92,6 +114,22 @@ def compare(
         "top1_agreement": float(np.mean([text == answer.ids for text, answer in zip(texts, own, strict=True)])),
         "top1_agreement_with_reference": float(np.mean(known)),
     }
+
+
+def _following(item: Mapping[str, Any], looked_for: Sequence[int], wanted: Written) -> list[int]:
+    """Return the tokens that a client wrote, without the one that ended a text.
+
+    Where it shows letters alone: as many of `looked_for` as these begin with, and `OTHER` if they go on otherwise.
+    """
+    if item["following"] is not None:
+        return _without(item["following"], wanted.stops)
+    assert wanted.spell is not None
+    letters = item["continued"]
+    for count in range(len(looked_for), -1, -1):
+        spelled = wanted.spell(looked_for[:count])
+        if letters.startswith(spelled):
+            return [*looked_for[:count], *([OTHER] if letters != spelled else [])]
+    return [OTHER]
 
 
 def _parted(text: Sequence[int], own: Written) -> float:

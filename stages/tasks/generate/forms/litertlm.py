@@ -6,6 +6,7 @@ the id follows from the content, and no time is told.
 
 from __future__ import annotations
 
+import json
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ def differences(bundle: Path) -> Iterator[str]:
 def _parts(bundle: Path, model: str, generation: Mapping[str, Any], room: int) -> Sections:
     from litert_lm_builder import litertlm_header_schema_py_generated as schema
 
-    tokenizer = (bundle / "tokenizer" / TOKENIZER).read_bytes()
+    tokenizer = continuing((bundle / "tokenizer" / TOKENIZER).read_bytes())
     template = rules.template(bundle / "tokenizer" / TOKENIZER)
     kinds = schema.AnySectionDataType
     return [
@@ -72,6 +73,28 @@ def _parts(bundle: Path, model: str, generation: Mapping[str, Any], room: int) -
         (kinds.HF_Tokenizer_Zlib, [], len(tokenizer).to_bytes(8, "little") + zlib.compress(tokenizer)),
         (kinds.TFLiteModel, [("model_type", MODEL_TYPE)], (bundle / model).read_bytes()),
     ]
+
+
+def continuing(tokenizer: bytes) -> bytes:
+    """Return a `tokenizer.json` that spells the first token as it spells all others.
+
+    LiteRT-LM spells what follows a text without that text. Tokenizers that put a space before every text take the first
+    one off again, and with it the one between the text and what follows: `Lily was` goes on as `a little girl`.
+    """
+    said = json.loads(tokenizer)
+    decoder = said.get("decoder") or {}
+    parts = decoder.get("decoders", [decoder])
+    kept = [_unstripped(part) for part in parts if (part.get("type"), part.get("start")) != ("Strip", 1)]
+    if kept == parts:
+        return tokenizer
+    said["decoder"] = {"type": "Sequence", "decoders": kept}
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _unstripped(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    if part.get("type") != "Metaspace":
+        return part
+    return {"type": "Replace", "pattern": {"String": part["replacement"]}, "content": " "}
 
 
 def metadata(generation: Mapping[str, Any], room: int, template: str | None) -> bytes:
