@@ -17,7 +17,6 @@ VARIANTS = (
     "onnx-cpu-dynamic_wi8_afp32",
     "onnx-cpu-fp32",
     "tflite-nnapi-dynamic_wi8_afp32",
-    "tflite-nnapi-fp32",
 )
 TOY = (
     "data.train_size=1200",

@@ -107,9 +107,7 @@ def test_a_student_of_every_family_is_smaller_and_of_that_family(family, data, r
     assert (out / "tokenizer.json").read_bytes() == (given / "tokenizer.json").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("hidden_weight", "arithmetic", "muon"), [(0.0, "fp32", 0.0), (0.5, "fp32", 0.02), (0.0, "bf16", 0.0)]
-)
+@pytest.mark.parametrize(("hidden_weight", "arithmetic", "muon"), [(0.5, "fp32", 0.02), (0.0, "bf16", 0.0)])
 def test_a_student_learns_what_its_teacher_knows(hidden_weight, arithmetic, muon, data, trained_teacher, tmp_path):
     out = tmp_path / "student"
     training = {**TRAINING, "epochs": 12.0, "learning_rate": 1e-2}

@@ -24,8 +24,8 @@ CHANGES = {
     "sparse": {},
 }
 """One of conf/compression per kind, in a size that fits a model of two layers."""
-COSTLY = {"palette4"}
-"""Half a minute for each family, and nothing in it that asks which one it is."""
+COSTLY = {"palette4", "qat", "sparse"}
+"""They train or search for long, and nothing in them asks which family it is."""
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -111,10 +111,9 @@ def test_a_budget_out_of_reach_is_refused_with_the_least_that_is(family, make_mo
     assert {ffn.down.in_features for block in blocks(outcome.model) for ffn in block.ffns} == {1}
 
 
-@pytest.mark.parametrize("share", [0.95, 0.7])
-def test_the_model_fits_the_budget_by_less_than_a_unit_and_reloads(
-    family, share, make_model, tokenizer, examples, tmp_path
-):
+def test_the_model_fits_the_budget_by_less_than_a_unit_and_reloads(family, make_model, tokenizer, examples, tmp_path):
+    """A small cut of some families and a large one of the others: what is chosen asks for costs alone."""
+    share = 0.95 if family in ("albert", "bert", "mobilebert") else 0.7
     model = make_model(family)
     size = profile.parameters(model)
     cuts = list(list_cuts(prune_structured.importance.measure(model, examples["train"]), blocks(model)))

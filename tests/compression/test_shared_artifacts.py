@@ -27,8 +27,10 @@ class Settings(Section):
 
 
 @pytest.mark.target
-@pytest.mark.parametrize("groups", [[0, 0, 0], [0, 0, 1, 1]])
-@pytest.mark.parametrize("target", ["coreml-metal", "onnx-cpu", "tflite-nnapi"])
+@pytest.mark.parametrize(
+    ("target", "groups"),
+    [("coreml-metal", [0, 0, 0]), ("onnx-cpu", [0, 0, 1, 1]), ("tflite-nnapi", [0, 0, 1, 1])],
+)
 def test_shared_layers_are_stored_once_for_every_group(target, groups, make_model, tokenizer, tmp_path):
     model = make_model("bert", **SHAPE, num_hidden_layers=len(groups))
     layer = sum(weight.numel() for weight in model.bert.encoder.layer[0].parameters())

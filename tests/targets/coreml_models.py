@@ -45,7 +45,7 @@ CALIBRATION = {
 }
 CALIBRATION["input_ids"][0, :5] = UTTERANCE
 
-# Runs in a process of its own: converts one checkpoint, then lowers it; prints what quantize alone imported.
+# Runs in a process of its own: lowers a conversion, prints what that imported, then converts the checkpoint.
 WORKER = """
 import json
 import sys
@@ -54,36 +54,37 @@ import numpy as np
 from pydantic import TypeAdapter
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal, Precision
-step, source, out, task, target, calibration, *precision = sys.argv[1:]
+source, converted, out, task, target, calibration, *precision = sys.argv[1:]
 target = CoremlMetal.model_validate_json(target)
-if step == "convert":
-    from stages.targets.coreml_metal.convert import convert
-    convert(Path(source), Task.model_validate_json(task), target, Path(out))
-else:
-    from stages.targets.coreml_metal.quantize import quantize
-    calibration = {name: np.array(rows, np.int32) for name, rows in json.loads(calibration).items()}
-    for item in precision:
-        name, _, value = item.partition("=")
-        (Path(out) / name).mkdir()
-        quantize(Path(source), TypeAdapter(Precision).validate_json(value), calibration, target, Path(out) / name)
+from stages.targets.coreml_metal.quantize import quantize
+calibration = {name: np.array(rows, np.int32) for name, rows in json.loads(calibration).items()}
+for item in precision:
+    name, _, value = item.partition("=")
+    (Path(out) / "artifact" / name).mkdir(parents=True)
+    asked = TypeAdapter(Precision).validate_json(value)
+    quantize(Path(converted), asked, calibration, target, Path(out) / "artifact" / name)
 print(*sorted({"sklearn", "torch", "transformers"} & set(sys.modules)))
+sys.stdout.flush()
+from stages.targets.coreml_metal.convert import convert
+(Path(out) / "converted").mkdir()
+convert(Path(source), Task.model_validate_json(task), target, Path(out) / "converted")
 """
 
 
-def in_process(step, source, out, seed, *precision, task=TASK, target=TARGET):
-    """Run `WORKER` under another hash seed; return the heavy modules it imported."""
-    out.mkdir(parents=True)
+def in_process(source, converted, out, seed):
+    """Run `WORKER` under another hash seed; return the heavy modules that lowering imported."""
     calibration = json.dumps({name: rows.tolist() for name, rows in CALIBRATION.items()})
-    command = [sys.executable, "-c", WORKER, step, source, out, task.model_dump_json(), target.model_dump_json()]
+    asked = [f"{name}={precision.model_dump_json()}" for name, precision in PRECISIONS.items()]
+    command = [sys.executable, "-c", WORKER, source, converted, out, TASK.model_dump_json(), TARGET.model_dump_json()]
     environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [*command, calibration, *precision],
+        [*command, calibration, *asked],
         env={**environment, "OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,
         text=True,
     )
-    return done.stdout.splitlines()[-1].split()
+    return done.stdout.splitlines()[0].split()
 
 
 def lowered(source, precision, out, target=TARGET):

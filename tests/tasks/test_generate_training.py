@@ -162,7 +162,7 @@ def divergence(student, teacher):
     return float((theirs.exp() * (theirs - ours)).sum(-1).mean())
 
 
-@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("family", ["llama", "opt"])  # Qwen3 learns as LLaMA does, and is trained from scratch above
 def test_a_student_answers_more_like_its_teacher_than_before_it_learned(family, settings, data, trained, tmp_path):
     given = trained(family)
     taught = distilled(settings, data, given, tmp_path / "taught", family, epochs=1.0)
