@@ -85,6 +85,7 @@ def _advised(compose: Callable[..., DictConfig], wanted: list[str], *, several: 
 
     Raises:
         ConfigCompositionException: Hydra's own kind, which its command line prints without a traceback.
+        ConfigError: instead, where `stages.compose` asks.
     """
     try:
         return compose(overrides=wanted)
@@ -96,6 +97,8 @@ def _advised(compose: Callable[..., DictConfig], wanted: list[str], *, several: 
             tree: Any = OmegaConf.to_container(compose(overrides=advice.sound(single, CONF)))
             advice.check(parsed, CONF, tree)
         except ConfigError as error:
+            if asked.is_complete():
+                raise
             raise ConfigCompositionException(str(error)) from None  # DVC prints a cause as well
         raise
 

@@ -52,15 +52,10 @@ def compose(given: Sequence[str], out: Path) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    parsed = overrides.parsed(given)
+    advice.check(overrides.parsed(given), CONF, None)
     temporary = out.with_name(f".{out.stem}.tmp.yaml")
     try:
-        if given:
-            _dump(advice.sound(parsed, CONF), temporary, whole=True)
-            advice.check(parsed, CONF, params.read(temporary))
-            _dump(given, temporary)
-        else:
-            _dump([], temporary)
+        _dump(given, temporary)
         validate(params.read(temporary))
         temporary.replace(out)
     except (HydraException, OmegaConfBaseException) as error:
@@ -69,10 +64,10 @@ def compose(given: Sequence[str], out: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _dump(given: Sequence[str], out: Path, *, whole: bool = False) -> None:
+def _dump(given: Sequence[str], out: Path) -> None:
     from dvc.utils.hydra import compose_and_dump
 
-    with overrides.complete(whole=whole):
+    with overrides.complete():
         compose_and_dump(out, str(CONF.resolve()), None, "config", str(Path.cwd()), list(given))
 
 

@@ -4,9 +4,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import yaml
 from dvc.utils.hydra import compose_and_dump
 
+from stages.core import params
 from stages.schema import overrides
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,4 +22,4 @@ def _text(*given):
 
 def composed(*given):
     """Compose all of conf/ with Hydra overrides, what no variant names too; the tree is the caller's own."""
-    return yaml.safe_load(_text(*given))
+    return params.parse_yaml(_text(*given))

@@ -1,5 +1,7 @@
 """What was asked for stays asked for, in `dvc exp run` too, and what fits nothing says what was meant."""
 
+import contextlib
+import io
 import re
 import shutil
 import subprocess
@@ -11,7 +13,8 @@ import yaml
 
 from stages import compose
 from stages.core.errors import ConfigError
-from stages.schema import overrides
+from stages.schema import advice, overrides
+from tests.composed import composed
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (".dvc/.gitignore", ".dvc/config", ".gitattributes", ".gitignore", "conf", "constraints.txt", "dvc.yaml")
@@ -29,7 +32,7 @@ class Project:
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, path / name, **({"ignore": shutil.ignore_patterns("__pycache__")} if source.is_dir() else {}))
-        self.compose()
+        shutil.copy(ROOT / "params.yaml", path)
         self.run("git", "init", "--quiet")
         self.commit()
 
@@ -39,7 +42,11 @@ class Project:
         return done
 
     def compose(self, *arguments):
-        return self.run(sys.executable, "-m", "stages.compose", *arguments)
+        """Compose in this process: its conf/ is this repository's, and a command's start costs more than composing."""
+        place = self.path if "--check" in arguments else ROOT
+        with contextlib.chdir(place), contextlib.redirect_stderr(io.StringIO()) as said:
+            code = compose.main([*arguments, "--params", str(self.path / "params.yaml")])
+        return subprocess.CompletedProcess(arguments, code, stderr=said.getvalue())
 
     def commit(self):
         self.run("git", "add", "--all")
@@ -58,6 +65,14 @@ class Project:
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """A project for what is refused, and so changes nothing."""
+    project = Project(tmp_path_factory.mktemp("untouched") / "project")
+    yield project
+    assert project.run("git", "status", "--short").stdout == ""
 
 
 def test_an_experiment_begins_with_what_composing_had_set_and_says_so(project):
@@ -86,8 +101,8 @@ def test_an_experiment_stops_where_it_would_lose_what_was_edited_by_hand(project
     assert "seed: 7" in path.read_text(encoding="utf-8")
 
 
-def test_an_experiment_is_told_what_a_key_was_meant_to_be(project):
-    done, _ = project.queue("distill.epochs=3")
+def test_an_experiment_is_told_what_a_key_was_meant_to_be(untouched):
+    done, _ = untouched.queue("distill.epochs=3")
     assert done.stderr.count("conf/ has no key 'distill.epochs'; expected 'distill.training.epochs'") == 1
 
 
@@ -99,8 +114,8 @@ def test_an_experiment_is_told_what_a_key_was_meant_to_be(project):
         ("data.licence=a=b", "write \"data.licence='a=b'\""),
     ],
 )
-def test_a_sweep_is_told_so_too(project, given, said):
-    done = project.run(sys.executable, "-m", "stages.sweep", given, "target=onnx-cpu", "precision=fp32")
+def test_a_sweep_is_told_so_too(untouched, given, said):
+    done = untouched.run(sys.executable, "-m", "stages.sweep", given, "target=onnx-cpu", "precision=fp32")
     assert done.returncode == 1
     assert said in done.stderr
     assert "To append to your config" not in done.stderr
@@ -149,7 +164,7 @@ def test_a_broken_params_file_is_composed_anew_and_nothing_is_kept_of_it(project
     (project.path / "params.yaml").write_text("<<<<<<< ours\n", encoding="utf-8")
     done = project.compose("--keep", "data.seed=7")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "'params.yaml' is not a mapping; next: run `python -m stages.compose`" in done.stderr
+    assert "params.yaml' is not a mapping; next: run `python -m stages.compose`" in done.stderr
     assert project.compose("data.seed=7").returncode == 0
     assert project.params()["data"]["seed"] == 7
 
@@ -196,8 +211,6 @@ def test_what_sets_nothing_is_no_override(override):
         ("compression.pruned.ffn_fraction=0.2", "expected 'compressions.pruned.ffn_fraction'"),
         ("variant.onnx-cpu-fp32.required=false", "expected 'variants.onnx-cpu-fp32.required'"),
         ("variants.onnx-cpu-fp16.required=false", "expected 'onnx-cpu-fp16' in the list `variant=[…]`"),
-        ("student.heads=5", "'student': 5 heads do not divide hidden_size 64"),
-        ("student.layers=abc", "'student.layers' is 'abc'; expected: input should be a valid integer"),
         (
             "student=tinny",
             "conf/student has no 'tinny'; expected one of: clinc150, generate, none, small, tiny (nearest: tiny)",
@@ -217,8 +230,26 @@ def test_what_sets_nothing_is_no_override(override):
         ("precision=fp32", "to build fewer variants, choose them: `variant=[…]`"),
     ],
 )
-def test_an_override_that_fits_nothing_names_the_nearest_that_does(given, said, tmp_path, monkeypatch):
+def test_an_override_that_fits_nothing_names_the_nearest_that_does(given, said):
+    """What composing says where Hydra refuses; the command itself is asked by the tests of composing."""
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parsed = overrides.parsed([given])
+        advice.check(parsed, ROOT / "conf", composed(*advice.sound(parsed, ROOT / "conf")))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("teacher.path=x", "is a key of teacher=checkpoint or "),
+        ("distill={epochs: 3}", "expected 'distill.training.epochs'"),
+        ("teacher.kind=checkpoint", "follows from what is chosen"),
+        ("student=5", "conf/student has no '5'"),
+        ("student.heads=5", "'student': 5 heads do not divide hidden_size 64"),
+        ("student.layers=abc", "'student.layers' is 'abc'; expected: input should be a valid integer"),
+    ],
+)
+def test_composing_refuses_what_fits_nothing_and_writes_nothing(given, said, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(ConfigError, match=re.escape(said)):
-        compose.compose(overrides.join([], [given]), tmp_path / "params.yaml")
+        compose.compose([given], tmp_path / "params.yaml")
     assert list(tmp_path.iterdir()) == []

@@ -12,9 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import yaml
-
 from stages.core.errors import ConfigError
+from stages.core.params import parse_yaml
 from stages.data.splits import RAW, Example, Source, Splits, normalise
 from stages.schema.data import Embedded
 
@@ -41,7 +40,7 @@ class Grammar:
 @cache
 def read_grammar(path: Path = GRAMMAR) -> Grammar:
     """Read the grammar; each pair becomes two labels, the second with {a} and {b} exchanged."""
-    tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tree: dict[str, Any] = parse_yaml(path.read_text(encoding="utf-8"))
     templates = {label: {split: intent[split] for split in RAW} for label, intent in tree["intents"].items()}
     weights = {label: intent.get("weight", 1) for label, intent in tree["intents"].items()}
     for pair in tree["pairs"]:

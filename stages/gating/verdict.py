@@ -215,8 +215,8 @@ def judge_threshold(threshold: Threshold, found: Flat, small: int) -> str:
         judged = f"95 % bound (n = {n:,})"
     if threshold.holds(value):
         return ""
-    beyond = f"< {threshold.at_least:g}" if threshold.at_least is not None else f"> {threshold.at_most:g}"
-    reason = f"{name} {judged} {value:.6g} {beyond} {threshold.unit}"
+    sign, bound = ("<", threshold.at_least) if threshold.at_least is not None else (">", threshold.at_most or 0)
+    reason = f"{name} {judged} {metric.written(value)} {sign} {metric.written(bound)} {threshold.unit}"
     if n < needed:
         reason += f"; on {n:,} {items} not even perfect answers meet it, {needed:,} are needed"
     return reason

@@ -16,6 +16,8 @@ Split = Literal["probe", "test", "coverage", "calibration"]
 Group = Literal["quality", "benchmark", "coverage", "parity"]
 When = Literal["always", "read", "executed", "timed", "asked"]
 
+WHOLE: tuple[Unit, ...] = ("count", "byte", "version")
+"""What is counted in whole numbers."""
 RATE_ITEMS = 10
 """Fewest items of a rate: with fewer, its 95 % interval covers half of all possible rates."""
 
@@ -72,6 +74,10 @@ class Metric:
         """Whether it counts answers, so that its interval follows from how many there are."""
         return self.interval in ("proportion", "paired", "derived")
 
+    def written(self, value: float) -> str:
+        """Write a value, or a bound on it, for people: what is counted in full, in groups of three digits."""
+        return f"{value:,.0f}" if self.unit in WHOLE and isfinite(value) else f"{value:.6g}"
+
     def check_threshold(self, unit: str, *, at_least: float | None, at_most: float | None, min_n: int) -> None:
         """Refuse a bound in another unit, in the wrong direction, on too few items, or one that can never fire.
 
@@ -101,6 +107,6 @@ class Metric:
         if not self.low <= value <= self.high or (self.positive and value == self.low):
             above = ", the lower end excluded" if self.positive else ""
             return f"{self.name} is {value:g}; its range is {self.low:g} to {self.high:g}{above}"
-        if self.unit in ("count", "byte", "version") and value != int(value):
+        if self.unit in WHOLE and value != int(value):
             return f"{self.name} is {value:g}; it is counted in whole numbers"
         return ""

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.errors import ConfigError
+from stages.core.params import parse_yaml
 from stages.schema import naming
 from stages.schema.naming import options
 from stages.schema.overrides import DERIVED
@@ -17,13 +16,14 @@ from stages.schema.overrides import DERIVED
 MANY = 4
 
 
-def check(overrides: Sequence[Any], conf: Path, composed: Mapping[str, Any]) -> None:
+def check(overrides: Sequence[Any], conf: Path, composed: Mapping[str, Any] | None) -> None:
     """Refuse the first override that fits nothing.
 
     Args:
         overrides: as Hydra parsed them.
         conf: directory of the configuration.
-        composed: conf/ with those groups chosen that are sound.
+        composed: conf/ with those groups chosen that are sound. None asks what needs none: Hydra itself refuses keys
+            that conf/ lacks, and composing takes longer than all else.
 
     Raises:
         ConfigError: names what was probably meant.
@@ -38,7 +38,7 @@ def check(overrides: Sequence[Any], conf: Path, composed: Mapping[str, Any]) -> 
             raise ConfigError(
                 f"'{name}' follows from what is chosen", expected=f"e.g. `{name.partition('.')[0]}=OPTION`"
             )
-        elif not (override.is_add() or override.is_force_add()):
+        elif composed is not None and not (override.is_add() or override.is_force_add()):
             inside = [f"{name}.{key}" for key in value] if isinstance(value, dict) and _has(composed, name) else [name]
             for key in inside:
                 if not _has(composed, key):
@@ -139,7 +139,7 @@ def _is_several(conf: Path, group: str) -> bool:
 def _own(conf: Path, group: str, option: str) -> Mapping[str, Any]:
     """Keys that an option's file has itself, or inherits from the options it names first."""
     text = (conf / group / f"{option}.yaml").read_text(encoding="utf-8")
-    tree = yaml.safe_load(text) or {}
+    tree = parse_yaml(text) or {}
     if text.partition("\n")[0] != f"# @package {group}" or not isinstance(tree, dict):
         return {}  # an experiment, or one of several that are chosen together
     bases = [_own(conf, group, base) for base in tree.pop("defaults", []) if base in options(conf, group)]

@@ -43,11 +43,12 @@ class Budget(Section):
         value = values.get(self.metric)
         if value is None:
             return ""
+        written = REGISTRY[self.metric].written
         unit = "" if self.unit == "version" else f" {self.unit}"
         if self.at_least is not None and not value >= self.at_least:
-            return f"{self.metric} {value:.4g} < {self.at_least:g}{unit}"
+            return f"{self.metric} {written(value)} < {written(self.at_least)}{unit}"
         if self.at_most is not None and not value <= self.at_most:
-            return f"{self.metric} {value:.4g} > {self.at_most:g}{unit}"
+            return f"{self.metric} {written(value)} > {written(self.at_most)}{unit}"
         return ""
 
 

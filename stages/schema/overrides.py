@@ -40,7 +40,7 @@ def is_complete() -> bool:
 
 
 def is_whole() -> bool:
-    """Whether what no variant names stays, for advice and for whoever chooses from it."""
+    """Whether what no variant names stays, for whoever chooses from it."""
     return _whole.get()
 
 

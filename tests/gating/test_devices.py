@@ -53,8 +53,8 @@ def test_where_nothing_else_executes_what_is_refused_every_operator_is_asked_for
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (SMALL | {"size_bytes": 2e6}, "size_bytes 2e+06 > 1e+06 byte"),
-        (SMALL | {"activation_bytes": 6e5}, "activation_bytes 6e+05 > 500000 byte"),
+        (SMALL | {"size_bytes": 2e6}, "size_bytes 2,000,000 > 1,000,000 byte"),
+        (SMALL | {"activation_bytes": 6e5}, "activation_bytes 600,000 > 500,000 byte"),
         ({"size_bytes": 4e5}, "activation_bytes was not measured"),
     ],
 )
@@ -76,7 +76,7 @@ def test_what_fits_one_device_is_no_fault_and_what_fits_none_says_each_reason_in
     values = SMALL | {"size_bytes": 2e6}
     assert unfit(fits(chosen("microcontroller", "raspberry-pi"), "tflite-nnapi", WHOLE, values)) == []
     (line,) = unfit(fits(chosen("microcontroller"), "tflite-nnapi", WHOLE, values))
-    assert line == ("it fits none of the devices chosen for it (microcontroller: size_bytes 2e+06 > 1e+06 byte)")
+    assert line == "it fits none of the devices chosen for it (microcontroller: size_bytes 2,000,000 > 1,000,000 byte)"
     assert unfit({}) == []
 
 

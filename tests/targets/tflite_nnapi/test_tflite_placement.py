@@ -2,55 +2,30 @@
 
 import pytest
 
-from stages.accelerators import litert_xnnpack, tflite_nnapi
+from benchmarks.placement import compared
+from stages.accelerators import litert_xnnpack
 from stages.accelerators.covering import cover
 from stages.accelerators.graph import Graph
-from stages.accelerators.partitions import partitions
 from stages.schema.task import Task
 from stages.targets.tflite_nnapi import decoder
-from stages.targets.tflite_nnapi.flatbuffer import MODEL
 from stages.tasks.generate.interface import CALLS
 from tests.targets.tflite_models import PRECISIONS, lowered
 from tests.toys.decoders import read, tiny_llama
 from tests.toys.operators import op, tensor
 
 pytestmark = pytest.mark.target
-DELEGATE = "DELEGATE"
 
 
-def placed(directory):
-    """Return operator → the part of the delegate that executes it, and how many operators the first signature has."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(directory / MODEL), num_threads=1)
-    interpreter.allocate_tensors()
-    plan = interpreter._get_ops_details()
-    makers = {out: at for at, one in enumerate(plan) if one["op_name"] != DELEGATE for out in one["outputs"]}
-    found = {}
-    for number, part in enumerate(one for one in plan if one["op_name"] == DELEGATE):
-        waiting = list(part["outputs"])
-        while waiting:  # from what the part gives out back to what it takes
-            tensor = waiting.pop()
-            maker = makers.get(tensor)
-            if tensor not in part["inputs"] and maker is not None and maker not in found:
-                found[maker] = number
-                waiting += plan[maker]["inputs"].tolist()
-    return found, sum(one["op_name"] != DELEGATE for one in plan)
-
-
-def disagreements(directory):
-    graph = tflite_nnapi.graphs(directory)[0]
-    said = litert_xnnpack.XNNPACK.judge(graph)
-    found, count = placed(directory)
-    assert count == len(graph.operators) > 50
-    parts = partitions(graph, [one is None for one in said])
-    assert len(parts) == len(set(found.values()))
-    return [(at, one.kind) for at, one in enumerate(graph.operators) if (said[at] is None) != (at in found)]
+def as_predicted(directory):
+    count, elsewhere, predicted, found = compared(directory)
+    assert count > 50
+    assert elsewhere == []
+    return predicted == found
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_every_operator_is_where_it_is_said_to_be(artifacts, name):
-    assert disagreements(artifacts[name]) == []
+    assert as_predicted(artifacts[name])
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +40,7 @@ def decoder_converted(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["float", "dynamic-channel", "float16", "weight-only-channel"])
 def test_a_decoder_too(decoder_converted, tmp_path, name):
-    assert disagreements(lowered(decoder_converted, name, tmp_path / "artifact")[0]) == []
+    assert as_predicted(lowered(decoder_converted, name, tmp_path / "artifact")[0])
 
 
 @pytest.mark.parametrize("name", ["float", "static"])
