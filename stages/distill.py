@@ -20,12 +20,13 @@ from stages.core import artifact, cli, splits
 from stages.core.errors import Unsupported
 from stages.core.params import Section
 from stages.measure import top_logits
-from stages.measure.statistics import rate_interval
+from stages.measure.statistics import paired_difference, rate_interval, share_left
 from stages.measure.top_logits import Logits, best
 from stages.schema.model import Distill, NoStudent, Shape, Student
 from stages.schema.task import Task
 from stages.schema.transfer import AnyTransfer, Transfer
 from stages.tasks import registry as tasks
+from stages.tasks.facts import facts
 
 if TYPE_CHECKING:
     from stages.models.examples import Examples
@@ -86,7 +87,7 @@ def distil(
         teacher=teacher,
     )
     model = student.build(teacher, shape, seed)
-    tuning = Tuning(bf16=settings.arithmetic == "bf16")
+    tuning = Tuning(muon=settings.muon_learning_rate, bf16=settings.arithmetic == "bf16")
     history = fit(
         model, tokenizer, train, validation, settings.training, guidance=guidance, tuning=tuning, title="distil"
     )
@@ -137,6 +138,21 @@ def agreement(student: Logits, teacher: Logits, case: NDArray[np.integer[Any]]) 
     }
 
 
+def left_on_validation(metric: str, student: NDArray[np.bool_], teacher: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the share of the teacher's accuracy that is left on validation, by which students are chosen.
+
+    Args:
+        metric: what it is called.
+        student: [labelled texts] whether it is right.
+        teacher: the same of the teacher; where it is right of none, there is no share.
+    """
+    if not teacher.any():
+        return {}
+    _, ends = paired_difference(teacher, student)
+    share, interval = share_left(float(student.mean()), float(teacher.mean()), *ends)
+    return {metric: share, f"{metric}_interval": interval, f"{metric}_n": len(teacher)}
+
+
 def pass_through(settings: Params, data: Path, teacher: Path, out: Path) -> None:
     """Write the teacher's own files as the student."""
     found = top_logits.load(teacher)
@@ -175,6 +191,10 @@ def run(settings: Params, data: Path, teacher: Path, transfer: Path, out: Path) 
     model, tokenizer = checkpoint.load_model(teacher), checkpoint.load_tokenizer(teacher)
     labels, task = splits.read_labels(data), settings.task
     answers: NDArray[np.floating[Any]] | None = None
+    chosen_by, known = facts(task.name).PRIMARY.on_validation, None
+    if chosen_by:  # before the teacher loses rows
+        told = examples(task.name, tokenizer, splits.read_split(data, "validation"), labels, task.max_length)
+        known = told.right(model)
     if isinstance(settings.transfer, Transfer):
         parents["transfer"] = artifact.require(transfer)
         train, answers = answered.load(
@@ -197,6 +217,8 @@ def run(settings: Params, data: Path, teacher: Path, transfer: Path, out: Path) 
     scores |= tasks.model(task.name).beside_bar(
         student, tokenizer, splits.read_split(data, "test").texts, task.max_length
     )
+    if known is not None:
+        scores |= left_on_validation(chosen_by, validation.right(student), known)
     scores |= exposure(task.name, student, tokenizer, data)
     with artifact.writing(out, stage="distill", parents=parents, params=settings, tools=TOOLS) as temporary:
         checkpoint.save(student, tokenizer, temporary)

@@ -69,6 +69,7 @@ def run(settings: Params, build: Path, constraints: Path, verdicts: Path, merged
         measured = flatten(parity, benchmark, host, task, covered)
         if bar:
             beside.add(measured, task.PRIMARY, scores["teacher"], bar)
+        beside.add_student(measured, task.PRIMARY, scores["student"])
         measured.altered.extend(_foreign(places))
         measured.unsound.extend(executing.foreign(_versions(parity, benchmark), locked))
         fits = devices.fits(settings.devices, variant.target, covered, measured.values)

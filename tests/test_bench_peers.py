@@ -207,3 +207,19 @@ def test_the_table_profiles_both_sides_of_a_missed_comparison_alone():
     lines = table.profiles({"comparisons": compared, "profiles": {"a 12": profile, "b 12": profile}})
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| a, 12", "| b, 12"]
     assert "Add (2, 70%)" in lines[2]
+
+
+def test_teacher_and_student_are_each_fed_the_test_split_as_their_own_tokenizer_cuts_it(data, tokenizer, tmp_path):
+    from benchmarks.peers import cascade
+    from stages.core import splits
+    from stages.models import pieces
+
+    texts = splits.read_split(data, "test").texts
+    characters = np.flatnonzero(pieces.indispensable(tokenizer, len(tokenizer)))
+    own = {"teacher": tokenizer, "student": pieces.rewrite_tokenizer(tokenizer, characters)}
+    found = {}
+    for name, one in own.items():
+        one.save_pretrained(tmp_path / name)
+        found[name] = [ids[0].tolist() for ids in cascade.as_cut(tmp_path / name, data, 64)]
+        assert found[name] == one(texts)["input_ids"]
+    assert found["teacher"] != found["student"]

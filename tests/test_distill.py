@@ -33,6 +33,7 @@ DISTILL = {
     "kl_weight": 1.0,
     "ce_weight": 0.2,
     "hidden_weight": 0.0,
+    "muon_learning_rate": 0.0,
     "arithmetic": "fp32",
     "training": TRAINING,
 }
@@ -106,17 +107,24 @@ def test_a_student_of_every_family_is_smaller_and_of_that_family(family, data, r
     assert (out / "tokenizer.json").read_bytes() == (given / "tokenizer.json").read_bytes()
 
 
-@pytest.mark.parametrize(("hidden_weight", "arithmetic"), [(0.0, "fp32"), (0.5, "fp32"), (0.0, "bf16")])
-def test_a_student_learns_what_its_teacher_knows(hidden_weight, arithmetic, data, trained_teacher, tmp_path):
+@pytest.mark.parametrize(
+    ("hidden_weight", "arithmetic", "muon"), [(0.0, "fp32", 0.0), (0.5, "fp32", 0.02), (0.0, "bf16", 0.0)]
+)
+def test_a_student_learns_what_its_teacher_knows(hidden_weight, arithmetic, muon, data, trained_teacher, tmp_path):
     out = tmp_path / "student"
     training = {**TRAINING, "epochs": 12.0, "learning_rate": 1e-2}
     shape = {**SHAPE, "hidden_size": 24}
-    told = parameters(shape, hidden_weight=hidden_weight, arithmetic=arithmetic, training=training)
+    how = {"hidden_weight": hidden_weight, "arithmetic": arithmetic, "muon_learning_rate": muon}
+    told = parameters(shape, **how, training=training)
     learn(told, data, trained_teacher, out)
     scores, before = (artifact.read_json(path / "evaluation.json") for path in (out, trained_teacher))
     assert scores["accuracy"] > 0.9 * before["accuracy"] > 0.7
     found, given = np.load(out / "test_logits.npy"), np.load(trained_teacher / "test_logits.npy")
     assert scores["agreement_with_teacher"] == (found.argmax(1) == given.argmax(1)).mean()
+    assert scores["validation_kept_of_teacher"] > 0.9  # of another split, and of as many texts as that has
+    low, high = scores["validation_kept_of_teacher_interval"]
+    assert low < scores["validation_kept_of_teacher"] < high
+    assert scores["validation_kept_of_teacher_n"] == len(splits.read_split(data, "validation").texts)
     assert not [name for name in checkpoint.load_model(out).state_dict() if "projection" in name]
     with (out / "history.csv").open(encoding="utf-8") as stream:
         assert [row["step"] for row in csv.DictReader(stream)] == [str(12 * (epoch + 1)) for epoch in range(12)]
@@ -133,15 +141,26 @@ def test_two_processes_distil_the_same_bytes(data, trained_teacher, tmp_path):
     tree = {"task": TASK, "student": SHAPE, "transfer": told}
     tree["distill"] = {**DISTILL, "arithmetic": "bf16", "training": {**TRAINING, "dropout": 0.1, "epochs": 2.0}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    found = []
-    for name, threads in (("first", "1"), ("second", "2")):
-        asked = ["--transfer", str(tmp_path / f"asked-{name}"), "--out", str(tmp_path / name)]
-        for stage, paths in (("transfer", ["--texts", "no", "--out", asked[1]]), ("distill", asked)):
-            command = [sys.executable, "-m", f"stages.{stage}", "--params", str(tmp_path / "params.yaml")]
-            paths = ["--data", str(data), "--teacher", str(trained_teacher), *paths]
-            subprocess.run([*command, *paths], check=True, env={**os.environ, "OMP_NUM_THREADS": threads})
-        found.append(artifact.manifest(tmp_path / name)["files"])
-    assert found[0] == found[1]
+    arguments = [str(path) for path in (tmp_path / "params.yaml", data, trained_teacher, tmp_path)]
+    other = [sys.executable, "-c", OTHER_PROCESS, *arguments, "second"]
+    subprocess.run(
+        other,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "7"},
+    )
+    both(*arguments, "first")
+    first, second = (artifact.manifest(tmp_path / name)["files"] for name in ("first", "second"))
+    assert first == second
+
+
+OTHER_PROCESS = "import sys; from tests.test_distill import both; both(*sys.argv[1:])"
+
+
+def both(params, data, given, place, name):
+    """The two stages as `dvc repro` starts them."""
+    told = ["--params", params, "--data", data, "--teacher", given]
+    assert transfer.main([*told, "--texts", "no", "--out", f"{place}/asked-{name}"]) == 0
+    assert distill.main([*told, "--transfer", f"{place}/asked-{name}", "--out", f"{place}/{name}"]) == 0
 
 
 def test_an_altered_teacher_is_refused(data, random_teacher, tmp_path):

@@ -96,13 +96,13 @@ def test_a_trained_tokenizer_is_named_as_later_stages_save_it(family, data, tmp_
 
 def test_two_processes_train_the_same_bytes(data, tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": TRAINED}), encoding="utf-8")
-    found = []
-    for name, threads in (("first", "1"), ("second", "2")):
-        command = [sys.executable, "-m", "stages.teacher", "--params", str(tmp_path / "params.yaml")]
-        environment = {**os.environ, "OMP_NUM_THREADS": threads}
-        subprocess.run([*command, "--data", str(data), "--out", str(tmp_path / name)], check=True, env=environment)
-        found.append(artifact.manifest(tmp_path / name)["files"])
-    assert found[0] == found[1]
+    first, second = (["--data", str(data), "--out", str(tmp_path / name)] for name in ("first", "second"))
+    command = ["--params", str(tmp_path / "params.yaml")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-m", "stages.teacher", *command, *second], check=True, env=environment)
+    assert teacher.main([*command, *first]) == 0
+    first, second = (artifact.manifest(tmp_path / name)["files"] for name in ("first", "second"))
+    assert first == second
 
 
 def test_a_bad_checkpoint_exits_1_with_one_line_and_leaves_nothing(data, tmp_path, capsys):

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.peers import quality, timing
 from benchmarks.peers.measuring import Effort
 from benchmarks.peers.timing import Contender, Tokens
-from stages.core import artifact
+from stages.core import artifact, splits
 from stages.targets import registry
 from stages.targets.base import Session
 from stages.tasks.base import FORWARD
@@ -33,11 +33,10 @@ def measure(build: Path, effort: Effort) -> list[dict[str, Any]]:
     """
     entries = artifact.read_json(build / "verdicts.json")["variants"]
     compressions = {"none", *(entry["compression"] for entry in entries.values())}
-    tokens = {
-        name: quality.true_lengths(artifact.read_arrays(build / "reference" / name / "test.npz"))
-        for name in compressions
-    }
-    contenders = {TEACHER: _answering(timing.open_torch(build / "teacher"), tokens["none"])}
+    given = {name: artifact.read_arrays(build / "reference" / name / "test.npz") for name in compressions}
+    tokens = {name: quality.true_lengths(split) for name, split in given.items()}
+    own = as_cut(build / "teacher", build / "data", given["none"]["input_ids"].shape[1])
+    contenders = {TEACHER: _answering(timing.open_torch(build / "teacher"), own)}
     reasons = {}
     for key, entry in entries.items():
         module = registry.runtime(entry["target"])
@@ -64,6 +63,21 @@ def measure(build: Path, effort: Effort) -> list[dict[str, Any]]:
             row["not_measured"] = reasons[key]
         rows.append(row)
     return rows
+
+
+def as_cut(checkpoint: Path, data: Path, length: int) -> list[Tokens]:
+    """Return the test split as a checkpoint's own tokenizer cuts it: a student may have pieces of its own.
+
+    Args:
+        checkpoint: with a tokenizer.
+        data: output of `prepare`.
+        length: tokens of the longest.
+    """
+    from stages.models.checkpoint import load_tokenizer
+    from stages.models.encode import encode
+
+    encoded = encode(load_tokenizer(checkpoint), splits.read_split(data, "test").texts, length)
+    return quality.true_lengths({"attention_mask": encoded.attention_mask, "input_ids": encoded.input_ids})
 
 
 def _open(session: Session) -> Contender:

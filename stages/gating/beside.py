@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.core import artifact
 from stages.gating.verdict import Measurement
+from stages.measure.statistics import share_left
 from stages.schema.layout import place
 from stages.schema.verdict import Bar, Entry
 from stages.tasks.base import Primary
@@ -34,8 +35,7 @@ def add(measured: Measurement, primary: Primary, teacher: Mapping[str, Any], bar
         return
     found = {}
     if primary.kept and primary.to_teacher in measured.intervals and teacher[metric] > 0:
-        low, high = (max(0.0, 1 - end / teacher[metric]) for end in measured.intervals[primary.to_teacher][::-1])
-        found[primary.kept] = (values[metric] / teacher[metric], [low, high])
+        found[primary.kept] = share_left(values[metric], teacher[metric], *measured.intervals[primary.to_teacher])
     if primary.over_bar:
         (low, high), (bar_low, bar_high) = measured.intervals[metric], bar["interval"]
         over = values[metric] - bar["value"]
@@ -50,6 +50,21 @@ def add(measured: Measurement, primary: Primary, teacher: Mapping[str, Any], bar
         for counts in (measured.counts, measured.texts):
             if metric in counts:
                 counts[name] = counts[metric]
+
+
+def add_student(measured: Measurement, primary: Primary, student: Mapping[str, Any]) -> None:
+    """Take over what students are chosen by, which the test split has no part in.
+
+    Args:
+        measured: of a variant; gains the metric.
+        primary: names it.
+        student: its `evaluation.json`, in which it stands unless the teacher was passed through.
+    """
+    name = primary.on_validation
+    if name and name in student:
+        measured.values[name] = student[name]
+        measured.intervals[name] = student[f"{name}_interval"]
+        measured.counts[name] = student[f"{name}_n"]
 
 
 def bar_of(baseline: Mapping[str, Any], primary: Primary) -> Bar:

@@ -241,8 +241,12 @@ def _judged_once(case: Case, directory: Path, inputs: Inputs, ask: Ask | str) ->
     timing: Benchmark = {"status": "not_measured", "reason": "not timed", "intervals": {}, "host": {}}
     timing["values"] = extent.measure(directory, inputs.checkpoint)
     found = flatten(measured, timing, {}, task)
-    if {task.PRIMARY.kept, task.PRIMARY.over_bar} & {threshold.metric for threshold in case.thresholds}:
+    asked = {threshold.metric for threshold in case.thresholds}
+    if {task.PRIMARY.kept, task.PRIMARY.over_bar} & asked:
         beside.add(found, task.PRIMARY, *beside.read(case.build, task.PRIMARY))
+    if task.PRIMARY.on_validation in asked:
+        student = artifact.read_json(place(case.build, "student") / "evaluation.json")
+        beside.add_student(found, task.PRIMARY, student)
     return judge(found, case.thresholds, case.gate.interval_below_n, [])
 
 

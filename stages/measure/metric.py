@@ -14,6 +14,7 @@ Unit = Literal["fraction", "logit", "ratio", "cosine", "nat", "count", "ms", "by
 Better = Literal["higher", "lower"]
 Split = Literal["probe", "test", "coverage", "calibration"]
 Group = Literal["quality", "benchmark", "coverage", "parity"]
+Interval = Literal["", "proportion", "paired", "derived", "quantile", "mean"]
 When = Literal["always", "read", "executed", "timed", "asked"]
 
 WHOLE: tuple[Unit, ...] = ("count", "byte", "version")
@@ -64,7 +65,7 @@ class Metric:
     high: float
     meaning: str
     sample: Sample
-    interval: Literal["", "proportion", "paired", "derived", "quantile", "mean"] = ""
+    interval: Interval = ""
     min_n: int = 1
     positive: bool = False
     group: Group = "parity"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from stages.measure.metric import RATE_ITEMS, Better, Metric, Sample, Unit
+from stages.measure.metric import RATE_ITEMS, Better, Interval, Metric, Sample, Unit
 
 PERCENTILES = {50: "median", 90: "90th percentile", 99: "99th percentile"}  # of latencies
 
 TEST = Sample("test texts", "executed", ("test",))
+VALIDATED = Sample("labelled validation texts", "asked")
 LABELLED = Sample("labelled test texts", "executed", ("test",))
 JUDGED = Sample("probe and test texts", "executed", ("probe", "test"))
 COVERAGE = Sample("coverage inputs", "executed", ("coverage",))
@@ -67,6 +68,17 @@ def _covered() -> Iterator[tuple[str, Unit, Better, float, str]]:
         yield parts, "count", "lower", inf, f"parts of the graph that {one} executes"
     yield "activation_bytes", "byte", "lower", inf, "activations alive at once, where no operator works in place"
     yield "ios_version_min", "version", "lower", inf, "oldest iOS that opens the artifact"
+
+
+ACCURACIES: tuple[tuple[str, Better, Interval, str], ...] = (
+    ("accuracy", "higher", "proportion", "share of right answers on the test split"),
+    ("accuracy_drop_to_reference", "lower", "paired", "reference accuracy minus the artifact's"),
+    ("accuracy_drop_to_teacher", "lower", "paired", "teacher accuracy minus the artifact's"),
+    ("accuracy_kept_of_teacher", "higher", "derived", "the artifact's accuracy over the teacher's"),
+    ("validation_kept_of_teacher", "higher", "derived", "what the student keeps of the teacher's on validation"),
+    ("accuracy_over_bar", "higher", "derived", "the artifact's accuracy minus the honesty bar's"),
+)
+"""Of classifiers: name, direction, how its interval is computed, meaning."""
 
 
 REGISTRY: dict[str, Metric] = {
@@ -174,65 +186,20 @@ REGISTRY: dict[str, Metric] = {
             "share of greedy text before the first other token",
             WRITTEN,
         ),
-        Metric(
-            "accuracy",
-            "fraction",
-            "higher",
-            0,
-            1,
-            "share of right answers on the test split",
-            LABELLED,
-            "proportion",
-            RATE_ITEMS,
-            group="quality",
-        ),
-        Metric(
-            "accuracy_drop_to_reference",
-            "fraction",
-            "lower",
-            -1,
-            1,
-            "reference accuracy minus the artifact's",
-            LABELLED,
-            "paired",
-            RATE_ITEMS,
-            group="quality",
-        ),
-        Metric(
-            "accuracy_drop_to_teacher",
-            "fraction",
-            "lower",
-            -1,
-            1,
-            "teacher accuracy minus the artifact's",
-            LABELLED,
-            "paired",
-            RATE_ITEMS,
-            group="quality",
-        ),
-        Metric(
-            "accuracy_kept_of_teacher",
-            "fraction",
-            "higher",
-            0,
-            inf,
-            "the artifact's accuracy over the teacher's",
-            LABELLED,
-            "derived",
-            RATE_ITEMS,
-            group="quality",
-        ),
-        Metric(
-            "accuracy_over_bar",
-            "fraction",
-            "higher",
-            -1,
-            1,
-            "the artifact's accuracy minus the honesty bar's",
-            LABELLED,
-            "derived",
-            RATE_ITEMS,
-            group="quality",
+        *(
+            Metric(
+                name,
+                "fraction",
+                better,
+                -1 if interval == "paired" or name == "accuracy_over_bar" else 0,
+                inf if name.endswith("_kept_of_teacher") else 1,
+                meaning,
+                VALIDATED if name.startswith("validation") else LABELLED,
+                interval,
+                RATE_ITEMS,
+                group="quality",
+            )
+            for name, better, interval, meaning in ACCURACIES
         ),
         Metric(
             "perplexity",

@@ -100,6 +100,20 @@ def paired_difference(
     return difference, (float(centre - half), float(centre + half))
 
 
+def share_left(first: float, whole: float, low: float, high: float) -> tuple[float, list[float]]:
+    """Return the share of one rate that another is on the same items, with the interval of the paired drop.
+
+    The rate that it is a share of is taken as it is.
+
+    Args:
+        first: the rate.
+        whole: what it is a share of, above 0.
+        low: end of the interval of `whole` minus `first`, of `paired_difference`.
+        high: the other.
+    """
+    return first / whole, [max(0.0, 1 - high / whole), max(0.0, 1 - low / whole)]
+
+
 def mean_interval(values: NDArray[np.float64], case: NDArray[np.integer[Any]], confidence: float = 0.95) -> Interval:
     """Interval of a mean over items that belong together by text.
 

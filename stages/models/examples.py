@@ -66,6 +66,12 @@ class Examples:
         best: NDArray[np.int64] = np.concatenate(found)[order]
         return best
 
+    def right(self, model: Any) -> NDArray[np.bool_]:
+        """Say of which items with a label a model finds that label likeliest: bool [labelled items]."""
+        labels = self.labels
+        found: NDArray[np.bool_] = (self.best(model) == labels)[labels != UNKNOWN]
+        return found
+
     def take(self, rows: ArrayLike) -> Examples:
         """Return some of the texts, by their numbers."""
         chosen = np.asarray(rows)

@@ -27,7 +27,7 @@ from stages.models.examples import Examples
 from stages.models.interruption import KEPT as STATES
 from stages.models.interruption import Interruptible
 from stages.models.objective import Guidance, Objective
-from stages.models.tuning import Best, Tuning, adamw, freezing
+from stages.models.tuning import Best, Tuning, freezing, optimizer_of
 from stages.schema.model import Training
 
 # Trainer imports it only to learn whether data are its own; with pandas and pyarrow it is 80 MB of every training.
@@ -74,8 +74,9 @@ def fit(
 ) -> list[Row]:
     """Train `model` in place.
 
-    AdamW (Loshchilov & Hutter 2019) without decay on biases and normalisation, linear warm-up, cosine decay,
-    gradients clipped to norm 1. The same arguments give the same weights, bit for bit, on the same machine.
+    AdamW (Loshchilov & Hutter 2019) without decay on biases and normalisation, Muon beside it where `tuning` says so,
+    linear warm-up, cosine decay, gradients clipped to norm 1. The same arguments give the same weights, bit for bit, on
+    the same machine.
 
     Args:
         model: a Hugging Face model with a head; left in eval mode.
@@ -122,8 +123,7 @@ def fit(
 
 def accuracy(model: Any, examples: Examples) -> float:
     """Share of the items with a label whose largest logit is that label's."""
-    labels = examples.labels
-    return float((examples.best(model) == labels)[labels != UNKNOWN].mean())
+    return float(examples.right(model).mean())
 
 
 def write_history(path: Path, history: list[Row]) -> None:
@@ -244,7 +244,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.precision = torch.autocast("cpu", torch.bfloat16, enabled=tuning.bf16)
         self.losses: list[torch.Tensor] = []
         steps = max(training.min_steps, round(training.epochs * len(self.sampler)))
-        optimizer = adamw(objective, training, tuning.rates)
+        optimizer = optimizer_of(objective, training, tuning)
         warmup = ceil(training.warmup_fraction * steps)
         super().__init__(
             model=objective,

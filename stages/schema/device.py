@@ -85,8 +85,9 @@ class Preference(Section):
 
     prefer: str
     """Of variants as good as the best, the metric that decides."""
-    tolerance: Annotated[float, Field(ge=0, lt=1)]
-    """How far from the best of those within budget still counts as as good, in the task's own metric."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] | None
+    """How far from the best of those within budget still counts as as good, in the task's own metric; None: whatever
+    keeps the budgets does."""
 
     @field_validator("prefer")
     @classmethod

@@ -151,6 +151,8 @@ class Distill(Section):
     kl_weight: Annotated[float, Field(ge=0)]
     ce_weight: Annotated[float, Field(ge=0)]
     hidden_weight: Annotated[float, Field(ge=0)]
+    muon_learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Peak, of the layers' matrices by Muon; 0: they are AdamW's, as embeddings, head and vectors always are."""
     arithmetic: Literal["fp32", "bf16"]
     """Of the student's products while it trains; its weights and their sums stay in fp32."""
     training: Training

@@ -43,6 +43,9 @@ class CoremlMetal(Section):
 
     name: Literal["coreml-metal"]
     minimum_deployment_target: Literal["iOS16", "iOS17", "iOS18"]
+    layout: Literal["channels_last", "channels_first"]
+    """Of what a classifier's layers pass on: [1, tokens, channels] through linear layers, or [1, channels, 1, tokens]
+    through 1×1 convolutions, the same numbers as Apple wrote encoders for the Neural Engine (ml-ane-transformers)."""
 
 
 Target = Annotated[OnnxCpu | TfliteNnapi | CoremlMetal, Field(discriminator="name")]

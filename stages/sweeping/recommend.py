@@ -43,7 +43,8 @@ def recommend(name: str, profile: Profile, points: Sequence[Point], primary: Pri
 
     Returns:
         Of the passing variants that keep every budget and whose quality lies within the profile's tolerance of the
-        best of them, the one with the best preferred metric. A budget on a metric that was not measured is not kept.
+        best of them, where it has one, the one with the best preferred metric. A budget on a metric that was not
+        measured is not kept.
     """
     mine = [point for point in points if point.target == profile.target]
     refused: dict[str, list[str]] = {}
@@ -58,9 +59,13 @@ def recommend(name: str, profile: Profile, points: Sequence[Point], primary: Pri
         why = f"none of {len(mine)} variants passes and keeps every budget" if mine else "no variant was built for it"
         return Recommendation(name, profile.target, None, why, refused)
     best = min(_cost(point, primary.metric) for point in fits)
+    word = "lowest" if REGISTRY[profile.prefer].better == "lower" else "highest"
+    if profile.tolerance is None:
+        chosen = min(fits, key=lambda one: (_cost(one, profile.prefer), one.label))
+        why = f"{word} {profile.prefer} of {len(fits)} that pass and keep every budget, of {len(mine)} tried"
+        return Recommendation(name, profile.target, chosen, why, refused)
     good = [point for point in fits if _cost(point, primary.metric) <= best + profile.tolerance]
     chosen = min(good, key=lambda one: (_cost(one, profile.prefer), _cost(one, primary.metric), one.label))
-    word = "lowest" if REGISTRY[profile.prefer].better == "lower" else "highest"
     factor, unit = shown(primary.metric)
     apart = f"{factor * profile.tolerance:g}{' points' if unit else ''}"
     reason = (

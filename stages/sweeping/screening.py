@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from stages.core.artifact import read_json
 from stages.schema.layout import place
 from stages.sweeping.pipeline import Pipeline
 from stages.sweeping.settings import Profile
+from stages.tasks.facts import facts
 
 WEIGHTS = "weight_cosine_min"
 
@@ -40,13 +41,27 @@ class Screen:
         What only the benchmark tells stops nothing: nothing costly comes after it.
         """
         name, _, variant = stage.name.partition("@")
+        if name == "distill":
+            return self._is_refused(self._student(), self.values)
         if name not in ("quantize", "coverage", "parity"):
             return False
-        self.values[variant] |= self._artifact(variant) if name == "quantize" else self._metrics(name, variant)
-        reason = self._refusal(variant)
-        if reason:
-            self.refusals[variant] = reason
+        values = self._artifact(variant) if name == "quantize" else self._metrics(name, variant)
+        return self._is_refused(values, [variant])
+
+    def _is_refused(self, values: Mapping[str, float], variants: Iterable[str]) -> bool:
+        """Add what was measured of some variants; True once every variant is refused."""
+        for variant in variants:
+            self.values[variant] |= values
+            reason = self._refusal(variant)
+            if reason:
+                self.refusals[variant] = reason
         return len(self.refusals) == len(self.values)
+
+    def _student(self) -> dict[str, float]:
+        """Return what students are chosen by, which is known before anything is lowered."""
+        metric = facts(self.tree["task"]["name"]).PRIMARY.on_validation
+        scores = self.pipeline.json(f"{place(Path('build'), 'student').as_posix()}/evaluation.json") if metric else {}
+        return {metric: scores[metric]} if metric in scores else {}
 
     def _artifact(self, variant: str) -> dict[str, float]:
         values = {"size_bytes": float(self.pipeline.size_bytes(self._place("artifact", variant), "model."))}

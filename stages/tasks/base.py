@@ -119,6 +119,7 @@ class Primary(NamedTuple):
         to_teacher: metric of how much of it all steps together cost.
         bar: metric of the honesty bar, where that cannot be had in the other: a 5-gram over bytes knows no tokens.
         kept: metric of the share of it that is left of the teacher's, empty where a share says nothing.
+        on_validation: metric of the same of a student before compression, on the split that may choose one.
         over_bar: metric of how much of it there is beyond the honesty bar's, empty where an artifact's is in another.
     """
 
@@ -128,6 +129,7 @@ class Primary(NamedTuple):
     to_teacher: str
     bar: str = ""
     kept: str = ""
+    on_validation: str = ""
     over_bar: str = ""
 
     @property

@@ -12,13 +12,13 @@ from stages.models.checkpoint import load_model, save
 from stages.models.encode import logits
 from stages.models.folded import norm_gains
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Dynamic, OnnxCpu, Static, WeightOnly
+from stages.schema.variant import Dynamic, OnnxCpu, Static, WeightOnly
 from stages.targets import registry
-from tests.toys.targets import tflite
+from tests.toys.targets import coreml, tflite
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 TARGETS = {
-    "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
+    "coreml-metal": coreml(),
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
     "tflite-nnapi": tflite(static_embedding_bits=8),
 }

@@ -43,6 +43,17 @@ def test_the_share_kept_has_the_interval_of_the_paired_drop():
     assert found.counts[KEPT] == N
 
 
+def test_what_students_are_chosen_by_stands_beside_a_variant_and_nowhere_where_the_teacher_went_through():
+    name = "validation_kept_of_teacher"
+    student = {name: 0.97, f"{name}_interval": [0.96, 0.98], f"{name}_n": 2872}
+    found = measured()
+    beside.add_student(found, PRIMARY, student)
+    assert (found.values[name], found.intervals[name], found.counts[name]) == (0.97, [0.96, 0.98], 2872)
+    again = measured()
+    beside.add_student(again, PRIMARY, {"accuracy": 0.9})
+    assert name not in again.values
+
+
 @pytest.mark.parametrize("right", [3800, 4050, 4400])
 def test_the_distance_to_the_bar_lies_within_an_interval_wider_than_that_of_the_same_texts(right):
     import numpy as np

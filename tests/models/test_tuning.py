@@ -7,7 +7,7 @@ import torch
 
 from stages.models import interruption, training, tuning
 from stages.models.finetune import rates, use_bf16
-from stages.models.tuning import Best, Tuning, adamw, freezing
+from stages.models.tuning import Best, Tuning, adamw, freezing, optimizer_of
 from stages.schema.model import FineTuning
 from tests.toys.interruptions import interrupted, steps_begun
 
@@ -190,3 +190,31 @@ def test_texts_whose_answers_nobody_knows_do_not_choose_the_epoch(make_model, to
     model = make_model()
     history = training.fit(model, tokenizer, train, known, SETTINGS, tuning=Tuning(keep_best=True))
     assert training.accuracy(model, known) == max(row.validation_accuracy for row in history)
+
+
+def test_muon_updates_the_matrices_of_the_layers_and_adamw_all_else(family, make_model, examples):
+    """The schedule reaches both, and so does a state that was written down."""
+    from stages.models.objective import Objective
+
+    model = make_model(family)
+    both = optimizer_of(Objective(model, examples[0], 0.0, None), SETTINGS, Tuning(muon=0.5))
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    muon = {names[id(weight)] for group in both.parts[1].param_groups for weight in group["params"]}
+    assert muon
+    assert all("layer" in name and "embedding" not in name and "classifier" not in name for name in muon)
+    assert sorted(muon | {names[id(weight)] for group in both.parts[0].param_groups for weight in group["params"]}) == (
+        sorted(names.values())
+    )
+    assert [group["lr"] for group in both.param_groups] == [*[1e-3] * len(both.parts[0].param_groups), 0.5]
+    both.load_state_dict(both.state_dict())
+    before = weights(model)
+    for group in both.param_groups:
+        group["lr"] = 0.0
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    both.step()
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    both.param_groups[-1]["lr"] = 0.1
+    both.step()
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved == muon

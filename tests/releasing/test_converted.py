@@ -15,7 +15,7 @@ from stages.releasing import contents, core_ml, derived, litert, tokenization
 from stages.releasing.source import Source
 from stages.schema.release import Release
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Dynamic, Float, Static, Variant
+from stages.schema.variant import Dynamic, Float, Static, Variant
 from stages.targets.base import read_signature
 from stages.targets.coreml_metal.package import read_blobs
 from stages.targets.tflite_nnapi import flatbuffer
@@ -23,13 +23,13 @@ from stages.tasks.base import INPUTS
 from stages.tasks.classify.forms import coreml_metal, task_file, task_metadata
 from tests.toys import bundle as toy
 from tests.toys.classifiers import LABELS, compressed
-from tests.toys.targets import tflite
+from tests.toys.targets import coreml, tflite
 
 pytestmark = pytest.mark.target
 
 TASK = Task(name="classify", max_length=toy.LENGTH, sequence_lengths=[4, toy.LENGTH])
 TFLITE = tflite()
-COREML = CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18")
+COREML = coreml()
 FLOAT, HALF = Float(kind="float", bits=32), Float(kind="float", bits=16)
 PRECISIONS = {
     "float": FLOAT,

@@ -52,6 +52,27 @@ def test_the_preferred_metric_decides_among_those_as_accurate_as_the_best_within
     assert found.refused == {"size_bytes > 100 byte": ["huge"]}
 
 
+def test_without_a_tolerance_the_smallest_that_keeps_the_budgets_is_chosen_whatever_it_scores_on_test():
+    enough = {"metric": "validation_kept_of_teacher", "unit": "fraction", "at_least": 0.98}
+    points = [
+        point("large", size_bytes=90.0, accuracy=0.99, validation_kept_of_teacher=0.99),
+        point("small", size_bytes=50.0, accuracy=0.80, validation_kept_of_teacher=0.981),
+        point("smallest", size_bytes=10.0, accuracy=0.99, validation_kept_of_teacher=0.97),
+    ]
+    found = recommend("phone", profile(SIZE, enough, tolerance=None), points, PRIMARY)
+    assert found.point.label == "small"
+    assert found.reason == "lowest size_bytes of 2 that pass and keep every budget, of 3 tried"
+    assert found.refused == {"validation_kept_of_teacher < 0.98 fraction": ["smallest"]}
+
+
+def test_a_sweep_of_students_draws_the_curve_of_size_and_what_is_kept_for_every_platform():
+    found = settings.read(composed("+sweep=students")["sweep"])
+    assert found.goals == ["size_bytes", "validation_kept_of_teacher"]
+    assert {entry.target for entry in found.profiles.values()} == {"tflite-nnapi", "coreml-metal", "onnx-cpu"}
+    assert {entry.tolerance for entry in found.profiles.values()} == {None}
+    assert {budget.metric for entry in found.profiles.values() for budget in entry.budgets} == set(found.goals)
+
+
 def test_a_metric_where_higher_is_better_may_be_preferred():
     points = [point("a", accuracy=0.9, top1_agreement=0.97), point("b", accuracy=0.9, top1_agreement=0.99)]
     assert recommend("phone", profile(prefer="top1_agreement"), points, PRIMARY).point.label == "b"

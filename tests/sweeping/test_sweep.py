@@ -206,6 +206,19 @@ def test_a_job_that_no_device_can_use_is_stopped_before_its_benchmark(finished):
     assert "parity@onnx-cpu-fp32 shape" not in began
 
 
+def test_a_student_that_keeps_too_little_of_its_teacher_is_stopped_before_it_is_lowered(finished):
+    enough = "{metric: validation_kept_of_teacher, unit: fraction, at_least: 0.9}"
+    share = ("~sweep.profiles.server", PHONE % enough)
+    finished.sweep(
+        "student=clinc150,none", *GRID[1:3], "precision=fp32", "hydra/launcher=basic", "sweep.name=share", *share
+    )
+    records = finished.records("share")
+    assert records["student=clinc150 precision=fp32"]["state"] == "done"
+    stopped = records["student=none precision=fp32"]
+    assert stopped["reason"] == "after distill: onnx-cpu-fp32: phone: validation_kept_of_teacher 0.87 < 0.9 fraction"
+    assert [step["stage"] for step in stopped["steps"]][-1] == "distill"
+
+
 def test_an_unsupported_combination_is_recorded_as_such(finished):
     finished.sweep("compression=none", "target=onnx-cpu", "precision=pal4", "hydra/launcher=basic", "sweep.name=no")
     assert finished.records("no")["precision=pal4"]["state"] == "unsupported"

@@ -12,17 +12,18 @@ import numpy as np
 
 from stages.core import artifact
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Static, WeightOnly
+from stages.schema.variant import Float, Mixed, Palettized, Static, WeightOnly
 from stages.targets.coreml_metal import (
     package,
     quantize,
     toolchain,
 )
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS
+from tests.toys.targets import coreml
 
 LENGTHS = [8, 16]
 TASK = Task(name="classify", max_length=16, sequence_lengths=LENGTHS)
-TARGET = CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18")
+TARGET = coreml()
 FP32, FP16 = Float(kind="float", bits=32), Float(kind="float", bits=16)
 WI8 = WeightOnly(kind="weight_only", weight_bits=8, granularity="channel")
 WI4 = WeightOnly(kind="weight_only", weight_bits=4, granularity="channel")

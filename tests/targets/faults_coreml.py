@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
+from stages.targets.coreml_metal import LINEAR_LAYERS
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, Blob, constants, operations, read_program
 
 ONE_BIT = 9
@@ -27,7 +28,7 @@ def zero_coreml_layer(path: Path) -> str:
         ValueError: the program has no constant linear layer.
     """
     package = path if (path / WEIGHTS).is_file() else path / PACKAGE
-    layers = [operation for operation in operations(read_program(package)) if operation.type == "linear"]
+    layers = [operation for operation in operations(read_program(package)) if operation.type in LINEAR_LAYERS]
     names = {layer.inputs["weight"].arguments[0].name for layer in layers}
     weights = [constant for constant in constants(package) if constant.name in names]
     if not weights:

@@ -12,16 +12,16 @@ from stages.measure.structure import Rounded
 from stages.models import checkpoint, families
 from stages.models.encode import Encoded, logits
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, OnnxCpu, Static
+from stages.schema.variant import OnnxCpu, Static
 from stages.targets import registry
 from stages.targets.tflite_nnapi import flatbuffer, structure
-from tests.toys.targets import tflite
+from tests.toys.targets import coreml, tflite
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[8, 16])
 TARGETS = {
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
     "tflite-nnapi": tflite(),
-    "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
+    "coreml-metal": coreml(),
 }
 CONSTANT = 64.0
 

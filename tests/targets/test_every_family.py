@@ -14,18 +14,18 @@ from stages.models.blocks import blocks
 from stages.models.encode import Encoded, logits
 from stages.schema.model import Shape
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, OnnxCpu
+from stages.schema.variant import OnnxCpu
 from stages.targets import conversion, registry
 from stages.tasks.base import FORWARD, utterances
 from stages.tasks.classify.model import HEAD, items
 from tests.toys.classifiers import LABELS, LIMITS, published
-from tests.toys.targets import tflite
+from tests.toys.targets import coreml, tflite
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[16])
 TARGETS = {
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
     "tflite-nnapi": tflite(),
-    "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
+    "coreml-metal": coreml(),
 }
 SHAPE = Shape(kind="shape", layers=2, hidden_size=32, heads=4, ffn_size=48, activation="quick_gelu", pieces=None)
 

@@ -11,18 +11,18 @@ from stages.core import artifact
 from stages.measure.items import arrays
 from stages.measure.metrics import compare
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Dynamic, Float, OnnxCpu, Static
+from stages.schema.variant import Dynamic, Float, OnnxCpu, Static
 from stages.targets import divergence, registry
 from stages.targets.divergence import Case
 from stages.tasks.base import FORWARD
 from tests.toys.classifiers import compressed
-from tests.toys.targets import tflite
+from tests.toys.targets import coreml, tflite
 
 pytestmark = pytest.mark.target
 
 TASK = Task(name="classify", max_length=16, sequence_lengths=[16])
 TARGETS = {
-    "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
+    "coreml-metal": coreml(),
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
     "tflite-nnapi": tflite(),
 }

@@ -37,7 +37,14 @@ def build(tmp_path_factory):
     prepare.run(prepare.Params.model_validate({"task": TASK, "data": DATA}), out / "data")
     given = {**SHAPE, "kind": "train", "family": "bert", "vocabulary_size": 300, "licence": "x", "training": TRAINING}
     teacher.run(teacher.Params.model_validate({"task": TASK, "teacher": given}), out / "data", out / "teacher")
-    weights = {"temperature": 2.0, "kl_weight": 1.0, "ce_weight": 0.2, "hidden_weight": 0.5, "arithmetic": "fp32"}
+    weights = {
+        "temperature": 2.0,
+        "kl_weight": 1.0,
+        "ce_weight": 0.2,
+        "hidden_weight": 0.5,
+        "muon_learning_rate": 0.0,
+        "arithmetic": "fp32",
+    }
     asked = {
         "student": {**SHAPE, "kind": "shape", "layers": 1, "pieces": None},
         "distill": {**weights, "training": TRAINING},

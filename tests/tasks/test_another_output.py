@@ -6,19 +6,19 @@ import pytest
 from stages.core import artifact
 from stages.measure.structure import compare
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Dynamic, OnnxCpu, WeightOnly
+from stages.schema.variant import Dynamic, OnnxCpu, WeightOnly
 from stages.targets import registry
 from stages.targets.base import read_signature
 from stages.tasks.base import FORWARD
 from tests.toys.classifiers import compressed
-from tests.toys.targets import tflite
+from tests.toys.targets import coreml, tflite
 
 pytestmark = pytest.mark.target
 TASK = Task(name="tag", max_length=16, sequence_lengths=[8, 16])
 TARGETS = {
     "onnx-cpu": OnnxCpu(name="onnx-cpu", opset=20),
     "tflite-nnapi": tflite(static_embedding_bits=8),
-    "coreml-metal": CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18"),
+    "coreml-metal": coreml(),
 }
 INT8 = {
     name: Dynamic(kind="dynamic", weight_bits=8, granularity="channel")

@@ -67,9 +67,8 @@ def test_nothing_was_edited_for_them(built):
     assert changed == ["M", "params.yaml", "??", "clone/dvc.lock", "??", "dvc.lock"]
 
 
-@pytest.mark.parametrize("key", VARIANTS)
-def test_their_bundles_audit_back_to_their_data(built, key):
-    done = built.run(sys.executable, "-m", "stages.audit", "--json", f"build/release/{key}")
+def test_a_bundle_of_theirs_audits_back_to_its_data(built):
+    done = built.run(sys.executable, "-m", "stages.audit", "--json", f"build/release/{VARIANTS[1]}")
     assert done.returncode == 0, done.stdout + done.stderr
     links, waiting = {}, [json.loads(done.stdout)]
     while waiting:

@@ -52,13 +52,17 @@ elif stage == "explain":
     out.write_text(json.dumps({"variants": {}, "verdicts": ""}), encoding="utf-8")
 else:
     out.mkdir(parents=True)
-    if stage == "quantize":
+    if stage == "distill":
+        scores = {"validation_kept_of_teacher": accuracy}
+        (out / "evaluation.json").write_text(json.dumps(scores), encoding="utf-8")
+    elif stage == "quantize":
         (out / "model.bin").write_bytes(f"{student} {key}".encode().ljust(size))
     elif stage == "parity":
         values = {"top1_agreement": 0.99, "accuracy": accuracy}
         (out / "metrics.json").write_text(json.dumps({"test": {"values": values}}), encoding="utf-8")
     elif stage == "benchmark":
         values = {"latency_p50_ms": latency, "size_bytes": size, "accuracy": accuracy, "top1_agreement": 0.99}
+        values["validation_kept_of_teacher"] = accuracy
         (out / "metrics.json").write_text(json.dumps({"values": values}), encoding="utf-8")
     else:
         (out / "data.txt").write_text(f"{name} {student}\n", encoding="utf-8")

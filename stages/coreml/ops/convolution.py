@@ -50,6 +50,11 @@ def conv(
         raise Mismatch(f"conv of {x.shape} with weight {weight.shape}, strides {strides}, dilations {dilations}")
     if x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise Mismatch(f"conv of {x.shape} with weight {weight.shape} in {groups} groups")
+    if groups == 1 and set(weight.shape[2:]) == set(steps) == {1} and pad_type == "valid":
+        # A linear layer over channels that come first: one product, where windows would copy x twice.
+        y = np.matmul(weight.reshape(weight.shape[:2]), x.reshape(*x.shape[:2], -1))
+        y = y.reshape(x.shape[0], -1, *x.shape[2:])
+        return y if bias is None else np.add(y, bias.reshape(-1, *(1,) * rank), out=y)
     reach = [(size - 1) * gap + 1 for size, gap in zip(weight.shape[2:], spread, strict=True)]
     widths = _padding(pad_type, pad, x.shape[2:], reach, steps)
     allocate((*x.shape[:2], *(size + sum(pair) for size, pair in zip(x.shape[2:], widths, strict=True))))

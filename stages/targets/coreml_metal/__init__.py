@@ -20,6 +20,8 @@ POSITION = "position"
 """Input of a language model's program: how many tokens came before."""
 WIDE = "_wide"
 """What names of operations end with that compute in fp32 at every precision."""
+LINEAR_LAYERS = ("linear", "conv")
+"""Operations that a linear layer is, with its channels last or first."""
 UNROUNDED = "unrounded"
 """Empty file beside a converted language model. Its states are fp16 as all that Core ML has, and they alone: it is run
 without that rounding, as what nothing has rounded yet."""

@@ -15,6 +15,7 @@ from stages.coreml import open_program
 from stages.coreml.calibration import calibrate
 from stages.schema.variant import CoremlMetal, Float
 from stages.targets.base import read_signature
+from stages.targets.coreml_metal import LINEAR_LAYERS
 from stages.targets.coreml_metal.lowering import Ranges, lower
 from stages.targets.coreml_metal.package import PACKAGE, operations, read_program
 from stages.tasks.base import FORWARD, utterances
@@ -56,10 +57,10 @@ def check(converted: Path, package: Path) -> dict[str, Any]:
     Raises:
         ConversionError: names the layers, or there are none.
     """
-    asked = sum(operation.type == "linear" for operation in operations(read_program(converted / PACKAGE)))
+    asked = sum(operation.type in LINEAR_LAYERS for operation in operations(read_program(converted / PACKAGE)))
     found = operations(read_program(package))
     makers = {output.name: operation.type for operation in found for output in operation.outputs}
-    linear = [operation for operation in found if operation.type == "linear"]
+    linear = [operation for operation in found if operation.type in LINEAR_LAYERS]
     left = [layer for layer in linear if makers.get(layer.inputs["x"].arguments[0].name) != "dequantize"]
     lowered = len(linear) - len(left)
     if left or lowered != asked or not asked:

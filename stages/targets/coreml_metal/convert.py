@@ -11,7 +11,7 @@ from stages.models.families.decoder import Decoder
 from stages.schema.task import Task
 from stages.schema.variant import CoremlMetal
 from stages.targets.base import example, one_by_one, only, write_signature
-from stages.targets.coreml_metal import canonical, decoder, toolchain
+from stages.targets.coreml_metal import canonical, channels_first, decoder, toolchain
 from stages.targets.coreml_metal.package import PACKAGE, read_program
 from stages.tasks import registry as tasks
 from stages.tasks.base import SEQUENCE, Call
@@ -46,6 +46,8 @@ def convert(checkpoint: Path, task: Task, target: CoremlMetal, out: Path) -> Non
     ct = toolchain.load_with_torch()
     pipeline = ct.PassPipeline()
     pipeline.remove_passes({"common::guard_negative_gather_indices"})
+    if target.layout == "channels_first":
+        channels_first.add_to(pipeline)
     traced = _trace(loaded, call, lengths[-1])
     model = toolchain.build(traced, call, lengths, target.minimum_deployment_target, "FLOAT32", pipeline)
     canonical.save(model, out / PACKAGE)

@@ -44,7 +44,7 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: CoremlM
     """Write `model.mlpackage` (fp32) and `signature.json` into an existing directory.
 
     Raises:
-        Unsupported: the deployment target has no states.
+        Unsupported: the deployment target has no states, or channels are to come first.
         InputError: the model reads fewer tokens than the task asks for.
         ConversionError: coremltools cannot build the program.
     """
@@ -52,6 +52,10 @@ def convert(decoder: Decoder, calls: Sequence[Call], task: Task, target: CoremlM
         raise Unsupported(
             f"coreml-metal has no cache for a language model at {target.minimum_deployment_target}",
             expected=f"minimum_deployment_target {OLDEST}",
+        )
+    if target.layout != "channels_last":
+        raise Unsupported(
+            f"coreml-metal writes no language model in layout {target.layout}", expected="layout channels_last"
         )
     decoder.require(task.max_length)
     room = task.sequence_lengths[-1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stages.core.errors import Unsupported
 from stages.schema.variant import CoremlMetal, Float, Mixed, Palettized, Precision, Static, WeightOnly
 from stages.targets.base import read_signature
-from stages.targets.coreml_metal import canonical, toolchain
+from stages.targets.coreml_metal import LINEAR_LAYERS, canonical, channels_first, toolchain
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS, read_program
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -102,6 +102,8 @@ def lower(
     bits = 32 if precision == Float(kind="float", bits=32) else 16
     (call,), lengths = signature.calls, signature.sequence_lengths
     pipeline = _pipeline(precision, ranges, low, states=bool(call.states))
+    if target.layout == "channels_first":
+        channels_first.keep_weights(pipeline)
     model = toolchain.build(program, call, lengths, target.minimum_deployment_target, f"FLOAT{bits}", pipeline)
     canonical.save(model, package)
 
@@ -115,7 +117,7 @@ def _pipeline(precision: Precision, ranges: Ranges, low: Collection[str], *, sta
     match precision:
         case Static():
             # Linear layers alone: of a global setting, the integer additions that count positions die.
-            config = OptimizationConfig(op_type_configs={"linear": _linear(precision)})
+            config = OptimizationConfig(op_type_configs=dict.fromkeys(LINEAR_LAYERS, _linear(precision)))
             found = {name: {"rmin": low, "rmax": high} for name, (low, high) in ranges.items()}
             for name in AROUND:
                 _append(pipeline, name, config=config, activation_stats=found)

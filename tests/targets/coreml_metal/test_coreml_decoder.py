@@ -10,7 +10,7 @@ from stages.core.errors import ConversionError, InputError, Unsupported
 from stages.core.params import parse
 from stages.coreml import open_program
 from stages.measure.structure import compare
-from stages.schema.variant import CoremlMetal, Float
+from stages.schema.variant import Float
 from stages.targets.coreml_metal import decoder, lookup, quantize, structure, weights, whole
 from stages.targets.coreml_metal.package import PACKAGE, WEIGHTS
 from stages.targets.coreml_metal.runtime import open_runtime
@@ -18,12 +18,13 @@ from stages.tasks import registry as tasks
 from tests.composed import composed
 from tests.toys import decoders
 from tests.toys.decoders import STRETCHED, tiny_llama, tiny_opt, tiny_qwen3
+from tests.toys.targets import coreml
 
 pytestmark = pytest.mark.target
 
 LENGTH = 24
 TASK = SimpleNamespace(name="generate", max_length=LENGTH, sequence_lengths=[LENGTH])
-TARGET = CoremlMetal(name="coreml-metal", minimum_deployment_target="iOS18")
+TARGET = coreml()
 FEW = {"num_hidden_layers": 2}
 ODD = {"hidden_size": 33, "num_attention_heads": 3, "attention_bias": True, **FEW}
 OTHER = {"activation_function": "gelu", "enable_bias": False, "tie_word_embeddings": False, **FEW}

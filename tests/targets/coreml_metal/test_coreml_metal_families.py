@@ -7,7 +7,7 @@ import pytest
 
 from stages.core.errors import ConversionError, Unsupported
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Dynamic, Mixed, Palettized, Static
+from stages.schema.variant import Dynamic, Mixed, Palettized, Static
 from stages.targets import coreml_metal
 from stages.targets.base import one_by_one
 from stages.targets.coreml_metal import (
@@ -31,8 +31,9 @@ from tests.targets.coreml_models import (
     WI4B32,
     lowered,
 )
+from tests.toys.targets import coreml
 
-IOS16, IOS17 = (CoremlMetal(name="coreml-metal", minimum_deployment_target=name) for name in ("iOS16", "iOS17"))
+IOS16, IOS17 = (coreml(minimum_deployment_target=name) for name in ("iOS16", "iOS17"))
 
 
 @pytest.mark.target
