@@ -17,12 +17,17 @@ def main(texts: list[str]) -> None:
     likeliest = litert_lm.SamplerConfig(top_k=1, temperature=0.0)
     # Without a cache of packed weights, which would lie in the bundle and be none of it.
     with litert_lm.Engine(str(FILE), backend=litert_lm.Backend.CPU(), cache_dir=":nocache") as engine:
+        # Some tokenizers put a space before every text: where nothing was typed it is none of what is written.
+        spaced = engine.detokenize(engine.tokenize("a")).startswith(" ")
         for text in texts:
             print(text, end="")
+            begins = spaced and not text
             with engine.create_session(apply_prompt_template=False, sampler_config=likeliest) as session:
                 session.run_prefill([text])
                 for piece in session.run_decode_async():
-                    print("".join(piece.texts), end="", flush=True)
+                    said = "".join(piece.texts)
+                    print(said.removeprefix(" ") if begins else said, end="", flush=True)
+                    begins = False
             print()
 
 
