@@ -104,7 +104,7 @@ def finetune(
         given = {role: artifact.sha256(path) for role, path in sources.items()}
     bf16 = use_bf16(settings)
     same_inputs(resume, {"data": read, "params": teacher.model_dump() | task.model_dump(), "bf16": bf16, **given})
-    tuning = Tuning(rates(model, new, settings), bf16, keep_best=True, resume=resume)
+    tuning = Tuning(rates=rates(model, new, settings), bf16=bf16, keep_best=True, resume=resume)
     learned = to_learn(task.name, tokenizer, data["train"], labels, task.max_length)
     validation = examples(task.name, tokenizer, data["validation"], labels, task.max_length)
     history = fit(model, tokenizer, learned, validation, settings, tuning=tuning, title="fine-tune teacher")

@@ -21,7 +21,7 @@ INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 BETAS = (0.9, 0.98)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tuning:
     """How a model is trained; what is not said is as from scratch.
 
