@@ -208,7 +208,10 @@ def _cosine(change: _Change, shared: _Moments, likeness: _Moments, source: _Mome
         if change.row is not None:
             row = change.row.astype(np.float64)
             dot = shared.columns.sum() + row @ likeness.sums
-            square = source.columns.sum() + 2 * row @ source.sums + len(source.rows) * (row @ row)
+            repeated = len(source.rows) * (row @ row)
+            square = source.columns.sum() + 2 * row @ source.sums + repeated
+            if row @ likeness.sums / np.sqrt(repeated) > dot / np.sqrt(square):
+                return 0.0  # it is that row alone, once for each token, as converters store it where it is not folded
         elif change.scale is not None:
             scale = change.scale.reshape(-1).astype(np.float64)
             across = len(change.scale) > 1

@@ -86,6 +86,19 @@ def test_positions_are_compared_as_far_as_they_are_read():
     assert TABLE not in cosines(positions=21)  # 1,008 elements
 
 
+def test_the_first_token_types_row_for_each_token_is_no_copy_of_the_positions():
+    """The fault: where that row outweighs the positions, it is nearer to their sum than two copies have to be."""
+    row = 4 * CHECKPOINT[TYPES][0]
+    checkpoint = CHECKPOINT | {TYPES: np.stack([row, row])}
+    repeated, folded = np.tile(row, (60, 1)), CHECKPOINT[TABLE] + row
+    assert (folded * repeated).sum() > 0.9 * np.linalg.norm(folded) * np.linalg.norm(repeated)
+    assert match(checkpoint, SOUND | {"d": repeated}, positions=60)[TABLE] == (pytest.approx(1), 0, 0)
+    assert match(checkpoint, SOUND | {"c": folded, "d": repeated}, positions=60)[TABLE] == (pytest.approx(1), 0, 0)
+    broken = folded.copy()
+    broken[7] = 0
+    assert match(checkpoint, SOUND | {"c": broken, "d": repeated}, positions=60)[TABLE].error > 0.5
+
+
 def test_two_weights_that_changed_places_are_not_seen():
     """Said in the docstring: content has no place; `structure` and logits are there for that."""
     twice = CHECKPOINT | {"encoder.key.weight": matrix(48, 48)}
