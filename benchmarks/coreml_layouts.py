@@ -18,14 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from benchmarks.rewrites import VOCABULARY, published
-from stages.core import artifact
-from stages.core.closure import ROOT
+from benchmarks.rewrites import VOCABULARY, as_compressed, published, settings
 from stages.core.process import quiet
 from stages.schema.task import Task
-from stages.schema.variant import CoremlMetal, Float
+from stages.schema.variant import Float
 from stages.targets import registry
 from stages.tasks.base import FORWARD, utterances
 
@@ -59,8 +56,7 @@ def measured(checkpoint: Path, task: Task, vocabulary: int, folder: Path) -> lis
         given = [{name: torch.tensor(value) for name, value in text.items()} for text in texts]
         wanted = np.concatenate([model(**one).logits.numpy() for one in given])
     for layout in ("channels_last", "channels_first"):
-        settings = yaml.safe_load((ROOT / f"conf/target/{TARGET}.yaml").read_text(encoding="utf-8"))
-        target = CoremlMetal(**settings | {"layout": layout})
+        target = settings(TARGET, layout=layout)
         wide, half = folder / layout / "fp32", folder / layout / "fp16"
         wide.mkdir(parents=True)
         half.mkdir()
@@ -93,9 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("|---|---|" + "--:|" * (len(SHOWN) + 5))
     with tempfile.TemporaryDirectory() as scratch:
         for family in arguments.families:
-            checkpoint = Path(scratch) / family / "checkpoint"
-            published(family).save_pretrained(checkpoint)
-            artifact.write_json(checkpoint / "profile.json", {"mask_constant": 32.0})
+            checkpoint = as_compressed(published(family), Path(scratch) / family / "checkpoint")
             rows = measured(checkpoint, SHORT, VOCABULARY, Path(scratch) / family)
             print(*(f"| {family} | {row} |" for row in rows), sep="\n", flush=True)
         for number, path in enumerate(arguments.classifier):

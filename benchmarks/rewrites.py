@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from stages.core import artifact, splits
 from stages.core.closure import ROOT
 from stages.core.errors import Unsupported
 from stages.core.process import quiet
 from stages.schema.task import Task
-from stages.schema.variant import Static, TfliteNnapi
+from stages.schema.variant import Static, Target
 from stages.targets import registry
 
 TARGET = "tflite-nnapi"
@@ -46,6 +47,7 @@ STATIC = Static(kind="static", weight_bits=8, activation_bits=8, granularity="te
 CLASSIFY = Task(name="classify", max_length=16, sequence_lengths=[16])
 GENERATE = Task(name="generate", max_length=512, sequence_lengths=[32, 128, 512])
 VOCABULARY, TEXTS, SEED = 64, 32, 0
+MASK_CONSTANT = 32.0
 
 
 def published(family: str) -> Any:
@@ -70,10 +72,18 @@ def published(family: str) -> Any:
     return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
 
 
-def settings(**changes: str) -> TfliteNnapi:
-    """Return the target's section as conf has it, with some settings changed."""
-    section = yaml.safe_load((ROOT / "conf/target/tflite-nnapi.yaml").read_text(encoding="utf-8"))
-    return TfliteNnapi(**section | changes)
+def settings(target: str, **changes: str) -> Target:
+    """Return a target's section as conf has it, with some settings changed."""
+    section = yaml.safe_load((ROOT / f"conf/target/{target}.yaml").read_text(encoding="utf-8"))
+    found: Target = TypeAdapter(Target).validate_python(section | changes)
+    return found
+
+
+def as_compressed(model: Any, checkpoint: Path) -> Path:
+    """Save a classifier as `compress` leaves one, with what `convert` reads beside it; return the directory."""
+    model.save_pretrained(checkpoint)
+    artifact.write_json(checkpoint / "profile.json", {"mask_constant": MASK_CONSTANT})
+    return checkpoint
 
 
 def classifiers(model: Any, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -93,9 +103,8 @@ def classifiers(model: Any, folder: Path) -> Iterator[tuple[str, Path]]:
     texts = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     for name, one, form in (("before", model, "operator"), ("after", rewritten, "factored")):
         checkpoint, converted, static = (folder / name / part for part in ("checkpoint", "fp32", "static"))
-        one.save_pretrained(checkpoint)
-        artifact.write_json(checkpoint / "profile.json", {"mask_constant": 32.0})
-        target = settings(tanh_gelu=form)
+        as_compressed(one, checkpoint)
+        target = settings(TARGET, tanh_gelu=form)
         converted.mkdir()
         static.mkdir()
         with quiet(folder / "log"):
@@ -115,7 +124,7 @@ def language_models(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Path]
     for name, update in (("before", "in_place"), ("after", "arithmetic")):
         (folder / name).mkdir(parents=True)
         with quiet(folder / "log"):
-            registry.convert(TARGET).convert(checkpoint, GENERATE, settings(cache_update=update), folder / name)
+            registry.convert(TARGET).convert(checkpoint, GENERATE, settings(TARGET, cache_update=update), folder / name)
         yield f"fp32, {name}", folder / name
 
 

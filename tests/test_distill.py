@@ -1,8 +1,5 @@
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ from stages.core import artifact, splits
 from stages.core.errors import ArtifactError, ConfigError
 from stages.models import checkpoint
 from tests.toys.classifiers import OUTSIDE, published
+from tests.toys.processes import run_otherwise
 
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
 TRAINING = {
@@ -140,12 +138,7 @@ def test_two_processes_distil_the_same_bytes(data, trained_teacher, tmp_path):
     tree["distill"] = {**DISTILL, "arithmetic": "bf16", "training": {**TRAINING, "dropout": 0.1, "epochs": 2.0}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     arguments = [str(path) for path in (tmp_path / "params.yaml", data, trained_teacher, tmp_path)]
-    other = [sys.executable, "-c", OTHER_PROCESS, *arguments, "second"]
-    subprocess.run(
-        other,
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "7"},
-    )
+    run_otherwise("-c", OTHER_PROCESS, *arguments, "second")
     both(*arguments, "first")
     first, second = (artifact.manifest(tmp_path / name)["files"] for name in ("first", "second"))
     assert first == second

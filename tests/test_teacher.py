@@ -1,8 +1,5 @@
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from stages import teacher
 from stages.core import artifact, splits
 from stages.models import checkpoint
 from tests.toys.classifiers import OUTSIDE, published
+from tests.toys.processes import run_otherwise
 
 TASK = {"name": "classify", "max_length": 16, "sequence_lengths": [8, 16]}
 TRAINED = {
@@ -98,8 +96,7 @@ def test_two_processes_train_the_same_bytes(data, tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"task": TASK, "teacher": TRAINED}), encoding="utf-8")
     first, second = (["--data", str(data), "--out", str(tmp_path / name)] for name in ("first", "second"))
     command = ["--params", str(tmp_path / "params.yaml")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "7"}
-    subprocess.run([sys.executable, "-m", "stages.teacher", *command, *second], check=True, env=environment)
+    run_otherwise("-m", "stages.teacher", *command, *second)
     assert teacher.main([*command, *first]) == 0
     first, second = (artifact.manifest(tmp_path / name)["files"] for name in ("first", "second"))
     assert first == second

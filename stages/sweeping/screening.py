@@ -42,14 +42,14 @@ class Screen:
         """
         name, _, variant = stage.name.partition("@")
         if name == "distill":
-            return self._is_refused(self._student(), self.values)
+            return self._take(self._student(), self.values)
         if name not in ("quantize", "coverage", "parity"):
             return False
         values = self._artifact(variant) if name == "quantize" else self._metrics(name, variant)
-        return self._is_refused(values, [variant])
+        return self._take(values, [variant])
 
-    def _is_refused(self, values: Mapping[str, float], variants: Iterable[str]) -> bool:
-        """Add what was measured of some variants; True once every variant is refused."""
+    def _take(self, values: Mapping[str, float], variants: Iterable[str]) -> bool:
+        """Take up what was measured of some variants, and say whether every variant is refused by now."""
         for variant in variants:
             self.values[variant] |= values
             reason = self._refusal(variant)

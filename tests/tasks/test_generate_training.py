@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from math import log, log2
 
 import numpy as np
@@ -26,6 +23,7 @@ from stages.models.vocabulary import BETWEEN, train_byte_pairs
 from stages.tasks import registry as tasks
 from tests.composed import composed
 from tests.toys.language_build import LENGTH, TASK, prepared, sentences
+from tests.toys.processes import run_otherwise
 
 SHAPES = {
     "llama": {"family": "llama", "activation": "silu", "heads": 4},
@@ -116,8 +114,7 @@ def test_two_processes_train_the_same_bytes(settings, data, tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(section), encoding="utf-8")
     first, second = (["--data", str(data), "--out", str(tmp_path / name)] for name in ("first", "second"))
     command = ["--params", str(tmp_path / "params.yaml")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "7"}
-    subprocess.run([sys.executable, "-m", "stages.teacher", *command, *second], check=True, env=environment)
+    run_otherwise("-m", "stages.teacher", *command, *second)
     assert teacher.main([*command, *first]) == 0
     first, second = (artifact.manifest(tmp_path / name)["files"] for name in ("first", "second"))
     assert first == second
